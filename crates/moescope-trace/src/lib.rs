@@ -1,1 +1,5 @@
-//! moescope-trace
+//! What was seen: routes, tokens and activations, in memory and on disk.
+
+mod routing;
+
+pub use routing::{LayerRouting, RoutingTrace, TokenTable, TraceError};

@@ -1,0 +1,217 @@
+use crate::Axis;
+use serde::{Deserialize, Serialize};
+
+/// A kind of place inside a transformer where a value can be read, and often replaced.
+///
+/// Together with a layer, and for single experts an expert, it makes a [`HookPoint`](crate::HookPoint).
+/// Names follow TransformerLens where it has one; router and expert names extend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Site {
+    /// Token embedding.
+    Embed,
+    /// Residual stream entering a block.
+    ResidPre,
+    /// Query vectors after norm and rotary embedding.
+    AttnQ,
+    /// Key vectors after norm and rotary embedding.
+    AttnK,
+    /// Value vectors.
+    AttnV,
+    /// Attention probabilities.
+    AttnPattern,
+    /// Mixed values before the output projection.
+    AttnZ,
+    /// What attention adds to the residual stream.
+    AttnOut,
+    /// Residual stream between attention and feed-forward.
+    ResidMid,
+    /// Normalised input of the feed-forward layer or of the router and experts.
+    MlpIn,
+    /// Gate pre-activation of a dense feed-forward layer.
+    MlpPre,
+    /// Linear (up) branch of a dense feed-forward layer.
+    MlpPreLinear,
+    /// Hidden activation of a dense feed-forward layer, after the gate (and after top-k selection if it has one).
+    MlpPost,
+    /// Raw router scores, before anything.
+    RouterLogits,
+    /// Router scores after softmax or sigmoid over all experts.
+    RouterScores,
+    /// What the top-k choice sees: scores plus selection bias.
+    RouterSelect,
+    /// Chosen experts, the largest weight first.
+    RouterIndices,
+    /// Weights of the chosen experts as applied, in the order of the indices.
+    RouterWeights,
+    /// Gate pre-activation of one expert.
+    ExpertGate,
+    /// Linear (up) branch of one expert.
+    ExpertPre,
+    /// Hidden activation of one expert.
+    ExpertPost,
+    /// Output of one expert before its routing weight.
+    ExpertOut,
+    /// Sum over the chosen experts, weighted.
+    RoutedOut,
+    /// What the feed-forward layer adds to the residual stream.
+    MlpOut,
+    /// Residual stream leaving a block.
+    ResidPost,
+    /// Residual stream after the final norm.
+    FinalNormalized,
+    /// Next-token logits.
+    Logits,
+}
+
+impl Site {
+    /// Every site, in the order of the forward pass.
+    pub const ALL: [Site; 27] = [
+        Site::Embed,
+        Site::ResidPre,
+        Site::AttnQ,
+        Site::AttnK,
+        Site::AttnV,
+        Site::AttnPattern,
+        Site::AttnZ,
+        Site::AttnOut,
+        Site::ResidMid,
+        Site::MlpIn,
+        Site::MlpPre,
+        Site::MlpPreLinear,
+        Site::MlpPost,
+        Site::RouterLogits,
+        Site::RouterScores,
+        Site::RouterSelect,
+        Site::RouterIndices,
+        Site::RouterWeights,
+        Site::ExpertGate,
+        Site::ExpertPre,
+        Site::ExpertPost,
+        Site::ExpertOut,
+        Site::RoutedOut,
+        Site::MlpOut,
+        Site::ResidPost,
+        Site::FinalNormalized,
+        Site::Logits,
+    ];
+
+    /// Name without the `blocks.L.` and `mlp.experts.E.` prefixes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Site::Embed => "hook_embed",
+            Site::ResidPre => "hook_resid_pre",
+            Site::AttnQ => "attn.hook_q",
+            Site::AttnK => "attn.hook_k",
+            Site::AttnV => "attn.hook_v",
+            Site::AttnPattern => "attn.hook_pattern",
+            Site::AttnZ => "attn.hook_z",
+            Site::AttnOut => "hook_attn_out",
+            Site::ResidMid => "hook_resid_mid",
+            Site::MlpIn => "hook_mlp_in",
+            Site::MlpPre => "mlp.hook_pre",
+            Site::MlpPreLinear => "mlp.hook_pre_linear",
+            Site::MlpPost => "mlp.hook_post",
+            Site::RouterLogits => "mlp.router.hook_logits",
+            Site::RouterScores => "mlp.router.hook_scores",
+            Site::RouterSelect => "mlp.router.hook_select",
+            Site::RouterIndices => "mlp.router.hook_indices",
+            Site::RouterWeights => "mlp.router.hook_weights",
+            Site::ExpertGate => "hook_gate",
+            Site::ExpertPre => "hook_pre",
+            Site::ExpertPost => "hook_post",
+            Site::ExpertOut => "hook_out",
+            Site::RoutedOut => "mlp.hook_routed_out",
+            Site::MlpOut => "hook_mlp_out",
+            Site::ResidPost => "hook_resid_post",
+            Site::FinalNormalized => "ln_final.hook_normalized",
+            Site::Logits => "logits",
+        }
+    }
+
+    /// Named axes of a value at this site, outermost first.
+    pub fn axes(self) -> &'static [Axis] {
+        use Axis::*;
+        match self {
+            Site::AttnPattern => &[Batch, Head, Query, Key],
+            Site::AttnQ | Site::AttnK | Site::AttnV | Site::AttnZ => &[Batch, Pos, HeadModel],
+            Site::MlpPre | Site::MlpPreLinear | Site::MlpPost => &[Batch, Pos, Neuron],
+            Site::RouterLogits | Site::RouterScores | Site::RouterSelect => &[Batch, Pos, Expert],
+            Site::RouterIndices | Site::RouterWeights => &[Batch, Pos, Slot],
+            Site::ExpertGate | Site::ExpertPre | Site::ExpertPost => &[Row, Neuron],
+            Site::ExpertOut => &[Row, Model],
+            Site::Logits => &[Batch, Pos, Vocab],
+            _ => &[Batch, Pos, Model],
+        }
+    }
+
+    /// Whether the site belongs to one block, so that its hook point needs a layer.
+    pub fn in_block(self) -> bool {
+        !matches!(self, Site::Embed | Site::FinalNormalized | Site::Logits)
+    }
+
+    /// Whether the site belongs to one expert, so that its hook point needs an expert too.
+    pub fn in_expert(self) -> bool {
+        matches!(self, Site::ExpertGate | Site::ExpertPre | Site::ExpertPost | Site::ExpertOut)
+    }
+
+    /// Whether the site exists only in a routed (sparse) layer.
+    pub fn routed_only(self) -> bool {
+        self.in_expert()
+            || matches!(
+                self,
+                Site::RouterLogits
+                    | Site::RouterScores
+                    | Site::RouterSelect
+                    | Site::RouterIndices
+                    | Site::RouterWeights
+                    | Site::RoutedOut
+            )
+    }
+
+    /// Whether the site exists only in a dense feed-forward layer.
+    pub fn dense_only(self) -> bool {
+        matches!(self, Site::MlpPre | Site::MlpPreLinear | Site::MlpPost)
+    }
+
+    /// Whether a [`ValueEdit`](crate::ValueEdit) may replace the value here.
+    ///
+    /// Routes are edited through [`RouteEdit`](crate::RouteEdit), whose downstream meaning is defined; the logits
+    /// are the end of the pass, and editing them would change only the loss.
+    pub fn editable(self) -> bool {
+        !matches!(self, Site::RouterIndices | Site::RouterScores | Site::RouterSelect | Site::Logits)
+    }
+
+    /// One line on what the value is, for lists of hooks.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Site::Embed => "token embedding",
+            Site::ResidPre => "residual stream entering the block",
+            Site::AttnQ => "queries, after norm and rotary embedding",
+            Site::AttnK => "keys, after norm and rotary embedding",
+            Site::AttnV => "values",
+            Site::AttnPattern => "attention probabilities",
+            Site::AttnZ => "mixed values before the output projection",
+            Site::AttnOut => "what attention adds to the residual stream",
+            Site::ResidMid => "residual stream between attention and feed-forward",
+            Site::MlpIn => "normalised input of the feed-forward layer",
+            Site::MlpPre => "gate pre-activation",
+            Site::MlpPreLinear => "linear (up) branch",
+            Site::MlpPost => "hidden activation",
+            Site::RouterLogits => "raw router logits over all experts",
+            Site::RouterScores => "router scores after softmax or sigmoid",
+            Site::RouterSelect => "what the top-k choice sees",
+            Site::RouterIndices => "chosen experts, largest weight first",
+            Site::RouterWeights => "weights of the chosen experts, as applied",
+            Site::ExpertGate => "one expert's gate pre-activation",
+            Site::ExpertPre => "one expert's linear (up) branch",
+            Site::ExpertPost => "one expert's hidden activation",
+            Site::ExpertOut => "one expert's output before its routing weight",
+            Site::RoutedOut => "weighted sum over the chosen experts",
+            Site::MlpOut => "what the feed-forward layer adds to the residual stream",
+            Site::ResidPost => "residual stream leaving the block",
+            Site::FinalNormalized => "residual stream after the final norm",
+            Site::Logits => "next-token logits",
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+
+use crate::{Edit, HookError, HookPoint, Site, Tokens, Value};
+
+/// What an analysis may ask of a model, whatever the model is.
+pub trait Subject {
+    /// Sizes of the model.
+    fn shape(&self) -> &SubjectShape;
+
+    /// Runs the one forward pass, with edits, and reports what was asked for.
+    ///
+    /// Without edits the losses do not depend, bit for bit, on what is recorded.
+    ///
+    /// # Errors
+    /// If a hook point does not exist in the model, an edit cannot take effect, or the tokens do not fit.
+    fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError>;
+
+    /// Next-token logits that the final norm and unembedding read from residual-stream vectors.
+    ///
+    /// - **Shape:** `residual[row, d_model]` → `[row, vocab]`.
+    ///
+    /// # Errors
+    /// If the vectors do not have the model's width.
+    fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError>;
+}
+
+/// One question to a [`Subject`].
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Input.
+    pub tokens: &'a Tokens,
+    /// Values to report.
+    pub record: &'a [HookPoint],
+    /// Changes inside the pass, in order.
+    pub edits: &'a [Edit],
+    /// Points at which to report the gradient of the summed loss of all positions.
+    pub gradients: &'a [HookPoint],
+}
+
+impl<'a> Request<'a> {
+    /// A plain pass that reports nothing but the losses.
+    pub fn of(tokens: &'a Tokens) -> Request<'a> {
+        Request { tokens, record: &[], edits: &[], gradients: &[] }
+    }
+}
+
+/// What a [`Subject`] reports.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// Recorded values.
+    pub values: BTreeMap<HookPoint, Value>,
+    /// Gradients of the **sum** over all tokens of the next-token loss, in nats per unit of the value.
+    pub gradients: BTreeMap<HookPoint, Value>,
+    /// Next-token cross-entropy in nats, `[batch, pos - 1]`.
+    pub loss: Vec<f32>,
+}
+
+/// Sizes of a model that an analysis needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubjectShape {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Coordinates of one head.
+    pub head_dim: usize,
+    /// Feed-forward layer of each block.
+    pub feed_forward: Vec<FeedForwardShape>,
+}
+
+/// Sizes of one feed-forward layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedForwardShape {
+    /// One layer that every token passes through.
+    Dense {
+        /// Neurons.
+        width: usize,
+    },
+    /// Experts of which each token passes through some.
+    Routed {
+        /// Number of experts.
+        experts: usize,
+        /// Experts that a token chooses.
+        per_token: usize,
+        /// Neurons of one expert.
+        expert_width: usize,
+    },
+}
+
+impl SubjectShape {
+    /// Number of blocks.
+    pub fn layers(&self) -> usize {
+        self.feed_forward.len()
+    }
+
+    /// Blocks whose feed-forward layer is routed.
+    pub fn routed_layers(&self) -> Vec<usize> {
+        (0..self.layers())
+            .filter(|l| matches!(self.feed_forward[*l], FeedForwardShape::Routed { .. }))
+            .collect()
+    }
+
+    /// Every hook point of the model, in the order of the forward pass.
+    pub fn hook_points(&self) -> Vec<HookPoint> {
+        let mut points = vec![HookPoint::global(Site::Embed)];
+        for (layer, feed_forward) in self.feed_forward.iter().enumerate() {
+            points.extend(block_points(layer, feed_forward));
+        }
+        points.extend([HookPoint::global(Site::FinalNormalized), HookPoint::global(Site::Logits)]);
+        points
+    }
+}
+
+fn block_points(layer: usize, feed_forward: &FeedForwardShape) -> Vec<HookPoint> {
+    let experts = match feed_forward {
+        FeedForwardShape::Dense { .. } => 0,
+        FeedForwardShape::Routed { experts, .. } => *experts,
+    };
+    let exists = |site: &Site| if experts > 0 { !site.dense_only() } else { !site.routed_only() };
+    let sites: Vec<Site> = Site::ALL.into_iter().filter(|s| s.in_block() && exists(s)).collect();
+    let before = sites.iter().filter(|s| !s.in_expert() && **s < Site::ExpertGate);
+    let after = sites.iter().filter(|s| **s > Site::ExpertOut);
+    let inside = (0..experts).flat_map(|expert| {
+        sites.iter().filter(|s| s.in_expert()).map(move |site| HookPoint::expert(*site, layer, expert))
+    });
+    let plain = |site: &Site| HookPoint::block(*site, layer);
+    before.map(plain).chain(inside).chain(after.map(plain)).collect()
+}
+
+/// Why a model could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// A hook point that this model does not have.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// An edit that cannot take effect.
+    #[error("the edit at {at} cannot take effect: {reason}")]
+    Edit {
+        /// Hook point or layer.
+        at: String,
+        /// What was found and wanted.
+        reason: String,
+    },
+    /// Token ids, lengths or vectors that the model cannot take.
+    #[error("the input does not fit the model: {reason}")]
+    Input {
+        /// What was found and wanted.
+        reason: String,
+    },
+    /// The computation itself failed.
+    #[error("the forward pass failed: {0}")]
+    Compute(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> SubjectShape {
+        SubjectShape {
+            d_model: 8,
+            vocab: 16,
+            heads: 2,
+            head_dim: 4,
+            feed_forward: vec![
+                FeedForwardShape::Dense { width: 32 },
+                FeedForwardShape::Routed { experts: 3, per_token: 2, expert_width: 4 },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_dense_layer_has_no_router_and_a_routed_one_no_dense_neurons() {
+        let names: Vec<String> = shape().hook_points().iter().map(HookPoint::to_string).collect();
+        assert!(names.contains(&"blocks.0.mlp.hook_post".into()));
+        assert!(!names.iter().any(|n| n.starts_with("blocks.0.mlp.router")));
+        assert!(!names.contains(&"blocks.1.mlp.hook_post".into()));
+        assert!(names.contains(&"blocks.1.mlp.experts.2.hook_out".into()));
+    }
+
+    #[test]
+    fn hook_points_are_distinct_and_parse() {
+        let points = shape().hook_points();
+        let distinct: std::collections::BTreeSet<_> = points.iter().collect();
+        assert_eq!(distinct.len(), points.len());
+        assert!(points.iter().all(|p| p.to_string().parse::<HookPoint>() == Ok(*p)));
+    }
+}

@@ -1,0 +1,203 @@
+use serde::{Deserialize, Serialize};
+
+/// The routes of a corpus through every routed layer of a model, with what is known about each token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutingTrace {
+    tokens: TokenTable,
+    layers: Vec<LayerRouting>,
+}
+
+/// The routes of all tokens through one layer. Tokens are in the order of the [`TokenTable`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerRouting {
+    /// Block.
+    pub layer: usize,
+    /// Number of experts.
+    pub experts: usize,
+    /// Experts that each token chose.
+    pub per_token: usize,
+    /// Chosen experts, the largest weight first: `choices[token, slot]`.
+    pub choices: Vec<u32>,
+    /// Weights as applied: `weights[token, slot]`.
+    pub weights: Vec<f32>,
+    /// Entropy of the scores normalised to sum 1, in nats, from 0 to ln(experts): `entropy[token]`.
+    pub entropy: Vec<f32>,
+    /// Distance between the last chosen and the best refused expert, in units of the selection scores; NaN when every
+    /// expert is chosen or the router does not score: `margin[token]`.
+    pub margin: Vec<f32>,
+}
+
+/// What is known about each token. All columns have one entry per token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenTable {
+    /// Token id.
+    pub ids: Vec<u32>,
+    /// Id of the token that follows.
+    pub next_ids: Vec<u32>,
+    /// Index into `domain_names`.
+    pub domains: Vec<u16>,
+    /// Document; documents are the independent units, tokens are not.
+    pub documents: Vec<u32>,
+    /// Position in the window.
+    pub positions: Vec<u32>,
+    /// Index into `class_names`.
+    pub classes: Vec<u16>,
+    /// Names of the domains.
+    pub domain_names: Vec<String>,
+    /// Names of the token classes.
+    pub class_names: Vec<String>,
+}
+
+/// A trace that does not hold together, or cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// A column or a layer that does not have one entry per token, or an expert out of range.
+    #[error("trace: {what} has {found}, want {wanted}")]
+    Inconsistent {
+        /// Which part.
+        what: String,
+        /// What was found.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
+}
+
+impl RoutingTrace {
+    /// A trace, checked: later code may rely on every length and index.
+    ///
+    /// # Errors
+    /// If a column or layer has the wrong length, or an index is out of range or repeated within a token.
+    pub fn new(tokens: TokenTable, layers: Vec<LayerRouting>) -> Result<RoutingTrace, TraceError> {
+        tokens.check()?;
+        for layer in &layers {
+            layer.check(tokens.len())?;
+        }
+        Ok(RoutingTrace { tokens, layers })
+    }
+
+    /// What is known about each token.
+    pub fn tokens(&self) -> &TokenTable {
+        &self.tokens
+    }
+
+    /// Routed layers, in order.
+    pub fn layers(&self) -> &[LayerRouting] {
+        &self.layers
+    }
+}
+
+impl LayerRouting {
+    /// Experts of one token, the largest weight first.
+    pub fn chosen(&self, token: usize) -> &[u32] {
+        &self.choices[token * self.per_token..(token + 1) * self.per_token]
+    }
+
+    fn check(&self, tokens: usize) -> Result<(), TraceError> {
+        let name = |column: &str| format!("layer {} column `{column}`", self.layer);
+        let slots = tokens * self.per_token;
+        check_length(&name("choices"), self.choices.len(), slots)?;
+        check_length(&name("weights"), self.weights.len(), slots)?;
+        check_length(&name("entropy"), self.entropy.len(), tokens)?;
+        check_length(&name("margin"), self.margin.len(), tokens)?;
+        check_below(&name("choices"), self.choices.iter().copied(), self.experts)?;
+        let repeated = (0..tokens).find(|t| has_repeat(self.chosen(*t)));
+        match repeated {
+            Some(token) => Err(TraceError::Inconsistent {
+                what: name("choices"),
+                found: format!("a repeated expert at token {token}"),
+                wanted: "distinct experts".into(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TokenTable {
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    fn check(&self) -> Result<(), TraceError> {
+        let tokens = self.len();
+        check_length("token column `next_ids`", self.next_ids.len(), tokens)?;
+        check_length("token column `domains`", self.domains.len(), tokens)?;
+        check_length("token column `documents`", self.documents.len(), tokens)?;
+        check_length("token column `positions`", self.positions.len(), tokens)?;
+        check_length("token column `classes`", self.classes.len(), tokens)?;
+        check_below(
+            "token column `domains`",
+            self.domains.iter().map(|d| u32::from(*d)),
+            self.domain_names.len(),
+        )?;
+        check_below(
+            "token column `classes`",
+            self.classes.iter().map(|c| u32::from(*c)),
+            self.class_names.len(),
+        )
+    }
+}
+
+fn has_repeat(chosen: &[u32]) -> bool {
+    chosen.iter().enumerate().any(|(i, expert)| chosen[..i].contains(expert))
+}
+
+fn check_length(what: &str, found: usize, wanted: usize) -> Result<(), TraceError> {
+    if found == wanted {
+        return Ok(());
+    }
+    let rows = |n| format!("{n} entries");
+    Err(TraceError::Inconsistent { what: what.into(), found: rows(found), wanted: rows(wanted) })
+}
+
+fn check_below(what: &str, mut entries: impl Iterator<Item = u32>, limit: usize) -> Result<(), TraceError> {
+    match entries.find(|e| *e as usize >= limit) {
+        Some(entry) => Err(TraceError::Inconsistent {
+            what: what.into(),
+            found: format!("the entry {entry}"),
+            wanted: format!("entries below {limit}"),
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> TokenTable {
+        TokenTable {
+            ids: vec![1, 2],
+            next_ids: vec![2, 3],
+            domains: vec![0, 0],
+            documents: vec![0, 0],
+            positions: vec![0, 1],
+            classes: vec![0, 0],
+            domain_names: vec!["a".into()],
+            class_names: vec!["word".into()],
+        }
+    }
+
+    fn layer(choices: Vec<u32>) -> LayerRouting {
+        let (weights, entropy, margin) = (vec![0.5; choices.len()], vec![0.1; 2], vec![0.2; 2]);
+        LayerRouting { layer: 0, experts: 4, per_token: 2, choices, weights, entropy, margin }
+    }
+
+    #[test]
+    fn a_consistent_trace_is_accepted() {
+        assert!(RoutingTrace::new(tokens(), vec![layer(vec![0, 1, 3, 2])]).is_ok());
+    }
+
+    #[test]
+    fn a_repeated_or_unknown_expert_is_refused() {
+        assert!(RoutingTrace::new(tokens(), vec![layer(vec![1, 1, 3, 2])]).is_err());
+        assert!(RoutingTrace::new(tokens(), vec![layer(vec![0, 4, 3, 2])]).is_err());
+        assert!(RoutingTrace::new(tokens(), vec![layer(vec![0, 1, 3])]).is_err());
+    }
+}
