@@ -1,1 +1,55 @@
-//! moescope-engine
+//! The arithmetic of moescope: tensors, a tape of fused operations with explicit backward passes, and grouped experts.
+//!
+//! ```
+//! use moescope_engine::{Mode, ParameterId, Tape, Tensor};
+//!
+//! # fn main() -> Result<(), moescope_engine::EngineError> {
+//! let table = Tensor::full([10, 4], 0.5); // [token, width]
+//! let head = Tensor::full([10, 4], 0.1);
+//! let mut tape = Tape::new(Mode::Gradient);
+//! let table_var = tape.parameter(ParameterId(0), &table);
+//! let head_var = tape.parameter(ParameterId(1), &head);
+//!
+//! let x = tape.embedding(table_var, &[3, 1, 4])?;
+//! let logits = tape.linear(x, head_var)?;
+//! let loss = tape.cross_entropy(logits, &[1, 4, 1])?;
+//! assert!((tape.value(loss).data()[0] - 10f32.ln()).abs() < 1e-5); // every token is as likely
+//!
+//! let gradients = tape.backward(loss)?;
+//! assert_eq!(gradients.parameter(ParameterId(1)).map(Tensor::shape), Some([10, 4].as_slice()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Not a general autograd library: the set of operations is closed, each is as large as a transformer allows (a whole
+//! normalisation, a whole attention pattern, all experts of a layer), and each has a backward pass written by hand beside it.
+//! That keeps the tape short, the memory known, and the experts open to inspection one by one. It knows nothing of
+//! transformers; the model crate puts the operations together. Everything below the tape goes through [`Device`], so another
+//! device needs no change above it. See `docs/engine.md` for the picture.
+
+mod backward;
+mod cpu;
+mod device;
+mod error;
+mod gradients;
+pub mod measure;
+mod memory;
+mod operations;
+pub mod optimizer;
+mod rotary;
+mod route_plan;
+mod tape;
+mod tensor;
+#[cfg(test)]
+mod testing;
+
+pub use cpu::Cpu;
+pub use device::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach};
+pub use error::EngineError;
+pub use gradients::Gradients;
+pub use memory::release_spare_buffers;
+pub use operations::IGNORE;
+pub use rotary::Rotary;
+pub use route_plan::RoutePlan;
+pub use tape::{Mode, ParameterId, Tape, Var};
+pub use tensor::Tensor;

@@ -1,0 +1,235 @@
+//! The grouped sweep: all experts in one list of tasks, expert by row tile.
+
+use std::ops::Range;
+
+use super::chunks::{each, each_pair, rows_per_piece, run};
+use super::linear::TILE_ROWS;
+use super::matrix::{Matrix, MatrixMut, product};
+use super::rows::copy_rows;
+use super::vector::{add_scaled, dot, simd};
+use crate::{LinearShape, RoutePlan};
+
+/// An expert and some of its slot rows.
+type Share = (usize, Range<usize>);
+
+/// Every expert's slot rows in pieces of at most a tile, in order; nothing for an expert without tokens.
+fn shares(plan: &RoutePlan) -> Vec<Share> {
+    let offsets = plan.offsets();
+    let of_expert = |expert: usize| {
+        let end = offsets[expert + 1];
+        (offsets[expert]..end)
+            .step_by(TILE_ROWS)
+            .map(move |first| (expert, first..(first + TILE_ROWS).min(end)))
+    };
+    (0..plan.experts()).flat_map(of_expert).collect()
+}
+
+/// Runs `work(expert, rows, their part of out)` for every share.
+fn each_share(
+    plan: &RoutePlan,
+    width: usize,
+    mut out: &mut [f32],
+    work: impl Fn(usize, Range<usize>, MatrixMut<'_>) + Sync + Send,
+) {
+    let mut tasks = Vec::new();
+    for (expert, rows) in shares(plan) {
+        let (part, rest) = out.split_at_mut(rows.len() * width);
+        out = rest;
+        tasks.push((expert, rows, part));
+    }
+    run(tasks, |(expert, rows, part)| {
+        let height = rows.len();
+        work(expert, rows, MatrixMut::new(part, height, width));
+    });
+}
+
+/// The matrix of one expert: `[output, input]`.
+fn expert_matrix(weight: &[f32], expert: usize, shape: LinearShape) -> Matrix<'_> {
+    let size = shape.outputs * shape.inputs;
+    Matrix::new(&weight[expert * size..][..size], shape.outputs, shape.inputs)
+}
+
+pub(super) fn expert_linear(
+    rows: &[f32],
+    weight: &[f32],
+    plan: &RoutePlan,
+    shape: LinearShape,
+    out: &mut [f32],
+) {
+    let all = Matrix::new(rows, shape.rows, shape.inputs);
+    each_share(plan, shape.outputs, out, |expert, rows, out| {
+        let matrix = expert_matrix(weight, expert, shape).transposed();
+        product(out, all.window(rows, 0..shape.inputs), matrix, 1.0, false);
+    });
+}
+
+pub(super) fn expert_linear_input(
+    gradient: &[f32],
+    weight: &[f32],
+    plan: &RoutePlan,
+    shape: LinearShape,
+    out: &mut [f32],
+    accumulate: bool,
+) {
+    let all = Matrix::new(gradient, shape.rows, shape.outputs);
+    each_share(plan, shape.inputs, out, |expert, rows, out| {
+        product(
+            out,
+            all.window(rows, 0..shape.outputs),
+            expert_matrix(weight, expert, shape),
+            1.0,
+            accumulate,
+        );
+    });
+}
+
+/// One task for each tile of an expert's matrix, with the sum over all its tokens inside.
+pub(super) fn expert_linear_weight(
+    gradient: &[f32],
+    rows: &[f32],
+    plan: &RoutePlan,
+    shape: LinearShape,
+    out: &mut [f32],
+    accumulate: bool,
+) {
+    let gradient = Matrix::new(gradient, shape.rows, shape.outputs);
+    let rows = Matrix::new(rows, shape.rows, shape.inputs);
+    let tile = TILE_ROWS * shape.inputs;
+    let mut tasks = Vec::new();
+    for (expert, matrix) in out.chunks_mut((shape.outputs * shape.inputs).max(1)).enumerate() {
+        tasks.extend(
+            matrix.chunks_mut(tile).enumerate().map(|(index, part)| (expert, index * TILE_ROWS, part)),
+        );
+    }
+    run(tasks, |(expert, first, part)| {
+        let tokens = plan.offsets()[expert]..plan.offsets()[expert + 1];
+        if tokens.is_empty() {
+            if !accumulate {
+                part.fill(0.0);
+            }
+            return;
+        }
+        let height = part.len() / shape.inputs;
+        let left = gradient.window(tokens.clone(), first..first + height).transposed();
+        let out = MatrixMut::new(part, height, shape.inputs);
+        product(out, left, rows.window(tokens, 0..shape.inputs), 1.0, accumulate);
+    });
+}
+
+pub(super) fn expert_dispatch(x: &[f32], plan: &RoutePlan, out: &mut [f32]) {
+    let width = (out.len() / plan.rows().max(1)).max(1);
+    copy_rows(x, plan.row_tokens(), width, out);
+}
+
+pub(super) fn expert_dispatch_backward(gradient: &[f32], plan: &RoutePlan, out: &mut [f32]) {
+    gather(gradient, plan, out, |_| 1.0);
+}
+
+pub(super) fn expert_combine(rows: &[f32], weights: &[f32], plan: &RoutePlan, out: &mut [f32]) {
+    gather(rows, plan, out, |slot| weights[slot]);
+}
+
+/// Each token's slot rows times a weight of the slot, summed in slot order: no two tasks write one token.
+fn gather(rows: &[f32], plan: &RoutePlan, out: &mut [f32], weight: impl Fn(usize) -> f32 + Sync + Send) {
+    let width = (out.len() / plan.tokens().max(1)).max(1);
+    let (slots, places) = (plan.per_token(), plan.row_of_slot());
+    each(out, rows_per_piece(width) * width, |start, out| {
+        out.fill(0.0);
+        simd(|| {
+            for (index, out) in out.chunks_exact_mut(width).enumerate() {
+                let token = start / width + index;
+                for slot in token * slots..(token + 1) * slots {
+                    let row = &rows[places[slot] as usize * width..][..width];
+                    add_scaled(out, row, weight(slot));
+                }
+            }
+        });
+    });
+}
+
+pub(super) fn expert_combine_backward(
+    (rows, weights): (&[f32], &[f32]),
+    plan: &RoutePlan,
+    gradient: &[f32],
+    rows_gradient: Option<&mut [f32]>,
+    weights_gradient: Option<&mut [f32]>,
+) {
+    let width = (gradient.len() / plan.tokens().max(1)).max(1);
+    let (slots, places) = (plan.per_token(), plan.row_of_slot());
+    if let Some(out) = rows_gradient {
+        spread(weights, plan, gradient, out);
+    }
+    if let Some(out) = weights_gradient {
+        each(out, rows_per_piece(width) * slots, |start, out| {
+            simd(|| {
+                for (slot, out) in (start..).zip(out.iter_mut()) {
+                    let upstream = &gradient[slot / slots * width..][..width];
+                    *out = dot(&rows[places[slot] as usize * width..][..width], upstream);
+                }
+            });
+        });
+    }
+}
+
+/// Each slot row gets its token's gradient times the slot's weight.
+fn spread(weights: &[f32], plan: &RoutePlan, gradient: &[f32], out: &mut [f32]) {
+    let width = (out.len() / plan.rows().max(1)).max(1);
+    let mut slot_of_row = vec![0u32; plan.rows()];
+    for (slot, &row) in plan.row_of_slot().iter().enumerate() {
+        slot_of_row[row as usize] = slot as u32;
+    }
+    let rows = rows_per_piece(width);
+    each_pair((out, rows * width), (&mut slot_of_row, rows), |_, out, slots| {
+        simd(|| {
+            for (out, &mut slot) in out.chunks_exact_mut(width).zip(slots) {
+                let token = slot as usize / plan.per_token();
+                let weight = weights[slot as usize];
+                for (out, &upstream) in out.iter_mut().zip(&gradient[token * width..][..width]) {
+                    *out = weight * upstream;
+                }
+            }
+        });
+    });
+}
+
+/// In `f64`, token by token: the sums are short and their order is fixed.
+pub(super) fn balance_loss(scores: &[f32], plan: &RoutePlan) -> f32 {
+    let shares = mean_shares(scores, plan.experts());
+    let slots = plan.rows().max(1) as f64;
+    let overlap: f64 =
+        plan.counts().iter().zip(shares).map(|(&count, share)| count as f64 / slots * share).sum();
+    (plan.experts() as f64 * overlap) as f32
+}
+
+/// Mean over tokens of each expert's share of the token's scores.
+fn mean_shares(scores: &[f32], experts: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; experts];
+    for row in scores.chunks_exact(experts) {
+        let total: f64 = row.iter().map(|&score| f64::from(score)).sum();
+        for (share, &score) in shares.iter_mut().zip(row) {
+            *share += f64::from(score) / total;
+        }
+    }
+    let tokens = (scores.len() / experts).max(1) as f64;
+    shares.iter_mut().for_each(|share| *share /= tokens);
+    shares
+}
+
+/// `ds = (f - Σ f p) n / (tokens Σ s)` for each row, with `p = s / Σ s`.
+pub(super) fn balance_loss_backward(scores: &[f32], plan: &RoutePlan, factor: f32, out: &mut [f32]) {
+    let experts = plan.experts();
+    let scale = f64::from(factor) * experts as f64 / (plan.tokens().max(1) * plan.rows().max(1)) as f64;
+    let pull: Vec<f32> = plan.counts().iter().map(|&count| (scale * count as f64) as f32).collect();
+    each(out, rows_per_piece(experts) * experts, |start, out| {
+        let scores = &scores[start..][..out.len()];
+        simd(|| {
+            for (row, out) in scores.chunks_exact(experts).zip(out.chunks_exact_mut(experts)) {
+                let total: f32 = super::vector::sum(row);
+                let mean = dot(&pull, row) / total;
+                for (out, &pull) in out.iter_mut().zip(&pull) {
+                    *out = (pull - mean) / total;
+                }
+            }
+        });
+    });
+}

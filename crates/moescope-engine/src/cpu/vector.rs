@@ -1,0 +1,180 @@
+//! Loops over numbers that the compiler turns into vector instructions, chosen when the program runs.
+//!
+//! [`simd`] compiles what it is given once for each instruction set and picks at run time, so no build flag is needed. What is
+//! called inside must be inlined, hence the `inline(always)`. Sums run over a fixed number of lanes and products are fused
+//! everywhere, so the order of every operation is the same for each instruction set.
+
+use pulp::Arch;
+
+/// Lanes of a sum: four vectors of the widest kind in common use hide the latency of an addition.
+const LANES: usize = 32;
+
+/// Runs `work` with the widest vectors that this machine has.
+#[inline(always)]
+pub(super) fn simd<R>(work: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(work)
+}
+
+/// `exp(x)`, to a relative error of about 1e-7; zero below -87, at most `exp(88.37)`.
+///
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, then a polynomial in `r`; coefficients of Moshier's Cephes library (`expf`).
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const HIGH: f32 = 88.37;
+    const LOW: f32 = -87.0;
+    // Comparisons, not `min` and `max`, so that not-a-number stays what it is.
+    let bounded = if x > HIGH { HIGH } else { x };
+    let bounded = if bounded < LOW { LOW } else { bounded };
+    let shifted = bounded.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let whole = shifted - ROUND;
+    let rest = whole.mul_add(-0.693_359_4, bounded);
+    let rest = whole.mul_add(2.121_944_4e-4, rest);
+    let series = rest.mul_add(1.987_569_1e-4, 1.398_199_9e-3);
+    let series = rest.mul_add(series, 8.333_452e-3);
+    let series = rest.mul_add(series, 4.166_579_6e-2);
+    let series = rest.mul_add(series, 1.666_666_5e-1);
+    let series = rest.mul_add(series, 0.5);
+    let fraction = (rest * rest).mul_add(series, rest) + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    if x < LOW { 0.0 } else { fraction * power }
+}
+
+/// `1 / (1 + exp(-x))`.
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `Σ term(i)` for `i` below `length`, over fixed lanes.
+#[inline(always)]
+fn fold(length: usize, lane: impl Fn(usize, &mut [f32; LANES]), tail: impl Fn(usize) -> f32) -> f32 {
+    let mut sums = [0.0; LANES];
+    let whole = length - length % LANES;
+    let mut start = 0;
+    while start < whole {
+        lane(start, &mut sums);
+        start += LANES;
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            sums[i] += sums[i + width];
+        }
+        width /= 2;
+    }
+    (whole..length).fold(sums[0], |sum, i| sum + tail(i))
+}
+
+/// `Σ a * b`.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let length = a.len();
+    let b = &b[..length];
+    let lane = |start: usize, sums: &mut [f32; LANES]| {
+        let (a, b) = (&a[start..start + LANES], &b[start..start + LANES]);
+        for i in 0..LANES {
+            sums[i] = a[i].mul_add(b[i], sums[i]);
+        }
+    };
+    fold(length, lane, |i| a[i] * b[i])
+}
+
+/// `Σ a * b * c`.
+#[inline(always)]
+pub(super) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let length = a.len();
+    let (b, c) = (&b[..length], &c[..length]);
+    let lane = |start: usize, sums: &mut [f32; LANES]| {
+        let (a, b, c) = (&a[start..start + LANES], &b[start..start + LANES], &c[start..start + LANES]);
+        for i in 0..LANES {
+            sums[i] = (a[i] * b[i]).mul_add(c[i], sums[i]);
+        }
+    };
+    fold(length, lane, |i| a[i] * b[i] * c[i])
+}
+
+/// `Σ a`.
+#[inline(always)]
+pub(super) fn sum(a: &[f32]) -> f32 {
+    let lane = |start: usize, sums: &mut [f32; LANES]| {
+        for (sum, x) in sums.iter_mut().zip(&a[start..start + LANES]) {
+            *sum += x;
+        }
+    };
+    fold(a.len(), lane, |i| a[i])
+}
+
+/// The largest entry; not-a-number is passed over.
+#[inline(always)]
+pub(super) fn largest(a: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut pieces = a.chunks_exact(LANES);
+    for piece in &mut pieces {
+        for (lane, &x) in lanes.iter_mut().zip(piece) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.iter().chain(pieces.remainder()).fold(f32::NEG_INFINITY, |best, &x| if x > best { x } else { best })
+}
+
+/// `out = exp(x - shift)` and the sum of it.
+#[inline(always)]
+pub(super) fn exp_shifted(x: &[f32], shift: f32, out: &mut [f32]) -> f32 {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = exp(x - shift);
+    }
+    sum(out)
+}
+
+/// `Σ exp(x - shift)`.
+#[inline(always)]
+pub(super) fn sum_exp(x: &[f32], shift: f32) -> f32 {
+    let lane = |start: usize, sums: &mut [f32; LANES]| {
+        for (sum, &x) in sums.iter_mut().zip(&x[start..start + LANES]) {
+            *sum += exp(x - shift);
+        }
+    };
+    fold(x.len(), lane, |i| exp(x[i] - shift))
+}
+
+/// `into += factor * from`.
+#[inline(always)]
+pub(super) fn add_scaled(into: &mut [f32], from: &[f32], factor: f32) {
+    for (into, &from) in into.iter_mut().zip(from) {
+        *into = factor.mul_add(from, *into);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_right_to_one_part_in_ten_million() {
+        let mut x = -86.9f32;
+        while x < 88.0 {
+            let wanted = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - wanted).abs() / wanted;
+            assert!(error < 1.5e-7, "exp({x}) is off by {error}");
+            x += 0.003_7;
+        }
+        assert_eq!((exp(0.0), exp(-100.0), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+        assert!(exp(f32::NAN).is_nan() && exp(1e30) > 1e38 && exp(f32::INFINITY).is_finite());
+    }
+
+    #[test]
+    fn sums_are_sums_at_every_length() {
+        for length in [0, 1, 31, 32, 33, 97, 128] {
+            let a: Vec<f32> = (0..length).map(|i| i as f32 * 0.5 - 7.0).collect();
+            let exact: f64 = a.iter().map(|&x| f64::from(x)).sum();
+            let squares: f64 = a.iter().map(|&x| f64::from(x).powi(2)).sum();
+            let cubes: f64 = a.iter().map(|&x| f64::from(x).powi(3)).sum();
+            assert!((f64::from(simd(|| sum(&a))) - exact).abs() < 1e-2);
+            assert!((f64::from(simd(|| dot(&a, &a))) - squares).abs() < 1e-2);
+            assert!((f64::from(dot3(&a, &a, &a)) - cubes).abs() < 1e-1);
+            assert_eq!(largest(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+}

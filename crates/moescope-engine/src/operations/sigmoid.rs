@@ -1,0 +1,27 @@
+//! Scores between zero and one, each on its own.
+
+use crate::backward::{Operation, Sweep};
+use crate::{EngineError, Tape, Tensor, Var};
+
+struct Sigmoid {
+    x: Var,
+}
+
+impl Tape<'_> {
+    /// `1 / (1 + exp(-x))`, entry by entry.
+    ///
+    /// # Errors
+    /// None today; the result keeps the signature of all operations.
+    pub fn sigmoid(&mut self, x: Var) -> Result<Var, EngineError> {
+        let mut out = Tensor::unfilled(self.value(x).shape());
+        self.device.sigmoid(self.value(x).data(), out.data_mut());
+        Ok(self.record(out, [Some(x), None], Sigmoid { x }))
+    }
+}
+
+impl Operation for Sigmoid {
+    fn backward(&self, sweep: &mut Sweep<'_, '_>, mut gradient: Tensor) {
+        sweep.device().sigmoid_backward(sweep.result().data(), gradient.data_mut());
+        sweep.add(self.x, gradient);
+    }
+}

@@ -1,0 +1,218 @@
+//! The tape: values in the order in which they were computed, and what is needed to go back.
+
+use std::collections::BTreeMap;
+
+use crate::backward::Operation;
+use crate::cpu::Cpu;
+use crate::{Device, EngineError, Tensor};
+
+/// The name of a trained tensor: the caller numbers its parameters as it likes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ParameterId(pub usize);
+
+/// A value on a tape. Only the tape that gave it out understands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(pub(crate) usize);
+
+/// Whether a tape will be asked to go back. The forward bits are the same in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Keeps nothing for a backward pass; [`Tape::release`] frees values early.
+    Inference,
+    /// Keeps what [`Tape::backward`] needs.
+    Gradient,
+}
+
+/// A record of one forward pass.
+///
+/// The tape borrows weights for `'w` and owns what it computes. Values stay readable until they are released, or until
+/// [`backward`](Self::backward) has passed them.
+pub struct Tape<'w> {
+    pub(crate) device: &'w dyn Device,
+    pub(crate) mode: Mode,
+    pub(crate) nodes: Vec<Node<'w>>,
+    pub(crate) parameters: BTreeMap<ParameterId, Var>,
+    pub(crate) token_losses: BTreeMap<Var, Vec<f32>>,
+    pub(crate) spent: bool,
+}
+
+/// One value with its origin.
+pub(crate) struct Node<'w> {
+    pub(crate) value: Value<'w>,
+    pub(crate) inputs: [Option<Var>; 2],
+    pub(crate) operation: Option<Box<dyn Operation>>,
+    /// A leaf to which gradients flow.
+    pub(crate) source: bool,
+    /// Its gradient is kept, and its value stays through a backward pass.
+    pub(crate) watched: bool,
+    /// An attention pattern with zeros for later keys.
+    pub(crate) causal: bool,
+}
+
+/// Where a value lives.
+pub(crate) enum Value<'w> {
+    Borrowed(&'w Tensor),
+    Owned(Tensor),
+    Released,
+}
+
+impl<'w> Tape<'w> {
+    /// An empty tape on the CPU.
+    pub fn new(mode: Mode) -> Self {
+        Self::on(&Cpu, mode)
+    }
+
+    /// An empty tape on a device.
+    pub fn on(device: &'w dyn Device, mode: Mode) -> Self {
+        Self {
+            device,
+            mode,
+            nodes: Vec::new(),
+            parameters: BTreeMap::new(),
+            token_losses: BTreeMap::new(),
+            spent: false,
+        }
+    }
+
+    /// The mode that the tape was made with.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// A trained leaf, borrowed: its gradient is kept under `id`.
+    ///
+    /// An id names one tensor of the tape: asking again gives the same variable, so tied weights sum their gradients.
+    pub fn parameter(&mut self, id: ParameterId, tensor: &'w Tensor) -> Var {
+        if let Some(&var) = self.parameters.get(&id) {
+            return var;
+        }
+        let var = self.push_leaf(Value::Borrowed(tensor), true);
+        self.nodes[var.0].watched = true;
+        self.parameters.insert(id, var);
+        var
+    }
+
+    /// A borrowed leaf without gradient.
+    pub fn frozen(&mut self, tensor: &'w Tensor) -> Var {
+        self.push_leaf(Value::Borrowed(tensor), false)
+    }
+
+    /// An owned leaf without gradient.
+    pub fn constant(&mut self, tensor: Tensor) -> Var {
+        self.push_leaf(Value::Owned(tensor), false)
+    }
+
+    /// An owned leaf to which gradients flow; they are kept when it is [watched](Self::watch).
+    pub fn leaf(&mut self, tensor: Tensor) -> Var {
+        self.push_leaf(Value::Owned(tensor), true)
+    }
+
+    /// Keeps the gradient of `var`, and its value, through the backward pass.
+    ///
+    /// Of use at any time before [`backward`](Self::backward), also where all weights are frozen: gradients then flow as far
+    /// as what is watched.
+    pub fn watch(&mut self, var: Var) {
+        self.nodes[var.0].watched = true;
+    }
+
+    /// The value of a variable.
+    ///
+    /// # Panics
+    /// When the value was released, by [`release`](Self::release) or by a backward pass, which keeps only leaves, single
+    /// numbers and what is watched.
+    pub fn value(&self, var: Var) -> &Tensor {
+        self.nodes[var.0].tensor()
+    }
+
+    /// Frees a value that nobody will read again. Does nothing in [`Mode::Gradient`], whose backward pass may need it.
+    pub fn release(&mut self, var: Var) {
+        if self.mode == Mode::Inference && self.nodes[var.0].operation_result() {
+            self.nodes[var.0].value = Value::Released;
+        }
+    }
+
+    /// Puts the result of an operation on the tape.
+    pub(crate) fn record(
+        &mut self,
+        value: Tensor,
+        inputs: [Option<Var>; 2],
+        operation: impl Operation + 'static,
+    ) -> Var {
+        let operation: Option<Box<dyn Operation>> =
+            (self.mode == Mode::Gradient).then(|| Box::new(operation) as Box<dyn Operation>);
+        self.push(Node {
+            value: Value::Owned(value),
+            inputs,
+            operation,
+            source: false,
+            watched: false,
+            causal: false,
+        })
+    }
+
+    /// Refuses a value that is not of the wanted shape.
+    pub(crate) fn require_shape(
+        &self,
+        operation: &'static str,
+        argument: &'static str,
+        var: Var,
+        wanted: &[usize],
+    ) -> Result<(), EngineError> {
+        let found = self.value(var).shape();
+        if found == wanted {
+            return Ok(());
+        }
+        Err(EngineError::Shape { operation, argument, found: found.to_vec(), wanted: format!("{wanted:?}") })
+    }
+
+    fn push_leaf(&mut self, value: Value<'w>, source: bool) -> Var {
+        self.push(Node { value, inputs: [None; 2], operation: None, source, watched: false, causal: false })
+    }
+
+    fn push(&mut self, node: Node<'w>) -> Var {
+        self.nodes.push(node);
+        Var(self.nodes.len() - 1)
+    }
+}
+
+impl Node<'_> {
+    pub(crate) fn tensor(&self) -> &Tensor {
+        match &self.value {
+            Value::Borrowed(tensor) => tensor,
+            Value::Owned(tensor) => tensor,
+            Value::Released => panic!("this value was released; watch it to keep it through a backward pass"),
+        }
+    }
+
+    /// Whether the value was computed, not given.
+    pub(crate) fn operation_result(&self) -> bool {
+        matches!(self.value, Value::Owned(_)) && self.inputs[0].is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_asked_twice_is_one_variable() {
+        let weight = Tensor::scalar(2.0);
+        let mut tape = Tape::new(Mode::Gradient);
+        let first = tape.parameter(ParameterId(7), &weight);
+        assert_eq!(first, tape.parameter(ParameterId(7), &weight));
+        assert_ne!(first, tape.frozen(&weight));
+    }
+
+    #[test]
+    fn release_frees_computed_values_in_inference_alone() {
+        for (mode, freed) in [(Mode::Inference, true), (Mode::Gradient, false)] {
+            let mut tape = Tape::new(mode);
+            let x = tape.leaf(Tensor::scalar(1.0));
+            let y = tape.scale(x, 3.0).unwrap();
+            tape.release(x);
+            tape.release(y);
+            assert_eq!(tape.value(x).data(), [1.0]);
+            assert_eq!(matches!(tape.nodes[y.0].value, Value::Released), freed);
+        }
+    }
+}
