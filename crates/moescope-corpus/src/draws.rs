@@ -29,11 +29,6 @@ impl Draws {
         ((u128::from(self.word()) * bound as u128) >> 64) as usize
     }
 
-    /// A number from 0 inclusive to 1 exclusive.
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.word() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     /// `count` different numbers below `bound`, in random order.
     pub(crate) fn distinct(&mut self, count: usize, bound: usize) -> Vec<usize> {
         debug_assert!(count <= bound, "cannot draw more different numbers than there are");
@@ -76,11 +71,5 @@ mod tests {
         let mut numbers = Draws::new(Seed(3), "distinct", 0).distinct(10, 10);
         numbers.sort_unstable();
         assert_eq!(numbers, (0..10).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn unit_draws_stay_in_range() {
-        let mut draws = Draws::new(Seed(0), "unit", 0);
-        assert!((0..1000).all(|_| (0.0..1.0).contains(&draws.unit())));
     }
 }

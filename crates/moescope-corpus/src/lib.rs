@@ -11,6 +11,7 @@ mod sections;
 pub mod source;
 mod split;
 mod stream;
+pub mod tasks;
 mod tokenizer;
 mod window;
 

@@ -3,9 +3,9 @@
 use crate::document::{Document, Domain};
 
 /// The longest section, in bytes.
-pub const LONGEST_SECTION: usize = 8192;
+pub(crate) const LONGEST_SECTION: usize = 8192;
 /// The shortest section that a cut aims at, in bytes.
-pub const SHORTEST_SECTION: usize = 256;
+pub(crate) const SHORTEST_SECTION: usize = 256;
 /// Sections that a domain is cut into at least, where its size allows.
 const SECTIONS_WANTED: usize = 48;
 
@@ -13,7 +13,7 @@ const SECTIONS_WANTED: usize = 48;
 ///
 /// The length is the domain's bytes over 48, within 256 to 8,192 bytes. Sections of `name` are
 /// called `name#1`, `name#2`, …; joined in order they are the document, byte for byte.
-pub fn cut_domain(domain: &Domain) -> Domain {
+pub(crate) fn cut_domain(domain: &Domain) -> Domain {
     let longest = (domain.bytes() / SECTIONS_WANTED).clamp(SHORTEST_SECTION, LONGEST_SECTION);
     let documents = domain.documents.iter().flat_map(|document| cut(document, longest)).collect();
     Domain::new(domain.name.clone(), documents)
