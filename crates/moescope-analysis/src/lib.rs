@@ -1,1 +1,38 @@
-//! moescope-analysis
+//! Instruments and statistics: from routes, or from what a model answers, to tables with intervals and nulls.
+//!
+//! Each file holds one instrument. It takes plain data, a routing trace, or a `&mut dyn Subject`, and returns a typed
+//! result that turns into a [`moescope_base::Table`]. It states what its number would be if there were nothing to
+//! find, and what the number does not show.
+//!
+//! ```
+//! use moescope_analysis::statistics;
+//!
+//! // Loss of MoE minus loss of dense, one value for each seed.
+//! let differences = [-0.11, -0.09, -0.10, -0.12, -0.08];
+//! let summary = statistics::one_sample(&differences)?;
+//! assert!((summary.mean + 0.1).abs() < 1e-12);
+//! assert!(summary.high < 0.0 && summary.p_value < 0.001);
+//! # Ok::<(), moescope_analysis::AnalysisError>(())
+//! ```
+//!
+//! Why the instruments never import the model: the same code then judges our own runs, downloaded checkpoints and
+//! planted test doubles whose true answer is known, and an instrument that cannot find what was planted is caught
+//! before it is trusted. Independent units are seeds across models and documents within one; tokens are neither.
+
+mod error;
+
+pub mod agreement;
+pub mod attribution;
+pub mod capacity;
+pub mod effective_width;
+pub mod logit_lens;
+pub mod matrix;
+pub mod paths;
+pub mod probe;
+pub mod routing;
+pub mod similarity;
+pub mod specialisation;
+pub mod spectrum;
+pub mod statistics;
+
+pub use error::AnalysisError;

@@ -1,0 +1,1 @@
+//! Capacity: bits of facts recalled per parameter.

@@ -1,0 +1,1 @@
+//! Logit lens: what the final norm and unembedding read from the residual stream after each block.

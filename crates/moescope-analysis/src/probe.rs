@@ -1,0 +1,1 @@
+//! Probe: whether a label can be read linearly from a representation.

@@ -1,0 +1,1 @@
+//! Routing: what the routers of a model chose.

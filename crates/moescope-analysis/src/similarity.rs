@@ -1,0 +1,1 @@
+//! Similarity of representations: unbiased linear centred kernel alignment.

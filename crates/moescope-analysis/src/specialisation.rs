@@ -1,0 +1,1 @@
+//! Specialisation: what the choice of experts says about domains and tokens.

@@ -1,0 +1,1 @@
+//! Spectrum: how many directions a set of vectors fills.

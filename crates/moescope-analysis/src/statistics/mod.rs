@@ -1,0 +1,1 @@
+//! Statistics: intervals, tests and corrections, each in its own file.
