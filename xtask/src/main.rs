@@ -1,1 +1,17 @@
-fn main() {}
+//! Automation of the moescope repository: `cargo run -p xtask -- SUBCOMMAND`.
+
+mod corpus;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (subcommand, rest) = match arguments.split_first() {
+        Some((subcommand, rest)) => (subcommand.as_str(), rest),
+        None => ("", [].as_slice()),
+    };
+    match subcommand {
+        "corpus" => corpus::run(rest),
+        other => bail!("subcommand `{other}` is not known; wanted: corpus"),
+    }
+}
