@@ -7,11 +7,11 @@ pub(crate) const LONGEST_SECTION: usize = 8192;
 /// The shortest section that a cut aims at, in bytes.
 pub(crate) const SHORTEST_SECTION: usize = 256;
 /// Sections that a domain is cut into at least, where its size allows.
-const SECTIONS_WANTED: usize = 48;
+const SECTIONS_WANTED: usize = 100;
 
 /// A domain with every document cut into sections of at most a length that suits its size.
 ///
-/// The length is the domain's bytes over 48, within 256 to 8,192 bytes. Sections of `name` are
+/// The length is the domain's bytes over 100, within 256 to 8,192 bytes. Sections of `name` are
 /// called `name#1`, `name#2`, …; joined in order they are the document, byte for byte.
 pub(crate) fn cut_domain(domain: &Domain) -> Domain {
     let longest = (domain.bytes() / SECTIONS_WANTED).clamp(SHORTEST_SECTION, LONGEST_SECTION);

@@ -95,6 +95,14 @@ impl SplitCorpus {
         sections.filter(move |(document, _)| self.assignment[domain][*document] == split)
     }
 
+    /// The texts of one split, domain after domain: what a tokenizer is trained on.
+    pub fn texts(&self, split: Split) -> impl Iterator<Item = &str> {
+        let domains = 0..self.domains.len();
+        domains
+            .flat_map(move |domain| self.documents(domain, split))
+            .map(|(_, document)| document.text.as_str())
+    }
+
     /// Bytes of one split of one domain.
     pub fn bytes(&self, domain: usize, split: Split) -> usize {
         self.documents(domain, split).map(|(_, document)| document.text.len()).sum()

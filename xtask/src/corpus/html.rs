@@ -35,6 +35,11 @@ pub(super) fn text(page: &str, drop: &[&str]) -> String {
     while let Some(start) = rest.find('<') {
         reader.text(&rest[..start]);
         rest = &rest[start..];
+        if !rest[1..].starts_with(|next: char| next.is_ascii_alphabetic() || "/!?".contains(next)) {
+            reader.text("<"); // a sign of comparison in a script or a careless page
+            rest = &rest[1..];
+            continue;
+        }
         let comment = rest.starts_with("<!--");
         let (mark, length) = if comment { ("-->", 3) } else { (">", 1) };
         let Some(end) = rest.find(mark) else { break };

@@ -10,6 +10,9 @@ use super::packages::Folders;
 use super::r_data;
 use super::thin::thin;
 
+/// Shorter chapters are lines of a table of contents.
+const SHORTEST: usize = 1_000;
+
 /// The domain, half Austen and half Melville.
 pub(super) fn domain(folders: &Folders, budget: usize) -> Result<Domain> {
     let path = folders.of("r-cran-janeaustenr")?.join("usr/lib/R/site-library/janeaustenr/data/Rdata.rdb");
@@ -18,6 +21,7 @@ pub(super) fn domain(folders: &Folders, budget: usize) -> Result<Domain> {
     for lines in r_data::character_vectors(&database)? {
         chapters.extend(austen_chapters(&lines));
     }
+    chapters.retain(|chapter: &Document| chapter.text.len() >= SHORTEST);
     let mut documents = thin(chapters, budget / 2);
     documents.extend(thin(moby_dick(folders)?, budget / 2));
     Ok(Domain::new("novels", documents))

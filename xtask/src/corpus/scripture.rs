@@ -10,6 +10,9 @@ use super::packages::Folders;
 use super::sword;
 use super::thin::thin;
 
+/// Shorter chapters are remains of another numbering of the verses.
+const SHORTEST: usize = 200;
+
 /// Both domains, with the same chapter names in the same order.
 pub(super) fn domains(folders: &Folders, budget: usize) -> Result<(Domain, Domain)> {
     let texts = "usr/share/sword/modules/texts/ztext";
@@ -18,7 +21,9 @@ pub(super) fn domains(folders: &Folders, budget: usize) -> Result<(Domain, Domai
     let spanish: BTreeMap<String, String> = spanish.into_iter().collect();
     let shared: Vec<Document> = english
         .into_iter()
-        .filter(|(name, _)| spanish.contains_key(name))
+        .filter(|(name, text)| {
+            text.len() >= SHORTEST && spanish.get(name).is_some_and(|text| text.len() >= SHORTEST)
+        })
         .map(|(name, text)| Document::new(name, clean(&text)))
         .collect();
     ensure!(shared.len() > 1000, "only {} chapters are in both languages; wanted over 1000", shared.len());

@@ -56,9 +56,7 @@ fn unpack(packed: &[u8], blocks: &[u8], block: u32) -> Result<Vec<u8>> {
 
 /// Adds a verse; a chapter mark in it begins a new chapter.
 fn add(chapters: &mut Vec<(String, String)>, verse: &str) {
-    if let Some((_, after)) = verse.split_once("<chapter ")
-        && let Some((_, name)) = after.split_once("osisID=\"")
-        && let Some((name, _)) = name.split_once('"')
+    if let Some(name) = chapter_mark(verse)
         && chapters.last().is_none_or(|(last, _)| last != name)
     {
         chapters.push((name.to_owned(), String::new()));
@@ -70,6 +68,15 @@ fn add(chapters: &mut Vec<(String, String)>, verse: &str) {
         chapter.push_str(&text);
         chapter.push('\n');
     }
+}
+
+/// The name in an opening chapter mark; a closing one has no `osisID` of its own.
+fn chapter_mark(verse: &str) -> Option<&str> {
+    verse.split("<chapter ").skip(1).find_map(|rest| {
+        let tag = &rest[..rest.find('>')?];
+        let (_, name) = tag.split_once("osisID=\"")?;
+        Some(name.split_once('"')?.0)
+    })
 }
 
 /// A verse without markup and notes.
@@ -126,7 +133,7 @@ mod tests {
         let mut chapters = Vec::new();
         add(&mut chapters, "preface");
         add(&mut chapters, "<chapter n=\"1\" osisID=\"Gen.1\" sID=\"Gen.1\"/>In the beginning");
-        add(&mut chapters, "The earth");
+        add(&mut chapters, "The earth <chapter eID=\"Gen.1\"/> <div osisID=\"Gen\"/>");
         add(&mut chapters, "<chapter osisID=\"Gen.2\"/>Thus");
         assert_eq!(chapters[0], ("Gen.1".into(), "In the beginning\nThe earth\n".into()));
         assert_eq!(chapters[1].0, "Gen.2");
