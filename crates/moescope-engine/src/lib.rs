@@ -34,6 +34,8 @@ mod error;
 mod gradients;
 pub mod measure;
 mod memory;
+#[cfg(test)]
+mod network;
 mod operations;
 pub mod optimizer;
 mod rotary;

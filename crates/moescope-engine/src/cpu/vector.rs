@@ -47,16 +47,9 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// `Σ term(i)` for `i` below `length`, over fixed lanes.
+/// Adds up lanes, halving them each time.
 #[inline(always)]
-fn fold(length: usize, lane: impl Fn(usize, &mut [f32; LANES]), tail: impl Fn(usize) -> f32) -> f32 {
-    let mut sums = [0.0; LANES];
-    let whole = length - length % LANES;
-    let mut start = 0;
-    while start < whole {
-        lane(start, &mut sums);
-        start += LANES;
-    }
+fn total(mut sums: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -64,59 +57,68 @@ fn fold(length: usize, lane: impl Fn(usize, &mut [f32; LANES]), tail: impl Fn(us
         }
         width /= 2;
     }
-    (whole..length).fold(sums[0], |sum, i| sum + tail(i))
+    sums[0]
+}
+
+/// A sum over fixed lanes of a term in one entry of each slice. A macro, because a closure may be compiled on its own, without
+/// the vectors.
+macro_rules! fold {
+    (|$sum:ident $(, $entry:ident in $slice:expr)+| $term:expr) => {{
+        let length = [$($slice.len()),+].into_iter().fold(usize::MAX, usize::min);
+        let whole = length - length % LANES;
+        let mut sums = [0.0f32; LANES];
+        let mut start = 0;
+        while start < whole {
+            $(let $entry = &$slice[start..start + LANES];)+
+            for i in 0..LANES {
+                $(let $entry = $entry[i];)+
+                let $sum = sums[i];
+                sums[i] = $term;
+            }
+            start += LANES;
+        }
+        let mut $sum = total(sums);
+        for i in whole..length {
+            $(let $entry = $slice[i];)+
+            $sum = $term;
+        }
+        $sum
+    }};
 }
 
 /// `Σ a * b`.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let length = a.len();
-    let b = &b[..length];
-    let lane = |start: usize, sums: &mut [f32; LANES]| {
-        let (a, b) = (&a[start..start + LANES], &b[start..start + LANES]);
-        for i in 0..LANES {
-            sums[i] = a[i].mul_add(b[i], sums[i]);
-        }
-    };
-    fold(length, lane, |i| a[i] * b[i])
+    fold!(|sum, x in a, y in b| x.mul_add(y, sum))
 }
 
 /// `Σ a * b * c`.
 #[inline(always)]
 pub(super) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
-    let length = a.len();
-    let (b, c) = (&b[..length], &c[..length]);
-    let lane = |start: usize, sums: &mut [f32; LANES]| {
-        let (a, b, c) = (&a[start..start + LANES], &b[start..start + LANES], &c[start..start + LANES]);
-        for i in 0..LANES {
-            sums[i] = (a[i] * b[i]).mul_add(c[i], sums[i]);
-        }
-    };
-    fold(length, lane, |i| a[i] * b[i] * c[i])
+    fold!(|sum, x in a, y in b, z in c| (x * y).mul_add(z, sum))
 }
 
 /// `Σ a`.
 #[inline(always)]
 pub(super) fn sum(a: &[f32]) -> f32 {
-    let lane = |start: usize, sums: &mut [f32; LANES]| {
-        for (sum, x) in sums.iter_mut().zip(&a[start..start + LANES]) {
-            *sum += x;
-        }
-    };
-    fold(a.len(), lane, |i| a[i])
+    fold!(|sum, x in a| sum + x)
 }
 
 /// The largest entry; not-a-number is passed over.
 #[inline(always)]
 pub(super) fn largest(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let mut pieces = a.chunks_exact(LANES);
-    for piece in &mut pieces {
+    let whole = a.len() - a.len() % LANES;
+    for piece in a[..whole].chunks_exact(LANES) {
         for (lane, &x) in lanes.iter_mut().zip(piece) {
             *lane = if x > *lane { x } else { *lane };
         }
     }
-    lanes.iter().chain(pieces.remainder()).fold(f32::NEG_INFINITY, |best, &x| if x > best { x } else { best })
+    let mut best = f32::NEG_INFINITY;
+    for &x in lanes.iter().chain(&a[whole..]) {
+        best = if x > best { x } else { best };
+    }
+    best
 }
 
 /// `out = exp(x - shift)` and the sum of it.
@@ -131,12 +133,7 @@ pub(super) fn exp_shifted(x: &[f32], shift: f32, out: &mut [f32]) -> f32 {
 /// `Σ exp(x - shift)`.
 #[inline(always)]
 pub(super) fn sum_exp(x: &[f32], shift: f32) -> f32 {
-    let lane = |start: usize, sums: &mut [f32; LANES]| {
-        for (sum, &x) in sums.iter_mut().zip(&x[start..start + LANES]) {
-            *sum += exp(x - shift);
-        }
-    };
-    fold(x.len(), lane, |i| exp(x[i] - shift))
+    fold!(|sum, x in x| sum + exp(x - shift))
 }
 
 /// `into += factor * from`.

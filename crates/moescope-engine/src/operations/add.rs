@@ -48,3 +48,42 @@ impl Operation for AddScaled {
         sweep.add(self.a, gradient);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_follow_the_reference(rows in 1usize..5, columns in 1usize..8, factor in -2f32..2.0, seed: u64) {
+            let inputs = [numbers(&[rows, columns], seed), numbers(&[rows, columns], seed ^ 1)];
+            let reference = |x: &[Vec<f64>]| x[0].iter().zip(&x[1]).map(|(a, b)| a + f64::from(factor) * b).collect();
+            check(&inputs, |tape, vars| tape.add_scaled(vars[0], vars[1], factor), reference);
+        }
+    }
+
+    #[test]
+    fn a_tensor_added_to_itself_doubles() {
+        check(
+            &[numbers(&[3, 5], 1)],
+            |tape, x| tape.add(x[0], x[0]),
+            |x| x[0].iter().map(|a| 2.0 * a).collect(),
+        );
+    }
+
+    #[test]
+    fn many_entries_have_the_same_bits_on_any_number_of_threads() {
+        let inputs = [numbers(&[100, 401], 1), numbers(&[100, 401], 2)];
+        check_bits(&inputs, |tape, vars| tape.add_scaled(vars[0], vars[1], 0.3));
+    }
+
+    #[test]
+    fn different_shapes_are_refused() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let (a, b) = (tape.constant(Tensor::zeros([2, 3])), tape.constant(Tensor::zeros([3, 2])));
+        let message = tape.add(a, b).unwrap_err().to_string();
+        assert!(message.starts_with("add: `b` has shape [3, 2], wanted [2, 3]"), "{message}");
+    }
+}

@@ -62,3 +62,61 @@ impl Operation for AttentionPattern {
         sweep.add(self.k, k_gradient);
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    use super::super::attention_mix::tests::{layouts, query_width, shared_width};
+
+    /// `[batch, head, query, key]`, entry by entry.
+    pub(in super::super) fn reference(q: &[f64], k: &[f64], layout: AttentionLayout) -> Vec<f64> {
+        let AttentionLayout { batch, positions, heads, head_dim, .. } = layout;
+        let (wide, narrow) = (query_width(layout), shared_width(layout));
+        let mut out = Vec::new();
+        for (sequence, head, query) in itertools(batch, heads, positions) {
+            let score = |key: usize| -> f64 {
+                let left = &q[(sequence * positions + query) * wide + head * head_dim..][..head_dim];
+                let shared = head / layout.group() * head_dim;
+                let right = &k[(sequence * positions + key) * narrow + shared..][..head_dim];
+                left.iter().zip(right).map(|(a, b)| a * b).sum::<f64>() / (head_dim as f64).sqrt()
+            };
+            let total: f64 = (0..=query).map(|key| score(key).exp()).sum();
+            out.extend((0..positions).map(|key| if key > query { 0.0 } else { score(key).exp() / total }));
+        }
+        out
+    }
+
+    fn itertools(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..a * b * c).map(move |i| (i / (b * c), i / c % b, i % c))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn patterns_follow_the_reference(layout in layouts(), seed: u64) {
+            let inputs = [
+                numbers(&[layout.tokens(), query_width(layout)], seed),
+                numbers(&[layout.tokens(), shared_width(layout)], seed ^ 1),
+            ];
+            let build = |tape: &mut Tape<'_>, vars: &[Var]| tape.attention_pattern(vars[0], vars[1], layout);
+            check(&inputs, build, |x| reference(&x[0], &x[1], layout));
+        }
+    }
+
+    #[test]
+    fn several_blocks_follow_the_reference() {
+        let layout = AttentionLayout { batch: 1, positions: 67, heads: 1, key_value_heads: 1, head_dim: 2 };
+        let inputs = [numbers(&[67, 2], 1), numbers(&[67, 2], 2)];
+        let build = |tape: &mut Tape<'_>, vars: &[Var]| tape.attention_pattern(vars[0], vars[1], layout);
+        check(&inputs, build, |x| reference(&x[0], &x[1], layout));
+    }
+
+    #[test]
+    fn heads_that_cannot_be_shared_are_refused() {
+        let layout = AttentionLayout { batch: 1, positions: 2, heads: 3, key_value_heads: 2, head_dim: 2 };
+        assert!(matches!(check_layout("test", layout), Err(EngineError::Range { found: 2, .. })));
+    }
+}

@@ -37,3 +37,45 @@ impl Operation for BalanceLoss {
         sweep.add(self.scores, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(scores: &[f64], plan: &RoutePlan) -> Vec<f64> {
+        let n = plan.experts();
+        let mut loss = 0.0;
+        for expert in 0..n {
+            let chosen = plan.choices().iter().filter(|&&choice| choice as usize == expert).count();
+            let share: f64 = scores.chunks(n).map(|row| row[expert] / row.iter().sum::<f64>()).sum();
+            loss += chosen as f64 / plan.choices().len() as f64 * share / plan.tokens() as f64;
+        }
+        vec![n as f64 * loss]
+    }
+
+    proptest! {
+        #[test]
+        fn losses_follow_the_reference(tokens in 1usize..7, experts in 1usize..7, pick in 0.0f64..1.0, seed: u64) {
+            let per_token = 1 + (pick * experts as f64) as usize;
+            let plan = RoutePlan::new(&choices(tokens, experts, per_token, seed), experts, per_token).unwrap();
+            let plan = Arc::new(plan);
+            let scores = positive(&[tokens, experts], seed);
+            check(&[scores], |tape, x| tape.balance_loss(x[0], &plan), |x| reference(&x[0], &plan));
+        }
+    }
+
+    #[test]
+    fn it_is_one_when_even_and_the_number_of_experts_when_collapsed() {
+        for (choices, row, wanted) in
+            [([0u32, 1, 2, 3], [0.25f32, 0.25, 0.25, 0.25], 1.0), ([1, 1, 1, 1], [0.0, 1.0, 0.0, 0.0], 4.0)]
+        {
+            let plan = Arc::new(RoutePlan::new(&choices, 4, 1).unwrap());
+            let mut tape = Tape::new(crate::Mode::Inference);
+            let scores = tape.constant(Tensor::new([4, 4], row.repeat(4)).unwrap());
+            let loss = tape.balance_loss(scores, &plan).unwrap();
+            assert_eq!(tape.value(loss).data(), [wanted]);
+        }
+    }
+}

@@ -80,3 +80,57 @@ impl Operation for CrossEntropy {
         sweep.add(self.logits, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(logits: &[f64], targets: &[u32], columns: usize) -> Vec<f64> {
+        let rows = logits.chunks(columns).zip(targets).filter(|(_, target)| **target != IGNORE);
+        let losses: Vec<f64> =
+            rows.map(|(row, &t)| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[t as usize]).collect();
+        vec![losses.iter().sum::<f64>() / losses.len() as f64]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn losses_follow_the_reference(
+            first in 0u32..7, rest in proptest::collection::vec(prop_oneof![0u32..7, Just(IGNORE)], 0..6),
+            columns in 7usize..45, seed: u64,
+        ) {
+            let targets: Vec<u32> = std::iter::once(first).chain(rest).collect();
+            let logits = numbers(&[targets.len(), columns], seed);
+            let build = |tape: &mut Tape<'_>, x: &[Var]| tape.cross_entropy(x[0], &targets);
+            check(&[logits], build, |x| reference(&x[0], &targets, columns));
+        }
+    }
+
+    #[test]
+    fn a_hand_worked_case() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let logits = tape.constant(Tensor::new([2, 2], vec![0.0, 0.0, 3f32.ln(), 0.0]).unwrap());
+        let loss = tape.cross_entropy(logits, &[IGNORE, 1]).unwrap();
+        assert!((tape.value(loss).data()[0] - 4f32.ln()).abs() < 1e-6);
+        assert_eq!(tape.token_losses(loss)[0], 0.0);
+        assert!((tape.token_losses(loss)[1] - 4f32.ln()).abs() < 1e-6);
+        assert!(tape.token_losses(logits).is_empty());
+    }
+
+    #[test]
+    fn wrong_targets_are_refused() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let logits = tape.constant(Tensor::zeros([2, 3]));
+        assert_eq!(tape.cross_entropy(logits, &[IGNORE; 2]), Err(EngineError::NoTargets { rows: 2 }));
+        assert!(matches!(tape.cross_entropy(logits, &[0, 3]), Err(EngineError::Range { found: 3, .. })));
+        assert!(matches!(tape.cross_entropy(logits, &[0]), Err(EngineError::Length { .. })));
+    }
+
+    #[test]
+    fn many_rows_have_the_same_bits_on_any_number_of_threads() {
+        let targets: Vec<u32> = (0..400).map(|i| if i % 7 == 0 { IGNORE } else { i % 97 }).collect();
+        check_bits(&[numbers(&[400, 97], 1)], |tape, x| tape.cross_entropy(x[0], &targets));
+    }
+}

@@ -49,3 +49,35 @@ impl Operation for Embedding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(table: &[f64], ids: &[u32], width: usize) -> Vec<f64> {
+        ids.iter().flat_map(|&id| table[id as usize * width..][..width].to_vec()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn rows_follow_the_reference(ids in proptest::collection::vec(0u32..7, 1..12), width in 1usize..6, seed: u64) {
+            let build = |tape: &mut Tape<'_>, x: &[Var]| tape.embedding(x[0], &ids);
+            check(&[numbers(&[7, width], seed)], build, |x| reference(&x[0], &ids, width));
+        }
+    }
+
+    #[test]
+    fn a_large_table_has_the_same_bits_on_any_number_of_threads() {
+        let ids: Vec<u32> = (0..500).map(|i| (i * i * 31) % 4000).collect();
+        check_bits(&[numbers(&[4000, 17], 1)], |tape, x| tape.embedding(x[0], &ids));
+    }
+
+    #[test]
+    fn an_unknown_id_is_refused() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let table = tape.constant(Tensor::zeros([3, 2]));
+        assert!(matches!(tape.embedding(table, &[0, 3]), Err(EngineError::Range { found: 3, high: 2, .. })));
+    }
+}

@@ -55,3 +55,41 @@ impl Operation for ExpertCombine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(x: &[Vec<f64>], plan: &RoutePlan, width: usize) -> Vec<f64> {
+        let mut out = vec![0.0; plan.tokens() * width];
+        for (slot, &row) in plan.row_of_slot().iter().enumerate() {
+            for column in 0..width {
+                out[slot / plan.per_token() * width + column] +=
+                    x[1][slot] * x[0][row as usize * width + column];
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn sums_follow_the_reference(tokens in 1usize..6, experts in 1usize..5, pick in 0.0f64..1.0, width in 1usize..6, seed: u64) {
+            let per_token = 1 + (pick * experts as f64) as usize;
+            let plan = RoutePlan::new(&choices(tokens, experts, per_token, seed), experts, per_token).unwrap();
+            let plan = Arc::new(plan);
+            let tensors = [numbers(&[plan.rows(), width], seed), numbers(&[tokens, per_token], seed ^ 1)];
+            let build = |tape: &mut Tape<'_>, vars: &[Var]| tape.expert_combine(vars[0], vars[1], &plan);
+            check(&tensors, build, |x| reference(x, &plan, width));
+        }
+    }
+
+    #[test]
+    fn many_rows_have_the_same_bits_on_any_number_of_threads() {
+        let plan = Arc::new(RoutePlan::new(&choices(700, 9, 3, 1), 9, 3).unwrap());
+        let tensors = [numbers(&[2100, 40], 2), numbers(&[700, 3], 3)];
+        check_bits(&tensors, |tape, vars| tape.expert_combine(vars[0], vars[1], &plan));
+    }
+}

@@ -31,3 +31,35 @@ impl Operation for ExpertDispatch {
         sweep.add(self.x, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_follow_the_reference(tokens in 1usize..7, experts in 1usize..6, pick in 0.0f64..1.0, width in 1usize..5, seed: u64) {
+            let per_token = 1 + (pick * experts as f64) as usize;
+            let chosen = choices(tokens, experts, per_token, seed);
+            let plan = Arc::new(RoutePlan::new(&chosen, experts, per_token).unwrap());
+            let reference = |x: &[Vec<f64>]| -> Vec<f64> {
+                let mut out = Vec::new();
+                for expert in 0..experts as u32 {
+                    for slot in (0..chosen.len()).filter(|&slot| chosen[slot] == expert) {
+                        out.extend(&x[0][slot / per_token * width..][..width]);
+                    }
+                }
+                out
+            };
+            check(&[numbers(&[tokens, width], seed)], |tape, x| tape.expert_dispatch(x[0], &plan), reference);
+        }
+    }
+
+    #[test]
+    fn many_rows_have_the_same_bits_on_any_number_of_threads() {
+        let plan = Arc::new(RoutePlan::new(&choices(600, 16, 4, 1), 16, 4).unwrap());
+        check_bits(&[numbers(&[600, 33], 2)], |tape, x| tape.expert_dispatch(x[0], &plan));
+    }
+}

@@ -56,3 +56,61 @@ impl Operation for ExpertLinear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(x: &[Vec<f64>], plan: &RoutePlan, inputs: usize, outputs: usize) -> Vec<f64> {
+        let mut out = Vec::new();
+        for (row, x_row) in x[0].chunks(inputs).enumerate() {
+            let expert = (0..plan.experts()).find(|&expert| row < plan.offsets()[expert + 1]).unwrap();
+            let matrix = &x[1][expert * outputs * inputs..][..outputs * inputs];
+            out.extend(matrix.chunks(inputs).map(|w| w.iter().zip(x_row).map(|(a, b)| a * b).sum::<f64>()));
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn products_follow_the_reference(
+            tokens in 1usize..7, experts in 1usize..5, pick in 0.0f64..1.0, inputs in 1usize..6, outputs in 1usize..6, seed: u64,
+        ) {
+            let per_token = 1 + (pick * experts as f64) as usize;
+            let chosen = choices(tokens, experts, per_token, seed);
+            let plan = Arc::new(RoutePlan::new(&chosen, experts, per_token).unwrap());
+            let tensors = [numbers(&[plan.rows(), inputs], seed), numbers(&[experts, outputs, inputs], seed ^ 1)];
+            let build = |tape: &mut Tape<'_>, vars: &[Var]| tape.expert_linear(vars[0], vars[1], &plan);
+            check(&tensors, build, |x| reference(x, &plan, inputs, outputs));
+        }
+    }
+
+    #[test]
+    fn an_expert_without_tokens_has_a_gradient_of_zero() {
+        let plan = Arc::new(RoutePlan::new(&[0, 2, 0], 3, 1).unwrap());
+        let tensors = [numbers(&[3, 2], 1), numbers(&[3, 4, 2], 2)];
+        let build = |tape: &mut Tape<'_>, vars: &[Var]| tape.expert_linear(vars[0], vars[1], &plan);
+        let (_, gradients) = outcome(&tensors, &build);
+        assert_eq!(gradients[1].as_ref().unwrap().data()[8..16], [0.0; 8]);
+    }
+
+    #[test]
+    fn many_tiles_have_the_same_bits_on_any_number_of_threads() {
+        let plan = Arc::new(RoutePlan::new(&choices(900, 5, 2, 1), 5, 2).unwrap());
+        let tensors = [numbers(&[1800, 19], 2), numbers(&[5, 300, 19], 3)];
+        check_bits(&tensors, |tape, vars| tape.expert_linear(vars[0], vars[1], &plan));
+    }
+
+    #[test]
+    fn weights_for_other_experts_are_refused() {
+        let plan = Arc::new(RoutePlan::new(&[0, 1], 2, 1).unwrap());
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let (rows, weight) = (tape.constant(Tensor::zeros([2, 3])), tape.constant(Tensor::zeros([3, 4, 3])));
+        assert!(matches!(tape.expert_linear(rows, weight, &plan), Err(EngineError::Shape { .. })));
+        let flat = tape.constant(Tensor::zeros([6]));
+        assert!(matches!(tape.expert_linear(rows, flat, &plan), Err(EngineError::Shape { .. })));
+    }
+}

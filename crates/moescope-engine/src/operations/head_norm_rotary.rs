@@ -87,3 +87,66 @@ impl Operation for HeadNormRotary {
         sweep.add(self.x, gradient);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(x: &[f64], weight: Option<&[f64]>, shape: HeadShape, theta: f64) -> Vec<f64> {
+        let (half, width) = (shape.head_dim / 2, shape.heads * shape.head_dim);
+        let mut out = Vec::new();
+        for (index, head) in x.chunks(shape.head_dim).enumerate() {
+            let position = (index * shape.head_dim / width % shape.positions) as f64;
+            let mean = head.iter().map(|x| x * x).sum::<f64>() / shape.head_dim as f64;
+            let scale = (mean + f64::from(shape.epsilon)).sqrt();
+            let normed: Vec<f64> = match weight {
+                Some(weight) => head.iter().zip(weight).map(|(x, weight)| x / scale * weight).collect(),
+                None => head.to_vec(),
+            };
+            out.extend((0..shape.head_dim).map(|i| {
+                let angle = position * theta.powf(-2.0 * (i % half) as f64 / shape.head_dim as f64);
+                let partner = if i < half { -normed[i + half] } else { normed[i - half] };
+                normed[i] * angle.cos() + partner * angle.sin()
+            }));
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn heads_follow_the_reference(
+            batch in 1usize..3, positions in 1usize..4, heads in 1usize..4, half in 1usize..5, normed: bool, seed: u64,
+        ) {
+            let shape = HeadShape { heads, head_dim: 2 * half, positions, epsilon: 1e-2 };
+            let rotary = Rotary::new(2 * half, 100.0, 5);
+            let mut inputs = vec![numbers(&[batch * positions, heads * 2 * half], seed)];
+            if normed {
+                inputs.push(positive(&[2 * half], seed ^ 1));
+            }
+            let build = |tape: &mut Tape<'_>, vars: &[Var]| {
+                tape.head_norm_rotary(vars[0], vars.get(1).copied(), 1e-2, &rotary, heads, positions)
+            };
+            check(&inputs, build, |x| reference(&x[0], x.get(1).map(Vec::as_slice), shape, 100.0));
+        }
+    }
+
+    #[test]
+    fn many_rows_have_the_same_bits_on_any_number_of_threads() {
+        let rotary = Rotary::new(10, 10_000.0, 40);
+        let inputs = [numbers(&[800, 50], 1), positive(&[10], 2)];
+        check_bits(&inputs, |tape, vars| tape.head_norm_rotary(vars[0], Some(vars[1]), 1e-6, &rotary, 5, 40));
+    }
+
+    #[test]
+    fn too_many_positions_and_odd_heads_are_refused() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let x = tape.constant(Tensor::zeros([4, 6]));
+        let long = tape.head_norm_rotary(x, None, 0.0, &Rotary::new(2, 1e4, 3), 3, 4);
+        assert!(matches!(long, Err(EngineError::Range { found: 4, high: 3, .. })));
+        let odd = tape.head_norm_rotary(x, None, 0.0, &Rotary::new(3, 1e4, 9), 2, 4);
+        assert!(matches!(odd, Err(EngineError::Range { found: 3, .. })));
+    }
+}

@@ -51,3 +51,60 @@ impl Operation for Linear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(x: &[f64], weight: &[f64], inputs: usize) -> Vec<f64> {
+        let row = |x: &[f64]| -> Vec<f64> {
+            weight.chunks(inputs).map(|weight| weight.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
+        };
+        x.chunks(inputs).flat_map(row).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn products_follow_the_reference(rows in 1usize..8, inputs in 1usize..12, outputs in 1usize..8, seed: u64) {
+            let tensors = [numbers(&[rows, inputs], seed), numbers(&[outputs, inputs], seed ^ 1)];
+            check(&tensors, |tape, vars| tape.linear(vars[0], vars[1]), |x| reference(&x[0], &x[1], inputs));
+        }
+    }
+
+    #[test]
+    fn several_tiles_follow_the_reference_with_the_same_bits_on_any_number_of_threads() {
+        let tensors = [numbers(&[601, 67], 1), numbers(&[1100, 67], 2)];
+        check_bits(&tensors, |tape, vars| tape.linear(vars[0], vars[1]));
+        let (value, gradients) =
+            outcome(&tensors, &|tape: &mut Tape<'_>, vars: &[Var]| tape.linear(vars[0], vars[1]));
+        let wide = |tensor: &Tensor| tensor.data().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let wanted = reference(&wide(&tensors[0]), &wide(&tensors[1]), 67);
+        assert!(
+            value.data().iter().zip(wanted).all(|(&found, wanted)| (f64::from(found) - wanted).abs() < 1e-4)
+        );
+        let finite =
+            |gradient: &Option<Tensor>| gradient.as_ref().unwrap().data().iter().all(|x| x.is_finite());
+        assert!(gradients.iter().all(finite));
+    }
+
+    #[test]
+    fn a_product_used_twice_accumulates() {
+        let tensors = [numbers(&[3, 4], 1), numbers(&[4, 4], 2)];
+        let build = |tape: &mut Tape<'_>, vars: &[Var]| {
+            let once = tape.linear(vars[0], vars[1])?;
+            tape.linear(once, vars[1])
+        };
+        check(&tensors, build, |x| reference(&reference(&x[0], &x[1], 4), &x[1], 4));
+    }
+
+    #[test]
+    fn widths_that_differ_are_refused() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let (x, weight) = (tape.constant(Tensor::zeros([2, 3])), tape.constant(Tensor::zeros([5, 4])));
+        let message = tape.linear(x, weight).unwrap_err().to_string();
+        assert!(message.contains("[5, 4]") && message.contains("[output, 3]"), "{message}");
+    }
+}

@@ -45,3 +45,45 @@ impl Operation for OverwriteRows {
         sweep.add(self.x, gradient);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn replaced_rows_are_constants() {
+        let values = Tensor::new([2, 3], vec![9.0; 6]).unwrap();
+        let reference = |x: &[Vec<f64>]| {
+            let mut out = x[0].clone();
+            out[..3].fill(9.0);
+            out[6..9].fill(9.0);
+            out
+        };
+        let build = |tape: &mut Tape<'_>, x: &[Var]| tape.overwrite_rows(x[0], &[2, 0], values.clone());
+        check(&[numbers(&[4, 3], 1)], build, reference);
+    }
+
+    proptest! {
+        #[test]
+        fn putting_back_the_same_rows_changes_no_value(rows in 1usize..6, columns in 1usize..6, seed: u64) {
+            let x = numbers(&[rows, columns], seed);
+            let mut tape = Tape::new(crate::Mode::Inference);
+            let var = tape.constant(x.clone());
+            let last = Tensor::new([1, columns], x.data()[(rows - 1) * columns..].to_vec()).unwrap();
+            let same = tape.overwrite_rows(var, &[rows - 1], last).unwrap();
+            prop_assert_eq!(tape.value(same), &x);
+        }
+    }
+
+    #[test]
+    fn wrong_rows_are_refused() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let x = tape.constant(Tensor::zeros([2, 3]));
+        let missing = tape.overwrite_rows(x, &[2], Tensor::zeros([1, 3]));
+        assert!(matches!(missing, Err(EngineError::Range { found: 2, high: 1, .. })));
+        let short = tape.overwrite_rows(x, &[0], Tensor::zeros([1, 2]));
+        assert!(matches!(short, Err(EngineError::Length { found: 2, wanted: 3, .. })));
+    }
+}

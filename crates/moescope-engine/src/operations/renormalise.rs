@@ -26,3 +26,18 @@ impl Operation for Renormalise {
         sweep.add(self.x, gradient);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_follow_the_reference(rows in 1usize..5, columns in 1usize..9, seed: u64) {
+            let row = |x: &[f64]| x.iter().map(|a| a / x.iter().sum::<f64>()).collect::<Vec<f64>>();
+            let reference = |x: &[Vec<f64>]| x[0].chunks(columns).flat_map(row).collect();
+            check(&[positive(&[rows, columns], seed)], |tape, x| tape.renormalise(x[0]), reference);
+        }
+    }
+}

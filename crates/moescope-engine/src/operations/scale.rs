@@ -27,3 +27,17 @@ impl Operation for Scale {
         sweep.add(self.x, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn scaling_follows_the_reference(length in 1usize..40, factor in -2f32..2.0, seed: u64) {
+            let reference = |x: &[Vec<f64>]| x[0].iter().map(|a| f64::from(factor) * a).collect();
+            check(&[numbers(&[length], seed)], |tape, x| tape.scale(x[0], factor), reference);
+        }
+    }
+}

@@ -25,3 +25,17 @@ impl Operation for Sigmoid {
         sweep.add(self.x, gradient);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn values_follow_the_reference(length in 1usize..40, seed: u64) {
+            let reference = |x: &[Vec<f64>]| x[0].iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect();
+            check(&[numbers(&[length], seed)], |tape, x| tape.sigmoid(x[0]), reference);
+        }
+    }
+}

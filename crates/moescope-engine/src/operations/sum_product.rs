@@ -30,3 +30,20 @@ impl Operation for SumProduct {
         sweep.add(self.x, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn read_outs_follow_the_reference(length in 1usize..70, seed: u64) {
+            let with = numbers(&[length], seed ^ 1);
+            let reference = |x: &[Vec<f64>]| {
+                vec![x[0].iter().zip(with.data()).map(|(x, &with)| x * f64::from(with)).sum::<f64>()]
+            };
+            check(&[numbers(&[length], seed)], |tape, x| tape.sum_product(x[0], with.clone()), reference);
+        }
+    }
+}

@@ -40,3 +40,55 @@ impl Operation for TopK {
         sweep.add(self.x, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    /// Magnitudes at least 0.1 apart, so that a finite difference does not change the choice.
+    fn distinct(rows: usize, columns: usize, seed: u64) -> Tensor {
+        let random = numbers(&[rows, columns], seed);
+        let mut data = Vec::new();
+        for row in random.data().chunks(columns) {
+            let rank = |x: f32| row.iter().filter(|other| other.abs() < x.abs()).count();
+            data.extend(row.iter().map(|&x| x.signum() * 0.1 * (1 + rank(x)) as f32));
+        }
+        Tensor::new([rows, columns], data).unwrap()
+    }
+
+    fn reference(x: &[f64], columns: usize, k: usize) -> Vec<f64> {
+        let mut out = Vec::new();
+        for row in x.chunks(columns) {
+            out.extend(row.iter().enumerate().map(|(i, x)| {
+                let beats = |(j, y): (usize, &f64)| y.abs() > x.abs() || (y.abs() == x.abs() && j < i);
+                if row.iter().enumerate().filter(|&other| beats(other)).count() < k { *x } else { 0.0 }
+            }));
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn survivors_follow_the_reference(rows in 1usize..4, columns in 1usize..14, pick in 0.0f64..1.0, seed: u64) {
+            let k = 1 + (pick * columns as f64) as usize;
+            let build = |tape: &mut Tape<'_>, x: &[Var]| tape.top_k_activation(x[0], k);
+            check(&[distinct(rows, columns, seed)], build, |x| reference(&x[0], columns, k));
+        }
+    }
+
+    #[test]
+    fn of_equals_the_first_stays() {
+        let mut tape = Tape::new(crate::Mode::Inference);
+        let x = tape.constant(Tensor::new([1, 4], vec![1.0, -2.0, 2.0, -2.0]).unwrap());
+        let y = tape.top_k_activation(x, 2).unwrap();
+        assert_eq!(tape.value(y).data(), [0.0, -2.0, 2.0, 0.0]);
+        assert!(tape.top_k_activation(x, 5).is_err() && tape.top_k_activation(x, 0).is_err());
+    }
+
+    #[test]
+    fn many_rows_have_the_same_bits_on_any_number_of_threads() {
+        check_bits(&[numbers(&[300, 128], 3)], |tape, x| tape.top_k_activation(x[0], 13));
+    }
+}

@@ -40,3 +40,21 @@ impl Operation for ZLoss {
         sweep.add(self.logits, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use proptest::prelude::*;
+
+    fn reference(logits: &[f64], columns: usize) -> Vec<f64> {
+        let squares = logits.chunks(columns).map(|row| row.iter().map(|x| x.exp()).sum::<f64>().ln().powi(2));
+        vec![squares.sum::<f64>() / (logits.len() / columns) as f64]
+    }
+
+    proptest! {
+        #[test]
+        fn losses_follow_the_reference(rows in 1usize..6, columns in 1usize..40, seed: u64) {
+            check(&[numbers(&[rows, columns], seed)], |tape, x| tape.z_loss(x[0]), |x| reference(&x[0], columns));
+        }
+    }
+}
