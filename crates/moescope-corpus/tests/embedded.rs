@@ -6,7 +6,8 @@ use moescope_corpus::{
 };
 
 fn split() -> SplitCorpus {
-    SplitCorpus::new(&Corpus::embedded().unwrap(), SplitShares::default()).unwrap()
+    let corpus = Corpus::embedded().expect("the shipped files are sound");
+    SplitCorpus::new(&corpus, SplitShares::default()).expect("every shipped domain is large enough")
 }
 
 #[test]
