@@ -63,7 +63,7 @@ fn total(mut sums: [f32; LANES]) -> f32 {
 /// A sum over fixed lanes of a term in one entry of each slice. A macro, because a closure may be compiled on its own, without
 /// the vectors.
 macro_rules! fold {
-    (|$sum:ident $(, $entry:ident in $slice:expr)+| $term:expr) => {{
+    (|$sum:ident $(, $entry:ident in $slice:ident)+| $term:expr) => {{
         let length = [$($slice.len()),+].into_iter().fold(usize::MAX, usize::min);
         let whole = length - length % LANES;
         let mut sums = [0.0f32; LANES];
