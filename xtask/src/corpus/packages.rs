@@ -90,28 +90,53 @@ pub(super) fn fetch(work: &Path) -> Result<Folders> {
 }
 
 fn debian(package: &Package, work: &Path) -> Result<PathBuf> {
-    let folder = work.join(package.name);
-    if !folder.is_dir() {
-        let pinned = format!("{}={}", package.name, package.version);
+    let pinned = format!("{}={}", package.name, package.version);
+    let file = fetched(work, &format!("{}_", package.name), package, |work| {
         command(work, "apt-get", &["download", &pinned])
-            .context("not to be had; run `apt-get update` first, on Debian bookworm")?;
-        let file = file_starting(work, &format!("{}_", package.name))?;
-        check(&file, package.sha256)?;
-        command(work, "dpkg", &["-x", &file.to_string_lossy(), &folder.to_string_lossy()])?;
-    }
-    Ok(folder)
+            .context("not to be had; run `apt-get update` first, on Debian bookworm")
+    })?;
+    unpacked(&work.join(package.name), |folder| {
+        command(work, "dpkg", &["-x", &file.to_string_lossy(), &folder.to_string_lossy()])
+    })
 }
 
 fn npm(package: &Package, work: &Path) -> Result<PathBuf> {
-    let folder = work.join("npm");
-    if !folder.is_dir() {
-        command(work, "npm", &["pack", "--silent", &format!("{}@{}", package.name, package.version)])?;
-        let file = file_starting(work, &package.name.trim_start_matches('@').replace('/', "-"))?;
-        check(&file, package.sha256)?;
-        std::fs::create_dir_all(&folder)?;
-        command(&folder, "tar", &["xzf", &file.to_string_lossy()])?;
-    }
+    let start = package.name.trim_start_matches('@').replace('/', "-");
+    let pinned = format!("{}@{}", package.name, package.version);
+    let file = fetched(work, &start, package, |work| command(work, "npm", &["pack", "--silent", &pinned]))?;
+    let folder = unpacked(&work.join("npm"), |folder| {
+        std::fs::create_dir_all(folder)?;
+        command(folder, "tar", &["xzf", &file.to_string_lossy()])
+    })?;
     Ok(folder.join("package"))
+}
+
+/// The package file whose name begins with `start`, fetched unless it is there, with the right checksum.
+fn fetched(
+    work: &Path,
+    start: &str,
+    package: &Package,
+    fetch: impl FnOnce(&Path) -> Result<String>,
+) -> Result<PathBuf> {
+    if file_starting(work, start).is_err() {
+        fetch(work)?;
+    }
+    let file = file_starting(work, start)?;
+    check(&file, package.sha256)?;
+    Ok(file)
+}
+
+/// The folder, filled by `unpack` unless it is there; a broken-off unpacking leaves no folder of that name.
+fn unpacked(folder: &Path, unpack: impl FnOnce(&Path) -> Result<String>) -> Result<PathBuf> {
+    if !folder.is_dir() {
+        let unfinished = folder.with_extension("unfinished");
+        if unfinished.is_dir() {
+            std::fs::remove_dir_all(&unfinished)?;
+        }
+        unpack(&unfinished)?;
+        std::fs::rename(&unfinished, folder)?;
+    }
+    Ok(folder.to_owned())
 }
 
 /// Lets cargo fetch and unpack all crates at once, through a package that depends on them.

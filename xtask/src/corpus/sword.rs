@@ -1,6 +1,7 @@
 //! Chapters out of a SWORD module in the zText format.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -31,10 +32,11 @@ pub(super) fn chapters(folder: &Path) -> Result<Vec<(String, String)>> {
                 continue;
             }
             let (block, start) = (number(verse, 0), number(verse, 4) as usize);
-            if !unpacked.contains_key(&block) {
-                unpacked.insert(block, unpack(&packed, &blocks, block)?);
-            }
-            let bytes = unpacked[&block].get(start..start + size).context("a verse outside its block")?;
+            let text = match unpacked.entry(block) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(unpack(&packed, &blocks, block)?),
+            };
+            let bytes = text.get(start..start + size).context("a verse outside its block")?;
             add(&mut chapters, &String::from_utf8_lossy(bytes));
         }
     }
