@@ -19,7 +19,9 @@
 //! planted test doubles whose true answer is known, and an instrument that cannot find what was planted is caught
 //! before it is trusted. Independent units are seeds across models and documents within one; tokens are neither.
 
+mod check;
 mod error;
+mod sample;
 
 pub mod agreement;
 pub mod attribution;
@@ -36,3 +38,4 @@ pub mod spectrum;
 pub mod statistics;
 
 pub use error::AnalysisError;
+pub use sample::Sample;
