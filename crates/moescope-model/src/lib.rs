@@ -1,1 +1,55 @@
-//! moescope-model
+//! Transformers with dense and routed feed-forward layers: described, initialised, run, edited, read and written.
+//!
+//! ```
+//! use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
+//! use moescope_model::{Description, FeedForward, Granularity, Model, ModelSubject, Router};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let experts = Granularity::warsaw(32, 4, 2)?; // eight experts of 16 neurons, two for each token
+//! let description = Description {
+//!     vocab: 64, d_model: 16, heads: 2, key_value_heads: 2, head_dim: 8,
+//!     rope_theta: 10_000.0, norm_epsilon: 1e-6, max_positions: 32,
+//!     tied_embeddings: false, qk_norm: true,
+//!     feed_forward: vec![FeedForward::Routed(experts.routed(Router::learned(true)))],
+//! };
+//! let model = Model::initialise(description, Seed(1))?;
+//! let tokens = Tokens::new(vec![3, 1, 4, 1, 5], 1, 5)?;
+//! let indices = HookPoint::block(Site::RouterIndices, 0);
+//! let seen = ModelSubject::new(model).run(&Request { record: &[indices], ..Request::of(&tokens) })?;
+//! assert_eq!(seen.values[&indices].shape(), [1, 5, 2]); // [batch, position, slot]
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One forward pass serves training, recording, editing and differentiation, so none of them can drift from the others: a
+//! listener only copies, and an edit is an operation on the tape like any other. Families of checkpoints differ by data, a
+//! description and a map of names; there is no arithmetic in them. Models are Hugging Face folders from birth, so what is
+//! trained here opens elsewhere. See `docs/model.md`.
+
+mod blocks;
+mod counts;
+mod description;
+mod edits;
+mod error;
+mod forward;
+mod granularity;
+mod initialise;
+mod model;
+mod parameters;
+mod pass;
+mod points;
+mod random;
+mod route_edits;
+mod router;
+mod subject;
+#[cfg(test)]
+mod testing;
+
+pub use counts::Counts;
+pub use description::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+pub use error::ModelError;
+pub use granularity::Granularity;
+pub use model::Model;
+pub use parameters::Parameter;
+pub use pass::{Forward, Heard, LayerRoutes, Listener, Pass};
+pub use subject::ModelSubject;

@@ -1,0 +1,29 @@
+//! The two halves of a block: attention and feed-forward.
+
+mod attention;
+mod dense;
+mod routed;
+
+use moescope_engine::Var;
+
+use crate::ModelError;
+use crate::description::FeedForward;
+use crate::forward::Run;
+use crate::pass::LayerRoutes;
+
+pub(crate) use attention::attention;
+
+/// The feed-forward half, whichever it is; routes are noted.
+pub(crate) fn feed_forward(
+    run: &mut Run<'_, '_, '_>,
+    layer: usize,
+    x: Var,
+    routes: &mut Vec<LayerRoutes>,
+) -> Result<Var, ModelError> {
+    let model = run.model;
+    match &model.description().feed_forward[layer] {
+        FeedForward::Dense { .. } => dense::dense(run, layer, x, None),
+        FeedForward::TopKDense { active, .. } => dense::dense(run, layer, x, Some(*active)),
+        FeedForward::Routed(routed) => routed::routed(run, layer, x, routed, routes),
+    }
+}

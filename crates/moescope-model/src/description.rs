@@ -1,0 +1,308 @@
+//! What a model is, in numbers.
+
+use moescope_base::{FeedForwardShape, SubjectShape};
+use serde::{Deserialize, Serialize};
+
+use crate::ModelError;
+
+/// Everything that, with the weights, decides what a model computes.
+///
+/// A pre-norm decoder: RMSNorm, causal rotary attention (grouped keys and values, optional norm of each query and key head),
+/// RMSNorm, SwiGLU feed-forward layer, dense or routed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, a divisor of `heads`.
+    pub key_value_heads: usize,
+    /// Coordinates of one head, even.
+    pub head_dim: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in every RMSNorm.
+    pub norm_epsilon: f64,
+    /// Longest sequence that the model takes, in tokens.
+    pub max_positions: usize,
+    /// Whether the unembedding is the embedding table.
+    pub tied_embeddings: bool,
+    /// Whether queries and keys are normalised before the rotary turn.
+    pub qk_norm: bool,
+    /// One feed-forward layer for each block.
+    pub feed_forward: Vec<FeedForward>,
+}
+
+/// The feed-forward layer of one block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FeedForward {
+    /// SwiGLU that every token passes through.
+    Dense {
+        /// Neurons.
+        width: usize,
+    },
+    /// SwiGLU of which each token keeps only the neurons of largest magnitude: sparse, but not routed.
+    TopKDense {
+        /// Neurons.
+        width: usize,
+        /// Neurons that each token keeps.
+        active: usize,
+    },
+    /// SwiGLU experts chosen by a router.
+    Routed(Routed),
+}
+
+/// A layer of experts and its router.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Routed {
+    /// Number of experts.
+    pub experts: usize,
+    /// Neurons of one expert.
+    pub expert_width: usize,
+    /// Experts that each token passes through.
+    pub per_token: usize,
+    /// How they are chosen and weighted.
+    pub router: Router,
+}
+
+/// How the experts of a token are chosen and weighted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Router {
+    /// Where the choice comes from.
+    pub kind: RouterKind,
+    /// From logits to scores.
+    pub score: Score,
+    /// Whether scores are taken over all experts or over the chosen.
+    pub order: Order,
+    /// Whether the weights of the chosen are divided by their sum.
+    pub renormalise: bool,
+}
+
+/// Where the choice of experts comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RouterKind {
+    /// A trained linear map of the token's representation.
+    Learned,
+    /// The same map, left as it was initialised.
+    Frozen,
+    /// A seeded function of token id and layer; weights `1 / per_token`; no scores. Source: Roller et al. 2021.
+    Hash {
+        /// Seed of the function.
+        seed: u64,
+    },
+    /// A seeded function of the whole prefix, the layer and the pass's salt; weights `1 / per_token`; no scores.
+    Random {
+        /// Seed of the function.
+        seed: u64,
+    },
+    /// A trained linear map, but only fixed teams can be chosen: expert `e` belongs to team `e / members`, and the team with
+    /// the largest sum of scores is chosen. Each member is weighted by its own score.
+    Committee {
+        /// Experts of one team; equals `per_token`.
+        members: usize,
+    },
+}
+
+/// From router logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// Over all experts, or over the chosen: see [`Order`].
+    Softmax,
+    /// Each expert for itself.
+    Sigmoid,
+}
+
+/// Which comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Scores over all experts; the best are chosen and weighted by their score.
+    ScoreThenSelect,
+    /// The largest logits are chosen; scores over these alone are the weights.
+    SelectThenScore,
+}
+
+impl RouterKind {
+    /// Whether the router has logits and scores.
+    pub fn scores(self) -> bool {
+        !matches!(self, RouterKind::Hash { .. } | RouterKind::Random { .. })
+    }
+
+    /// Whether the router has weights that training changes.
+    pub fn trained(self) -> bool {
+        matches!(self, RouterKind::Learned | RouterKind::Committee { .. })
+    }
+}
+
+impl Router {
+    /// A trained router: softmax over all experts, the best chosen, weights as scored or divided by their sum.
+    pub fn learned(renormalise: bool) -> Router {
+        Router {
+            kind: RouterKind::Learned,
+            score: Score::Softmax,
+            order: Order::ScoreThenSelect,
+            renormalise,
+        }
+    }
+}
+
+impl FeedForward {
+    /// The routed layer, if it is one.
+    pub fn routed(&self) -> Option<&Routed> {
+        match self {
+            FeedForward::Routed(routed) => Some(routed),
+            _ => None,
+        }
+    }
+}
+
+impl Description {
+    /// Number of blocks.
+    pub fn layers(&self) -> usize {
+        self.feed_forward.len()
+    }
+
+    /// Sizes that an analysis needs.
+    pub fn subject_shape(&self) -> SubjectShape {
+        let shape = |layer: &FeedForward| match layer {
+            FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => {
+                FeedForwardShape::Dense { width: *width }
+            }
+            FeedForward::Routed(routed) => FeedForwardShape::Routed {
+                experts: routed.experts,
+                per_token: routed.per_token,
+                expert_width: routed.expert_width,
+            },
+        };
+        SubjectShape {
+            d_model: self.d_model,
+            vocab: self.vocab,
+            heads: self.heads,
+            head_dim: self.head_dim,
+            feed_forward: self.feed_forward.iter().map(shape).collect(),
+        }
+    }
+
+    /// Refuses sizes that make no model.
+    ///
+    /// # Errors
+    /// [`ModelError::Description`] for the first size or option that does not fit.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let sizes = [
+            ("vocab", self.vocab),
+            ("d_model", self.d_model),
+            ("heads", self.heads),
+            ("key_value_heads", self.key_value_heads),
+            ("head_dim", self.head_dim),
+            ("max_positions", self.max_positions),
+            ("number of layers", self.layers()),
+        ];
+        for (what, size) in sizes {
+            // A limit far above any model keeps products of sizes from overflowing.
+            within(what, size, 1, 1 << 30)?;
+        }
+        if !self.heads.is_multiple_of(self.key_value_heads) {
+            let wanted = format!("a divisor of the {} heads", self.heads);
+            return Err(ModelError::description("key_value_heads", self.key_value_heads, wanted));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(ModelError::description("head_dim", self.head_dim, "an even number"));
+        }
+        positive("rope_theta", self.rope_theta)?;
+        positive("norm_epsilon", self.norm_epsilon)?;
+        self.feed_forward.iter().enumerate().try_for_each(|(layer, shape)| shape.check(layer))
+    }
+}
+
+impl FeedForward {
+    fn check(&self, layer: usize) -> Result<(), ModelError> {
+        let name = |what: &str| format!("layer {layer}: {what}");
+        match self {
+            FeedForward::Dense { width } => within(&name("width"), *width, 1, 1 << 30),
+            FeedForward::TopKDense { width, active } => {
+                within(&name("width"), *width, 1, 1 << 30)?;
+                within(&name("active"), *active, 1, *width)
+            }
+            FeedForward::Routed(routed) => {
+                within(&name("experts"), routed.experts, 1, 1 << 20)?;
+                within(&name("expert_width"), routed.expert_width, 1, 1 << 30)?;
+                within(&name("per_token"), routed.per_token, 1, routed.experts)?;
+                routed.check_committees(&name)
+            }
+        }
+    }
+}
+
+impl Routed {
+    fn check_committees(&self, name: &dyn Fn(&str) -> String) -> Result<(), ModelError> {
+        let RouterKind::Committee { members } = self.router.kind else { return Ok(()) };
+        if members != self.per_token {
+            let wanted = format!("per_token, {}", self.per_token);
+            return Err(ModelError::description(name("committee members"), members, wanted));
+        }
+        if !self.experts.is_multiple_of(members) {
+            let wanted = format!("a multiple of the {members} members");
+            return Err(ModelError::description(name("experts"), self.experts, wanted));
+        }
+        Ok(())
+    }
+}
+
+fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), ModelError> {
+    if (low..=high).contains(&found) {
+        return Ok(());
+    }
+    Err(ModelError::description(what, found, format!("{low} to {high}")))
+}
+
+fn positive(what: &str, found: f64) -> Result<(), ModelError> {
+    if found.is_finite() && found > 0.0 {
+        return Ok(());
+    }
+    Err(ModelError::description(what, found, "a positive number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_sound_description_passes_and_survives_json() {
+        let description = testing::routed_description(Router::learned(false));
+        description.check().unwrap();
+        let json = serde_json::to_string(&description).unwrap();
+        assert_eq!(serde_json::from_str::<Description>(&json).unwrap(), description);
+    }
+
+    #[test]
+    fn unsound_sizes_are_named() {
+        let refuse = |change: &dyn Fn(&mut Description), what: &str| {
+            let mut description = testing::routed_description(Router::learned(false));
+            change(&mut description);
+            let error = description.check().unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        };
+        refuse(&|d| d.key_value_heads = 3, "key_value_heads");
+        refuse(&|d| d.head_dim = 3, "head_dim");
+        refuse(&|d| d.norm_epsilon = 0.0, "norm_epsilon");
+        refuse(&|d| d.feed_forward.clear(), "number of layers");
+        refuse(&|d| d.feed_forward[1] = FeedForward::TopKDense { width: 4, active: 5 }, "layer 1: active");
+        let committee = Router { kind: RouterKind::Committee { members: 3 }, ..Router::learned(false) };
+        refuse(
+            &|d| {
+                let routed = Routed { experts: 6, expert_width: 2, per_token: 2, router: committee.clone() };
+                d.feed_forward[0] = FeedForward::Routed(routed);
+            },
+            "committee members",
+        );
+    }
+}

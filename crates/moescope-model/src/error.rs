@@ -1,0 +1,168 @@
+//! What can go wrong with a model.
+
+use std::path::PathBuf;
+
+use moescope_base::{HookError, SubjectError};
+use moescope_engine::EngineError;
+
+/// The one error of this crate: what was found, what was wanted, the next step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Sizes or options that make no model.
+    #[error("model description: {what} is {found}, wanted {wanted}; correct the description")]
+    Description {
+        /// Which size or option.
+        what: String,
+        /// What was found.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
+    /// Token ids or lengths that the model cannot take.
+    #[error("the tokens do not fit the model: {what} is {found}, wanted {wanted}")]
+    Tokens {
+        /// Which property.
+        what: String,
+        /// What was found.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
+    /// A hook point that this model does not have.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// An edit that cannot take effect.
+    #[error("the edit at {at} cannot take effect: {reason}")]
+    Edit {
+        /// Hook point or layer.
+        at: String,
+        /// What was found and wanted.
+        reason: String,
+    },
+    /// The engine refused an operation.
+    #[error("the computation failed")]
+    Engine(#[from] EngineError),
+    /// A file that cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// `read`, `write` and the like.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A JSON file that is not one, or not of the wanted form.
+    #[error("{} is not the JSON that was wanted", path.display())]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A safetensors file whose header is broken or promises more than the file holds.
+    #[error("{} is no whole safetensors file: {reason}; fetch or write it again", path.display())]
+    Broken {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A `model_type` that no family of ours covers.
+    #[error("{}: `model_type` is `{found}`, which is not supported; supported are {}", path.display(), known.join(", "))]
+    UnknownFamily {
+        /// The configuration file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// All supported names.
+        known: Vec<&'static str>,
+    },
+    /// A configuration key that is missing, or of the wrong kind, or has an effect that we do not reproduce.
+    #[error("{}: the key `{key}` is {found}, wanted {wanted}", path.display())]
+    Configuration {
+        /// The configuration file.
+        path: PathBuf,
+        /// Which key.
+        key: String,
+        /// What was found.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
+    /// A tensor that the model needs and the files lack.
+    #[error("{}: the tensor `{name}` is missing; the folder is incomplete or of another family", path.display())]
+    MissingTensor {
+        /// The model folder.
+        path: PathBuf,
+        /// Name in the files.
+        name: String,
+    },
+    /// A tensor that the files hold and the model would ignore.
+    #[error(
+        "{}: the tensor `{name}` has no place in a model of this family; ignoring it would change the results",
+        path.display()
+    )]
+    UnexpectedTensor {
+        /// The model folder.
+        path: PathBuf,
+        /// Name in the files.
+        name: String,
+    },
+    /// A tensor whose shape does not fit the configuration.
+    #[error("the tensor `{name}` has shape {found:?}, wanted {wanted:?}; configuration and weights disagree")]
+    TensorShape {
+        /// Name in the files or of the parameter.
+        name: String,
+        /// Shape found.
+        found: Vec<usize>,
+        /// Shape wanted.
+        wanted: Vec<usize>,
+    },
+    /// A tensor stored in a number format that we do not read.
+    #[error("the tensor `{name}` is stored as {found}, wanted F32, F16 or BF16; convert the checkpoint")]
+    NumberFormat {
+        /// Name in the files.
+        name: String,
+        /// Format found.
+        found: String,
+    },
+    /// A weight that is infinite or not a number.
+    #[error(
+        "the tensor `{name}` holds {found} at entry {entry}, wanted finite weights; the checkpoint is damaged"
+    )]
+    NotFinite {
+        /// Name in the files.
+        name: String,
+        /// First such entry, row-major.
+        entry: usize,
+        /// What stands there.
+        found: f32,
+    },
+}
+
+impl ModelError {
+    pub(crate) fn edit(at: impl ToString, reason: impl Into<String>) -> ModelError {
+        ModelError::Edit { at: at.to_string(), reason: reason.into() }
+    }
+
+    pub(crate) fn tokens(what: &str, found: impl ToString, wanted: impl ToString) -> ModelError {
+        ModelError::Tokens { what: what.into(), found: found.to_string(), wanted: wanted.to_string() }
+    }
+
+    pub(crate) fn description(what: impl Into<String>, found: impl ToString, wanted: impl ToString) -> Self {
+        ModelError::Description { what: what.into(), found: found.to_string(), wanted: wanted.to_string() }
+    }
+}
+
+impl From<ModelError> for SubjectError {
+    fn from(error: ModelError) -> SubjectError {
+        match error {
+            ModelError::Hook(hook) => SubjectError::Hook(hook),
+            ModelError::Edit { at, reason } => SubjectError::Edit { at, reason },
+            ModelError::Tokens { .. } => SubjectError::Input { reason: error.to_string() },
+            other => SubjectError::Compute(Box::new(other)),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A description with its weights.
+
+use moescope_base::Seed;
+use moescope_engine::Rotary;
+
+use crate::ModelError;
+use crate::description::Description;
+use crate::initialise;
+use crate::parameters::{Layout, Parameter};
+
+/// Longest sequence for which rotary tables are kept with the model; longer ones are made for the pass.
+const KEPT_POSITIONS: usize = 2048;
+
+/// A transformer: its description and its weights.
+#[derive(Clone, Debug)]
+pub struct Model {
+    description: Description,
+    layout: Layout,
+    parameters: Vec<Parameter>,
+    selection_bias: Vec<Option<Vec<f32>>>,
+    rotary: Rotary,
+}
+
+impl Model {
+    /// A model with fresh weights; see the crate's page on their scale.
+    ///
+    /// Matrices are truncated normal with standard deviation `1 / sqrt(inputs)`, writers into the residual stream further scaled
+    /// by `1 / sqrt(2 layers)`, and expert outputs by the inverse expected norm of a token's routing weights, so that dense and
+    /// routed layers write equally at the first step. The bits depend on seed and description alone.
+    ///
+    /// # Errors
+    /// [`ModelError::Description`] when the sizes make no model.
+    pub fn initialise(description: Description, seed: Seed) -> Result<Model, ModelError> {
+        description.check()?;
+        let layout = Layout::new(&description, false);
+        let parameters = initialise::weights(&description, &layout, seed);
+        Model::from_parts(description, layout, parameters)
+    }
+
+    /// A model from weights that were read; the parameters follow the layout.
+    pub(crate) fn from_parts(
+        description: Description,
+        layout: Layout,
+        parameters: Vec<Parameter>,
+    ) -> Result<Model, ModelError> {
+        for (parameter, wanted) in parameters.iter().zip(&layout.specifications) {
+            if parameter.tensor.shape() != wanted.shape {
+                return Err(ModelError::TensorShape {
+                    name: parameter.name.clone(),
+                    found: parameter.tensor.shape().to_vec(),
+                    wanted: wanted.shape.clone(),
+                });
+            }
+        }
+        let positions = description.max_positions.min(KEPT_POSITIONS);
+        let rotary = Rotary::new(description.head_dim, description.rope_theta, positions);
+        let selection_bias = vec![None; description.layers()];
+        Ok(Model { description, layout, parameters, selection_bias, rotary })
+    }
+
+    /// Sizes and options.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Every tensor. The place of a parameter here is its `ParameterId` on a tape.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Every tensor, to be changed in place. A shape must stay as it is.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// What is added to the scores of each expert for the choice alone: `[expert]`; none where nothing is added.
+    pub fn selection_bias(&self, layer: usize) -> Option<&[f32]> {
+        self.selection_bias.get(layer)?.as_deref()
+    }
+
+    /// Sets the selection bias of a layer, as loss-free balancing does (Wang et al. 2024, arXiv 2408.15664).
+    ///
+    /// # Panics
+    /// When the layer is not routed by scores, or the bias is not one number for each expert.
+    pub fn set_selection_bias(&mut self, layer: usize, bias: Vec<f32>) {
+        let routed = self.description.feed_forward[layer].routed();
+        let experts = routed.filter(|r| r.router.kind.scores()).map(|r| r.experts);
+        assert_eq!(experts, Some(bias.len()), "a selection bias has one entry for each scored expert");
+        self.selection_bias[layer] = Some(bias);
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Rotary tables for at least this many positions.
+    pub(crate) fn rotary(&self, positions: usize) -> Rotary {
+        if positions <= self.rotary.max_positions() {
+            return self.rotary.clone();
+        }
+        Rotary::new(self.description.head_dim, self.description.rope_theta, positions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::description::Router;
+    use crate::testing;
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_and_another_gives_others() {
+        let description = testing::routed_description(Router::learned(true));
+        let model = |seed| Model::initialise(description.clone(), Seed(seed)).unwrap();
+        assert_eq!(model(1).parameters(), model(1).parameters());
+        assert_ne!(model(1).parameters(), model(2).parameters());
+    }
+
+    #[test]
+    fn only_norms_escape_decay_and_only_frozen_routers_escape_training() {
+        use crate::description::RouterKind;
+        let frozen = Router { kind: RouterKind::Frozen, ..Router::learned(true) };
+        let model = Model::initialise(testing::routed_description(frozen), Seed(1)).unwrap();
+        for parameter in model.parameters() {
+            assert_eq!(parameter.decay, !parameter.name.contains("norm"), "{}", parameter.name);
+            assert_eq!(parameter.trained, !parameter.name.ends_with("mlp.gate.weight"), "{}", parameter.name);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The choice of experts.
+
+use rayon::prelude::*;
+
+use crate::description::{Routed, RouterKind};
+
+/// Tokens of one piece of work.
+const PIECE: usize = 64;
+
+/// Which experts a token may choose. Already checked: every token can choose.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Selection {
+    /// The best, with some excluded and some set.
+    Best { per_token: usize, banned: Vec<bool>, forced: Vec<u32> },
+    /// The best of these sets, by the sum over their members.
+    Sets { per_token: usize, sets: Vec<Vec<u32>> },
+    /// What was chosen before, `[token, slot]`.
+    Given { per_token: usize, choices: Vec<u32> },
+}
+
+/// What the choice sees: the strengths plus the bias of each expert.
+pub(crate) fn biased(strength: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    match bias {
+        Some(bias) => strength.iter().zip(bias.iter().cycle()).map(|(s, b)| s + b).collect(),
+        None => strength.to_vec(),
+    }
+}
+
+impl Selection {
+    /// The router's own rule.
+    pub(crate) fn of(routed: &Routed) -> Selection {
+        let per_token = routed.per_token;
+        match routed.router.kind {
+            RouterKind::Committee { members } => {
+                let committee = |c: usize| (c * members..(c + 1) * members).map(|e| e as u32).collect();
+                let sets = (0..routed.experts / members).map(committee).collect();
+                Selection::Sets { per_token, sets }
+            }
+            _ => Selection::Best { per_token, banned: vec![false; routed.experts], forced: Vec::new() },
+        }
+    }
+
+    /// Chosen experts of every token, the strongest first, of equals the lower index: `[token, slot]`.
+    ///
+    /// `select[token, expert]` decides who is chosen, `strength[token, expert]` in which order they stand.
+    pub(crate) fn choose(&self, select: &[f32], strength: &[f32], experts: usize) -> Vec<u32> {
+        let per_token = self.per_token();
+        let tokens = select.len() / experts;
+        let mut choices = vec![0; tokens * per_token];
+        choices.par_chunks_mut(PIECE * per_token).enumerate().for_each(|(piece, choices)| {
+            let mut order = Vec::with_capacity(experts);
+            for (index, chosen) in choices.chunks_exact_mut(per_token).enumerate() {
+                let token = piece * PIECE + index;
+                let row = token * experts..(token + 1) * experts;
+                self.choose_one(token, &select[row.clone()], &mut order, chosen);
+                let strength = &strength[row];
+                chosen.sort_unstable_by(|a, b| stronger(strength, *a, *b));
+            }
+        });
+        choices
+    }
+
+    fn per_token(&self) -> usize {
+        match self {
+            Selection::Best { per_token, .. }
+            | Selection::Sets { per_token, .. }
+            | Selection::Given { per_token, .. } => *per_token,
+        }
+    }
+
+    /// Fills the slots of one token in any order; `order` is scratch space.
+    fn choose_one(&self, token: usize, select: &[f32], order: &mut Vec<u32>, chosen: &mut [u32]) {
+        match self {
+            Selection::Best { banned, forced, .. } => {
+                let free = chosen.len() - forced.len();
+                chosen[..forced.len()].copy_from_slice(forced);
+                order.clear();
+                let open = |e: &u32| !banned[*e as usize] && !forced.contains(e);
+                order.extend((0..select.len() as u32).filter(open));
+                if free < order.len() && free > 0 {
+                    order.select_nth_unstable_by(free - 1, |a, b| stronger(select, *a, *b));
+                }
+                chosen[forced.len()..].copy_from_slice(&order[..free]);
+            }
+            Selection::Sets { sets, .. } => chosen.copy_from_slice(best_set(sets, select)),
+            Selection::Given { choices, .. } => {
+                chosen.copy_from_slice(&choices[token * chosen.len()..][..chosen.len()]);
+            }
+        }
+    }
+}
+
+/// The larger first; of equals the lower index.
+fn stronger(values: &[f32], a: u32, b: u32) -> std::cmp::Ordering {
+    // Adding zero turns -0 into +0, which the total order would tell apart.
+    let value = |e: u32| values[e as usize] + 0.0;
+    value(b).total_cmp(&value(a)).then(a.cmp(&b))
+}
+
+/// The set whose members have the largest sum; of equals the first.
+fn best_set<'s>(sets: &'s [Vec<u32>], select: &[f32]) -> &'s [u32] {
+    let sum = |set: &[u32]| set.iter().map(|e| select[*e as usize]).sum::<f32>();
+    let mut best = (&sets[0], sum(&sets[0]));
+    for set in &sets[1..] {
+        let total = sum(set);
+        if total > best.1 {
+            best = (set, total);
+        }
+    }
+    best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn best(per_token: usize, experts: usize) -> Selection {
+        Selection::Best { per_token, banned: vec![false; experts], forced: Vec::new() }
+    }
+
+    #[test]
+    fn ties_go_to_the_lower_index() {
+        let scores = [0.5, 0.5, 0.5, 0.5];
+        assert_eq!(best(2, 4).choose(&scores, &scores, 4), [0, 1]);
+        let signed = [-0.0, 0.0, -0.0];
+        assert_eq!(best(1, 3).choose(&signed, &signed, 3), [0]);
+    }
+
+    #[test]
+    fn a_bias_changes_who_is_chosen_and_the_strength_their_order() {
+        let strength = [0.5, 0.1, 0.3, 0.1];
+        let select = biased(&strength, Some(&[0.0, 1.0, 0.0, 0.0]));
+        assert_eq!(best(2, 4).choose(&select, &strength, 4), [0, 1]);
+    }
+
+    #[test]
+    fn bans_forces_and_sets_by_hand() {
+        let scores = [0.4, 0.3, 0.2, 0.1];
+        let banned = vec![true, false, false, false];
+        let rule = Selection::Best { per_token: 2, banned, forced: vec![3] };
+        assert_eq!(rule.choose(&scores, &scores, 4), [1, 3]);
+        let rule = Selection::Sets { per_token: 2, sets: vec![vec![2, 3], vec![3, 1], vec![1, 3]] };
+        assert_eq!(rule.choose(&scores, &scores, 4), [1, 3]);
+        let rule = Selection::Given { per_token: 2, choices: vec![3, 0] };
+        assert_eq!(rule.choose(&scores, &scores, 4), [0, 3]);
+    }
+
+    #[test]
+    fn a_committee_is_chosen_whole() {
+        use crate::description::Router;
+        let router = Router { kind: RouterKind::Committee { members: 2 }, ..Router::learned(false) };
+        let rule = Selection::of(&Routed { experts: 4, expert_width: 1, per_token: 2, router });
+        // The single best expert is in the weaker team.
+        let scores = [0.45, 0.01, 0.26, 0.28];
+        assert_eq!(rule.choose(&scores, &scores, 4), [3, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_chosen_are_at_least_as_good_as_the_rest(scores in proptest::collection::vec(-3i32..3, 12), k in 1usize..12) {
+            let scores: Vec<f32> = scores.into_iter().map(|s| s as f32).collect();
+            let chosen = best(k, 12).choose(&scores, &scores, 12);
+            let worst = scores[chosen[k - 1] as usize];
+            for expert in (0..12u32).filter(|e| !chosen.contains(e)) {
+                prop_assert!(scores[expert as usize] <= worst);
+            }
+            prop_assert!(chosen.windows(2).all(|p| stronger(&scores, p[0], p[1]).is_lt()));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! How much each chosen expert counts.
+
+use moescope_engine::{Mode, RoutePlan, Tape, Tensor, Var};
+
+use super::{Selection, scores};
+use crate::ModelError;
+use crate::description::{Order, Routed, Router};
+
+/// Weights of the chosen experts, `[token, slot]`.
+///
+/// `strength[token, expert]` is the scores, or the logits where scoring follows selection.
+pub(crate) fn weights(
+    tape: &mut Tape<'_>,
+    strength: Var,
+    plan: &RoutePlan,
+    router: &Router,
+) -> Result<Var, ModelError> {
+    let chosen = tape.gather_columns(strength, plan.choices(), plan.per_token())?;
+    let scored = match router.order {
+        Order::ScoreThenSelect => chosen,
+        Order::SelectThenScore => scores::scores(tape, chosen, router.score)?,
+    };
+    Ok(if router.renormalise { tape.renormalise(scored)? } else { scored })
+}
+
+/// The weights that these logits lead to, without edits or selection bias: `[token, expert]` → `[token, slot]`.
+pub(crate) fn plain_weights(logits: &[f32], routed: &Routed, selection: &Selection) -> Vec<f32> {
+    let mut tape = Tape::new(Mode::Inference);
+    let rows = logits.len() / routed.experts;
+    let tensor = Tensor::new([rows, routed.experts], logits.to_vec()).expect("whole rows");
+    let logits = tape.constant(tensor);
+    let scores = scores::scores(&mut tape, logits, routed.router.score).expect("any matrix has scores");
+    let strength = match routed.router.order {
+        Order::ScoreThenSelect => scores,
+        Order::SelectThenScore => logits,
+    };
+    let select = tape.value(strength).data();
+    let choices = selection.choose(select, select, routed.experts);
+    let plan = RoutePlan::new(&choices, routed.experts, routed.per_token).expect("a choice is a plan");
+    let weights = weights(&mut tape, strength, &plan, &routed.router).expect("the plan fits");
+    tape.value(weights).data().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::description::Score;
+
+    fn weigh(score: Score, order: Order, renormalise: bool) -> Vec<f32> {
+        let router = Router { score, order, ..Router::learned(renormalise) };
+        let routed = Routed { experts: 3, expert_width: 1, per_token: 2, router };
+        // Softmax of ln 1, ln 5, ln 4 is 0.1, 0.5, 0.4.
+        plain_weights(&[0.0, 5f32.ln(), 4f32.ln()], &routed, &Selection::of(&routed))
+    }
+
+    fn close(found: &[f32], wanted: &[f32]) {
+        assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {wanted:?}");
+    }
+
+    #[test]
+    fn the_variants_by_hand() {
+        use Order::{ScoreThenSelect, SelectThenScore};
+        close(&weigh(Score::Softmax, ScoreThenSelect, false), &[0.5, 0.4]);
+        close(&weigh(Score::Softmax, ScoreThenSelect, true), &[5.0 / 9.0, 4.0 / 9.0]);
+        close(&weigh(Score::Softmax, SelectThenScore, false), &[5.0 / 9.0, 4.0 / 9.0]);
+        close(&weigh(Score::Sigmoid, ScoreThenSelect, false), &[5.0 / 6.0, 4.0 / 5.0]);
+        let sum = 5.0 / 6.0 + 4.0 / 5.0;
+        close(&weigh(Score::Sigmoid, SelectThenScore, true), &[5.0 / 6.0 / sum, 4.0 / 5.0 / sum]);
+    }
+}

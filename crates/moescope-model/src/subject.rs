@@ -1,0 +1,246 @@
+//! A model as an analysis sees it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use moescope_base::{
+    Axis, HookPoint, Observation, Request, Site, Subject, SubjectError, SubjectShape, Tokens, Value,
+    ValueData,
+};
+use moescope_engine::{Gradients, IGNORE, Mode, Tape, Tensor, Var};
+
+use crate::ModelError;
+use crate::forward::Weights;
+use crate::model::Model;
+use crate::pass::{Heard, Listener, Pass};
+use crate::points;
+
+/// A model that answers the questions of [`Subject`].
+///
+/// Values are those after the edits at their point, and gradients are taken there. A router that does not score (hash, random)
+/// has not-a-number as its logits, scores and selection scores. The gradient of what the top-k choice sees is zero, because a
+/// choice has none.
+#[derive(Clone, Debug)]
+pub struct ModelSubject {
+    model: Arc<Model>,
+    shape: SubjectShape,
+    salt: u64,
+}
+
+impl ModelSubject {
+    /// A subject from a model, owned or shared.
+    pub fn new(model: impl Into<Arc<Model>>) -> ModelSubject {
+        let model = model.into();
+        let shape = model.description().subject_shape();
+        ModelSubject { model, shape, salt: 0 }
+    }
+
+    /// The same subject with another salt for random routers; it starts at 0.
+    pub fn with_salt(self, salt: u64) -> ModelSubject {
+        ModelSubject { salt, ..self }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn observe(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
+        self.check(request)?;
+        let mode = if request.gradients.is_empty() { Mode::Inference } else { Mode::Gradient };
+        let mut tape = Tape::new(mode);
+        let mut recorder = Recorder::new(request);
+        let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder) };
+        let forward = self.model.forward_with(&mut tape, request.tokens, &mut pass, Weights::Constant)?;
+        let mut observation = Observation { values: recorder.values, ..Observation::default() };
+        if request.tokens.positions() > 1 {
+            let loss = tape.cross_entropy(forward.logits, &request.tokens.next_ids(IGNORE))?;
+            observation.loss = kept_losses(tape.token_losses(loss), request.tokens.positions());
+            if mode == Mode::Gradient {
+                let sum = tape.scale(loss, observation.loss.len() as f32)?;
+                let found = tape.backward(sum)?;
+                observation.gradients = recorder.sources.iter().map(|(p, s)| (*p, s.read(&found))).collect();
+            }
+        }
+        Ok(observation)
+    }
+
+    fn check(&self, request: &Request<'_>) -> Result<(), ModelError> {
+        let description = self.model.description();
+        let mut all = request.record.iter().chain(request.gradients);
+        all.try_for_each(|point| points::check(description, *point))?;
+        if let Some(point) = request.gradients.iter().find(|p| p.site() == Site::RouterIndices) {
+            return Err(ModelError::edit(
+                point,
+                "expert indices have no gradient; ask at the router weights",
+            ));
+        }
+        if !request.gradients.is_empty() && request.tokens.positions() < 2 {
+            let wanted = "at least 2, so that there is a loss to differentiate";
+            return Err(ModelError::tokens("the sequence length", request.tokens.positions(), wanted));
+        }
+        Ok(())
+    }
+}
+
+impl From<Model> for ModelSubject {
+    fn from(model: Model) -> ModelSubject {
+        ModelSubject::new(model)
+    }
+}
+
+impl Subject for ModelSubject {
+    fn shape(&self) -> &SubjectShape {
+        &self.shape
+    }
+
+    fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
+        Ok(self.observe(request)?)
+    }
+
+    fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError> {
+        let (model, width) = (&self.model, self.shape.d_model);
+        if !residual.len().is_multiple_of(width) {
+            let reason = format!("{} numbers are no whole vectors of {width}", residual.len());
+            return Err(SubjectError::Input { reason });
+        }
+        let weight = |place: usize| &model.parameters()[place].tensor;
+        let unembed = || {
+            let mut tape = Tape::new(Mode::Inference);
+            let x = tape.constant(Tensor::new([residual.len() / width, width], residual.to_vec())?);
+            let norm = tape.frozen(weight(model.layout().final_norm));
+            let normalised = tape.rms_norm(x, norm, model.description().norm_epsilon as f32)?;
+            let table = tape.frozen(weight(model.layout().unembedding));
+            let logits = tape.linear(normalised, table)?; // [row, vocab]
+            Ok(tape.value(logits).data().to_vec())
+        };
+        unembed().map_err(|error| ModelError::Engine(error).into())
+    }
+}
+
+/// The losses of all tokens but each sequence's last.
+fn kept_losses(losses: &[f32], positions: usize) -> Vec<f32> {
+    losses.chunks_exact(positions).flat_map(|sequence| &sequence[..positions - 1]).copied().collect()
+}
+
+/// Keeps what a request asks for.
+struct Recorder<'a> {
+    tokens: &'a Tokens,
+    record: Vec<HookPoint>,
+    gradients: Vec<HookPoint>,
+    values: BTreeMap<HookPoint, Value>,
+    sources: BTreeMap<HookPoint, Source>,
+}
+
+/// Where on the tape the gradient of a point will be found.
+struct Source {
+    var: Option<Var>,
+    rows: Option<Range<usize>>,
+    /// A value of the same shape, to be filled.
+    form: (HookPoint, Vec<usize>, Option<Vec<u32>>),
+}
+
+impl<'a> Recorder<'a> {
+    fn new(request: &Request<'a>) -> Recorder<'a> {
+        let sorted = |points: &[HookPoint]| {
+            let mut points = points.to_vec();
+            points.sort_unstable();
+            points
+        };
+        Recorder {
+            tokens: request.tokens,
+            record: sorted(request.record),
+            gradients: sorted(request.gradients),
+            values: BTreeMap::new(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    /// Lengths of the axes of a value of so many rows and columns.
+    fn shape(&self, point: HookPoint, rows: usize, columns: usize) -> Vec<usize> {
+        let (batch, positions) = (self.tokens.batch(), self.tokens.positions());
+        match point.site().axes() {
+            [Axis::Row, _] => vec![rows, columns],
+            [Axis::Batch, Axis::Head, ..] => vec![batch, rows / (batch * positions), positions, columns],
+            _ => vec![batch, positions, columns],
+        }
+    }
+
+    fn keep(&mut self, point: HookPoint, tape: &Tape<'_>, value: &Heard<'_>) {
+        let tokens = self.tokens.len();
+        let (data, rows) = match value {
+            Heard::Whole(var) => (ValueData::Real(tape.value(*var).data().to_vec()), None),
+            Heard::Expert { var, rows, tokens } => {
+                let width = tape.value(*var).columns();
+                let data = tape.value(*var).data()[rows.start * width..rows.end * width].to_vec();
+                (ValueData::Real(data), Some(tokens.to_vec()))
+            }
+            Heard::Numbers(numbers) => (ValueData::Real(numbers.to_vec()), None),
+            Heard::Routes(plan) => {
+                (ValueData::Integer(plan.choices().iter().map(|e| i64::from(*e)).collect()), None)
+            }
+            Heard::Unscored { experts } => (ValueData::Real(vec![f32::NAN; tokens * experts]), None),
+        };
+        let (height, width) = extent(tape, value, tokens);
+        let shape = self.shape(point, height, width);
+        let value = Value::new(point, shape, data, rows).expect("the shape follows the site's axes");
+        self.values.insert(point, value);
+    }
+
+    fn follow(&mut self, point: HookPoint, tape: &mut Tape<'_>, value: &Heard<'_>) {
+        let (height, width) = extent(tape, value, self.tokens.len());
+        let (var, rows, tokens) = match value {
+            Heard::Whole(var) => (Some(*var), None, None),
+            Heard::Expert { var, rows, tokens } => (Some(*var), Some(rows.clone()), Some(tokens.to_vec())),
+            _ => (None, None, None),
+        };
+        if let Some(var) = var {
+            tape.watch(var);
+        }
+        let form = (point, self.shape(point, height, width), tokens);
+        self.sources.insert(point, Source { var, rows, form });
+    }
+}
+
+/// Rows and columns of a heard value.
+fn extent(tape: &Tape<'_>, value: &Heard<'_>, tokens: usize) -> (usize, usize) {
+    match value {
+        Heard::Whole(var) => (tape.value(*var).rows(), tape.value(*var).columns()),
+        Heard::Expert { var, rows, .. } => (rows.len(), tape.value(*var).columns()),
+        Heard::Numbers(numbers) => (tokens, numbers.len() / tokens),
+        Heard::Routes(plan) => (tokens, plan.per_token()),
+        Heard::Unscored { experts } => (tokens, *experts),
+    }
+}
+
+impl Listener for Recorder<'_> {
+    fn wants(&self, point: &HookPoint) -> bool {
+        self.record.binary_search(point).is_ok() || self.gradients.binary_search(point).is_ok()
+    }
+
+    fn hear(&mut self, point: HookPoint, tape: &mut Tape<'_>, value: Heard<'_>) {
+        if self.record.binary_search(&point).is_ok() {
+            self.keep(point, tape, &value);
+        }
+        if self.gradients.binary_search(&point).is_ok() {
+            self.follow(point, tape, &value);
+        }
+    }
+}
+
+impl Source {
+    /// The gradient, zero where the loss does not depend on the value.
+    fn read(&self, gradients: &Gradients) -> Value {
+        let (point, shape, tokens) = self.form.clone();
+        let length = shape.iter().product();
+        let data = match self.var.and_then(|var| gradients.of(var)) {
+            None => vec![0.0; length],
+            Some(all) => match &self.rows {
+                None => all.data().to_vec(),
+                Some(rows) => all.data()[rows.start * all.columns()..rows.end * all.columns()].to_vec(),
+            },
+        };
+        Value::new(point, shape, ValueData::Real(data), tokens).expect("a gradient has its value's shape")
+    }
+}
