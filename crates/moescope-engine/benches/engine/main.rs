@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use moescope_engine::Cpu;
 use moescope_engine::optimizer::{AdamW, adamw_step};
 use moescope_engine::{
     AttentionLayout, EngineError, Mode, ParameterId, Rotary, RoutePlan, Tape, Tensor, Var,
 };
-use moescope_engine::{Cpu, Device as _};
 
 mod timing;
 use timing::Timed;

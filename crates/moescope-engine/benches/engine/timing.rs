@@ -10,7 +10,7 @@ use moescope_engine::{
 
 /// Seconds spent in each kernel.
 #[derive(Default)]
-pub struct Timed {
+pub(crate) struct Timed {
     seconds: Mutex<BTreeMap<&'static str, f64>>,
 }
 
@@ -24,7 +24,7 @@ impl Timed {
     }
 
     /// Each kernel's milliseconds per step and share of all kernels, largest first.
-    pub fn print(&self, steps: usize) {
+    pub(crate) fn print(&self, steps: usize) {
         let seconds = self.seconds.lock().expect("no kernel panics");
         let total: f64 = seconds.values().sum();
         let mut sorted: Vec<_> = seconds.iter().collect();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::chunks::run;
 use super::matrix::{Matrix, MatrixMut, product};
-use super::vector::{dot, exp, largest, simd, sum};
+use super::vector::{dot, exp, largest, sum, vectorised};
 use crate::{AttentionLayout, MixReach};
 
 /// Queries of a block: small enough to skip most of the future, large enough for the product.
@@ -103,15 +103,20 @@ pub(super) fn attention_pattern(q: &[f32], k: &[f32], layout: AttentionLayout, o
 fn normalise_row(row: &mut [f32], seen: usize) {
     let (past, future) = row.split_at_mut(seen);
     future.fill(0.0);
-    simd(|| softmax_row_in_place(past));
+    softmax_in_place(past);
 }
 
-#[inline(always)]
-fn softmax_row_in_place(row: &mut [f32]) {
-    let highest = largest(row);
-    row.iter_mut().for_each(|entry| *entry = exp(*entry - highest));
-    let scale = 1.0 / sum(row);
-    row.iter_mut().for_each(|entry| *entry *= scale);
+vectorised! {
+    fn softmax_in_place<'a>(row: &'a mut [f32]) {
+        let highest = largest(row);
+        for entry in row.iter_mut() {
+            *entry = exp(*entry - highest);
+        }
+        let scale = 1.0 / sum(row);
+        for entry in row {
+            *entry *= scale;
+        }
+    }
 }
 
 pub(super) fn attention_pattern_backward(
@@ -154,13 +159,16 @@ pub(super) fn attention_pattern_backward(
 /// not of its block.
 fn score_gradient(pattern: &[f32], gradient: &mut [f32], past: usize, seen: usize, scale: f32) {
     gradient[past..seen].fill(0.0);
-    simd(|| {
-        let (pattern, gradient) = (&pattern[..past], &mut gradient[..past]);
+    softmax_gradient(&pattern[..past], &mut gradient[..past], scale);
+}
+
+vectorised! {
+    fn softmax_gradient<'a>(pattern: &'a [f32], gradient: &'a mut [f32], scale: f32) {
         let mean = dot(pattern, gradient);
         for (gradient, &pattern) in gradient.iter_mut().zip(pattern) {
             *gradient = scale * pattern * (*gradient - mean);
         }
-    });
+    }
 }
 
 fn clear(matrix: &mut MatrixMut<'_>) {

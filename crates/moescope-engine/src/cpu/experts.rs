@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::chunks::{each, each_pair, rows_per_piece, run};
+use super::chunks::{each, rows_per_piece, run};
 use super::linear::TILE_ROWS;
 use super::matrix::{Matrix, MatrixMut, product};
 use super::rows::copy_rows;
-use super::vector::{add_scaled, dot, simd};
+use super::vector::{add_scaled, dot, sum, vectorised};
 use crate::{LinearShape, RoutePlan};
 
 /// An expert and some of its slot rows.
@@ -122,29 +122,44 @@ pub(super) fn expert_dispatch(x: &[f32], plan: &RoutePlan, out: &mut [f32]) {
 }
 
 pub(super) fn expert_dispatch_backward(gradient: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-    gather(gradient, plan, out, |_| 1.0);
+    gather(gradient, None, plan, out);
 }
 
 pub(super) fn expert_combine(rows: &[f32], weights: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-    gather(rows, plan, out, |slot| weights[slot]);
+    gather(rows, Some(weights), plan, out);
 }
 
 /// Each token's slot rows times a weight of the slot, summed in slot order: no two tasks write one token.
-fn gather(rows: &[f32], plan: &RoutePlan, out: &mut [f32], weight: impl Fn(usize) -> f32 + Sync + Send) {
+fn gather(rows: &[f32], weights: Option<&[f32]>, plan: &RoutePlan, out: &mut [f32]) {
     let width = (out.len() / plan.tokens().max(1)).max(1);
-    let (slots, places) = (plan.per_token(), plan.row_of_slot());
     each(out, rows_per_piece(width) * width, |start, out| {
-        out.fill(0.0);
-        simd(|| {
-            for (index, out) in out.chunks_exact_mut(width).enumerate() {
-                let token = start / width + index;
-                for slot in token * slots..(token + 1) * slots {
-                    let row = &rows[places[slot] as usize * width..][..width];
-                    add_scaled(out, row, weight(slot));
-                }
-            }
-        });
+        gather_tokens(rows, weights, plan, start / width, width, out);
     });
+}
+
+vectorised! {
+    /// Tokens from number `first` on.
+    fn gather_tokens<'a>(
+        rows: &'a [f32],
+        weights: Option<&'a [f32]>,
+        plan: &'a RoutePlan,
+        first: usize,
+        width: usize,
+        out: &'a mut [f32],
+    ) {
+        let slots = plan.per_token();
+        out.fill(0.0);
+        for (token, out) in (first..).zip(out.chunks_exact_mut(width)) {
+            for slot in token * slots..(token + 1) * slots {
+                let row = &rows[plan.row_of_slot()[slot] as usize * width..][..width];
+                let weight = match weights {
+                    Some(weights) => weights[slot],
+                    None => 1.0,
+                };
+                add_scaled(out, row, weight);
+            }
+        }
+    }
 }
 
 pub(super) fn expert_combine_backward(
@@ -155,41 +170,53 @@ pub(super) fn expert_combine_backward(
     weights_gradient: Option<&mut [f32]>,
 ) {
     let width = (gradient.len() / plan.tokens().max(1)).max(1);
-    let (slots, places) = (plan.per_token(), plan.row_of_slot());
     if let Some(out) = rows_gradient {
-        spread(weights, plan, gradient, out);
+        spread(weights, plan, gradient, width, out);
     }
     if let Some(out) = weights_gradient {
-        each(out, rows_per_piece(width) * slots, |start, out| {
-            simd(|| {
-                for (slot, out) in (start..).zip(out.iter_mut()) {
-                    let upstream = &gradient[slot / slots * width..][..width];
-                    *out = dot(&rows[places[slot] as usize * width..][..width], upstream);
-                }
-            });
-        });
+        let slots = rows_per_piece(width) * plan.per_token();
+        each(out, slots, |start, out| slot_products(rows, plan, gradient, start, width, out));
+    }
+}
+
+vectorised! {
+    /// Each slot row times its token's gradient, for slots from number `first` on.
+    fn slot_products<'a>(
+        rows: &'a [f32],
+        plan: &'a RoutePlan,
+        gradient: &'a [f32],
+        first: usize,
+        width: usize,
+        out: &'a mut [f32],
+    ) {
+        for (slot, out) in (first..).zip(out) {
+            let upstream = &gradient[slot / plan.per_token() * width..][..width];
+            *out = dot(&rows[plan.row_of_slot()[slot] as usize * width..][..width], upstream);
+        }
     }
 }
 
 /// Each slot row gets its token's gradient times the slot's weight.
-fn spread(weights: &[f32], plan: &RoutePlan, gradient: &[f32], out: &mut [f32]) {
-    let width = (out.len() / plan.rows().max(1)).max(1);
+fn spread(weights: &[f32], plan: &RoutePlan, gradient: &[f32], width: usize, out: &mut [f32]) {
     let mut slot_of_row = vec![0u32; plan.rows()];
     for (slot, &row) in plan.row_of_slot().iter().enumerate() {
         slot_of_row[row as usize] = slot as u32;
     }
     let rows = rows_per_piece(width);
-    each_pair((out, rows * width), (&mut slot_of_row, rows), |_, out, slots| {
-        simd(|| {
-            for (out, &mut slot) in out.chunks_exact_mut(width).zip(slots) {
-                let token = slot as usize / plan.per_token();
-                let weight = weights[slot as usize];
-                for (out, &upstream) in out.iter_mut().zip(&gradient[token * width..][..width]) {
-                    *out = weight * upstream;
-                }
-            }
-        });
+    each(out, rows * width, |start, out| {
+        for (out, &slot) in out.chunks_exact_mut(width).zip(&slot_of_row[start / width..]) {
+            let token = slot as usize / plan.per_token();
+            scaled_copy(&gradient[token * width..][..width], weights[slot as usize], out);
+        }
     });
+}
+
+vectorised! {
+    fn scaled_copy<'a>(from: &'a [f32], factor: f32, out: &'a mut [f32]) {
+        for (out, &from) in out.iter_mut().zip(from) {
+            *out = factor * from;
+        }
+    }
 }
 
 /// In `f64`, token by token: the sums are short and their order is fixed.
@@ -221,15 +248,18 @@ pub(super) fn balance_loss_backward(scores: &[f32], plan: &RoutePlan, factor: f3
     let scale = f64::from(factor) * experts as f64 / (plan.tokens().max(1) * plan.rows().max(1)) as f64;
     let pull: Vec<f32> = plan.counts().iter().map(|&count| (scale * count as f64) as f32).collect();
     each(out, rows_per_piece(experts) * experts, |start, out| {
-        let scores = &scores[start..][..out.len()];
-        simd(|| {
-            for (row, out) in scores.chunks_exact(experts).zip(out.chunks_exact_mut(experts)) {
-                let total: f32 = super::vector::sum(row);
-                let mean = dot(&pull, row) / total;
-                for (out, &pull) in out.iter_mut().zip(&pull) {
-                    *out = (pull - mean) / total;
-                }
-            }
-        });
+        balance_rows(&scores[start..][..out.len()], &pull, out);
     });
+}
+
+vectorised! {
+    fn balance_rows<'a>(scores: &'a [f32], pull: &'a [f32], out: &'a mut [f32]) {
+        for (row, out) in scores.chunks_exact(pull.len()).zip(out.chunks_exact_mut(pull.len())) {
+            let total = sum(row);
+            let mean = dot(pull, row) / total;
+            for (out, &pull) in out.iter_mut().zip(pull) {
+                *out = (pull - mean) / total;
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation of rows and of heads, with the rotary turn.
 
 use super::chunks::{each, each_pair, rows_per_piece, sum_partials};
-use super::vector::{add_scaled, dot, dot3, simd};
+use super::vector::{add_scaled, dot, dot3, vectorised};
 use crate::memory;
 use crate::{HeadShape, Rotary};
 
@@ -41,14 +41,16 @@ fn norm_row_backward(
 
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let columns = weight.len().max(1);
-    each(out, rows_per_piece(columns) * columns, |start, out| {
-        let x = &x[start..][..out.len()];
-        simd(|| {
-            for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
-                norm_row(x, weight, epsilon, out);
-            }
-        });
-    });
+    let length = rows_per_piece(columns) * columns;
+    each(out, length, |start, out| norm_rows(&x[start..][..out.len()], weight, epsilon, out));
+}
+
+vectorised! {
+    fn norm_rows<'a>(x: &'a [f32], weight: &'a [f32], epsilon: f32, out: &'a mut [f32]) {
+        for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
+            norm_row(x, weight, epsilon, out);
+        }
+    }
 }
 
 pub(super) fn rms_norm_backward(
@@ -63,18 +65,29 @@ pub(super) fn rms_norm_backward(
     let length = rows_per_piece(columns) * columns;
     let mut partials = memory::take(x.len().div_ceil(length) * columns); // [piece, column]
     each_pair((x_gradient, length), (&mut partials, columns), |index, x_gradient, partial| {
-        let start = index * length;
-        let (x, gradient) = (&x[start..][..x_gradient.len()], &gradient[start..][..x_gradient.len()]);
-        partial.fill(0.0);
-        simd(|| {
-            let rows = x.chunks_exact(columns).zip(gradient.chunks_exact(columns));
-            for ((x, gradient), out) in rows.zip(x_gradient.chunks_exact_mut(columns)) {
-                norm_row_backward(x, weight, epsilon, gradient, out, partial);
-            }
-        });
+        let range = index * length..index * length + x_gradient.len();
+        norm_rows_backward(&x[range.clone()], weight, epsilon, &gradient[range], x_gradient, partial);
     });
     sum_partials(&partials, weight_gradient);
     memory::give_back(partials);
+}
+
+vectorised! {
+    fn norm_rows_backward<'a>(
+        x: &'a [f32],
+        weight: &'a [f32],
+        epsilon: f32,
+        gradient: &'a [f32],
+        x_gradient: &'a mut [f32],
+        partial: &'a mut [f32],
+    ) {
+        let columns = weight.len();
+        partial.fill(0.0);
+        let rows = x.chunks_exact(columns).zip(gradient.chunks_exact(columns));
+        for ((x, gradient), out) in rows.zip(x_gradient.chunks_exact_mut(columns)) {
+            norm_row_backward(x, weight, epsilon, gradient, out, partial);
+        }
+    }
 }
 
 /// Turns the pairs `(i, i + half)` of a head in place by angles with these cosines and sines.
@@ -106,20 +119,32 @@ pub(super) fn head_norm_rotary(
 ) {
     let width = (shape.heads * shape.head_dim).max(1);
     each(out, rows_per_piece(width) * width, |start, out| {
-        let x = &x[start..][..out.len()];
-        simd(|| {
-            for (index, (x, out)) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
-                let (cosine, sine) = angles(rotary, start / width + index, shape);
-                for (x, out) in x.chunks_exact(shape.head_dim).zip(out.chunks_exact_mut(shape.head_dim)) {
-                    match weight {
-                        Some(weight) => norm_row(x, weight, shape.epsilon, out),
-                        None => out.copy_from_slice(x),
-                    }
-                    turn(out, cosine, sine, 1.0);
-                }
-            }
-        });
+        turn_rows(&x[start..][..out.len()], weight, rotary, shape, start / width, out);
     });
+}
+
+vectorised! {
+    /// Token rows from number `first` on.
+    fn turn_rows<'a>(
+        x: &'a [f32],
+        weight: Option<&'a [f32]>,
+        rotary: &'a Rotary,
+        shape: HeadShape,
+        first: usize,
+        out: &'a mut [f32],
+    ) {
+        let width = shape.heads * shape.head_dim;
+        for (row, (x, out)) in (first..).zip(x.chunks_exact(width).zip(out.chunks_exact_mut(width))) {
+            let (cosine, sine) = angles(rotary, row, shape);
+            for (x, out) in x.chunks_exact(shape.head_dim).zip(out.chunks_exact_mut(shape.head_dim)) {
+                match weight {
+                    Some(weight) => norm_row(x, weight, shape.epsilon, out),
+                    None => out.copy_from_slice(x),
+                }
+                turn(out, cosine, sine, 1.0);
+            }
+        }
+    }
 }
 
 pub(super) fn head_norm_rotary_backward(
@@ -135,24 +160,9 @@ pub(super) fn head_norm_rotary_backward(
     // One partial sum for each piece, with room for the head that is being turned back: [piece, 2, head_dim].
     let mut partials = memory::take(x.len().div_ceil(length) * 2 * shape.head_dim);
     each_pair((gradient, length), (&mut partials, 2 * shape.head_dim), |index, gradient, scratch| {
-        let x = &x[index * length..][..gradient.len()];
         let (partial, turned) = scratch.split_at_mut(shape.head_dim);
-        partial.fill(0.0);
-        simd(|| {
-            for (row, (x, gradient)) in
-                x.chunks_exact(width).zip(gradient.chunks_exact_mut(width)).enumerate()
-            {
-                let (cosine, sine) = angles(rotary, index * (length / width) + row, shape);
-                let heads = x.chunks_exact(shape.head_dim).zip(gradient.chunks_exact_mut(shape.head_dim));
-                for (x, gradient) in heads {
-                    turn(gradient, cosine, sine, -1.0);
-                    if let Some(weight) = weight {
-                        turned.copy_from_slice(gradient);
-                        norm_row_backward(x, weight, shape.epsilon, turned, gradient, partial);
-                    }
-                }
-            }
-        });
+        let piece = Piece { x: &x[index * length..][..gradient.len()], first: index * (length / width) };
+        turn_rows_backward(piece, weight, rotary, shape, gradient, partial, turned);
     });
     if let Some(out) = weight_gradient {
         out.fill(0.0);
@@ -161,4 +171,36 @@ pub(super) fn head_norm_rotary_backward(
             .for_each(|piece| add_scaled(out, &piece[..shape.head_dim], 1.0));
     }
     memory::give_back(partials);
+}
+
+/// Token rows from number `first` on.
+struct Piece<'a> {
+    x: &'a [f32],
+    first: usize,
+}
+
+vectorised! {
+    fn turn_rows_backward<'a>(
+        piece: Piece<'a>,
+        weight: Option<&'a [f32]>,
+        rotary: &'a Rotary,
+        shape: HeadShape,
+        gradient: &'a mut [f32],
+        partial: &'a mut [f32],
+        turned: &'a mut [f32],
+    ) {
+        let (width, size) = (shape.heads * shape.head_dim, shape.head_dim);
+        partial.fill(0.0);
+        let rows = piece.x.chunks_exact(width).zip(gradient.chunks_exact_mut(width));
+        for (row, (x, gradient)) in (piece.first..).zip(rows) {
+            let (cosine, sine) = angles(rotary, row, shape);
+            for (x, gradient) in x.chunks_exact(size).zip(gradient.chunks_exact_mut(size)) {
+                turn(gradient, cosine, sine, -1.0);
+                if let Some(weight) = weight {
+                    turned.copy_from_slice(gradient);
+                    norm_row_backward(x, weight, shape.epsilon, turned, gradient, partial);
+                }
+            }
+        }
+    }
 }

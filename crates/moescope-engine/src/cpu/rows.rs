@@ -1,65 +1,106 @@
 //! Kernels that treat each row on its own.
 
 use super::chunks::{each, each_pair, rows_per_piece};
-use super::vector::{add_scaled, dot, exp, exp_shifted, largest, simd, sum, sum_exp};
+use super::vector::{add_scaled, dot, exp, exp_shifted, largest, sum, sum_exp, vectorised};
 use crate::IGNORE;
 
-/// Runs `work(row of x, row of out)` for every row.
-fn each_row(x: &[f32], columns: usize, out: &mut [f32], work: impl Fn(&[f32], &mut [f32]) + Sync + Send) {
+/// Runs `work(x, columns, out)` on pieces of whole rows.
+fn each_rows(
+    x: &[f32],
+    columns: usize,
+    out: &mut [f32],
+    work: impl for<'a> Fn(&'a [f32], usize, &'a mut [f32]) + Sync + Send,
+) {
     let columns = columns.max(1);
     each(out, rows_per_piece(columns) * columns, |start, out| {
         let x = &x[start..][..out.len()];
-        simd(|| x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)).for_each(|(x, out)| work(x, out)));
+        work(x, columns, out);
     });
 }
 
 pub(super) fn softmax(x: &[f32], columns: usize, out: &mut [f32]) {
-    each_row(x, columns, out, softmax_row);
+    each_rows(x, columns, out, softmax_rows);
 }
 
-/// `exp(x - max)` over its sum.
-#[inline(always)]
-pub(super) fn softmax_row(x: &[f32], out: &mut [f32]) {
-    let scale = 1.0 / exp_shifted(x, largest(x), out);
-    out.iter_mut().for_each(|entry| *entry *= scale);
+vectorised! {
+    /// `exp(x - max)` over its sum.
+    fn softmax_rows<'a>(x: &'a [f32], columns: usize, out: &'a mut [f32]) {
+        for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
+            let scale = 1.0 / exp_shifted(x, largest(x), out);
+            for out in out {
+                *out *= scale;
+            }
+        }
+    }
 }
 
 pub(super) fn softmax_backward(y: &[f32], columns: usize, gradient: &mut [f32]) {
-    each_row(y, columns, gradient, |y, gradient| {
-        let mean = dot(y, gradient);
-        for (gradient, &y) in gradient.iter_mut().zip(y) {
-            *gradient = y * (*gradient - mean);
+    each_rows(y, columns, gradient, softmax_backward_rows);
+}
+
+vectorised! {
+    fn softmax_backward_rows<'a>(y: &'a [f32], columns: usize, gradient: &'a mut [f32]) {
+        for (y, gradient) in y.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns)) {
+            let mean = dot(y, gradient);
+            for (gradient, &y) in gradient.iter_mut().zip(y) {
+                *gradient = y * (*gradient - mean);
+            }
         }
-    });
+    }
 }
 
 pub(super) fn renormalise(x: &[f32], columns: usize, out: &mut [f32]) {
-    each_row(x, columns, out, |x, out| {
-        let total = sum(x);
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = x / total;
+    each_rows(x, columns, out, renormalise_rows);
+}
+
+vectorised! {
+    fn renormalise_rows<'a>(x: &'a [f32], columns: usize, out: &'a mut [f32]) {
+        for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
+            let total = sum(x);
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = x / total;
+            }
         }
-    });
+    }
 }
 
 pub(super) fn renormalise_backward(x: &[f32], columns: usize, gradient: &mut [f32]) {
-    each_row(x, columns, gradient, |x, gradient| {
-        let total = sum(x);
-        let mean = dot(x, gradient) / total;
-        gradient.iter_mut().for_each(|entry| *entry = (*entry - mean) / total);
-    });
+    each_rows(x, columns, gradient, renormalise_backward_rows);
+}
+
+vectorised! {
+    fn renormalise_backward_rows<'a>(x: &'a [f32], columns: usize, gradient: &'a mut [f32]) {
+        for (x, gradient) in x.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns)) {
+            let total = sum(x);
+            let mean = dot(x, gradient) / total;
+            for gradient in gradient {
+                *gradient = (*gradient - mean) / total;
+            }
+        }
+    }
 }
 
 pub(super) fn log_sum_exp(x: &[f32], columns: usize, out: &mut [f32]) {
     each(out, rows_per_piece(columns), |start, out| {
-        let x = &x[start * columns..][..out.len() * columns];
-        simd(|| {
-            for (out, x) in out.iter_mut().zip(x.chunks_exact(columns)) {
-                let highest = largest(x);
-                *out = highest + sum_exp(x, highest).ln();
-            }
-        });
+        log_sum_exp_rows(&x[start * columns..][..out.len() * columns], columns, out);
     });
+}
+
+vectorised! {
+    fn log_sum_exp_rows<'a>(x: &'a [f32], columns: usize, out: &'a mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x.chunks_exact(columns)) {
+            let highest = largest(x);
+            *out = highest + sum_exp(x, highest).ln();
+        }
+    }
+}
+
+vectorised! {
+    fn scaled_exp<'a>(x: &'a [f32], shift: f32, factor: f32, out: &'a mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = factor * exp(x - shift);
+        }
+    }
 }
 
 pub(super) fn scaled_softmax(
@@ -76,11 +117,7 @@ pub(super) fn scaled_softmax(
         let x = &x[start..][..out.len()];
         for (index, (x, out)) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)).enumerate() {
             let (log_sum, factor) = (log_sums[first + index], factors[first + index]);
-            simd(|| {
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = factor * exp(x - log_sum);
-                }
-            });
+            scaled_exp(x, log_sum, factor, out);
             if let Some(target) =
                 targets.map(|targets| targets[first + index]).filter(|&target| target != IGNORE)
             {
@@ -168,14 +205,19 @@ pub(super) fn embedding_backward(gradient: &[f32], ids: &[u32], table_gradient: 
     const ENTRIES: usize = 1024;
     let width = (gradient.len() / ids.len().max(1)).max(1);
     each(table_gradient, ENTRIES * width, |start, out| {
-        let first = start / width;
-        let names = first..first + out.len() / width;
-        simd(|| {
-            for (&id, gradient) in ids.iter().zip(gradient.chunks_exact(width)) {
-                if names.contains(&(id as usize)) {
-                    add_scaled(&mut out[(id as usize - first) * width..][..width], gradient, 1.0);
-                }
-            }
-        });
+        add_named(gradient, ids, width, start / width, out);
     });
+}
+
+vectorised! {
+    /// Adds the rows whose ids lie in this piece of the table, which begins at `first`.
+    fn add_named<'a>(gradient: &'a [f32], ids: &'a [u32], width: usize, first: usize, out: &'a mut [f32]) {
+        let last = first + out.len() / width;
+        for (&id, gradient) in ids.iter().zip(gradient.chunks_exact(width)) {
+            let id = id as usize;
+            if first <= id && id < last {
+                add_scaled(&mut out[(id - first) * width..][..width], gradient, 1.0);
+            }
+        }
+    }
 }

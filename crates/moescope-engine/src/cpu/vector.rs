@@ -1,19 +1,48 @@
 //! Loops over numbers that the compiler turns into vector instructions, chosen when the program runs.
 //!
-//! [`simd`] compiles what it is given once for each instruction set and picks at run time, so no build flag is needed. What is
-//! called inside must be inlined, hence the `inline(always)`. Sums run over a fixed number of lanes and products are fused
-//! everywhere, so the order of every operation is the same for each instruction set.
+//! [`vectorised!`] compiles a function once for each instruction set and picks at run time, so no build flag is needed. What
+//! is called inside must be inlined, hence the `inline(always)` and the absence of closures, which the compiler may put apart
+//! without the vectors. Sums run over a fixed number of lanes and products are fused everywhere, so the order of every
+//! operation is the same for each instruction set.
 
-use pulp::Arch;
+/// A function whose body is compiled for each instruction set. Its borrows share one lifetime, which it names.
+macro_rules! vectorised {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident<$life:lifetime>($($argument:ident: $type:ty),+ $(,)?)
+        $(-> $result:ty)? $body:block) => {
+        $(#[$attribute])*
+        #[allow(clippy::needless_lifetimes)]
+        $visibility fn $name<$life>($($argument: $type),+) $(-> $result)? {
+            struct Call<$life> {
+                $($argument: $type),+
+            }
+            impl<$life> pulp::WithSimd for Call<$life> {
+                type Output = $crate::cpu::vector::result_type!($($result)?);
+
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _simd: S) -> Self::Output {
+                    let Self { $($argument),+ } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Call { $($argument),+ })
+        }
+    };
+}
+
+/// What a function without a written result gives.
+macro_rules! result_type {
+    () => {
+        ()
+    };
+    ($result:ty) => {
+        $result
+    };
+}
+
+pub(super) use {result_type, vectorised};
 
 /// Lanes of a sum: four vectors of the widest kind in common use hide the latency of an addition.
 const LANES: usize = 32;
-
-/// Runs `work` with the widest vectors that this machine has.
-#[inline(always)]
-pub(super) fn simd<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
-}
 
 /// `exp(x)`, to a relative error of about 1e-7; zero below -87, at most `exp(88.37)`.
 ///
@@ -168,8 +197,8 @@ mod tests {
             let exact: f64 = a.iter().map(|&x| f64::from(x)).sum();
             let squares: f64 = a.iter().map(|&x| f64::from(x).powi(2)).sum();
             let cubes: f64 = a.iter().map(|&x| f64::from(x).powi(3)).sum();
-            assert!((f64::from(simd(|| sum(&a))) - exact).abs() < 1e-2);
-            assert!((f64::from(simd(|| dot(&a, &a))) - squares).abs() < 1e-2);
+            assert!((f64::from(sum(&a)) - exact).abs() < 1e-2);
+            assert!((f64::from(dot(&a, &a)) - squares).abs() < 1e-2);
             assert!((f64::from(dot3(&a, &a, &a)) - cubes).abs() < 1e-1);
             assert_eq!(largest(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
