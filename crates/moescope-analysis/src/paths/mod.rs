@@ -1,1 +1,21 @@
-//! Paths: the sequence of expert sets that a token takes through the layers.
+//! Paths: which sets of experts a token passes through over all layers, and what the many possible ones are good for.
+
+mod coverage;
+mod effective_number;
+mod information;
+mod intern;
+mod restriction;
+mod sequence;
+
+pub use coverage::{CoveragePoint, CoverageReport, coverage};
+pub use effective_number::{
+    EffectiveNumber, EffectiveNumberReport, PathEntropy, combinations_log2, effective_number, entropy,
+};
+pub use information::{
+    CrossLayerReport, PathInformation, PathInformationReport, cross_layer_information, path_information,
+};
+pub use intern::Interned;
+pub use restriction::{
+    Budget, EvaluationBatch, RestrictionPoint, RestrictionReport, SetChoice, most_used_sets, restriction,
+};
+pub use sequence::{PathKind, Paths};

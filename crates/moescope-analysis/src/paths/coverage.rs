@@ -1,0 +1,146 @@
+use std::cmp::Reverse;
+
+use moescope_base::{Column, Table};
+use moescope_trace::RoutingTrace;
+
+use super::{Interned, PathKind, Paths};
+use crate::AnalysisError;
+use crate::specialisation::Labels;
+
+/// Share of tokens that the most used paths, or sets of one layer, account for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CoveragePoint {
+    /// Block; none for whole paths.
+    pub layer: Option<usize>,
+    /// Number of most used paths.
+    pub most_used: usize,
+    /// Share of the tokens from which the most used were found, from 0 to 1. Optimistic: most used by construction.
+    pub share: f64,
+    /// Share of the tokens of every second document that the most used of the other documents cover; NaN for one
+    /// document.
+    pub held_out: f64,
+    /// Share that as many random paths would cover if every possible path were as frequent: `most_used / possible`.
+    pub uniform: f64,
+}
+
+/// Coverage over growing numbers of paths.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoverageReport {
+    /// What counts as a stop.
+    pub kind: PathKind,
+    /// For whole paths first, then for each layer, in the order of `most_used`.
+    pub points: Vec<CoveragePoint>,
+    /// Tokens.
+    pub tokens: usize,
+}
+
+/// Share of tokens covered by the most used paths and by the most used stops of each layer.
+///
+/// - **Does not show:** what the uncovered tokens lose when they have to take another path; see
+///   [`restriction`](super::restriction).
+///
+/// # Errors
+/// If the trace has no token or routed layer.
+pub fn coverage(
+    trace: &RoutingTrace,
+    kind: PathKind,
+    most_used: &[usize],
+) -> Result<CoverageReport, AnalysisError> {
+    let paths = Paths::of(trace, kind)?;
+    let documents = Labels::new("document", &trace.tokens().documents);
+    let whole = (None, &paths.paths, paths.possible_log2.iter().sum::<f64>());
+    let single =
+        (0..paths.layers.len()).map(|i| (Some(paths.layers[i]), &paths.stops[i], paths.possible_log2[i]));
+    let mut points = Vec::new();
+    for (layer, things, possible_log2) in std::iter::once(whole).chain(single) {
+        let (share, held_out) = (in_sample(things), held_out(things, documents.codes()));
+        points.extend(most_used.iter().map(|k| CoveragePoint {
+            layer,
+            most_used: *k,
+            share: up_to(&share, *k),
+            held_out: up_to(&held_out, *k),
+            uniform: ((*k as f64).log2() - possible_log2).exp2().min(1.0),
+        }));
+    }
+    Ok(CoverageReport { kind, points, tokens: paths.tokens() })
+}
+
+/// Things by how often they occur, the most used first; of equals the one seen first.
+pub(super) fn by_use(counts: &[u32]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..counts.len() as u32).collect();
+    order.sort_unstable_by_key(|id| (Reverse(counts[*id as usize]), *id));
+    order
+}
+
+/// Cumulative share of tokens of the most used things.
+fn in_sample(things: &Interned) -> Vec<f64> {
+    let counts = things.counts();
+    cumulative(by_use(&counts).iter().map(|id| counts[*id as usize]), things.ids.len())
+}
+
+/// The same, with the most used found in every second document and the share measured in the others.
+fn held_out(things: &Interned, documents: &[u32]) -> Vec<f64> {
+    let mut halves = [vec![0u32; things.distinct], vec![0u32; things.distinct]]; // [half, id]
+    for (id, document) in things.ids.iter().zip(documents) {
+        halves[*document as usize % 2][*id as usize] += 1;
+    }
+    let [found, measured] = &halves;
+    let tokens = measured.iter().map(|c| *c as usize).sum();
+    let used = by_use(found).into_iter().filter(|id| found[*id as usize] > 0);
+    cumulative(used.map(|id| measured[id as usize]), tokens)
+}
+
+fn cumulative(counts: impl Iterator<Item = u32>, tokens: usize) -> Vec<f64> {
+    let running = counts.scan(0u64, |sum, count| {
+        *sum += u64::from(count);
+        Some(*sum as f64 / tokens as f64)
+    });
+    running.collect()
+}
+
+/// The cumulative share at `k`, where no more than all things can be taken.
+fn up_to(cumulative: &[f64], k: usize) -> f64 {
+    match k {
+        0 => 0.0,
+        _ => cumulative.get(k - 1).or(cumulative.last()).copied().unwrap_or(f64::NAN),
+    }
+}
+
+impl CoverageReport {
+    /// One row for each unit and number of most used paths.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self) -> Result<Table, AnalysisError> {
+        let rows = self.points.len();
+        let real = |f: fn(&CoveragePoint) -> f64| self.points.iter().map(f).collect::<Vec<f64>>();
+        let name = |p: &CoveragePoint| p.layer.map_or("path".into(), |l| format!("layer {l}"));
+        let columns = vec![
+            Column::key("kind", "what counts as a stop", vec![self.kind.to_string(); rows]),
+            Column::key("unit", "whole path or one layer", self.points.iter().map(name).collect()),
+            Column::integer_key("most_used", "paths or sets", "how many of the most used", {
+                self.points.iter().map(|p| p.most_used as i64).collect()
+            }),
+            Column::estimate("covered", "share of tokens", "in the tokens that named the most used", {
+                real(|p| p.share)
+            }),
+            Column::null(
+                "covered",
+                "share of tokens",
+                "all possible paths equally frequent",
+                real(|p| p.uniform),
+            ),
+            Column::observations("covered", "tokens", vec![self.tokens as i64; rows]),
+            Column::estimate(
+                "covered_held_out",
+                "share of tokens",
+                "in other documents than those that named them",
+                { real(|p| p.held_out) },
+            ),
+        ];
+        let method = "Paths ranked by use. Held out: ranked in every second document, measured in the others. Does \
+                      not show what uncovered tokens lose on another path.";
+        let name = format!("paths_coverage_{}", self.kind.identifier());
+        Ok(Table::new(name, "How much the most used paths cover", method, columns)?)
+    }
+}

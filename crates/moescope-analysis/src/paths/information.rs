@@ -1,0 +1,186 @@
+use moescope_base::{Column, Table};
+use moescope_trace::RoutingTrace;
+
+use super::{Interned, PathKind, Paths};
+use crate::AnalysisError;
+use crate::routing::{NullComparison, Permutations, comparison_columns};
+use crate::specialisation::{Choices, Exchange, InformationTest, Labels, information, information_each};
+
+/// What one unit tells about the label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathInformation {
+    /// `path`, `first-choice path`, `set of layer L` or `expert of layer L`.
+    pub unit: String,
+    /// Block; none for whole paths.
+    pub layer: Option<usize>,
+    /// Distinct values that the unit took.
+    pub values: usize,
+    /// Bits per token, or per routed slot for single experts, beside the null.
+    pub test: InformationTest,
+}
+
+/// What paths, sets and single experts tell about one label, all under the same draws of the null.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathInformationReport {
+    /// Name of the label.
+    pub label: String,
+    /// Whole paths first, then sets, then experts, by layer.
+    pub units: Vec<PathInformation>,
+}
+
+/// Information of whole paths about a label, beside that of single sets and single experts.
+///
+/// Paths have far more values than experts, so their plug-in information is close to everything there is even when
+/// there is nothing to find: read `adjusted_share` of the tests, where the null has been taken out.
+///
+/// - **Does not show:** purity in a causal sense. A path joins all layers, so it carries at least what any of its layers
+///   carries, up to estimation; the question is how much more.
+///
+/// # Errors
+/// As [`information`]; also if the trace has no routed layer.
+pub fn path_information(
+    trace: &RoutingTrace,
+    label: &Labels,
+    exchange: Exchange<'_>,
+    permutations: Permutations,
+) -> Result<PathInformationReport, AnalysisError> {
+    let sets = Paths::of(trace, PathKind::Sets)?;
+    let first = Paths::of(trace, PathKind::FirstChoices)?;
+    let mut units = vec![
+        ("path".to_owned(), None, one_per_token(&sets.paths)?),
+        ("first-choice path".to_owned(), None, one_per_token(&first.paths)?),
+    ];
+    for (layer, stops) in sets.layers.iter().zip(&sets.stops) {
+        units.push((format!("set of layer {layer}"), Some(*layer), one_per_token(stops)?));
+    }
+    for layer in trace.layers() {
+        units.push((format!("expert of layer {}", layer.layer), Some(layer.layer), Choices::experts(layer)));
+    }
+    let choices: Vec<Choices<'_>> = units.iter().map(|(.., c)| *c).collect();
+    let permutations = permutations.child("path").child(label.name());
+    let tests = information_each(&choices, label, None, exchange, permutations)?;
+    let report = |((unit, layer, choices), test): ((String, Option<usize>, Choices<'_>), InformationTest)| {
+        PathInformation { unit, layer, values: choices.values(), test }
+    };
+    Ok(PathInformationReport {
+        label: label.name().to_owned(),
+        units: units.into_iter().zip(tests).map(report).collect(),
+    })
+}
+
+fn one_per_token(things: &Interned) -> Result<Choices<'_>, AnalysisError> {
+    Choices::new(&things.ids, 1, things.distinct)
+}
+
+/// Information between the sets of neighbouring routed layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossLayerReport {
+    /// Pairs of blocks.
+    pub pairs: Vec<(usize, usize)>,
+    /// I(S_l; S_{l+1}), bits per token; null: sets exchanged between any tokens.
+    pub marginal: Vec<InformationTest>,
+    /// I(S_l; S_{l+1} | token), bits per token; null: sets exchanged between occurrences of the same token. What is
+    /// left when both layers merely read the token is 0.
+    pub given_token: Vec<InformationTest>,
+}
+
+/// Information between the sets that a token takes in neighbouring routed layers, with and without the token given.
+///
+/// # Errors
+/// As [`information`]; also if the trace has no routed layer. One routed layer gives an empty report.
+pub fn cross_layer_information(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<CrossLayerReport, AnalysisError> {
+    let paths = Paths::of(trace, PathKind::Sets)?;
+    let token = Labels::token(trace.tokens());
+    let mut report = CrossLayerReport { pairs: Vec::new(), marginal: Vec::new(), given_token: Vec::new() };
+    for (layers, stops) in paths.layers.windows(2).zip(paths.stops.windows(2)) {
+        let (choices, label) = (one_per_token(&stops[0])?, Labels::new("next set", &stops[1].ids));
+        let permutations = permutations.child("cross-layer").index(layers[0]);
+        report.pairs.push((layers[0], layers[1]));
+        report.marginal.push(information(choices, &label, None, Exchange::Tokens, permutations)?);
+        report.given_token.push(information(choices, &label, Some(&token), Exchange::Tokens, permutations)?);
+    }
+    Ok(report)
+}
+
+impl PathInformationReport {
+    /// One row for each unit.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self) -> Result<Table, AnalysisError> {
+        let real =
+            |f: fn(&InformationTest) -> f64| self.units.iter().map(|u| f(&u.test)).collect::<Vec<f64>>();
+        let comparisons: Vec<NullComparison> = self.units.iter().map(|u| u.test.information).collect();
+        let mut columns = vec![
+            Column::key("label", "what the unit is asked about", vec![self.label.clone(); self.units.len()]),
+            Column::key(
+                "unit",
+                "what tells about the label",
+                self.units.iter().map(|u| u.unit.clone()).collect(),
+            ),
+            Column::count("values", "values", "distinct values of the unit", {
+                self.units.iter().map(|u| u.values as i64).collect()
+            }),
+        ];
+        let meaning =
+            "plug-in mutual information; far too high for units of many values, read the adjusted share";
+        columns.extend(comparison_columns("information", "bits", meaning, "exchange", &comparisons));
+        columns.push(Column::observations("information", "tokens", {
+            self.units.iter().map(|u| u.test.tokens as i64).collect()
+        }));
+        columns.extend([
+            Column::estimate("share", "share of label entropy", "excess over entropy of the label", {
+                real(InformationTest::share)
+            }),
+            Column::estimate(
+                "adjusted_share",
+                "share",
+                "excess over what was left to find above the null",
+                { real(InformationTest::adjusted_share) },
+            ),
+        ]);
+        let method = "Mutual information by counting, minus its mean under permutations shared by all units. For \
+                      experts per routed slot, else per token.";
+        let name = format!("paths_information_{}", self.label);
+        Ok(Table::new(name, "What paths tell beyond single experts", method, columns)?)
+    }
+}
+
+impl CrossLayerReport {
+    /// One row for each pair of neighbouring routed layers.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self) -> Result<Table, AnalysisError> {
+        let each = |tests: &[InformationTest]| -> Vec<NullComparison> {
+            tests.iter().map(|t| t.information).collect()
+        };
+        let mut columns = vec![
+            Column::integer_key("layer", "", "block", self.pairs.iter().map(|p| p.0 as i64).collect()),
+            Column::integer_key("next_layer", "", "next routed block", {
+                self.pairs.iter().map(|p| p.1 as i64).collect()
+            }),
+        ];
+        let meaning = "plug-in information between the sets of the two layers";
+        let null = "any tokens exchanged";
+        columns.extend(comparison_columns("information", "bits", meaning, null, &each(&self.marginal)));
+        let meaning = "the same, given the token";
+        let null = "occurrences of the same token exchanged";
+        columns.extend(comparison_columns("given_token", "bits", meaning, null, &each(&self.given_token)));
+        columns.push(Column::observations("information", "tokens", {
+            self.marginal.iter().map(|t| t.tokens as i64).collect()
+        }));
+        columns.push(Column::estimate(
+            "adjusted_share",
+            "share",
+            "of what was left to find about the next set",
+            { self.marginal.iter().map(InformationTest::adjusted_share).collect() },
+        ));
+        let method = "Mutual information between the sets of neighbouring routed layers, by counting, minus its mean \
+                      under permutations.";
+        Ok(Table::new("paths_cross_layer", "What a layer's set tells about the next", method, columns)?)
+    }
+}

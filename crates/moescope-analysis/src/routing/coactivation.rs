@@ -1,0 +1,276 @@
+use moescope_base::{Column, Table};
+use moescope_trace::{LayerRouting, RoutingTrace};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::{NullComparison, Permutations, Tail, comparison_columns, require_tokens};
+use crate::AnalysisError;
+
+/// Which experts of one layer go together.
+///
+/// - **Source:** all unordered pairs within a token's set, as FLAME-MoE counts them. The published scripts of OLMoE
+///   count only pairs that are adjacent in weight rank, which misses most pairs once a token chooses three or more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerCoactivation {
+    /// Block.
+    pub layer: usize,
+    /// Number of experts.
+    pub experts: usize,
+    /// Experts that each token chooses.
+    pub per_token: usize,
+    /// Tokens.
+    pub tokens: usize,
+    /// Tokens that chose both experts; on the diagonal, tokens that chose the expert: `pairs[expert, expert]`.
+    pub pairs: Vec<u32>,
+    /// Mean over used experts of P(strongest partner | expert), beside its null: tokens trade experts so that every
+    /// token keeps its number of experts and every expert its load (swap randomisation, Strona et al. 2014).
+    ///
+    /// The mean over *all* partners says nothing: it is `(k − 1)/(n − 1)` for every router.
+    pub strongest_partner: NullComparison,
+}
+
+/// Co-activation of every routed layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoactivationReport {
+    /// In the order of the trace.
+    pub layers: Vec<LayerCoactivation>,
+}
+
+/// Co-activation of every routed layer, over all pairs of chosen experts.
+///
+/// - **Does not show:** why two experts go together; similar experts and complementary experts both do.
+///
+/// # Errors
+/// If the trace has no token, or no permutation is asked for.
+pub fn coactivation(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<CoactivationReport, AnalysisError> {
+    require_tokens("coactivation", trace.tokens().len())?;
+    permutations.check("coactivation")?;
+    let layers = trace.layers().iter().map(|l| of_layer(l, permutations.child("coactivation"))).collect();
+    Ok(CoactivationReport { layers })
+}
+
+impl LayerCoactivation {
+    /// P(`partner` is chosen | `expert` is chosen), from 0 to 1; NaN if `expert` is never chosen.
+    pub fn conditional(&self, expert: usize, partner: usize) -> f64 {
+        self.count(expert, partner) / self.count(expert, expert)
+    }
+
+    /// [`conditional`](Self::conditional) for a router that draws sets at random: `(k − 1)/(n − 1)`.
+    pub fn chance(&self) -> f64 {
+        (self.per_token as f64 - 1.0) / (self.experts as f64 - 1.0)
+    }
+
+    /// [`conditional`](Self::conditional) when the other slots are filled in proportion to load:
+    /// `(k − 1) p_partner / (k − p_expert)`, where `p` is the share of tokens that chose an expert.
+    ///
+    /// A first-order approximation of drawing without replacement; exact for even load.
+    pub fn load_chance(&self, expert: usize, partner: usize) -> f64 {
+        let k = self.per_token as f64;
+        (k - 1.0) * self.share(partner) / (k - self.share(expert))
+    }
+
+    /// Pointwise mutual information of two experts over tokens, bits; −∞ if they never meet, NaN if one is unused.
+    ///
+    /// Below 0 on average even for a random router, because the slots of a token exclude each other.
+    pub fn pointwise_information(&self, expert: usize, partner: usize) -> f64 {
+        let joint = self.count(expert, partner) / self.tokens as f64;
+        (joint / (self.share(expert) * self.share(partner))).log2()
+    }
+
+    /// Share of tokens that chose the expert, from 0 to 1.
+    pub fn share(&self, expert: usize) -> f64 {
+        self.count(expert, expert) / self.tokens as f64
+    }
+
+    fn count(&self, expert: usize, partner: usize) -> f64 {
+        f64::from(self.pairs[expert * self.experts + partner])
+    }
+}
+
+fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactivation {
+    let (experts, per_token) = (routing.experts, routing.per_token);
+    let pairs = count_pairs(&routing.choices, per_token, experts);
+    let observed = strongest_partner(&pairs, experts);
+    let draws = permutations.draw(
+        || (Vec::new(), Trade::new(experts)),
+        |(choices, trade): &mut (Vec<u32>, Trade), rng| {
+            choices.clone_from(&routing.choices);
+            trade.randomise(choices, per_token, rng);
+            strongest_partner(&count_pairs(choices, per_token, experts), experts)
+        },
+    );
+    LayerCoactivation {
+        layer: routing.layer,
+        experts,
+        per_token,
+        tokens: routing.choices.len() / per_token,
+        pairs,
+        strongest_partner: NullComparison::new(observed, &draws, Tail::Upper),
+    }
+}
+
+/// Tokens that chose both experts, and on the diagonal one: `[expert, expert]`.
+fn count_pairs(choices: &[u32], per_token: usize, experts: usize) -> Vec<u32> {
+    let mut pairs = vec![0u32; experts * experts];
+    for set in choices.chunks_exact(per_token) {
+        for expert in set {
+            let row = &mut pairs[*expert as usize * experts..(*expert as usize + 1) * experts];
+            set.iter().for_each(|partner| row[*partner as usize] += 1);
+        }
+    }
+    pairs
+}
+
+/// Mean over used experts of the largest conditional probability of a partner.
+fn strongest_partner(pairs: &[u32], experts: usize) -> f64 {
+    let strongest = |(expert, row): (usize, &[u32])| {
+        let partners = row.iter().enumerate().filter(|(partner, _)| *partner != expert);
+        let most = partners.map(|(_, count)| *count).max().unwrap_or(0);
+        (row[expert] > 0).then(|| f64::from(most) / f64::from(row[expert]))
+    };
+    let mut used: Vec<f64> = pairs.chunks_exact(experts).enumerate().filter_map(strongest).collect();
+    // Ascending, so that renaming the experts does not change a bit of the sum.
+    used.sort_unstable_by(f64::total_cmp);
+    used.iter().sum::<f64>() / used.len() as f64
+}
+
+/// Random trades between pairs of tokens of the experts that only one of the two has.
+struct Trade {
+    /// Whether an expert is in the first token's set.
+    in_first: Vec<bool>,
+    in_second: Vec<bool>,
+    pool: Vec<u32>,
+}
+
+/// Trades for each token: after this many the margins alone shape the sets (Strona et al. use as many).
+const TRADES_PER_TOKEN: usize = 5;
+
+impl Trade {
+    fn new(experts: usize) -> Trade {
+        Trade { in_first: vec![false; experts], in_second: vec![false; experts], pool: Vec::new() }
+    }
+
+    fn randomise(&mut self, choices: &mut [u32], per_token: usize, rng: &mut ChaCha8Rng) {
+        let tokens = (choices.len() / per_token) as u32;
+        if tokens < 2 {
+            return;
+        }
+        // Each trade moves two tokens.
+        for _ in 0..(tokens as usize * TRADES_PER_TOKEN).div_ceil(2) {
+            let first = rng.random_range(0..tokens);
+            let second = (first + rng.random_range(1..tokens)) % tokens;
+            let (low, high) = (first.min(second) as usize, first.max(second) as usize);
+            let (head, tail) = choices.split_at_mut(high * per_token);
+            self.trade(&mut head[low * per_token..(low + 1) * per_token], &mut tail[..per_token], rng);
+        }
+    }
+
+    fn trade(&mut self, first: &mut [u32], second: &mut [u32], rng: &mut ChaCha8Rng) {
+        first.iter().for_each(|e| self.in_first[*e as usize] = true);
+        second.iter().for_each(|e| self.in_second[*e as usize] = true);
+        self.pool.clear();
+        self.pool.extend(first.iter().filter(|e| !self.in_second[**e as usize]));
+        self.pool.extend(second.iter().filter(|e| !self.in_first[**e as usize]));
+        // Both tokens put in as many experts as they take out, so each keeps its number.
+        for i in 0..self.pool.len() / 2 {
+            let other = rng.random_range(i as u32..self.pool.len() as u32) as usize;
+            self.pool.swap(i, other);
+        }
+        let mut next = self.pool.iter().copied();
+        deal(first, &self.in_second, &mut next);
+        deal(second, &self.in_first, &mut next);
+        // What was marked is now in the pool, or shared and still in the first set.
+        for expert in self.pool.iter().chain(first.iter()) {
+            self.in_first[*expert as usize] = false;
+            self.in_second[*expert as usize] = false;
+        }
+    }
+}
+
+/// Replaces the experts that the other token lacks.
+fn deal(set: &mut [u32], others: &[bool], next: &mut impl Iterator<Item = u32>) {
+    for own in set.iter_mut().filter(|own| !others[**own as usize]) {
+        *own = next.next().expect("the pool holds one expert for each that was put in");
+    }
+}
+
+impl CoactivationReport {
+    /// One row for each layer: how strongly experts go together, beside chance.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self) -> Result<Table, AnalysisError> {
+        let comparisons: Vec<NullComparison> = self.layers.iter().map(|l| l.strongest_partner).collect();
+        let mut columns = vec![Column::integer_key(
+            "layer",
+            "",
+            "block",
+            self.layers.iter().map(|l| l.layer as i64).collect(),
+        )];
+        columns.extend(comparison_columns(
+            "strongest_partner",
+            "probability",
+            "mean over experts of P(strongest partner | expert)",
+            "tokens trade experts, loads kept",
+            &comparisons,
+        ));
+        columns.push(Column::observations("strongest_partner", "tokens", {
+            self.layers.iter().map(|l| l.tokens as i64).collect()
+        }));
+        columns.push(Column::estimate("chance", "probability", "(k - 1)/(n - 1): any partner, even load", {
+            self.layers.iter().map(LayerCoactivation::chance).collect()
+        }));
+        let method = "All pairs within each token's set, not only pairs adjacent in weight rank. The null keeps the \
+                      number of experts of each token and the load of each expert.";
+        Ok(Table::new("routing_coactivation", "Whether experts go together", method, columns)?)
+    }
+
+    /// One row for each layer and ordered pair of distinct experts.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn by_pair(&self) -> Result<Table, AnalysisError> {
+        let rows: Vec<(&LayerCoactivation, usize, usize)> = self.layers.iter().flat_map(pairs_of).collect();
+        let real = |f: fn(&LayerCoactivation, usize, usize) -> f64| -> Vec<f64> {
+            rows.iter().map(|(l, i, j)| f(l, *i, *j)).collect()
+        };
+        let columns = vec![
+            Column::integer_key("layer", "", "block", rows.iter().map(|(l, ..)| l.layer as i64).collect()),
+            Column::integer_key("expert", "", "expert", rows.iter().map(|(_, i, _)| *i as i64).collect()),
+            Column::integer_key(
+                "partner",
+                "",
+                "other expert",
+                rows.iter().map(|(.., j)| *j as i64).collect(),
+            ),
+            Column::estimate("conditional", "probability", "P(partner chosen | expert chosen)", {
+                real(LayerCoactivation::conditional)
+            }),
+            Column::null("conditional", "probability", "other slots filled in proportion to load", {
+                real(LayerCoactivation::load_chance)
+            }),
+            Column::observations("conditional", "tokens that chose the expert", {
+                real(|l, i, _| l.count(i, i)).iter().map(|c| *c as i64).collect()
+            }),
+            Column::estimate(
+                "pointwise_information",
+                "bits",
+                "log2 of joint over product of shares of tokens",
+                { real(LayerCoactivation::pointwise_information) },
+            ),
+        ];
+        let method = "All pairs within each token's set. Pointwise information is below 0 on average even at random, \
+                      because the slots of a token exclude each other.";
+        Ok(Table::new("routing_coactivation_pairs", "Which experts go together", method, columns)?)
+    }
+}
+
+fn pairs_of(layer: &LayerCoactivation) -> impl Iterator<Item = (&LayerCoactivation, usize, usize)> {
+    let experts = layer.experts;
+    (0..experts * experts)
+        .map(move |pair| (layer, pair / experts, pair % experts))
+        .filter(|(_, expert, partner)| expert != partner)
+}

@@ -1,0 +1,85 @@
+use moescope_base::{Seed, Table};
+use moescope_trace::RoutingTrace;
+
+use super::{Permutations, coactivation, load, locality, sharpness};
+use crate::AnalysisError;
+use crate::paths::{PathKind, coverage, cross_layer_information, effective_number, path_information};
+use crate::specialisation::{
+    Exchange, Labels, domain_given_token, domain_specialisation, information_table, label_specialisation,
+};
+
+/// Margin below which [`summary_tables`] counts a choice as nearly tied, in units of the selection scores.
+pub const NEAR_TIE: f32 = 1e-3;
+
+/// Numbers of most used paths for which [`summary_tables`] reports coverage.
+const MOST_USED: [usize; 9] = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000];
+
+/// Everything that one trace can tell about routing: load, sharpness, co-activation, locality, specialisation, paths.
+///
+/// Analyses that the trace does not allow are left out: the domain needs at least two domains, locality neighbours,
+/// and what lies across layers at least two routed layers.
+///
+/// # Errors
+/// If the trace has no token or no routed layer, no permutation is asked for, or a document spans domains.
+pub fn summary_tables(
+    trace: &RoutingTrace,
+    seed: Seed,
+    permutations: usize,
+) -> Result<Vec<Table>, AnalysisError> {
+    let permutations = Permutations::new(permutations, seed);
+    let mut tables = routing_tables(trace, permutations)?;
+    tables.push(specialisation_table(trace, permutations)?);
+    tables.extend(path_tables(trace, permutations)?);
+    Ok(tables)
+}
+
+fn routing_tables(trace: &RoutingTrace, permutations: Permutations) -> Result<Vec<Table>, AnalysisError> {
+    let load = load(trace)?;
+    let coactivation = coactivation(trace, permutations)?;
+    let mut tables = vec![load.table()?, load.over_layers()?, load.by_expert()?];
+    tables.push(sharpness(trace, NEAR_TIE)?.table()?);
+    tables.extend([coactivation.table()?, coactivation.by_pair()?]);
+    match locality(trace, permutations) {
+        Ok(report) => tables.push(report.table()?),
+        Err(AnalysisError::TooFew { unit: "pairs of neighbouring tokens", .. }) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(tables)
+}
+
+fn specialisation_table(trace: &RoutingTrace, permutations: Permutations) -> Result<Table, AnalysisError> {
+    let tokens = trace.tokens();
+    let mut reports = Vec::new();
+    if Labels::domain(tokens).values() > 1 {
+        reports.push(domain_specialisation(trace, permutations)?);
+        reports.push(domain_given_token(trace, permutations)?);
+    }
+    for label in
+        [Labels::token(tokens), Labels::next_token(tokens), Labels::class(tokens), Labels::position(tokens)]
+    {
+        if label.values() > 1 {
+            reports.push(label_specialisation(trace, &label, permutations)?);
+        }
+    }
+    information_table("specialisation", &reports)
+}
+
+fn path_tables(trace: &RoutingTrace, permutations: Permutations) -> Result<Vec<Table>, AnalysisError> {
+    let tokens = trace.tokens();
+    let mut tables = Vec::new();
+    for kind in [PathKind::Sets, PathKind::FirstChoices] {
+        tables.push(effective_number(trace, kind, permutations)?.table()?);
+        tables.push(coverage(trace, kind, &MOST_USED)?.table()?);
+    }
+    let token = Labels::token(tokens);
+    tables.push(path_information(trace, &token, Exchange::Tokens, permutations)?.table()?);
+    let domain = Labels::domain(tokens);
+    if domain.values() > 1 {
+        let exchange = Exchange::Documents(&tokens.documents);
+        tables.push(path_information(trace, &domain, exchange, permutations)?.table()?);
+    }
+    if trace.layers().len() > 1 {
+        tables.push(cross_layer_information(trace, permutations)?.table()?);
+    }
+    Ok(tables)
+}

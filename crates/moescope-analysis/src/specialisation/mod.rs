@@ -1,0 +1,16 @@
+//! Whether experts specialise: what the choice of experts tells about domain, token, class and position.
+
+mod choices;
+mod grouping;
+mod information;
+mod labels;
+mod report;
+
+pub use choices::Choices;
+pub use grouping::Exchange;
+pub use information::{InformationTest, information, information_each};
+pub use labels::Labels;
+pub use report::{
+    SpecialisationReport, domain_given_token, domain_specialisation, information_table, label_specialisation,
+    specialisation,
+};

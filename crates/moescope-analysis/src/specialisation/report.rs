@@ -1,0 +1,150 @@
+use moescope_base::{Column, Table};
+use moescope_trace::RoutingTrace;
+
+use super::{Choices, Exchange, InformationTest, Labels, information_each};
+use crate::AnalysisError;
+use crate::routing::{NullComparison, Permutations, comparison_columns};
+
+/// What the expert choice of every layer tells about one label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpecialisationReport {
+    /// Name of the label.
+    pub label: String,
+    /// Name of what was given; empty for none.
+    pub given: String,
+    /// What the null exchanged.
+    pub exchanged: &'static str,
+    /// Routed layers.
+    pub layers: Vec<usize>,
+    /// One test for each layer.
+    pub tests: Vec<InformationTest>,
+}
+
+impl SpecialisationReport {
+    /// One row for each layer.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self) -> Result<Table, AnalysisError> {
+        information_table("specialisation", std::slice::from_ref(self))
+    }
+}
+
+/// Information between the experts of each layer and a label, all layers under the same draws of the null.
+///
+/// Unit, null and limits are those of [`InformationTest`].
+///
+/// # Errors
+/// As [`information`](super::information).
+pub fn specialisation(
+    trace: &RoutingTrace,
+    label: &Labels,
+    given: Option<&Labels>,
+    exchange: Exchange<'_>,
+    permutations: Permutations,
+) -> Result<SpecialisationReport, AnalysisError> {
+    let choices: Vec<Choices<'_>> = trace.layers().iter().map(Choices::experts).collect();
+    Ok(SpecialisationReport {
+        label: label.name().to_owned(),
+        given: given.map_or("", Labels::name).to_owned(),
+        exchanged: match (exchange, given.is_some()) {
+            (Exchange::Documents(_), _) => "labels of documents",
+            (Exchange::Tokens, false) => "routes of tokens",
+            (Exchange::Tokens, true) => "routes of tokens that agree in what is given",
+        },
+        layers: trace.layers().iter().map(|l| l.layer).collect(),
+        tests: information_each(&choices, label, given, exchange, permutations)?,
+    })
+}
+
+/// Information between expert and domain; labels move between whole documents.
+///
+/// # Errors
+/// As [`specialisation`]; also if a document spans domains.
+pub fn domain_specialisation(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<SpecialisationReport, AnalysisError> {
+    let tokens = trace.tokens();
+    let exchange = Exchange::Documents(&tokens.documents);
+    specialisation(trace, &Labels::domain(tokens), None, exchange, permutations.child("domain"))
+}
+
+/// Information between expert and domain given the token: topic without vocabulary.
+///
+/// Routes are exchanged among occurrences of the same token. Occurrences in one document are treated as independent,
+/// so for few documents also ask [`specialisation`] with [`Exchange::Documents`], whose null keeps documents whole.
+///
+/// # Errors
+/// As [`specialisation`].
+pub fn domain_given_token(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<SpecialisationReport, AnalysisError> {
+    let (domain, token) = (Labels::domain(trace.tokens()), Labels::token(trace.tokens()));
+    let permutations = permutations.child("domain given token");
+    specialisation(trace, &domain, Some(&token), Exchange::Tokens, permutations)
+}
+
+/// Information between expert and any label of tokens; whole routes are exchanged between tokens.
+///
+/// # Errors
+/// As [`specialisation`].
+pub fn label_specialisation(
+    trace: &RoutingTrace,
+    label: &Labels,
+    permutations: Permutations,
+) -> Result<SpecialisationReport, AnalysisError> {
+    specialisation(trace, label, None, Exchange::Tokens, permutations.child(label.name()))
+}
+
+/// Several reports as one table, one row for each label and layer.
+///
+/// # Errors
+/// If the columns make no table.
+pub fn information_table(name: &str, reports: &[SpecialisationReport]) -> Result<Table, AnalysisError> {
+    let rows: Vec<(&SpecialisationReport, usize, &InformationTest)> = reports
+        .iter()
+        .flat_map(|r| r.layers.iter().zip(&r.tests).map(move |(layer, test)| (r, *layer, test)))
+        .collect();
+    let text = |f: fn(&SpecialisationReport) -> &str| rows.iter().map(|(r, ..)| f(r).to_owned()).collect();
+    let real = |f: fn(&InformationTest) -> f64| rows.iter().map(|(.., test)| f(test)).collect::<Vec<f64>>();
+    let comparisons: Vec<NullComparison> = rows.iter().map(|(.., test)| test.information).collect();
+    let mut columns = vec![
+        Column::key("label", "what the choice is asked about", text(|r| &r.label)),
+        Column::key("given", "what is known already; empty for nothing", text(|r| &r.given)),
+        Column::key("exchanged", "what the null exchanges", text(|r| r.exchanged)),
+        Column::integer_key("layer", "", "block", rows.iter().map(|(_, layer, _)| *layer as i64).collect()),
+    ];
+    let meaning = "plug-in mutual information between expert and label; biased upward, read the excess";
+    columns.extend(comparison_columns(
+        "information",
+        "bits per routed slot",
+        meaning,
+        "exchange",
+        &comparisons,
+    ));
+    let tokens = rows.iter().map(|(.., test)| test.tokens as i64).collect();
+    columns.push(Column::observations("information", "tokens", tokens));
+    columns.push(Column::estimate(
+        "share",
+        "share of label entropy",
+        "excess information over the entropy of the label",
+        real(InformationTest::share),
+    ));
+    columns.push(Column::estimate(
+        "adjusted_share",
+        "share",
+        "excess information over what was left to find above the null",
+        real(InformationTest::adjusted_share),
+    ));
+    columns.push(Column::estimate(
+        "label_entropy",
+        "bits",
+        "what there was to know",
+        real(|t| t.label_entropy),
+    ));
+    let method = "Mutual information by counting, minus its mean under permutations that keep the load of every \
+                  expert. Tokens are not independent; where documents are exchanged, documents are the unit.";
+    Ok(Table::new(name, "What the expert choice tells about the token", method, columns)?)
+}
