@@ -9,14 +9,18 @@ pub(crate) const SHORTEST_SECTION: usize = 256;
 /// Sections that a domain is cut into at least, where its size allows.
 const SECTIONS_WANTED: usize = 100;
 
-/// A domain with every document cut into sections of at most a length that suits its size.
+/// A domain with every document cut into sections of at most a length that suits its size, and for
+/// each section the number of the document that it was cut from.
 ///
 /// The length is the domain's bytes over 100, within 256 to 8,192 bytes. Sections of `name` are
 /// called `name#1`, `name#2`, …; joined in order they are the document, byte for byte.
-pub(crate) fn cut_domain(domain: &Domain) -> Domain {
+pub(crate) fn cut_domain(domain: &Domain) -> (Domain, Vec<usize>) {
     let longest = (domain.bytes() / SECTIONS_WANTED).clamp(SHORTEST_SECTION, LONGEST_SECTION);
-    let documents = domain.documents.iter().flat_map(|document| cut(document, longest)).collect();
-    Domain::new(domain.name.clone(), documents)
+    let numbered = domain.documents.iter().enumerate();
+    let sections =
+        numbered.flat_map(|(number, document)| cut(document, longest).into_iter().map(move |s| (s, number)));
+    let (sections, sources) = sections.unzip();
+    (Domain::new(domain.name.clone(), sections), sources)
 }
 
 /// The sections of one document, each at most `longest` bytes (or one character, if that is longer).
@@ -66,6 +70,15 @@ mod tests {
     fn a_short_document_keeps_its_name() {
         let document = Document::new("d", "short");
         assert_eq!(cut(&document, 10), [document]);
+    }
+
+    #[test]
+    fn sections_know_their_document() {
+        let documents = vec![Document::new("a", "x"), Document::new("b", "word ".repeat(100))];
+        let (sections, sources) = cut_domain(&Domain::new("d", documents));
+        assert_eq!(sections.documents[0].name, "a");
+        assert_eq!(sections.documents[1].name, "b#1");
+        assert_eq!(sources, [0, 1, 1]);
     }
 
     proptest! {

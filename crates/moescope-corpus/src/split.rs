@@ -55,7 +55,8 @@ impl Default for SplitShares {
 #[derive(Clone, Debug)]
 pub struct SplitCorpus {
     domains: Vec<Domain>,
-    assignment: Vec<Vec<Split>>, // [domain, document]
+    sources: Vec<Vec<usize>>,    // [domain, section] → document of the corpus
+    assignment: Vec<Vec<Split>>, // [domain, section]
 }
 
 impl SplitCorpus {
@@ -74,9 +75,10 @@ impl SplitCorpus {
         if !possible {
             return Err(CorpusError::BadShares { validation, test });
         }
-        let domains: Vec<Domain> = corpus.domains().iter().map(cut_domain).collect();
+        let (domains, sources): (Vec<Domain>, Vec<Vec<usize>>) =
+            corpus.domains().iter().map(cut_domain).unzip();
         let assignment = domains.iter().map(|domain| assign(domain, shares)).collect::<Result<_, _>>()?;
-        Ok(Self { domains, assignment })
+        Ok(Self { domains, sources, assignment })
     }
 
     /// The domains with their sections, in the order of the corpus.
@@ -85,11 +87,19 @@ impl SplitCorpus {
     }
 
     /// The split of a section, or `None` where there is no such section.
-    pub fn split_of(&self, domain: usize, document: usize) -> Option<Split> {
-        self.assignment.get(domain)?.get(document).copied()
+    pub fn split_of(&self, domain: usize, section: usize) -> Option<Split> {
+        self.assignment.get(domain)?.get(section).copied()
     }
 
-    /// A domain's sections in one split, each with its document number, in order.
+    /// The document of the corpus that a section was cut from, by its number in its domain.
+    ///
+    /// Sections of one document are alike; statistics that want independent pieces of text group by
+    /// this number.
+    pub fn source_of(&self, domain: usize, section: usize) -> Option<usize> {
+        self.sources.get(domain)?.get(section).copied()
+    }
+
+    /// A domain's sections in one split, each with its number, in order.
     pub fn documents(&self, domain: usize, split: Split) -> impl Iterator<Item = (usize, &Document)> {
         let sections = self.domains[domain].documents.iter().enumerate();
         sections.filter(move |(document, _)| self.assignment[domain][*document] == split)
@@ -178,6 +188,7 @@ mod tests {
         let split = SplitCorpus::new(&corpus(&[text]), SplitShares::default()).unwrap();
         for part in [Split::Train, Split::Validation, Split::Test] {
             assert!(split.documents(0, part).count() > 0);
+            assert!(split.documents(0, part).all(|(section, _)| split.source_of(0, section) == Some(0)));
         }
     }
 

@@ -23,9 +23,9 @@ pub enum Operation {
 /// Problems `a op b = c` with `c = a op b mod p`, several in one sequence.
 ///
 /// Numbers are ids `0..p`, each a single token; then one id per operation, then `=`. Of all
-/// `p × p × operations` problems an eighth, chosen by the seed, is held out for test, another for
-/// validation: right answers there show a rule, not memory (for addition, knowing that
-/// `a + b = b + a` is already part of a rule).
+/// problems an eighth, chosen by the seed, is held out for test, another for validation. A sum is
+/// held out in both orders (`a + b` and `b + a` are one problem), so a right answer there shows a
+/// rule, not memory of the twin.
 ///
 /// - **Source:** modular addition as in Power et al. 2022 ("Grokking").
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,15 +84,28 @@ impl ModularArithmetic {
         1.0 / self.modulus as f64
     }
 
-    /// Number of different problems in a split.
+    /// Number of different problems in a split; `a + b` and `b + a` are one.
     pub fn problems(&self, split: Split) -> usize {
         let (first, end) = self.range(split);
         end - first
     }
 
+    /// Different problems of one operation.
+    fn problems_of(&self, operation: Operation) -> usize {
+        let p = self.modulus;
+        match operation {
+            Operation::Add => p * (p + 1) / 2,
+            Operation::Subtract => p * p,
+        }
+    }
+
+    fn all_problems(&self) -> usize {
+        self.operations.iter().map(|&operation| self.problems_of(operation)).sum()
+    }
+
     /// Where a split's problems lie in the shuffled list of all problems.
     fn range(&self, split: Split) -> (usize, usize) {
-        let all = self.modulus * self.modulus * self.operations.len();
+        let all = self.all_problems();
         let held_out = (all / HELD_OUT).max(1);
         match split {
             Split::Test => (0, held_out),
@@ -103,30 +116,48 @@ impl ModularArithmetic {
 
     pub(super) fn sequence(&self, seed: Seed, split: Split, index: u64) -> Sequence {
         let (first, end) = self.range(split);
-        let all = self.modulus * self.modulus * self.operations.len();
-        let shuffled = Permutation::new(seed.child("modular problems"), all);
+        let shuffled = Permutation::new(seed.child("modular problems"), self.all_problems());
         let mut draws = Draws::new(seed.child(Self::NAME).child(split.name()), "sequence", index);
         let mut sequence = Sequence::default();
         for _ in 0..self.problems_per_sequence {
-            self.write(shuffled.at(first + draws.below(end - first)), &mut sequence);
+            let number = shuffled.at(first + draws.below(end - first));
+            self.write(number, draws.below(2) == 1, &mut sequence);
         }
         sequence
     }
 
     /// Writes the problem of a number: `a op b =`, given, and the result, to be predicted.
-    fn write(&self, number: usize, sequence: &mut Sequence) {
+    fn write(&self, mut number: usize, turned: bool, sequence: &mut Sequence) {
+        let mut place = 0;
+        while number >= self.problems_of(self.operations[place]) {
+            number -= self.problems_of(self.operations[place]);
+            place += 1;
+        }
         let p = self.modulus;
-        let (left, right, operation) = (number % p, number / p % p, number / (p * p));
-        let result = match self.operations[operation] {
-            Operation::Add => (left + right) % p,
-            Operation::Subtract => (left + p - right) % p,
+        let (left, right, result) = match self.operations[place] {
+            Operation::Add => {
+                let (small, large) = unordered_pair(number, p);
+                let (left, right) = if turned { (large, small) } else { (small, large) };
+                (left, right, (left + right) % p)
+            }
+            Operation::Subtract => (number % p, number / p, (number % p + p - number / p) % p),
         };
         sequence.given(left);
-        sequence.given(p + operation);
+        sequence.given(p + place);
         sequence.given(right);
         sequence.given(p + self.operations.len());
         sequence.answer(result);
     }
+}
+
+/// The pair of a number below `p (p + 1) / 2`: the pairs `a ≤ b < p`, ordered by `a` and then `b`.
+fn unordered_pair(mut number: usize, p: usize) -> (usize, usize) {
+    let mut small = 0;
+    while number >= p - small {
+        number -= p - small;
+        small += 1;
+    }
+    (small, small + number)
 }
 
 #[cfg(test)]
@@ -153,12 +184,27 @@ mod tests {
     }
 
     #[test]
-    fn held_out_problems_are_never_trained_on() {
+    fn held_out_problems_are_never_trained_on_in_either_order() {
+        let either = |split| -> BTreeSet<Vec<u32>> {
+            let sorted = |mut problem: Vec<u32>| {
+                if problem[1] == 7 && problem[0] > problem[2] {
+                    problem.swap(0, 2);
+                }
+                problem
+            };
+            problems(split).into_iter().map(sorted).collect()
+        };
         let (train, validation, test) =
-            (problems(Split::Train), problems(Split::Validation), problems(Split::Test));
+            (either(Split::Train), either(Split::Validation), either(Split::Test));
         assert!(train.is_disjoint(&test) && train.is_disjoint(&validation) && test.is_disjoint(&validation));
-        assert_eq!((test.len(), validation.len()), (12, 12)); // 98 / 8
-        assert_eq!(train.len(), 74);
+        // 28 sums and 49 differences are 77 problems; an eighth is 9.
+        assert_eq!((train.len(), validation.len(), test.len()), (59, 9, 9));
+    }
+
+    #[test]
+    fn unordered_pairs_come_once_each() {
+        let pairs: Vec<_> = (0..6).map(|number| unordered_pair(number, 3)).collect();
+        assert_eq!(pairs, [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]);
     }
 
     #[test]
