@@ -8,33 +8,35 @@ use moescope_engine::{
     AdamWStep, AttentionLayout, Cpu, Device, HeadShape, LinearShape, MixReach, Rotary, RoutePlan,
 };
 
-/// Seconds spent in each kernel.
+/// Calls, seconds, and least seconds of one call, of each kernel.
 #[derive(Default)]
 pub(crate) struct Timed {
-    seconds: Mutex<BTreeMap<&'static str, f64>>,
+    kernels: Mutex<BTreeMap<&'static str, (usize, f64, f64)>>,
 }
 
 impl Timed {
     fn time<R>(&self, name: &'static str, kernel: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let result = kernel();
-        let mut seconds = self.seconds.lock().expect("no kernel panics");
-        *seconds.entry(name).or_default() += start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
+        let mut kernels = self.kernels.lock().expect("no kernel panics");
+        let (calls, total, least) = kernels.entry(name).or_insert((0, 0.0, f64::INFINITY));
+        (*calls, *total, *least) = (*calls + 1, *total + seconds, least.min(seconds));
         result
     }
 
-    /// Each kernel's milliseconds per step and share of all kernels, largest first.
-    pub(crate) fn print(&self, steps: usize) {
-        let seconds = self.seconds.lock().expect("no kernel panics");
-        let total: f64 = seconds.values().sum();
-        let mut sorted: Vec<_> = seconds.iter().collect();
-        sorted.sort_by(|a, b| b.1.total_cmp(a.1));
-        println!("    kernels of the tape, without AdamW: {:.2} ms", total * 1e3 / steps as f64);
-        for (name, seconds) in sorted {
+    /// Each kernel's share of all kernels of the tape (AdamW is none), and its mean and least time, largest share first.
+    pub(crate) fn print(&self) {
+        let kernels = self.kernels.lock().expect("no kernel panics");
+        let all: f64 = kernels.values().map(|(_, seconds, _)| seconds).sum();
+        let mut sorted: Vec<_> = kernels.iter().collect();
+        sorted.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        for (name, &(calls, seconds, least)) in sorted {
+            let (share, mean) = (100.0 * seconds / all, seconds / calls as f64);
             println!(
-                "    {:>8.3} ms {:>5.1} %  {name}",
-                seconds * 1e3 / steps as f64,
-                100.0 * seconds / total
+                "    {share:>5.1} %  mean {:>9.1} us, least {:>9.1} us  {name}",
+                mean * 1e6,
+                least * 1e6
             );
         }
     }

@@ -100,10 +100,15 @@ pub(super) fn attention_pattern(q: &[f32], k: &[f32], layout: AttentionLayout, o
 }
 
 /// Softmax of the first `seen` entries, in place; zeros after.
+///
+/// A few entries of the future go through the exponential as minus infinity and come out as zero: whole vectors are faster
+/// than a remainder number by number.
 fn normalise_row(row: &mut [f32], seen: usize) {
-    let (past, future) = row.split_at_mut(seen);
-    future.fill(0.0);
-    softmax_in_place(past);
+    const WHOLE: usize = 32;
+    let padded = seen.next_multiple_of(WHOLE).min(row.len());
+    row[seen..padded].fill(f32::NEG_INFINITY);
+    row[padded..].fill(0.0);
+    softmax_in_place(&mut row[..padded]);
 }
 
 vectorised! {
@@ -141,8 +146,8 @@ pub(super) fn attention_pattern_backward(
             let columns = member * layout.head_dim..(member + 1) * layout.head_dim;
             for (block, seen) in blocks(layout.positions) {
                 let rows = shift(&block, member * layout.positions);
-                for (query, row) in block.clone().zip(rows.clone()) {
-                    score_gradient(patterns.row(row), gradient.row(row), query + 1, seen, scale);
+                for row in rows.clone() {
+                    softmax_gradient(&patterns.row(row)[..seen], &mut gradient.row(row)[..seen], scale);
                 }
                 let scores = gradient.window(rows, 0..seen);
                 let all = 0..layout.head_dim;
@@ -155,14 +160,8 @@ pub(super) fn attention_pattern_backward(
     });
 }
 
-/// From the gradient of a pattern row to that of its scores, in place; zeros where a key is in the future of this query but
-/// not of its block.
-fn score_gradient(pattern: &[f32], gradient: &mut [f32], past: usize, seen: usize, scale: f32) {
-    gradient[past..seen].fill(0.0);
-    softmax_gradient(&pattern[..past], &mut gradient[..past], scale);
-}
-
 vectorised! {
+    /// From the gradient of a pattern row to that of its scores, in place; zero wherever the pattern is.
     fn softmax_gradient<'a>(pattern: &'a [f32], gradient: &'a mut [f32], scale: f32) {
         let mean = dot(pattern, gradient);
         for (gradient, &pattern) in gradient.iter_mut().zip(pattern) {

@@ -43,6 +43,8 @@ pub(super) use {result_type, vectorised};
 
 /// Lanes of a sum: four vectors of the widest kind in common use hide the latency of an addition.
 const LANES: usize = 32;
+/// Lanes for what is left: one vector of the narrower kind, so that a head of 16 entries is not added up one by one.
+const FEW: usize = 8;
 
 /// `exp(x)`, to a relative error of about 1e-7; zero below -87, at most `exp(88.37)`.
 ///
@@ -94,10 +96,9 @@ fn total(mut sums: [f32; LANES]) -> f32 {
 macro_rules! fold {
     (|$sum:ident $(, $entry:ident in $slice:ident)+| $term:expr) => {{
         let length = [$($slice.len()),+].into_iter().fold(usize::MAX, usize::min);
-        let whole = length - length % LANES;
         let mut sums = [0.0f32; LANES];
         let mut start = 0;
-        while start < whole {
+        while start + LANES <= length {
             $(let $entry = &$slice[start..start + LANES];)+
             for i in 0..LANES {
                 $(let $entry = $entry[i];)+
@@ -106,8 +107,17 @@ macro_rules! fold {
             }
             start += LANES;
         }
+        while start + FEW <= length {
+            $(let $entry = &$slice[start..start + FEW];)+
+            for i in 0..FEW {
+                $(let $entry = $entry[i];)+
+                let $sum = sums[i];
+                sums[i] = $term;
+            }
+            start += FEW;
+        }
         let mut $sum = total(sums);
-        for i in whole..length {
+        for i in start..length {
             $(let $entry = $slice[i];)+
             $sum = $term;
         }
@@ -143,8 +153,15 @@ pub(super) fn largest(a: &[f32]) -> f32 {
             *lane = if x > *lane { x } else { *lane };
         }
     }
-    let mut best = f32::NEG_INFINITY;
-    for &x in lanes.iter().chain(&a[whole..]) {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    let mut best = lanes[0];
+    for &x in &a[whole..] {
         best = if x > best { x } else { best };
     }
     best
