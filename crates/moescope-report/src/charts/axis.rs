@@ -1,0 +1,48 @@
+use serde_json::{Value, json};
+
+use crate::plot::Quantity;
+
+/// An axis of numbers with its name and unit.
+pub(super) fn numbers(quantity: &Quantity, vertical: bool) -> Value {
+    json!({
+        "type": "value",
+        "scale": true,
+        "name": quantity.title(),
+        "nameLocation": "middle",
+        "nameGap": if vertical { 14 } else { 10 },
+        "nameTextStyle": {"color": "@soft"},
+        "axisLabel": {"color": "@soft", "formatter": "@number", "hideOverlap": true},
+        "axisLine": {"show": !vertical, "lineStyle": {"color": "@rule"}},
+        "axisTick": {"show": !vertical, "lineStyle": {"color": "@rule"}},
+        "splitLine": {"lineStyle": {"color": "@faint"}},
+    })
+}
+
+/// An axis in powers of two over positions that are logarithms.
+pub(super) fn powers_of_two(quantity: &Quantity, positions: impl Iterator<Item = f64>) -> Value {
+    let (low, high) = positions.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+    let mut axis = numbers(quantity, false);
+    axis["min"] = json!(low.floor());
+    axis["max"] = json!(high.ceil().max(low.floor() + 1.0));
+    axis["interval"] = json!(1);
+    axis["axisLabel"]["formatter"] = json!("@power");
+    axis
+}
+
+/// An axis of names, the first at the top or at the left.
+pub(super) fn names(labels: &[String], title: Option<&Quantity>) -> Value {
+    let mut axis = json!({
+        "type": "category",
+        "data": labels,
+        "axisLabel": {"color": "@ink", "width": 230, "overflow": "truncate"},
+        "axisLine": {"show": false},
+        "axisTick": {"show": false},
+        "splitLine": {"show": false},
+    });
+    if let Some(quantity) = title {
+        axis["name"] = json!(quantity.title());
+        axis["nameLocation"] = json!("middle");
+        axis["nameTextStyle"] = json!({"color": "@soft"});
+    }
+    axis
+}

@@ -1,0 +1,14 @@
+use serde_json::json;
+
+use super::{Chart, rows};
+use crate::plot::RowPlot;
+
+/// Horizontal bars from zero with intervals, grouped by series.
+///
+/// They lie down because names of categories are long and phones are narrow.
+pub(super) fn chart(plot: &RowPlot) -> Chart {
+    let mut option = rows::option_of(plot, "bar");
+    option["xAxis"]["scale"] = json!(false);
+    let thickness = 14 * plot.series.len() + 14;
+    Chart { option, height: 90 + thickness.max(26) * plot.rows.len() }
+}

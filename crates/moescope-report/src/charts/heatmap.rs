@@ -1,0 +1,59 @@
+use serde_json::{Value, json};
+
+use super::{Chart, axis, option};
+use crate::palette::{DIVERGING, Ramp, SEQUENTIAL};
+use crate::plot::{Cell, MatrixPlot};
+
+/// Above this number of cells their values are shown on hover only.
+const LABELLED_CELLS: usize = 130;
+
+/// A matrix of colours with its scale below.
+pub(super) fn chart(plot: &MatrixPlot) -> Chart {
+    let mut option = option(json!({"kind": "matrix"}));
+    option["xAxis"] = axis::names(&plot.columns, Some(&plot.x));
+    option["xAxis"]["axisLabel"]["hideOverlap"] = json!(true);
+    option["yAxis"] = axis::names(&plot.rows, Some(&plot.y));
+    option["yAxis"]["inverse"] = json!(true);
+    option["yAxis"]["axisLabel"]["width"] = json!(130);
+    option["yAxis"]["axisLabel"]["hideOverlap"] = json!(true);
+    option["grid"]["bottom"] = json!(64);
+    option["visualMap"] = scale(plot);
+    option["series"] = json!([series(plot)]);
+    let row = (560 / plot.rows.len().max(1)).clamp(11, 34);
+    Chart { option, height: 140 + row * plot.rows.len() }
+}
+
+fn series(plot: &MatrixPlot) -> Value {
+    let present = plot.cells.iter().filter(|cell| cell.reading.value.is_finite());
+    let datum = |cell: &Cell| {
+        let short = crate::number::significant(cell.reading.value, 3);
+        json!({"value": [cell.column, cell.row, cell.reading.value], "words": cell.words, "short": short})
+    };
+    json!({
+        "type": "heatmap",
+        "name": plot.value.title(),
+        "itemStyle": {"borderColor": "@page", "borderWidth": if plot.cells.len() > 1500 { 0 } else { 1 }},
+        "label": {"show": plot.cells.len() <= LABELLED_CELLS, "formatter": "@short", "fontSize": 11},
+        "data": present.map(datum).collect::<Value>(),
+    })
+}
+
+fn scale(plot: &MatrixPlot) -> Value {
+    let (min, max) = plot.scale();
+    let Ramp { light, dark } = if plot.center.is_some() { DIVERGING } else { SEQUENTIAL };
+    json!({
+        "type": "continuous",
+        "min": min,
+        "max": max,
+        "calculable": false,
+        "orient": "horizontal",
+        "left": "center",
+        "bottom": 0,
+        "itemWidth": 12,
+        "itemHeight": 180,
+        "text": [crate::number::significant(max, 3), crate::number::significant(min, 3)],
+        "textStyle": {"color": "@soft"},
+        "inRange": {"color": {"light": light, "dark": dark}},
+        "seriesIndex": 0,
+    })
+}

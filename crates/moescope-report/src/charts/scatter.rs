@@ -1,0 +1,78 @@
+use serde_json::{Value, json};
+
+use super::{Chart, axis, option, with_legend};
+use crate::palette::Look;
+use crate::plot::{PointPlot, PointSeries, Reading};
+
+/// Points with thin crosses for their intervals, and the line of equality where it is asked for.
+pub(super) fn chart(plot: &PointPlot) -> Chart {
+    let mut option = option(json!({"kind": "scatter"}));
+    option["xAxis"] = axis::numbers(&plot.x, false);
+    option["yAxis"] = axis::numbers(&plot.y, true);
+    let mut series: Vec<Value> = Vec::new();
+    for (i, points) in plot.series.iter().enumerate() {
+        series.extend(plot.has_interval().then(|| crosses(points, i)));
+        series.push(points_of(points, i));
+    }
+    if plot.diagonal {
+        series.extend(diagonal(plot));
+    }
+    option["series"] = series.into();
+    let names: Vec<&str> = plot.series.iter().map(|s| s.name.as_str()).collect();
+    with_legend(&mut option, &names);
+    Chart { option, height: 400 }
+}
+
+fn points_of(points: &PointSeries, i: usize) -> Value {
+    let look = Look::of(i);
+    let crowded = points.points.len() > 200;
+    let datum =
+        |(x, y, words): &(Reading, Reading, Vec<String>)| json!({"value": [x.value, y.value], "words": words});
+    json!({
+        "type": "scatter",
+        "name": points.name,
+        "color": format!("@series-{}", look.color),
+        "symbol": look.marker,
+        "symbolSize": if crowded { 6 } else { 10 },
+        "itemStyle": {"opacity": if crowded { 0.5 } else { 0.85 }},
+        "z": 3,
+        "data": points.points.iter().map(datum).collect::<Value>(),
+    })
+}
+
+fn crosses(points: &PointSeries, i: usize) -> Value {
+    let datum = |(x, y, _): &(Reading, Reading, Vec<String>)| {
+        json!([x.value, y.value, x.low, x.high, y.low, y.high])
+    };
+    json!({
+        "type": "custom",
+        "name": points.name,
+        "color": format!("@series-{}", Look::of(i).color),
+        "renderItem": "@cross",
+        "encode": {"x": [0, 2, 3], "y": [1, 4, 5]},
+        "silent": true,
+        "clip": true,
+        "z": 2,
+        "data": points.points.iter().map(datum).collect::<Value>(),
+    })
+}
+
+/// The line of equality over the values that both axes show; none where the axes do not meet.
+fn diagonal(plot: &PointPlot) -> Option<Value> {
+    let (from, to) = plot.diagonal_ends()?;
+    let end = |at: f64| json!({"coord": [at, at]});
+    let mut start = end(from);
+    start["name"] = json!("equal");
+    Some(json!({
+        "type": "scatter",
+        "silent": true,
+        "data": [],
+        "markLine": {
+            "silent": true,
+            "symbol": "none",
+            "lineStyle": {"color": "@soft", "type": "dashed", "width": 1},
+            "label": {"show": true, "position": "insideEndTop", "formatter": "equal", "color": "@soft"},
+            "data": [[start, end(to)]],
+        },
+    }))
+}

@@ -1,0 +1,141 @@
+//! Numbers as a person reads them: few digits, a true minus sign, spaces between thousands.
+
+/// What stands for a number that is missing.
+pub(crate) const MISSING: &str = "–";
+
+/// About `digits` significant digits; very large and very small numbers as a power of ten.
+pub(crate) fn significant(x: f64, digits: i32) -> String {
+    if !x.is_finite() {
+        return special(x);
+    }
+    let exponent = exponent(x);
+    if x != 0.0 && !(-4..7).contains(&exponent) {
+        return power_of_ten(x, digits);
+    }
+    fixed(x, (digits - 1 - exponent).clamp(0, 8))
+}
+
+/// An estimate with its interval: as many decimals as the interval gives meaning to.
+///
+/// Two digits of the half-width are kept. Without an interval the estimate has four significant digits.
+pub(crate) fn with_interval(x: f64, low: f64, high: f64) -> (String, Option<String>) {
+    if !low.is_finite() && !high.is_finite() {
+        return (significant(x, 4), None);
+    }
+    let half_width = (high - low) / 2.0;
+    let large = [x, low, high].iter().any(|v| v.is_finite() && v.abs() >= 1e7);
+    if large || !half_width.is_finite() || half_width < 1e-7 {
+        let interval = format!("[{}, {}]", significant(low, 3), significant(high, 3));
+        return (significant(x, 3), Some(interval));
+    }
+    let decimals = (1 - exponent(half_width)).clamp(0, 8);
+    let text = |v: f64| if v.is_finite() { fixed(v, decimals) } else { special(v) };
+    (text(x), Some(format!("[{}, {}]", text(low), text(high))))
+}
+
+/// A probability: two digits, and no more than that below a thousandth.
+pub(crate) fn probability(p: f64) -> String {
+    match p {
+        p if p.is_nan() => MISSING.to_owned(),
+        p if p < 0.001 => "< 0.001".to_owned(),
+        p if p > 0.1 => fixed(p, 2),
+        p => significant(p, 2),
+    }
+}
+
+/// A whole number with narrow spaces between thousands.
+pub(crate) fn integer(x: i64) -> String {
+    let sign = if x < 0 { "−" } else { "" };
+    format!("{sign}{}", grouped(&x.unsigned_abs().to_string()))
+}
+
+fn special(x: f64) -> String {
+    match x {
+        f64::INFINITY => "∞".to_owned(),
+        f64::NEG_INFINITY => "−∞".to_owned(),
+        _ => MISSING.to_owned(),
+    }
+}
+
+fn exponent(x: f64) -> i32 {
+    if x == 0.0 { 0 } else { x.abs().log10().floor() as i32 }
+}
+
+fn fixed(x: f64, decimals: i32) -> String {
+    let text = format!("{:.*}", decimals as usize, x.abs());
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |parts| parts);
+    let zero = text.bytes().all(|b| b == b'0' || b == b'.');
+    let sign = if x < 0.0 && !zero { "−" } else { "" };
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{}{point}{fraction}", grouped(whole))
+}
+
+fn power_of_ten(x: f64, digits: i32) -> String {
+    let text = format!("{:.*e}", (digits - 1).max(0) as usize, x.abs());
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let raised: String = exponent.chars().map(superscript).collect();
+    format!("{}{mantissa} × 10{raised}", if x < 0.0 { "−" } else { "" })
+}
+
+fn superscript(digit: char) -> char {
+    const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    digit.to_digit(10).map_or('⁻', |d| RAISED[d as usize])
+}
+
+/// Four digits stay together; longer numbers are cut into threes.
+fn grouped(digits: &str) -> String {
+    if digits.len() < 5 {
+        return digits.to_owned();
+    }
+    let first = digits.len() % 3;
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && i % 3 == first {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_follow_the_size_of_the_number() {
+        let shown = |x| significant(x, 4);
+        assert_eq!(shown(3.14159), "3.142");
+        assert_eq!(shown(-0.00123456), "−0.001235");
+        assert_eq!(shown(1234567.0), "1\u{202f}234\u{202f}567");
+        assert_eq!(shown(1.5e-9), "1.500 × 10⁻⁹");
+        assert_eq!(shown(-2e30), "−2.000 × 10³⁰");
+        assert_eq!(shown(0.0), "0.000");
+        assert_eq!(shown(f64::NAN), "–");
+        assert_eq!(shown(f64::NEG_INFINITY), "−∞");
+    }
+
+    #[test]
+    fn the_interval_decides_the_decimals() {
+        assert_eq!(with_interval(0.123456, 0.11, 0.137), ("0.123".into(), Some("[0.110, 0.137]".into())));
+        assert_eq!(with_interval(1234.5, 1200.0, 1300.0), ("1234".into(), Some("[1200, 1300]".into())));
+        assert_eq!(with_interval(2.0, f64::NAN, f64::NAN), ("2.000".into(), None));
+        assert_eq!(with_interval(1.0, f64::NEG_INFINITY, 2.0).1.unwrap(), "[−∞, 2.00]");
+        assert_eq!(with_interval(0.5, 0.5, 0.5).1.unwrap(), "[0.500, 0.500]");
+    }
+
+    #[test]
+    fn a_rounded_zero_has_no_sign() {
+        assert_eq!(with_interval(-0.001, -0.5, 0.5).0, "0.00");
+        assert_eq!(integer(-12345), "−12\u{202f}345");
+        assert_eq!(integer(i64::MIN).chars().next(), Some('−'));
+    }
+
+    #[test]
+    fn small_probabilities_are_bounded() {
+        assert_eq!(probability(0.0), "< 0.001");
+        assert_eq!(probability(0.0345), "0.034");
+        assert_eq!(probability(0.5), "0.50");
+        assert_eq!(probability(f64::NAN), "–");
+    }
+}

@@ -1,0 +1,41 @@
+use moescope_base::Figure;
+
+use super::PageData;
+use crate::charts::Chart;
+use crate::html::{Text, identifier};
+use crate::plot::Plot;
+use crate::{Report, ReportError, Section, static_svg};
+
+/// A figure: the finding, the still picture, room for the live chart, and how to read it.
+pub(super) fn figure(
+    report: &Report,
+    section: &Section,
+    place: &str,
+    figure: &Figure,
+    data: &mut PageData,
+) -> Result<String, ReportError> {
+    let table = report.table(section, &figure.table).ok_or_else(|| ReportError::MissingTable {
+        figure: figure.id.clone(),
+        table: figure.table.clone(),
+        known: report.table_names(),
+    })?;
+    let plot = Plot::read(figure, table)?;
+    let id = format!("{place}-figure-{}", identifier(&figure.id));
+    let picture = static_svg::picture(&plot, &figure.title);
+    let height = Chart::of(&plot).map(|chart| {
+        data.charts.insert(id.clone(), chart.option);
+        chart.height
+    });
+    let drawing = match (picture, height) {
+        (Some(picture), Some(height)) => format!(
+            "<div class=\"still\">{picture}</div>\n<div class=\"chart\" style=\"height:{height}px\" hidden></div>\n"
+        ),
+        _ => "<p class=\"none\">Nothing to draw: the table holds no number for this figure.</p>\n".to_owned(),
+    };
+    let key = plot.key();
+    let (title, caption, source) = (Text(&figure.title), Text(&figure.caption), Text(&figure.table));
+    Ok(format!(
+        "<figure id=\"{id}\">\n<h3>{title}</h3>\n{drawing}\
+         <figcaption>{caption} {key} <span class=\"source\">Data: table <code>{source}</code>.</span></figcaption>\n</figure>\n"
+    ))
+}

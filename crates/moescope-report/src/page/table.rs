@@ -1,0 +1,93 @@
+use moescope_base::{Column, ColumnData, ColumnRole, Table};
+use serde_json::{Value, json};
+
+use super::PageData;
+use super::grid::{Cell, Grid, Head};
+use crate::html::{Text, identifier};
+use crate::number;
+
+/// A table with its method and the meaning of its columns.
+pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
+    let columns: Vec<&Column> = table.columns().iter().filter(|c| !stands_aside(table, c)).collect();
+    let position = |column: &Column| table.columns().iter().position(|c| c.name == column.name);
+    let grid = Grid {
+        file: table.name().to_owned(),
+        caption: table.title().to_owned(),
+        heads: columns.iter().map(|column| head(table, column)).collect(),
+        rows: (0..table.rows()).map(|row| columns.iter().map(|c| cell(table, c, row)).collect()).collect(),
+        csv: table.columns().iter().map(|c| (c.name.clone(), values(&c.data))).collect(),
+        keys: columns.iter().filter_map(|column| position(column)).collect(),
+    };
+    let grid = grid.html(&format!("{place}-table-{}", identifier(table.name())), data);
+    format!("{grid}{}", notes(table))
+}
+
+/// Ends of an interval stand in the cell of their estimate.
+fn stands_aside(table: &Table, column: &Column) -> bool {
+    let (ColumnRole::Low(of) | ColumnRole::High(of)) = &column.role else { return false };
+    table.companion(ColumnRole::Low, of).is_some() && table.companion(ColumnRole::High, of).is_some()
+}
+
+fn head(table: &Table, column: &Column) -> Head {
+    let label = match &column.role {
+        ColumnRole::Count(of) => format!("n of {of}"),
+        ColumnRole::Null(of) => format!("null of {of}"),
+        ColumnRole::PValue(of) => format!("p of {of}"),
+        _ => column.name.clone(),
+    };
+    let unit = if matches!(column.role, ColumnRole::PValue(_)) { "" } else { column.unit.as_str() };
+    let interval = table.companion(ColumnRole::Low, &column.name).map(|_| "[interval]");
+    let details = [unit, interval.unwrap_or_default()].into_iter().filter(|text| !text.is_empty());
+    let detail = details.collect::<Vec<_>>().join(" ");
+    Head::new(&label.replace('_', " "), &detail, !matches!(column.data, ColumnData::Text(_)))
+}
+
+fn cell(table: &Table, column: &Column, row: usize) -> Cell {
+    let end = |role| table.companion(role, &column.name).and_then(|c| c.data.number(row));
+    let (low, high) = (end(ColumnRole::Low), end(ColumnRole::High));
+    match &column.data {
+        ColumnData::Text(text) => Cell::new(text[row].clone(), String::new()),
+        ColumnData::Real(p) if matches!(column.role, ColumnRole::PValue(_)) => {
+            Cell::new(number::probability(p[row]), String::new())
+        }
+        ColumnData::Integer(integers) if low.is_none() => {
+            Cell::new(number::integer(integers[row]), String::new())
+        }
+        data => {
+            let value = data.number(row).unwrap_or(f64::NAN);
+            let (low, high) = (low.unwrap_or(f64::NAN), high.unwrap_or(f64::NAN));
+            let (value, interval) = number::with_interval(value, low, high);
+            Cell::new(value, interval.unwrap_or_default())
+        }
+    }
+}
+
+fn values(data: &ColumnData) -> Value {
+    match data {
+        ColumnData::Text(text) => json!(text),
+        ColumnData::Integer(integers) => json!(integers),
+        ColumnData::Real(numbers) => json!(numbers),
+    }
+}
+
+fn notes(table: &Table) -> String {
+    let meaning = |column: &Column| {
+        let unit = if column.unit.is_empty() { String::new() } else { format!(" ({})", column.unit) };
+        format!(
+            "<div><dt>{}{}</dt><dd>{}</dd></div>\n",
+            Text(&column.name),
+            Text(&unit),
+            Text(&column.meaning)
+        )
+    };
+    let meanings: String = table.columns().iter().map(meaning).collect();
+    let method = match table.method().is_empty() {
+        true => String::new(),
+        false => format!("<p>{}</p>\n", Text(table.method())),
+    };
+    let name = Text(table.name());
+    format!(
+        "<details class=\"about\">\n<summary>How table <code>{name}</code> was made, and what its columns mean</summary>\n\
+         {method}<dl class=\"facts\">\n{meanings}</dl>\n</details>\n"
+    )
+}

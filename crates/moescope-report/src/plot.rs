@@ -1,0 +1,72 @@
+//! What a figure shows, read from its table once, so that the live chart and the still picture agree.
+
+mod lines;
+mod matrix;
+mod points;
+mod reading;
+mod rows;
+mod source;
+
+use moescope_base::{Figure, FigureKind, Table};
+
+pub(crate) use lines::{LinePlot, LineSeries};
+pub(crate) use matrix::{Cell, MatrixPlot};
+pub(crate) use points::{PointPlot, PointSeries};
+pub(crate) use reading::{Quantity, Reading};
+pub(crate) use rows::{RowPlot, RowSeries};
+
+use crate::ReportError;
+use source::Source;
+
+/// The content of a figure.
+pub(crate) enum Plot {
+    Forest(RowPlot),
+    Bars(RowPlot),
+    Lines(LinePlot),
+    Heatmap(MatrixPlot),
+    Scatter(PointPlot),
+}
+
+impl Plot {
+    /// Reads the columns that the figure names.
+    pub(crate) fn read(figure: &Figure, table: &Table) -> Result<Plot, ReportError> {
+        let source = Source { figure: &figure.id, table };
+        Ok(match &figure.kind {
+            FigureKind::Forest { label, estimate, reference } => {
+                Plot::Forest(RowPlot::forest(&source, label, estimate, *reference)?)
+            }
+            FigureKind::Bars { x, y, series } => {
+                Plot::Bars(RowPlot::bars(&source, x, y, series.as_deref())?)
+            }
+            FigureKind::Lines { x, y, series, log2_x } => {
+                Plot::Lines(LinePlot::read(&source, x, y, series.as_deref(), *log2_x)?)
+            }
+            FigureKind::Heatmap { x, y, value, center } => {
+                Plot::Heatmap(MatrixPlot::read(&source, x, y, value, *center)?)
+            }
+            FigureKind::Scatter { x, y, series, diagonal } => {
+                Plot::Scatter(PointPlot::read(&source, x, y, series.as_deref(), *diagonal)?)
+            }
+        })
+    }
+
+    /// Whether there is anything to draw.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Plot::Forest(plot) | Plot::Bars(plot) => !plot.has_values(),
+            Plot::Lines(plot) => plot.series.iter().all(|s| s.points.is_empty()),
+            Plot::Heatmap(plot) => plot.cells.iter().all(|cell| !cell.reading.value.is_finite()),
+            Plot::Scatter(plot) => plot.series.iter().all(|s| s.points.is_empty()),
+        }
+    }
+
+    /// What marks mean that no legend names; a sentence for the caption.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Plot::Forest(plot) | Plot::Bars(plot) if plot.has_null() => {
+                "The upright tick is the value under the null."
+            }
+            _ => "",
+        }
+    }
+}

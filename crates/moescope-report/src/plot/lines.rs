@@ -1,0 +1,68 @@
+use super::source::{Source, distinct};
+use super::{Quantity, Reading};
+use crate::ReportError;
+
+/// Estimates along a numeric axis.
+pub(crate) struct LinePlot {
+    pub(crate) x: Quantity,
+    pub(crate) y: Quantity,
+    pub(crate) series: Vec<LineSeries>,
+    /// Positions are powers of two: `position = log2(x)`.
+    pub(crate) log2_x: bool,
+}
+
+/// One line.
+pub(crate) struct LineSeries {
+    pub(crate) name: String,
+    /// Position on the horizontal axis, estimate, words; in the order of the position.
+    pub(crate) points: Vec<(f64, Reading, Vec<String>)>,
+}
+
+impl LinePlot {
+    pub(crate) fn read(
+        source: &Source<'_>,
+        x: &str,
+        y: &str,
+        series: Option<&str>,
+        log2_x: bool,
+    ) -> Result<LinePlot, ReportError> {
+        let (across, measured) = (source.measured(x)?, source.measured(y)?);
+        let (names, member) = distinct(&source.labels(series)?);
+        let empty = |name: String| LineSeries { name, points: Vec::new() };
+        let mut series: Vec<LineSeries> = names.into_iter().map(empty).collect();
+        for (row, &of) in member.iter().enumerate() {
+            let position = across.reading(row).value;
+            let position = if log2_x { position.log2() } else { position };
+            if position.is_finite() {
+                let reading = measured.reading(row);
+                let mut words = vec![source.row_name(row)];
+                words.extend(reading.lines(&measured.quantity()));
+                series[of].points.push((position, reading, words));
+            }
+        }
+        for line in &mut series {
+            line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        Ok(LinePlot { x: across.quantity(), y: measured.quantity(), series, log2_x })
+    }
+
+    /// All positions on the horizontal axis.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = f64> {
+        self.series.iter().flat_map(|s| &s.points).map(|(x, _, _)| *x)
+    }
+
+    /// All numbers that the vertical axis must hold.
+    pub(crate) fn extent(&self) -> impl Iterator<Item = f64> {
+        self.series.iter().flat_map(|s| &s.points).flat_map(|(_, reading, _)| reading.extent())
+    }
+
+    /// The null of every line, when all lines share it: one value for each position.
+    pub(crate) fn shared_null(&self) -> Option<Vec<(f64, f64)>> {
+        let null = |s: &LineSeries| -> Vec<(f64, f64)> {
+            s.points.iter().map(|(x, r, _)| (*x, r.null)).filter(|(_, null)| null.is_finite()).collect()
+        };
+        let longest = self.series.iter().map(null).max_by_key(Vec::len)?;
+        let within = |s: &LineSeries| null(s).iter().all(|point| longest.contains(point));
+        self.series.iter().all(within).then_some(longest)
+    }
+}

@@ -1,0 +1,57 @@
+use moescope_base::{Answers, Figure, QuestionId, Table};
+
+/// Everything that one page shows, in the order in which it is read.
+///
+/// A report holds text and tables that others computed; writing it computes no result.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Name of the page.
+    pub title: String,
+    /// One line below the title.
+    pub subtitle: String,
+    /// Opening sentences: what was run, how large the noise is, whether the models have learned.
+    pub lead: Vec<String>,
+    /// The verdicts, shown first; none for a report that answers no question.
+    pub answers: Option<Answers>,
+    /// Evidence in the order in which it is read.
+    pub sections: Vec<Section>,
+    /// What a second person needs to get the same numbers: pairs of name and value.
+    pub reproduce: Vec<(String, String)>,
+    /// Limits of the whole.
+    pub notes: Vec<String>,
+}
+
+/// One part of a [`Report`]: a question with its evidence, or a finding that belongs to none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Section {
+    /// Identifier within the page, the target of links.
+    pub id: String,
+    /// Heading.
+    pub heading: String,
+    /// The question that the section serves; its claims are then shown here.
+    pub question: Option<QuestionId>,
+    /// Paragraphs before the figures.
+    pub prose: Vec<String>,
+    /// Pictures; each names a table of this or of another section.
+    pub figures: Vec<Figure>,
+    /// Results.
+    pub tables: Vec<Table>,
+    /// How it was measured.
+    pub method: Vec<String>,
+    /// What it does not show.
+    pub limits: Vec<String>,
+}
+
+impl Report {
+    /// The table of that name, looked for in `section` first and then in the whole report.
+    pub(crate) fn table(&self, section: &Section, name: &str) -> Option<&Table> {
+        let here = self.sections.iter().find(|other| other.id == section.id);
+        let all = here.into_iter().chain(&self.sections);
+        all.flat_map(|part| &part.tables).find(|table| table.name() == name)
+    }
+
+    /// Names of all tables, for error messages.
+    pub(crate) fn table_names(&self) -> Vec<String> {
+        self.sections.iter().flat_map(|s| &s.tables).map(|t| t.name().to_owned()).collect()
+    }
+}

@@ -1,0 +1,58 @@
+use super::WIDTH;
+use super::canvas::{Anchor, Canvas};
+use crate::palette::Look;
+
+/// Average width of a letter.
+pub(super) const LETTER: f64 = 6.4;
+
+/// Height of a line of the legend.
+const LINE: f64 = 20.0;
+
+/// Places of the entries of a legend, in lines that fit the width.
+pub(super) struct Legend<'a> {
+    entries: Vec<(&'a str, f64, f64)>,
+    /// Height that the legend takes; zero where no legend is needed.
+    pub(super) height: f64,
+}
+
+impl<'a> Legend<'a> {
+    pub(super) fn new(names: impl Iterator<Item = &'a str>) -> Legend<'a> {
+        let names: Vec<&str> = names.collect();
+        if names.len() < 2 {
+            return Legend { entries: Vec::new(), height: 0.0 };
+        }
+        let (mut x, mut y) = (0.0, 14.0);
+        let mut entries = Vec::new();
+        for name in names {
+            let width = 44.0 + LETTER * name.chars().count() as f64;
+            if x > 0.0 && x + width > WIDTH {
+                (x, y) = (0.0, y + LINE);
+            }
+            entries.push((name, x, y));
+            x += width;
+        }
+        Legend { entries, height: y + 14.0 }
+    }
+
+    pub(super) fn draw(&self, canvas: &mut Canvas, with_lines: bool) {
+        for (i, &(name, x, y)) in self.entries.iter().enumerate() {
+            let look = Look::of(i);
+            canvas.begin_series(look.color);
+            if with_lines {
+                canvas.stroke("line", look.dash, [(x, y - 4.0), (x + 26.0, y - 4.0)].into_iter());
+            }
+            canvas.marker(look.marker, (x + 13.0, y - 4.0));
+            canvas.end();
+            canvas.text("ink", (x + 32.0, y), Anchor::Start, name);
+        }
+    }
+}
+
+/// At most `letters` letters of the text.
+pub(super) fn shortened(text: &str, letters: usize) -> String {
+    if text.chars().count() <= letters {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(letters.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
