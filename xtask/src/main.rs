@@ -1,6 +1,7 @@
 //! Automation of the moescope repository: `cargo run -p xtask -- SUBCOMMAND`.
 
 mod corpus;
+mod tidy;
 
 use anyhow::{Result, bail};
 
@@ -12,6 +13,7 @@ fn main() -> Result<()> {
     };
     match subcommand {
         "corpus" => corpus::run(rest),
-        other => bail!("subcommand `{other}` is not known; wanted: corpus"),
+        "tidy" => tidy::run(rest),
+        other => bail!("subcommand `{other}` is not known; wanted: corpus, tidy"),
     }
 }
