@@ -1,1 +1,217 @@
 //! Logit lens: what the final norm and unembedding read from the residual stream after each block.
+
+use moescope_base::{Column, HookPoint, Request, Seed, Site, Subject, Table};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::matrix::{Features, random_rotation};
+use crate::statistics::{Summary, one_sample};
+use crate::{AnalysisError, Sample};
+
+/// Rows that are unembedded at once, so that logits of a large vocabulary do not fill the memory.
+const ROWS_AT_ONCE: usize = 256;
+
+/// How near the prediction is after each block.
+///
+/// - **Null:** the same residual vectors turned by a random rotation: their lengths are kept, and what they point at is
+///   not. A lens no nearer than its rotation reads nothing.
+/// - **Does not show:** what the model would compute if it stopped there: later blocks may also *rewrite* the basis. A
+///   large divergence is a failure of the lens, or of the block, and the lens alone cannot tell which.
+/// - **Source:** nostalgebraist 2020; Belrose et al. 2023 for its bias in early layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogitLens {
+    /// One entry for each block, in order; the last is 0 by construction.
+    pub layers: Vec<LensLayer>,
+    /// Fall of the mean divergence from the first to the last block, over the sum of its changes in either direction:
+    /// 1 if it never rises, NaN with one block.
+    pub monotonicity: f64,
+    /// Documents behind every mean.
+    pub documents: usize,
+    /// Tokens behind every mean.
+    pub tokens: usize,
+}
+
+/// The lens after one block. Means and 95 % t-intervals are over documents, each token weighing alike within its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LensLayer {
+    /// Block.
+    pub layer: usize,
+    /// Kullback–Leibler divergence of the final prediction from the lens', in nats, at least 0.
+    pub divergence: Summary,
+    /// Share of tokens with the same most probable token, 0 to 1.
+    pub agreement: Summary,
+    /// Divergence with the residual rotated.
+    pub rotated_divergence: Summary,
+    /// Agreement with the residual rotated.
+    pub rotated_agreement: Summary,
+}
+
+/// Reads the lens after every block on all tokens of the samples.
+///
+/// # Errors
+/// If the subject cannot answer or leaves out a value, or the samples hold fewer than two documents.
+pub fn logit_lens(
+    subject: &mut dyn Subject,
+    samples: &[Sample],
+    seed: Seed,
+) -> Result<LogitLens, AnalysisError> {
+    let layers = subject.shape().layers();
+    let mut readings: Vec<Vec<Reading>> = vec![Vec::new(); layers];
+    let mut documents = Vec::new();
+    for sample in samples {
+        documents.extend_from_slice(sample.documents());
+        for (layer, found) in read(subject, sample, seed)?.into_iter().enumerate() {
+            readings[layer].extend(found);
+        }
+    }
+    let layers: Vec<LensLayer> = readings
+        .iter()
+        .enumerate()
+        .map(|(layer, readings)| summarise(layer, readings, &documents))
+        .collect::<Result<_, _>>()?;
+    let monotonicity = monotonicity(&layers.iter().map(|l| l.divergence.mean).collect::<Vec<_>>());
+    let distinct = layers.first().map_or(0, |l| l.divergence.n);
+    Ok(LogitLens { layers, monotonicity, documents: distinct, tokens: documents.len() })
+}
+
+impl LogitLens {
+    /// One row for each block.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self, name: &str, title: &str) -> Result<Table, AnalysisError> {
+        let blocks = self.layers.iter().map(|l| l.layer as i64).collect();
+        let mut columns = vec![Column::integer_key("layer", "", "after this block, counted from 0", blocks)];
+        for (name, unit, meaning, value, null) in [
+            (
+                "divergence",
+                "nats",
+                "divergence of the final prediction from the lens'",
+                (|l: &LensLayer| l.divergence) as fn(&LensLayer) -> Summary,
+                (|l: &LensLayer| l.rotated_divergence) as fn(&LensLayer) -> Summary,
+            ),
+            ("agreement", "share", "same most probable token", |l| l.agreement, |l| l.rotated_agreement),
+        ] {
+            let of = |pick: &dyn Fn(&LensLayer) -> f64| self.layers.iter().map(pick).collect::<Vec<f64>>();
+            columns.push(Column::estimate(name, unit, meaning, of(&|l| value(l).mean)));
+            let (low, high) = (of(&|l| value(l).low), of(&|l| value(l).high));
+            columns.extend(Column::interval(name, unit, "95 % t-interval over documents", low, high));
+            let documents = self.layers.iter().map(|l| value(l).n as i64).collect();
+            columns.push(Column::observations(name, "documents", documents));
+            columns.push(Column::null(name, unit, "residual stream rotated at random", of(&|l| null(l).mean)));
+        }
+        let method = "Final norm and unembedding applied to the residual stream after each block; means over documents.";
+        Ok(Table::new(name, title, method, columns)?)
+    }
+}
+
+/// The lens on one token.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    divergence: f64,
+    agreement: f64,
+    rotated_divergence: f64,
+    rotated_agreement: f64,
+}
+
+/// Readings of one sample: `[layer][token]`.
+fn read(subject: &mut dyn Subject, sample: &Sample, seed: Seed) -> Result<Vec<Vec<Reading>>, AnalysisError> {
+    let layers = subject.shape().layers();
+    let points: Vec<HookPoint> = (0..layers).map(|layer| HookPoint::block(Site::ResidPost, layer)).collect();
+    let observation = subject.run(&Request { record: &points, ..Request::of(sample.tokens()) })?;
+    let mut residuals = Vec::with_capacity(layers);
+    for point in &points {
+        let value = observation.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
+        residuals.push(Features::of_value(value)?);
+    }
+    let mut readings = vec![Vec::with_capacity(sample.tokens().len()); layers];
+    let rows: Vec<usize> = (0..sample.tokens().len()).collect();
+    for part in rows.chunks(ROWS_AT_ONCE) {
+        let last = residuals[layers - 1].select(part);
+        let reference = Prediction::all(&subject.unembed(&last.to_single())?, part.len());
+        for (layer, residual) in residuals.iter().enumerate() {
+            let residual = residual.select(part);
+            let rotation = random_rotation(residual.width(), seed.index(layer as u64));
+            let plain = Prediction::all(&subject.unembed(&residual.to_single())?, part.len());
+            let turned = subject.unembed(&residual.rotate(&rotation)?.to_single())?;
+            let turned = Prediction::all(&turned, part.len());
+            readings[layer].extend(compare(&reference, &plain, &turned));
+        }
+    }
+    Ok(readings)
+}
+
+/// A next-token distribution.
+struct Prediction {
+    log_probabilities: Vec<f64>,
+    top: usize,
+}
+
+impl Prediction {
+    /// One for each of `rows` rows of `logits[row, vocab]`.
+    fn all(logits: &[f32], rows: usize) -> Vec<Prediction> {
+        logits.par_chunks(logits.len() / rows).map(Prediction::of).collect()
+    }
+
+    fn of(logits: &[f32]) -> Prediction {
+        let mut top = 0;
+        for (token, logit) in logits.iter().enumerate() {
+            if *logit > logits[top] {
+                top = token;
+            }
+        }
+        let most = f64::from(logits[top]);
+        let total: f64 = logits.iter().map(|l| (f64::from(*l) - most).exp()).sum();
+        let log_probabilities = logits.iter().map(|l| f64::from(*l) - most - total.ln()).collect();
+        Prediction { log_probabilities, top }
+    }
+
+    /// Divergence of `self` from `other` in nats.
+    fn divergence(&self, other: &Prediction) -> f64 {
+        let pairs = self.log_probabilities.iter().zip(&other.log_probabilities);
+        pairs.map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0)
+    }
+}
+
+fn compare(reference: &[Prediction], plain: &[Prediction], turned: &[Prediction]) -> Vec<Reading> {
+    let one = |row: usize| Reading {
+        divergence: reference[row].divergence(&plain[row]),
+        agreement: f64::from(reference[row].top == plain[row].top),
+        rotated_divergence: reference[row].divergence(&turned[row]),
+        rotated_agreement: f64::from(reference[row].top == turned[row].top),
+    };
+    (0..reference.len()).into_par_iter().map(one).collect()
+}
+
+fn summarise(layer: usize, readings: &[Reading], documents: &[u32]) -> Result<LensLayer, AnalysisError> {
+    let over = |pick: fn(&Reading) -> f64| {
+        let values: Vec<f64> = readings.iter().map(pick).collect();
+        one_sample(&document_means(&values, documents))
+    };
+    Ok(LensLayer {
+        layer,
+        divergence: over(|r| r.divergence)?,
+        agreement: over(|r| r.agreement)?,
+        rotated_divergence: over(|r| r.rotated_divergence)?,
+        rotated_agreement: over(|r| r.rotated_agreement)?,
+    })
+}
+
+/// Mean of the values of each document, documents ascending.
+fn document_means(values: &[f64], documents: &[u32]) -> Vec<f64> {
+    let mut sums = std::collections::BTreeMap::new();
+    for (value, document) in values.iter().zip(documents) {
+        let entry = sums.entry(*document).or_insert((0.0, 0.0));
+        *entry = (entry.0 + value, entry.1 + 1.0);
+    }
+    sums.into_values().map(|(sum, count)| sum / count).collect()
+}
+
+/// Net fall over the sum of absolute changes.
+fn monotonicity(divergence: &[f64]) -> f64 {
+    let changes: f64 = divergence.windows(2).map(|w| (w[1] - w[0]).abs()).sum();
+    match divergence {
+        [first, .., last] => (first - last) / changes,
+        _ => f64::NAN,
+    }
+}

@@ -13,7 +13,8 @@ pub fn benjamini_hochberg(p_values: &[f64]) -> Vec<f64> {
     let mut corrected = vec![f64::NAN; p_values.len()];
     let mut smallest = 1.0_f64;
     for (rank, index) in order.iter().enumerate().rev() {
-        smallest = smallest.min(p_values[*index] * order.len() as f64 / (rank + 1) as f64);
+        // The ratio first: it is exactly 1 for the largest, which then does not change by rounding.
+        smallest = smallest.min(p_values[*index] * (order.len() as f64 / (rank + 1) as f64));
         corrected[*index] = smallest;
     }
     corrected

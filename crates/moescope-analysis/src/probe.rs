@@ -1,1 +1,0 @@
-//! Probe: whether a label can be read linearly from a representation.

@@ -1,0 +1,237 @@
+//! Probe: whether a label can be read linearly from a representation.
+
+mod folds;
+mod logistic;
+mod minimise;
+
+use moescope_base::{Column, Seed, Table};
+use rand::RngExt;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::matrix::Features;
+use crate::statistics::{Bootstrap, BootstrapMethod, Resampling, cluster_bootstrap};
+use crate::{AnalysisError, check};
+
+use folds::{Fold, folds_by_document};
+use logistic::{Classifier, Penalty};
+
+/// What to read, and from where. All lists have one entry for each token.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeTask<'a> {
+    /// Representation: `[token, coordinate]`.
+    pub features: &'a Features,
+    /// Class of each token, below `classes`.
+    pub labels: &'a [u32],
+    /// Number of classes.
+    pub classes: usize,
+    /// Document of each token; no document is in training and test at once.
+    pub documents: &'a [u32],
+    /// Type of each token, usually its id; the control task gives every type a random label.
+    pub types: &'a [u32],
+}
+
+/// How to fit and judge the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeOptions {
+    /// Folds of the cross-validation, at least 2; 5 is usual.
+    pub folds: usize,
+    /// Ridge penalty on the weights (not on the bias), relative to the mean loss; 0.001 is weak.
+    pub penalty: f64,
+    /// Control tasks to average over.
+    pub controls: usize,
+    /// Bootstrap replicates of the intervals.
+    pub replicates: usize,
+    /// Source of folds, control labels and replicates.
+    pub seed: Seed,
+}
+
+/// How well a linear probe reads a label on held-out documents.
+///
+/// - **Unit and range:** `accuracy`, `control`, `majority` are shares of tokens; `selectivity` is accuracy − control, −1 to 1;
+///   `log_likelihood` is the mean log-probability of the true class in nats, at most 0.
+/// - **Null:** `majority`: always the most frequent class of the training folds. For selectivity, 0: the probe reads the label
+///   no better than labels drawn at random for each token type, which only a memory of types can give.
+/// - **Does not show:** that the model uses what the probe reads.
+/// - **Source:** Alain and Bengio 2016; control tasks and selectivity: Hewitt and Liang 2019.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Accuracy on held-out documents, interval over documents.
+    pub accuracy: Bootstrap,
+    /// Accuracy on the control tasks, mean over them.
+    pub control: f64,
+    /// Accuracy − control, interval over documents.
+    pub selectivity: Bootstrap,
+    /// Accuracy of the most frequent class of the training folds.
+    pub majority: f64,
+    /// Mean log-probability of the true class.
+    pub log_likelihood: f64,
+    /// The same for the class frequencies of the training folds alone.
+    pub log_likelihood_null: f64,
+    /// Tokens judged.
+    pub tokens: usize,
+}
+
+/// Fits the probe on all folds but one, judges it on that one, for the task and for its controls.
+///
+/// The result does not depend on the number of threads.
+///
+/// # Errors
+/// If a list has another length than the features, a label is out of range, there are fewer documents than folds,
+/// or an option is out of range.
+pub fn probe(task: ProbeTask<'_>, options: ProbeOptions) -> Result<Probe, AnalysisError> {
+    refuse_bad_input(&task, &options)?;
+    let folds = folds_by_document(task.documents, options.folds, options.seed.child("folds"));
+    let controls = (0..options.controls as u64)
+        .map(|repeat| control_labels(&task, options.seed.child("control").index(repeat)));
+    let label_sets: Vec<Vec<u32>> = std::iter::once(task.labels.to_vec()).chain(controls).collect();
+    let jobs: Vec<(usize, usize)> =
+        (0..label_sets.len()).flat_map(|set| (0..folds.len()).map(move |fold| (set, fold))).collect();
+    let penalty = Penalty { classes: task.classes, ridge: options.penalty };
+    let verdicts: Vec<Vec<Verdict>> = jobs
+        .par_iter()
+        .map(|(set, fold)| judge(task.features, &label_sets[*set], &folds[*fold], penalty))
+        .collect();
+    let mut outcome = Outcome::empty(task.labels.len());
+    for ((set, fold), verdicts) in jobs.iter().zip(&verdicts) {
+        outcome.enter(*set, options.controls, &folds[*fold].test, verdicts);
+    }
+    outcome.summarise(task.documents, &options)
+}
+
+/// One row for each probe.
+///
+/// # Errors
+/// If the columns make no table.
+pub fn table(name: &str, title: &str, probes: &[(String, Probe)]) -> Result<Table, AnalysisError> {
+    let of = |pick: fn(&Probe) -> f64| probes.iter().map(|(_, p)| pick(p)).collect::<Vec<f64>>();
+    let documents: Vec<i64> = probes.iter().map(|(_, p)| p.accuracy.units as i64).collect();
+    let level = "95 % bootstrap over documents";
+    let mut columns = vec![
+        Column::key("probe", "what is read from where", probes.iter().map(|(label, _)| label.clone()).collect()),
+        Column::estimate("accuracy", "share", "tokens of held-out documents read rightly", of(|p| p.accuracy.estimate)),
+    ];
+    columns.extend(Column::interval("accuracy", "share", level, of(|p| p.accuracy.low), of(|p| p.accuracy.high)));
+    columns.push(Column::observations("accuracy", "documents", documents.clone()));
+    columns.push(Column::null("accuracy", "share", "most frequent class of the training folds", of(|p| p.majority)));
+    columns.push(Column::estimate("control", "share", "accuracy on a random label for each token type", of(|p| p.control)));
+    columns.push(Column::estimate("selectivity", "share", "accuracy − control", of(|p| p.selectivity.estimate)));
+    columns.extend(Column::interval("selectivity", "share", level, of(|p| p.selectivity.low), of(|p| p.selectivity.high)));
+    columns.push(Column::observations("selectivity", "documents", documents));
+    columns.push(Column::null("selectivity", "share", "no better than random labels of types", vec![0.0; probes.len()]));
+    columns.push(Column::estimate("log_likelihood", "nats", "mean log-probability of the true class", of(|p| p.log_likelihood)));
+    columns.push(Column::null("log_likelihood", "nats", "class frequencies alone", of(|p| p.log_likelihood_null)));
+    let method = "Multinomial logistic regression with a ridge penalty on standardised features; folds share no document.";
+    Ok(Table::new(name, title, method, columns)?)
+}
+
+fn refuse_bad_input(task: &ProbeTask<'_>, options: &ProbeOptions) -> Result<(), AnalysisError> {
+    let method = "probe";
+    let tokens = task.features.tokens();
+    check::same_length(method, "list of labels", task.labels.len(), tokens)?;
+    check::same_length(method, "list of documents", task.documents.len(), tokens)?;
+    check::same_length(method, "list of types", task.types.len(), tokens)?;
+    let largest = task.labels.iter().copied().max().unwrap_or(0);
+    let below = format!("below the number of classes, {}", task.classes);
+    check::in_range(method, "largest label", largest, (largest as usize) < task.classes, &below)?;
+    check::in_range(method, "number of classes", task.classes, task.classes >= 2, "at least 2")?;
+    check::in_range(method, "number of folds", options.folds, options.folds >= 2, "at least 2")?;
+    check::in_range(method, "number of controls", options.controls, options.controls >= 1, "at least 1")?;
+    let positive = options.penalty > 0.0 && options.penalty.is_finite();
+    check::in_range(method, "penalty", options.penalty, positive, "a positive number")?;
+    let mut documents = task.documents.to_vec();
+    documents.sort_unstable();
+    documents.dedup();
+    check::at_least(method, "documents", documents.len(), options.folds)
+}
+
+/// A label for each token that depends on its type alone, drawn with the frequencies of the true labels.
+fn control_labels(task: &ProbeTask<'_>, seed: Seed) -> Vec<u32> {
+    let mut types = task.types.to_vec();
+    types.sort_unstable();
+    types.dedup();
+    let mut rng = seed.rng();
+    // The label of a token drawn at random has the frequencies of the labels.
+    let drawn: Vec<u32> = types.iter().map(|_| task.labels[rng.random_range(0..task.labels.len())]).collect();
+    let label = |kind: &u32| drawn[types.binary_search(kind).expect("every type is in the list of types")];
+    task.types.iter().map(label).collect()
+}
+
+/// What the probe said about one held-out token.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    right: bool,
+    log_likelihood: f64,
+    majority_right: bool,
+    frequency_log_likelihood: f64,
+}
+
+fn judge(features: &Features, labels: &[u32], fold: &Fold, penalty: Penalty) -> Vec<Verdict> {
+    let classifier = Classifier::fit(features, labels, &fold.train, penalty);
+    let frequencies = logistic::class_frequencies(labels, &fold.train, penalty.classes);
+    let majority = logistic::largest(&frequencies);
+    let one = |(token, log_probabilities): (&usize, Vec<f64>)| {
+        let label = labels[*token] as usize;
+        Verdict {
+            right: logistic::largest(&log_probabilities) == label,
+            log_likelihood: log_probabilities[label],
+            majority_right: majority == label,
+            frequency_log_likelihood: frequencies[label].ln(),
+        }
+    };
+    fold.test.iter().zip(classifier.log_probabilities(features, &fold.test)).map(one).collect()
+}
+
+/// What was found for every token, all folds together.
+struct Outcome {
+    right: Vec<f64>,   // [token]
+    control: Vec<f64>, // [token], mean over the control tasks
+    majority: f64,
+    log_likelihood: f64,
+    log_likelihood_null: f64,
+}
+
+impl Outcome {
+    fn empty(tokens: usize) -> Outcome {
+        let (right, control) = (vec![0.0; tokens], vec![0.0; tokens]);
+        Outcome { right, control, majority: 0.0, log_likelihood: 0.0, log_likelihood_null: 0.0 }
+    }
+
+    /// Enters the verdicts on the tokens of one fold; set 0 is the task itself, all others are controls.
+    fn enter(&mut self, set: usize, controls: usize, tokens: &[usize], verdicts: &[Verdict]) {
+        let share = 1.0 / self.right.len() as f64;
+        for (token, verdict) in tokens.iter().zip(verdicts) {
+            let right = f64::from(verdict.right);
+            if set > 0 {
+                self.control[*token] += right / controls as f64;
+                continue;
+            }
+            self.right[*token] = right;
+            self.majority += share * f64::from(verdict.majority_right);
+            self.log_likelihood += share * verdict.log_likelihood;
+            self.log_likelihood_null += share * verdict.frequency_log_likelihood;
+        }
+    }
+
+    fn summarise(&self, documents: &[u32], options: &ProbeOptions) -> Result<Probe, AnalysisError> {
+        let resampling = Resampling {
+            replicates: options.replicates,
+            level: 0.95,
+            method: BootstrapMethod::Percentile,
+            seed: options.seed.child("bootstrap"),
+        };
+        let over = |value: &(dyn Fn(usize) -> f64 + Sync)| {
+            let mean = |rows: &[usize]| rows.iter().map(|r| value(*r)).sum::<f64>() / rows.len() as f64;
+            cluster_bootstrap(documents, mean, resampling)
+        };
+        Ok(Probe {
+            accuracy: over(&|t| self.right[t])?,
+            control: self.control.iter().sum::<f64>() / self.control.len() as f64,
+            selectivity: over(&|t| self.right[t] - self.control[t])?,
+            majority: self.majority,
+            log_likelihood: self.log_likelihood,
+            log_likelihood_null: self.log_likelihood_null,
+            tokens: self.right.len(),
+        })
+    }
+}
