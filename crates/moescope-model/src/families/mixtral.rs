@@ -1,0 +1,31 @@
+//! Mixtral: softmax over all experts, the best chosen, weights divided by their sum.
+
+use super::{Defaults, ExpertNames, Family, QkNorm};
+use crate::ModelError;
+use crate::description::{FeedForward, Routed, Router};
+use crate::folder::Configuration;
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "mixtral",
+    architecture: "MixtralForCausalLM",
+    defaults: Defaults {
+        norm_epsilon: 1e-5,
+        rope_theta: 1_000_000.0,
+        key_value_heads: Some(8),
+        head_dim: None,
+        max_positions: 131_072,
+    },
+    qk_norm: QkNorm::None,
+    experts: ExpertNames { module: "block_sparse_moe", gate: "w1", up: "w3", down: "w2" },
+    feed_forward,
+};
+
+fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
+    let routed = Routed {
+        experts: configuration.size_of(&["num_local_experts", "num_experts"])?,
+        expert_width: configuration.size("intermediate_size")?,
+        per_token: configuration.size("num_experts_per_tok")?,
+        router: Router::learned(true),
+    };
+    Ok(vec![FeedForward::Routed(routed); layers])
+}

@@ -1,0 +1,70 @@
+//! What no other family expresses: hash, random and committee routers, sigmoid scores, scores after selection, selection biases,
+//! top-k activation, layers of different sizes. Tensor names are those of Qwen3-MoE; the layers are spelled out under
+//! `feed_forward`, and `qk_norm` is `none`, `heads` or `wide`.
+
+use serde_json::{Map, Value, json};
+
+use super::{Defaults, Family, PROJECTIONS, QkNorm};
+use crate::ModelError;
+use crate::description::{Description, FeedForward};
+use crate::folder::Configuration;
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "moescope",
+    architecture: "MoescopeForCausalLM",
+    defaults: Defaults {
+        norm_epsilon: 1e-6,
+        rope_theta: 10_000.0,
+        key_value_heads: None,
+        head_dim: None,
+        max_positions: 2048,
+    },
+    qk_norm: QkNorm::Configured,
+    experts: PROJECTIONS,
+    feed_forward,
+};
+
+fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
+    let Some(value) = configuration.get("feed_forward") else {
+        return Err(configuration.complain("feed_forward", "absent", "a list with one entry for each layer"));
+    };
+    let read: Vec<FeedForward> = serde_json::from_value(value.clone())
+        .map_err(|source| ModelError::Json { path: configuration.path().into(), source })?;
+    match read.len() == layers {
+        true => Ok(read),
+        false => {
+            let found = format!("a list of {}", read.len());
+            Err(configuration.complain(
+                "feed_forward",
+                found,
+                format!("an entry for each of {layers} layers"),
+            ))
+        }
+    }
+}
+
+/// How the configuration says that queries and keys are normalised.
+pub(super) fn qk_norm(configuration: &Configuration) -> Result<QkNorm, ModelError> {
+    match configuration.text_if("qk_norm")? {
+        Some("none") => Ok(QkNorm::None),
+        Some("heads") => Ok(QkNorm::Heads),
+        Some("wide") => Ok(QkNorm::Wide),
+        other => {
+            let found = other.unwrap_or("absent");
+            Err(configuration.complain("qk_norm", found, "`none`, `heads` or `wide`"))
+        }
+    }
+}
+
+/// The family's own keys; it can express every model.
+pub(super) fn express(description: &Description, wide_qk_norm: bool) -> Map<String, Value> {
+    let qk_norm = match (description.qk_norm, wide_qk_norm) {
+        (false, _) => "none",
+        (true, false) => "heads",
+        (true, true) => "wide",
+    };
+    let mut keys = Map::new();
+    keys.insert("qk_norm".into(), json!(qk_norm));
+    keys.insert("feed_forward".into(), json!(description.feed_forward));
+    keys
+}

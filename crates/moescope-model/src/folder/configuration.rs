@@ -1,0 +1,104 @@
+//! Reading `config.json`: typed, with every complaint naming the key.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::ModelError;
+
+/// The contents of a configuration file.
+#[derive(Clone, Debug)]
+pub(crate) struct Configuration {
+    path: PathBuf,
+    keys: Map<String, Value>,
+}
+
+impl Configuration {
+    /// Reads `config.json` of a model folder.
+    pub(crate) fn read(folder: &Path) -> Result<Configuration, ModelError> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::File {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let keys =
+            serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+        Ok(Configuration { path, keys })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of a key; null counts as absent.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.keys.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The first of several spellings that is there.
+    pub(crate) fn size_of(&self, spellings: &[&str]) -> Result<usize, ModelError> {
+        let key = spellings.iter().find(|key| self.get(key).is_some()).unwrap_or(&spellings[0]);
+        match self.size_if(key)? {
+            Some(size) => Ok(size),
+            None => Err(self.complain(key, "absent", "a whole number")),
+        }
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Result<usize, ModelError> {
+        self.size_of(&[key])
+    }
+
+    pub(crate) fn size_if(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.typed(key, "a whole number", |value| value.as_u64().map(|n| n as usize))
+    }
+
+    pub(crate) fn number_if(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.typed(key, "a number", Value::as_f64)
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, ModelError> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    pub(crate) fn text_if(&self, key: &str) -> Result<Option<&str>, ModelError> {
+        self.typed(key, "a text", Value::as_str)
+    }
+
+    pub(crate) fn sizes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
+        let list = |value: &Value| {
+            value.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect::<Option<Vec<_>>>()
+        };
+        Ok(self.typed(key, "a list of whole numbers", list)?.unwrap_or_default())
+    }
+
+    fn typed<'v, T>(
+        &'v self,
+        key: &str,
+        wanted: &str,
+        read: impl Fn(&'v Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.complain(key, value, wanted)),
+        }
+    }
+
+    pub(crate) fn complain(&self, key: &str, found: impl ToString, wanted: impl Into<String>) -> ModelError {
+        ModelError::Configuration {
+            path: self.path.clone(),
+            key: key.into(),
+            found: found.to_string(),
+            wanted: wanted.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Configuration {
+    /// A configuration written in a test.
+    pub(crate) fn of(keys: Value) -> Configuration {
+        let Value::Object(keys) = keys else { panic!("a configuration is an object") };
+        Configuration { path: "config.json".into(), keys }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a folder holds, from its headers.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Configuration;
+use super::sources::sources;
+use super::tensors::Tensors;
+use crate::ModelError;
+use crate::description::{FeedForward, Routed};
+use crate::families;
+use crate::parameters::Layout;
+
+/// The sizes of a model folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// `model_type` of the configuration.
+    pub family: String,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+    /// Experts of a routed layer (the largest number, should layers differ); 0 in a dense model.
+    pub experts: usize,
+    /// Experts that a token passes through in such a layer; 0 in a dense model.
+    pub experts_per_token: usize,
+    /// Numbers in all tensors of the files.
+    pub params_total: u64,
+    /// The same, less the experts that a token does not choose.
+    pub params_active: u64,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// Blocks whose feed-forward layer is routed.
+    pub sparse_layers: Vec<usize>,
+}
+
+/// Looks at a model folder without reading a single weight.
+///
+/// Names and shapes are checked against the configuration, so a folder that passes will open unless its numbers are damaged.
+///
+/// # Errors
+/// As [`Model::open`](crate::Model::open), but for the numbers themselves.
+pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
+    let reading = families::read(&Configuration::read(path)?)?;
+    let tensors = Tensors::of(path)?;
+    let layout = Layout::new(&reading.description, reading.wide_qk_norm);
+    sources(&tensors, &reading, &layout)?;
+    let description = &reading.description;
+    let routed: Vec<&Routed> = description.feed_forward.iter().filter_map(FeedForward::routed).collect();
+    let resting = |routed: &&Routed| {
+        let expert = 3 * routed.expert_width as u64 * description.d_model as u64;
+        (routed.experts - routed.per_token) as u64 * expert
+    };
+    let params_total = tensors.numbers();
+    let largest = routed.iter().max_by_key(|routed| routed.experts);
+    Ok(Inspection {
+        family: reading.family.model_type.into(),
+        layers: description.layers(),
+        d_model: description.d_model,
+        vocab: description.vocab,
+        experts: largest.map_or(0, |routed| routed.experts),
+        experts_per_token: largest.map_or(0, |routed| routed.per_token),
+        params_total,
+        params_active: params_total - routed.iter().map(resting).sum::<u64>(),
+        bytes: tensors.bytes(),
+        sparse_layers: description.subject_shape().routed_layers(),
+    })
+}

@@ -1,0 +1,73 @@
+//! From a folder to a model.
+
+use std::path::Path;
+
+use moescope_engine::Tensor;
+
+use super::sources::{Source, sources};
+use super::tensors::Tensors;
+use super::{Configuration, selection_bias_name};
+use crate::ModelError;
+use crate::families;
+use crate::model::Model;
+use crate::parameters::Layout;
+
+impl Model {
+    /// Opens a Hugging Face folder: `config.json` with `model.safetensors`, or shards with their index.
+    ///
+    /// Weights in `f32`, `f16` or `bf16` become `f32`. Both layouts of experts are read: one tensor for each, and fused.
+    /// See [`supported_families`](crate::supported_families) for the values of `model_type` that are understood.
+    ///
+    /// # Errors
+    /// For a file that is missing or broken, a configuration key whose effect we do not reproduce, a missing, superfluous or
+    /// misshapen tensor, and weights that are not finite.
+    pub fn open(path: &Path) -> Result<Model, ModelError> {
+        let reading = families::read(&Configuration::read(path)?)?;
+        let tensors = Tensors::of(path)?;
+        let layout = Layout::new(&reading.description, reading.wide_qk_norm);
+        let sources = sources(&tensors, &reading, &layout)?;
+        let read = |(wanted, source): (&crate::parameters::Specification, &Source)| {
+            Ok(wanted.with(gather(&tensors, source, &wanted.shape)?))
+        };
+        let parameters =
+            layout.specifications.iter().zip(&sources).map(read).collect::<Result<_, ModelError>>()?;
+        let mut model = Model::from_parts(reading.description, layout, parameters)?;
+        read_selection_biases(&mut model, &tensors)?;
+        Ok(model)
+    }
+}
+
+fn gather(tensors: &Tensors, source: &Source, shape: &[usize]) -> Result<Tensor, ModelError> {
+    match source {
+        Source::Whole(name) => tensors.read(name),
+        Source::Experts(names) => {
+            let mut numbers = Vec::with_capacity(shape.iter().product());
+            for name in names {
+                numbers.extend_from_slice(tensors.read(name)?.data());
+            }
+            Ok(Tensor::new(shape, numbers)?)
+        }
+        Source::Half { name, second } => {
+            let both = tensors.read(name)?;
+            let half = shape[1] * shape[2];
+            let start = if *second { half } else { 0 };
+            let experts = both.data().chunks_exact(2 * half);
+            let numbers = experts.flat_map(|expert| &expert[start..start + half]).copied().collect();
+            Ok(Tensor::new(shape, numbers)?)
+        }
+    }
+}
+
+fn read_selection_biases(model: &mut Model, tensors: &Tensors) -> Result<(), ModelError> {
+    for layer in 0..model.description().layers() {
+        let name = selection_bias_name(layer);
+        let Some(entry) = tensors.get(&name) else { continue };
+        let experts = model.description().feed_forward[layer].routed().map_or(0, |routed| routed.experts);
+        if entry.shape != [experts] {
+            let found = entry.shape.clone();
+            return Err(ModelError::TensorShape { name, found, wanted: vec![experts] });
+        }
+        model.set_selection_bias(layer, tensors.read(&name)?.into_data());
+    }
+    Ok(())
+}

@@ -1,0 +1,449 @@
+//! What must hold of the forward pass, whatever the model.
+
+use std::sync::Arc;
+
+use moescope_base::{
+    Edit, HookPoint, Observation, Request, RouteEdit, Seed, Site, Subject, TokenSelection, Tokens, Value,
+    ValueEdit,
+};
+use moescope_engine::{Mode, ParameterId, RoutePlan, Tape, Tensor};
+
+use crate::description::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+use crate::model::Model;
+use crate::pass::Pass;
+use crate::subject::ModelSubject;
+use crate::testing::{self, tokens};
+
+/// One model of each kind of feed-forward layer and router.
+fn zoo() -> Vec<(&'static str, Description)> {
+    let routed = |kind, score, order, renormalise| {
+        testing::routed_description(Router { kind, score, order, renormalise })
+    };
+    use Order::{ScoreThenSelect, SelectThenScore};
+    use RouterKind::{Committee, Frozen, Hash, Learned, Random};
+    use Score::{Sigmoid, Softmax};
+    let sparse = FeedForward::TopKDense { width: 24, active: 5 };
+    vec![
+        ("dense", testing::dense_description()),
+        ("top-k", Description { feed_forward: vec![sparse; 2], ..testing::dense_description() }),
+        ("raw", routed(Learned, Softmax, ScoreThenSelect, false)),
+        ("renormalised", routed(Learned, Softmax, ScoreThenSelect, true)),
+        ("sigmoid", routed(Learned, Sigmoid, ScoreThenSelect, true)),
+        ("select first", routed(Learned, Softmax, SelectThenScore, false)),
+        ("frozen", routed(Frozen, Softmax, ScoreThenSelect, false)),
+        ("hash", routed(Hash { seed: 3 }, Softmax, ScoreThenSelect, false)),
+        ("random", routed(Random { seed: 3 }, Softmax, ScoreThenSelect, false)),
+        ("committee", routed(Committee { members: 2 }, Softmax, ScoreThenSelect, false)),
+    ]
+}
+
+fn subject(description: &Description) -> ModelSubject {
+    ModelSubject::new(testing::model(description.clone()))
+}
+
+fn all_points(description: &Description) -> Vec<HookPoint> {
+    description.subject_shape().hook_points()
+}
+
+fn run(subject: &mut ModelSubject, record: &[HookPoint], edits: &[Edit]) -> Observation {
+    subject.run(&Request { tokens: &tokens(), record, edits, gradients: &[] }).unwrap()
+}
+
+fn logits(subject: &mut ModelSubject, edits: &[Edit]) -> Vec<f32> {
+    let point = HookPoint::global(Site::Logits);
+    run(subject, &[point], edits).values[&point].real().unwrap().to_vec()
+}
+
+fn value_edit(at: HookPoint, change: ValueEdit) -> Edit {
+    Edit::Value { at, tokens: TokenSelection::All, change }
+}
+
+fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|x| (x + 0.0).to_bits()).collect()
+}
+
+#[test]
+fn listening_and_threads_change_no_bit() {
+    for (name, description) in zoo() {
+        let plain = run(&mut subject(&description), &[], &[]).loss;
+        let points = all_points(&description);
+        for threads in 1..=3 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let heard = pool.install(|| run(&mut subject(&description), &points, &[]));
+            assert_eq!(heard.values.len(), points.len(), "{name}: every site was heard");
+            assert_eq!(bits(&heard.loss), bits(&plain), "{name}, {threads} threads");
+            let gradients: Vec<_> =
+                points.iter().copied().filter(|p| p.site() != Site::RouterIndices).collect();
+            let request = Request { tokens: &tokens(), record: &[], edits: &[], gradients: &gradients };
+            let with_gradients = pool.install(|| subject(&description).run(&request).unwrap());
+            assert_eq!(with_gradients.gradients.len(), gradients.len());
+            assert_eq!(bits(&with_gradients.loss), bits(&plain), "{name}, gradients, {threads} threads");
+        }
+    }
+}
+
+/// Edits that put back what was recorded.
+fn put_back(point: HookPoint, value: &Value) -> Edit {
+    value_edit(point, ValueEdit::Patch { rows: value.real().unwrap().to_vec() })
+}
+
+#[test]
+fn putting_back_what_was_there_changes_nothing_and_replacing_bites() {
+    for (name, description) in zoo() {
+        let mut subject = subject(&description);
+        let points = all_points(&description);
+        let recorded = run(&mut subject, &points, &[]);
+        let plain = bits(&logits(&mut subject, &[]));
+        for (point, value) in &recorded.values {
+            let unscored = matches!(name, "hash" | "random") && point.site() == Site::RouterLogits;
+            if !point.site().editable() || unscored {
+                let vector = vec![0.0; value.columns()];
+                let edits = [value_edit(*point, ValueEdit::Set { vector })];
+                let refused = subject.run(&Request { edits: &edits, ..Request::of(&tokens()) }).unwrap_err();
+                assert!(refused.to_string().contains(&point.to_string()), "{refused}");
+                continue;
+            }
+            assert_eq!(bits(&logits(&mut subject, &[put_back(*point, value)])), plain, "{name} {point}");
+            if value.data().is_empty() {
+                continue;
+            }
+            // A shift that differs by entry: norms and the softmax of the router are blind to some even shifts.
+            let vector = (0..value.columns()).map(|i| 0.3 + 0.2 * (i * i % 7) as f32).collect();
+            let shifted = logits(&mut subject, &[value_edit(*point, ValueEdit::Add { vector })]);
+            assert_ne!(bits(&shifted), plain, "{name} {point}");
+        }
+    }
+}
+
+#[test]
+fn an_edit_is_recorded_and_only_touches_the_selected_tokens() {
+    let description = testing::routed_description(Router::learned(true));
+    let mut subject = subject(&description);
+    for name in
+        ["hook_embed", "blocks.1.hook_mlp_in", "blocks.1.mlp.router.hook_logits", "blocks.0.mlp.hook_post"]
+    {
+        let point: HookPoint = name.parse().unwrap();
+        let before = run(&mut subject, &[point], &[]).values[&point].clone();
+        let edit = |change| Edit::Value { at: point, tokens: TokenSelection::Rows(vec![2, 11]), change };
+        let after =
+            run(&mut subject, &[point], &[edit(ValueEdit::Scale { factor: 3.0 })]).values[&point].clone();
+        let rows = before
+            .real()
+            .unwrap()
+            .chunks(before.columns())
+            .zip(after.real().unwrap().chunks(before.columns()));
+        for (token, (before, after)) in rows.enumerate() {
+            let factor = if token == 2 || token == 11 { 3.0 } else { 1.0 };
+            let wanted: Vec<f32> = before.iter().map(|x| factor * x).collect();
+            assert_eq!(bits(after), bits(&wanted), "{name}, token {token}");
+        }
+    }
+}
+
+#[test]
+fn an_edit_of_one_expert_leaves_the_others() {
+    let description = testing::routed_description(Router::learned(true));
+    let mut subject = subject(&description);
+    let points: Vec<HookPoint> = (0..6).map(|e| HookPoint::expert(Site::ExpertOut, 1, e)).collect();
+    let before = run(&mut subject, &points, &[]);
+    let busiest = *points.iter().max_by_key(|p| before.values[p].shape()[0]).unwrap();
+    let after = run(&mut subject, &points, &[value_edit(busiest, ValueEdit::Zero)]);
+    for point in points {
+        let value = &after.values[&point];
+        if point == busiest {
+            assert!(value.real().unwrap().iter().all(|x| *x == 0.0));
+            assert_eq!(value.rows(), before.values[&point].rows());
+        } else {
+            assert_eq!(value, &before.values[&point]);
+        }
+    }
+}
+
+#[test]
+fn a_later_token_does_not_change_earlier_logits() {
+    for (name, description) in zoo() {
+        let mut subject = subject(&description);
+        let mut ids = tokens().ids().to_vec();
+        ids[8] = (ids[8] + 1) % 32;
+        let changed = Tokens::new(ids, 2, 9).unwrap();
+        let point = [HookPoint::global(Site::Logits)];
+        let mut of = |tokens: &Tokens| {
+            let request = Request { record: &point, ..Request::of(tokens) };
+            subject.run(&request).unwrap().values[&point[0]].real().unwrap().to_vec()
+        };
+        let (before, after) = (of(&tokens()), of(&changed));
+        assert_eq!(bits(&before[..8 * 32]), bits(&after[..8 * 32]), "{name}");
+        assert_ne!(bits(&before[8 * 32..9 * 32]), bits(&after[8 * 32..9 * 32]), "{name}");
+    }
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences_at_every_editable_site() {
+    for (name, description) in zoo() {
+        let mut subject = subject(&description);
+        let points: Vec<HookPoint> = all_points(&description)
+            .into_iter()
+            .filter(|p| p.site().editable() && p.site() != Site::AttnPattern)
+            .filter(|p| !(matches!(name, "hash" | "random") && p.site() == Site::RouterLogits))
+            .collect();
+        let request = Request { tokens: &tokens(), record: &[], edits: &[], gradients: &points };
+        let gradients = subject.run(&request).unwrap().gradients;
+        for point in points {
+            let gradient = gradients[&point].real().unwrap();
+            if gradient.is_empty() {
+                continue;
+            }
+            // Along one direction added to every token, the slope is the sum over tokens.
+            let width = gradients[&point].columns();
+            let direction: Vec<f32> = (0..width).map(|i| ((i * 5 + 1) % 3) as f32 - 1.0).collect();
+            let slope: f32 = gradient
+                .chunks(width)
+                .map(|row| row.iter().zip(&direction).map(|(g, d)| g * d).sum::<f32>())
+                .sum();
+            let step = 2e-3;
+            let mut loss = |sign: f32| {
+                let vector = direction.iter().map(|d| sign * step * d).collect();
+                let edits = [value_edit(point, ValueEdit::Add { vector })];
+                f64::from(
+                    run(&mut subject, &[], &edits).loss.iter().map(|l| f64::from(*l)).sum::<f64>() as f32
+                )
+            };
+            let found = ((loss(1.0) - loss(-1.0)) / (2.0 * f64::from(step))) as f32;
+            let allowed = 0.03 * slope.abs() + 0.04;
+            // Where a choice flips within the step there is no derivative to compare with.
+            let smooth = name != "top-k" && !matches!(point.site(), Site::RouterLogits);
+            assert!(!smooth || (found - slope).abs() < allowed, "{name} {point}: {found} and {slope}");
+        }
+    }
+}
+
+#[test]
+fn a_gradient_at_an_edited_point_is_taken_after_the_edit() {
+    let description = testing::dense_description();
+    let mut subject = subject(&description);
+    let point = HookPoint::block(Site::ResidMid, 0);
+    let below = HookPoint::block(Site::ResidPre, 0);
+    let edits = [value_edit(point, ValueEdit::Set { vector: vec![0.5; 16] })];
+    let request = Request { tokens: &tokens(), record: &[], edits: &edits, gradients: &[point, below] };
+    let gradients = subject.run(&request).unwrap().gradients;
+    assert!(gradients[&point].real().unwrap().iter().any(|g| *g != 0.0));
+    assert!(gradients[&below].real().unwrap().iter().all(|g| *g == 0.0), "nothing flows through a constant");
+}
+
+#[test]
+fn replaying_the_recorded_routes_changes_nothing_and_banning_bites() {
+    let description = testing::routed_description(Router::learned(false));
+    let mut subject = subject(&description);
+    let point = HookPoint::block(Site::RouterIndices, 1);
+    let recorded = run(&mut subject, &[point], &[]);
+    let choices: Vec<u32> = recorded.values[&point].integer().unwrap().iter().map(|e| *e as u32).collect();
+    let plain = bits(&logits(&mut subject, &[]));
+    let replay = |choices: Vec<u32>| Edit::Route { layer: 1, change: RouteEdit::Replay { choices } };
+    assert_eq!(bits(&logits(&mut subject, &[replay(choices.clone())])), plain);
+    let mirrored = choices.iter().map(|e| 5 - e).collect();
+    assert_ne!(bits(&logits(&mut subject, &[replay(mirrored)])), plain);
+    let banned = choices[0];
+    let ban = [Edit::Route { layer: 1, change: RouteEdit::Ban { experts: vec![banned] } }];
+    let without = run(&mut subject, &[point], &ban);
+    assert!(!without.values[&point].integer().unwrap().contains(&i64::from(banned)));
+}
+
+#[test]
+fn weights_follow_the_changed_choice() {
+    let description = testing::routed_description(Router::learned(false));
+    let mut subject = subject(&description);
+    let [scores, indices, weights] =
+        [Site::RouterScores, Site::RouterIndices, Site::RouterWeights].map(|site| HookPoint::block(site, 1));
+    let force = [Edit::Route { layer: 1, change: RouteEdit::Force { experts: vec![4] } }];
+    let seen = run(&mut subject, &[scores, indices, weights], &force).values;
+    let (scores, indices) = (seen[&scores].real().unwrap(), seen[&indices].integer().unwrap());
+    for (slot, weight) in seen[&weights].real().unwrap().iter().enumerate() {
+        assert_eq!(*weight, scores[slot / 2 * 6 + indices[slot] as usize]);
+    }
+    assert!(indices.chunks(2).all(|chosen| chosen.contains(&4)));
+}
+
+#[test]
+fn the_balance_loss_at_even_load_does_not_depend_on_how_many_are_chosen() {
+    for per_token in 1..=4 {
+        let choices: Vec<u32> = (0..8).flat_map(|t| (0..per_token).map(move |s| (t + s) % 8)).collect();
+        let plan = Arc::new(RoutePlan::new(&choices, 8, per_token as usize).unwrap());
+        let mut tape = Tape::new(Mode::Inference);
+        let scores = tape.constant(Tensor::full([8, 8], 0.125));
+        let loss = tape.balance_loss(scores, &plan).unwrap();
+        assert!((tape.value(loss).data()[0] - 1.0).abs() < 1e-6, "{per_token}");
+    }
+}
+
+/// A model of another description with the weights that both have.
+fn transplant(from: &Model, into: Description) -> Model {
+    let mut model = Model::initialise(into, Seed(99)).unwrap();
+    for parameter in model.parameters_mut() {
+        if let Some(given) = from.parameters().iter().find(|p| p.name == parameter.name) {
+            parameter.tensor = given.tensor.clone();
+        }
+    }
+    model
+}
+
+/// The experts of the only layer side by side in one dense layer.
+fn dense_twin(routed: &Model, width: usize, output_scale: f32) -> Model {
+    let d = routed.description().d_model;
+    let dense =
+        Description { feed_forward: vec![FeedForward::Dense { width }], ..routed.description().clone() };
+    let mut twin = transplant(routed, dense);
+    for leaf in ["gate_proj", "up_proj", "down_proj"] {
+        let experts = named(routed, &format!("model.layers.0.mlp.experts.{leaf}")).clone();
+        let numbers = match leaf {
+            "down_proj" => side_by_side(&experts, d, output_scale),
+            _ => experts.data().to_vec(),
+        };
+        let name = format!("model.layers.0.mlp.{leaf}.weight");
+        let target = twin.parameters_mut().iter_mut().find(|p| p.name == name).unwrap();
+        target.tensor = Tensor::new(target.tensor.shape(), numbers).unwrap();
+    }
+    twin
+}
+
+/// `[expert, d, width]` → `[d, expert * width]`, scaled.
+fn side_by_side(experts: &Tensor, d: usize, scale: f32) -> Vec<f32> {
+    let (count, width) = (experts.shape()[0], experts.shape()[2]);
+    let entry = |row: usize, column: usize| {
+        let (expert, inner) = (column / width, column % width);
+        scale * experts.data()[(expert * d + row) * width + inner]
+    };
+    (0..d)
+        .flat_map(|row| (0..count * width).map(move |column| (row, column)))
+        .map(|(r, c)| entry(r, c))
+        .collect()
+}
+
+fn named<'m>(model: &'m Model, name: &str) -> &'m Tensor {
+    &model.parameters().iter().find(|p| p.name == name).unwrap().tensor
+}
+
+fn one_layer(experts: usize, per_token: usize, kind: RouterKind) -> Model {
+    let router = Router { kind, ..Router::learned(false) };
+    let routed = Routed { experts, expert_width: 8, per_token, router };
+    testing::model(Description {
+        feed_forward: vec![FeedForward::Routed(routed)],
+        ..testing::dense_description()
+    })
+}
+
+#[test]
+fn all_experts_with_equal_weights_are_one_wide_dense_layer() {
+    let routed = one_layer(4, 4, RouterKind::Hash { seed: 1 });
+    let dense = dense_twin(&routed, 32, 0.25);
+    let (a, b) = (logits(&mut routed.into(), &[]), logits(&mut dense.into(), &[]));
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6 * (1.0 + b.abs()) * 4.0), "{a:?} {b:?}");
+}
+
+#[test]
+fn one_expert_of_weight_one_is_a_dense_layer() {
+    let routed = one_layer(1, 1, RouterKind::Learned);
+    let dense = dense_twin(&routed, 8, 1.0);
+    assert_eq!(bits(&logits(&mut routed.into(), &[])), bits(&logits(&mut dense.into(), &[])));
+}
+
+#[test]
+fn unscored_routers_depend_on_what_they_say_and_committees_stay_whole() {
+    let point = HookPoint::block(Site::RouterIndices, 1);
+    let routes = |kind, ids: &[u32], salt| {
+        let description = testing::routed_description(Router { kind, ..Router::learned(false) });
+        let tokens = Tokens::new(ids.to_vec(), 1, ids.len()).unwrap();
+        let request = Request { record: &[point], ..Request::of(&tokens) };
+        let mut subject = subject(&description).with_salt(salt);
+        subject.run(&request).unwrap().values[&point].integer().unwrap().to_vec()
+    };
+    let hash = routes(RouterKind::Hash { seed: 5 }, &[3, 9, 3, 9, 9], 0);
+    assert_eq!(hash[0..4], hash[4..8], "the same ids after other prefixes");
+    assert_eq!(
+        hash,
+        routes(RouterKind::Hash { seed: 5 }, &[3, 9, 3, 9, 9], 1),
+        "the salt is not for hash routers"
+    );
+    let ids: Vec<u32> = (0..20).map(|i| i % 4).collect();
+    let random = routes(RouterKind::Random { seed: 5 }, &ids, 0);
+    assert_eq!(random[..20], routes(RouterKind::Random { seed: 5 }, &ids[..10], 0)[..]);
+    assert_ne!(random, routes(RouterKind::Random { seed: 5 }, &ids, 1));
+    assert_ne!(random[..8], random[8..16], "the same ids after another prefix");
+    let committee = routes(RouterKind::Committee { members: 2 }, &ids, 0);
+    assert!(committee.chunks(2).all(|pair| pair[0] / 2 == pair[1] / 2));
+}
+
+#[test]
+fn a_selection_bias_moves_the_choice_and_not_the_weights() {
+    let mut model = testing::model(testing::routed_description(Router::learned(false)));
+    let [scores, indices, weights, select] =
+        [Site::RouterScores, Site::RouterIndices, Site::RouterWeights, Site::RouterSelect]
+            .map(|site| HookPoint::block(site, 1));
+    model.set_selection_bias(1, vec![0.0, 0.0, 0.0, 10.0, 0.0, 0.0]);
+    let seen = run(&mut model.into(), &[scores, indices, weights, select], &[]).values;
+    let chosen = seen[&indices].integer().unwrap();
+    assert!(chosen.chunks(2).all(|pair| pair.contains(&3)));
+    for (slot, weight) in seen[&weights].real().unwrap().iter().enumerate() {
+        assert_eq!(*weight, seen[&scores].real().unwrap()[slot / 2 * 6 + chosen[slot] as usize]);
+    }
+    assert!(seen[&weights].real().unwrap().chunks(2).all(|pair| pair[0] >= pair[1]));
+    assert!(seen[&select].real().unwrap()[3] > 9.0);
+}
+
+#[test]
+fn a_frozen_router_gets_no_gradient_and_all_else_does() {
+    let frozen = Router { kind: RouterKind::Frozen, ..Router::learned(false) };
+    let model = testing::model(testing::routed_description(frozen));
+    let tokens = tokens();
+    let mut tape = Tape::new(Mode::Gradient);
+    let forward = model.forward(&mut tape, &tokens, &mut Pass::plain()).unwrap();
+    let loss = tape.cross_entropy(forward.logits, &tokens.next_ids(moescope_engine::IGNORE)).unwrap();
+    let gradients = tape.backward(loss).unwrap();
+    for (place, parameter) in model.parameters().iter().enumerate() {
+        let found = gradients.parameter(ParameterId(place)).is_some();
+        assert_eq!(found, !parameter.name.ends_with("mlp.gate.weight"), "{}", parameter.name);
+    }
+    assert_eq!(forward.routes.len(), 1);
+    assert_eq!(forward.routes[0].layer, 1);
+}
+
+#[test]
+fn the_unembedding_of_the_last_residual_is_the_logits() {
+    let mut subject = subject(&testing::dense_description());
+    let point = HookPoint::block(Site::ResidPost, 1);
+    let residual = run(&mut subject, &[point], &[]).values[&point].real().unwrap().to_vec();
+    assert_eq!(bits(&subject.unembed(&residual).unwrap()), bits(&logits(&mut subject, &[])));
+    assert!(subject.unembed(&[1.0; 15]).is_err());
+}
+
+#[test]
+fn requests_that_do_not_fit_are_refused() {
+    let mut subject = subject(&testing::dense_description());
+    let long = Tokens::new(vec![1; 65], 1, 65).unwrap();
+    assert!(subject.run(&Request::of(&long)).unwrap_err().to_string().contains("at most 64"));
+    let unknown = Tokens::new(vec![32], 1, 1).unwrap();
+    assert!(subject.run(&Request::of(&unknown)).unwrap_err().to_string().contains("ids below 32"));
+    let absent = [HookPoint::block(Site::RouterLogits, 0)];
+    assert!(subject.run(&Request { record: &absent, ..Request::of(&tokens()) }).is_err());
+    let far = Edit::Value {
+        at: HookPoint::global(Site::Embed),
+        tokens: TokenSelection::Rows(vec![18]),
+        change: ValueEdit::Zero,
+    };
+    assert!(subject.run(&Request { edits: &[far], ..Request::of(&tokens()) }).is_err());
+    let short = value_edit(HookPoint::global(Site::Embed), ValueEdit::Set { vector: vec![0.0; 3] });
+    let error = subject.run(&Request { edits: &[short], ..Request::of(&tokens()) }).unwrap_err();
+    assert!(error.to_string().contains("3 numbers, wanted 16"), "{error}");
+    let dense = Edit::Route { layer: 0, change: RouteEdit::Ban { experts: vec![0] } };
+    let error = subject.run(&Request { edits: &[dense], ..Request::of(&tokens()) }).unwrap_err();
+    assert!(error.to_string().contains("it is dense"), "{error}");
+}
+
+#[test]
+fn a_single_position_has_no_loss_but_logits() {
+    let mut subject = subject(&testing::dense_description());
+    let one = Tokens::new(vec![1, 2], 2, 1).unwrap();
+    let point = HookPoint::global(Site::Logits);
+    let seen = subject.run(&Request { record: &[point], ..Request::of(&one) }).unwrap();
+    assert!(seen.loss.is_empty());
+    assert_eq!(seen.values[&point].shape(), [2, 1, 32]);
+}
