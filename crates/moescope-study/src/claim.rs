@@ -1,0 +1,223 @@
+use moescope_analysis::statistics;
+use moescope_base::Evidence;
+
+use crate::StudyError;
+
+/// Probability of error that the claims of one question may have together.
+pub const LEVEL: f64 = 0.05;
+
+/// A claim before it is decided: one number for each seed, and the sentences that may come out.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    /// Short name by which a verdict finds the claim.
+    pub(crate) key: String,
+    /// What was measured.
+    pub(crate) metric: &'static str,
+    /// Unit of the values.
+    pub(crate) unit: &'static str,
+    /// What was compared with what.
+    pub(crate) contrast: String,
+    /// What the values would be if there were nothing to find. The test is against zero.
+    pub(crate) null: &'static str,
+    /// Table that holds the data.
+    pub(crate) table: &'static str,
+    /// One difference for each seed, paired by seed.
+    pub(crate) values: Vec<f64>,
+    /// Difference that counts as none, if "the same" is to be claimable.
+    pub(crate) margin: Option<f64>,
+    /// The sentences.
+    pub(crate) wording: Wording,
+}
+
+/// What a claim says in each case.
+#[derive(Clone, Debug)]
+pub(crate) struct Wording {
+    /// If the values are decided to be above zero.
+    pub(crate) above: String,
+    /// If they are decided to be below zero.
+    pub(crate) below: String,
+    /// If they are decided to lie within the margin.
+    pub(crate) same: String,
+    /// If nothing is decided.
+    pub(crate) open: String,
+}
+
+/// What the data decide about a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Above zero, by a test corrected for the number of claims.
+    Above,
+    /// Below zero, likewise.
+    Below,
+    /// Within the margin, by two one-sided tests, corrected likewise. Takes precedence over the two above: a
+    /// difference may be real and still too small to matter.
+    Same,
+    /// None of these.
+    Open,
+}
+
+/// A decided claim.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Short name.
+    pub key: String,
+    /// What the data decide.
+    pub decision: Decision,
+    /// Margin of equivalence, if there was one.
+    pub margin: Option<f64>,
+    /// The claim as it goes into the answers.
+    pub evidence: Evidence,
+}
+
+/// Decides the claims of one question together.
+///
+/// Each draft is tested against zero by a t-test over seeds and, if it has a margin, for equivalence by two one-sided
+/// t-tests. Holm's correction runs over the tests of difference and over those of equivalence separately; together
+/// they keep the chance of any wrong decision below twice [`LEVEL`] in the worst case, and both are stated.
+///
+/// # Errors
+/// If a draft has fewer than two values or one that is not a number.
+pub(crate) fn decide(drafts: Vec<Draft>) -> Result<Vec<Claim>, StudyError> {
+    let tests: Vec<Test> = drafts.iter().map(Test::of).collect::<Result<_, _>>()?;
+    let difference = statistics::holm(&tests.iter().map(|t| t.difference).collect::<Vec<_>>());
+    let with_margin: Vec<f64> = tests.iter().filter_map(|t| t.equivalence).collect();
+    let mut equivalence = statistics::holm(&with_margin).into_iter();
+    let claims = drafts.into_iter().zip(tests).zip(difference).map(|((draft, test), p_holm)| {
+        let p_same = test.equivalence.and_then(|_| equivalence.next());
+        claim(draft, &test, p_holm, p_same)
+    });
+    Ok(claims.collect())
+}
+
+/// The tests of one draft, uncorrected.
+struct Test {
+    mean: f64,
+    low: f64,
+    high: f64,
+    difference: f64,
+    equivalence: Option<f64>,
+}
+
+impl Test {
+    fn of(draft: &Draft) -> Result<Test, StudyError> {
+        let summary = statistics::one_sample(&draft.values)?;
+        let equivalence = draft.margin.map(|margin| statistics::tost(&draft.values, margin)).transpose()?;
+        Ok(Test {
+            mean: summary.mean,
+            low: summary.low,
+            high: summary.high,
+            difference: summary.p_value,
+            equivalence: equivalence.map(|e| e.p_value),
+        })
+    }
+}
+
+fn claim(draft: Draft, test: &Test, p_holm: f64, p_same: Option<f64>) -> Claim {
+    let decision = match p_same {
+        Some(p) if p < LEVEL => Decision::Same,
+        _ if p_holm >= LEVEL => Decision::Open,
+        _ if test.mean > 0.0 => Decision::Above,
+        _ => Decision::Below,
+    };
+    let wording = draft.wording;
+    let sentence = match decision {
+        Decision::Above => wording.above,
+        Decision::Below => wording.below,
+        Decision::Same => wording.same,
+        Decision::Open => wording.open,
+    };
+    let evidence = Evidence {
+        claim: sentence,
+        metric: draft.metric.into(),
+        unit: draft.unit.into(),
+        contrast: draft.contrast,
+        estimate: test.mean,
+        ci_low: test.low,
+        ci_high: test.high,
+        n_seeds: draft.values.len(),
+        test: describe_test(draft.margin, p_same),
+        p_holm: Some(p_holm),
+        null: draft.null.into(),
+        table: draft.table.into(),
+    };
+    Claim { key: draft.key, decision, margin: draft.margin, evidence }
+}
+
+fn describe_test(margin: Option<f64>, p_same: Option<f64>) -> String {
+    let difference = "two-sided t-test over seeds, 95 % t-interval";
+    match (margin, p_same) {
+        (Some(margin), Some(p)) => {
+            format!("{difference}; equivalence within ±{margin} by two one-sided tests, p (Holm) = {p:.2}")
+        }
+        _ => difference.into(),
+    }
+}
+
+/// A list of claims in which a verdict looks things up.
+pub(crate) struct Claims<'a>(pub &'a [Claim]);
+
+impl Claims<'_> {
+    /// The claim of that name.
+    pub(crate) fn get(&self, key: &str) -> &Claim {
+        self.0.iter().find(|c| c.key == key).expect("a verdict asks only for claims of its own question")
+    }
+
+    /// What is decided about the claim of that name.
+    pub(crate) fn decision(&self, key: &str) -> Decision {
+        self.get(key).decision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(values: Vec<f64>, margin: Option<f64>) -> Draft {
+        let wording = Wording {
+            above: "above".into(),
+            below: "below".into(),
+            same: "same".into(),
+            open: "open".into(),
+        };
+        Draft {
+            key: "k".into(),
+            metric: "m",
+            unit: "nats",
+            contrast: "a − b".into(),
+            null: "0",
+            table: "t",
+            values,
+            margin,
+            wording,
+        }
+    }
+
+    fn decision(values: Vec<f64>, margin: Option<f64>) -> Decision {
+        decide(vec![draft(values, margin)]).unwrap()[0].decision
+    }
+
+    #[test]
+    fn clear_differences_are_decided_with_their_sign() {
+        assert_eq!(decision(vec![1.0, 1.01, 0.99], None), Decision::Above);
+        assert_eq!(decision(vec![-1.0, -1.01, -0.99], Some(0.1)), Decision::Below);
+    }
+
+    #[test]
+    fn noise_is_left_open_and_tiny_differences_are_the_same() {
+        assert_eq!(decision(vec![1.0, -1.1, 0.2], Some(0.1)), Decision::Open);
+        assert_eq!(decision(vec![0.010, 0.011, 0.009], Some(0.1)), Decision::Same);
+    }
+
+    #[test]
+    fn many_claims_need_stronger_evidence() {
+        let weak = vec![1.0, 1.4, 0.7];
+        assert_eq!(decision(weak.clone(), None), Decision::Above);
+        let many = decide(vec![draft(weak, None); 20]).unwrap();
+        assert!(many.iter().all(|c| c.decision == Decision::Open));
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_refused() {
+        assert!(decide(vec![draft(vec![1.0, f64::NAN], None)]).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+use moescope_base::{Answer, Answers, Confidence, Figure, QuestionId, Table};
+
+use crate::StudyError;
+use crate::claim::{Claim, Claims, Decision};
+use crate::questions;
+use crate::results::Results;
+
+/// What a study concludes, with everything its report shows.
+#[derive(Clone, Debug)]
+pub struct Conclusion {
+    /// Opening sentences: what was run, the noise floor, whether the models have learned.
+    pub lead: Vec<String>,
+    /// The five answers.
+    pub answers: Answers,
+    /// One chapter of evidence for each question, after one on the models themselves.
+    pub chapters: Vec<Chapter>,
+}
+
+/// The evidence for one question.
+#[derive(Clone, Debug)]
+pub struct Chapter {
+    /// The question; none for the chapter on the models.
+    pub question: Option<QuestionId>,
+    /// Heading.
+    pub heading: String,
+    /// Text before the figures.
+    pub prose: Vec<String>,
+    /// Pictures of the tables.
+    pub figures: Vec<Figure>,
+    /// Data.
+    pub tables: Vec<Table>,
+    /// How it was measured.
+    pub method: Vec<String>,
+    /// What it does not show.
+    pub limits: Vec<String>,
+}
+
+/// Draws the conclusion from the measurements. A pure function: the same results give the same words.
+///
+/// # Errors
+/// If a measurement is missing or not a number.
+pub fn conclude(results: &Results) -> Result<Conclusion, StudyError> {
+    let (lead, models) = questions::models(results)?;
+    let answered = [
+        questions::q1(results)?,
+        questions::q2(results)?,
+        questions::q3(results)?,
+        questions::q4(results)?,
+        questions::q5(results)?,
+    ];
+    let (answers, chapters): (Vec<Answer>, Vec<Chapter>) = answered.into_iter().unzip();
+    let chapters = [models].into_iter().chain(chapters).collect();
+    Ok(Conclusion { lead, answers: Answers { schema: 1, questions: answers }, chapters })
+}
+
+/// Puts an answer together. Its verdict is followed by what stayed open.
+pub(crate) fn answer(
+    id: QuestionId,
+    verdict: String,
+    needed: &[&str],
+    claims: &[Claim],
+    limits: &[String],
+) -> Answer {
+    Answer {
+        id,
+        question: id.question().to_owned(),
+        verdict,
+        confidence: confidence(needed, claims),
+        evidence: claims.iter().map(|c| c.evidence.clone()).collect(),
+        limits: limits.to_vec(),
+    }
+}
+
+/// How far a verdict may be trusted: by the share of the claims it needs that are decided, and by how clearly.
+///
+/// High needs every one decided with an interval that stays clear of zero (or of the margin) by half its own width, and
+/// five seeds or more; moderate every one decided; low some; otherwise the question is not decided.
+fn confidence(needed: &[&str], claims: &[Claim]) -> Confidence {
+    let claims = Claims(claims);
+    let needed: Vec<&Claim> = needed.iter().map(|key| claims.get(key)).collect();
+    let decided = needed.iter().filter(|c| c.decision != Decision::Open).count();
+    if decided == 0 {
+        Confidence::Undecided
+    } else if decided < needed.len() {
+        Confidence::Low
+    } else if needed.iter().all(|c| is_clear(c)) {
+        Confidence::High
+    } else {
+        Confidence::Moderate
+    }
+}
+
+fn is_clear(claim: &Claim) -> bool {
+    let e = &claim.evidence;
+    let spare = (e.ci_high - e.ci_low) / 2.0;
+    let clear = match (claim.decision, claim.margin) {
+        (Decision::Same, Some(margin)) => e.estimate.abs() + 2.0 * spare < margin,
+        _ => e.estimate.abs() > 2.0 * spare,
+    };
+    clear && e.n_seeds >= 5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::{Draft, Wording, decide};
+
+    fn claims(values: &[&[f64]]) -> Vec<Claim> {
+        const KEYS: [&str; 3] = ["a", "b", "c"];
+        let draft = |(key, values): (&&'static str, &&[f64])| Draft {
+            key: (*key).into(),
+            metric: "m",
+            unit: "",
+            contrast: String::new(),
+            null: "0",
+            table: "t",
+            values: values.to_vec(),
+            margin: None,
+            wording: Wording {
+                above: String::new(),
+                below: String::new(),
+                same: String::new(),
+                open: String::new(),
+            },
+        };
+        decide(KEYS.iter().zip(values).map(draft).collect()).unwrap()
+    }
+
+    #[test]
+    fn confidence_falls_with_what_stays_open() {
+        let clear: &[f64] = &[1.0, 1.01, 0.99, 1.0, 1.02];
+        let few: &[f64] = &[1.0, 1.01, 0.99];
+        let open: &[f64] = &[1.0, -1.0, 0.1];
+        assert_eq!(confidence(&["a", "b"], &claims(&[clear, clear])), Confidence::High);
+        assert_eq!(confidence(&["a", "b"], &claims(&[few, few])), Confidence::Moderate);
+        assert_eq!(confidence(&["a", "b"], &claims(&[few, open])), Confidence::Low);
+        assert_eq!(confidence(&["a", "b"], &claims(&[open, open])), Confidence::Undecided);
+    }
+}

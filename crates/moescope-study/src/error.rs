@@ -1,0 +1,91 @@
+use std::path::{Path, PathBuf};
+
+/// Why a study cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// A value that contradicts another, or is out of range.
+    #[error("the study's configuration has `{key}` = {found}; wanted: {wanted}")]
+    Config {
+        /// Key.
+        key: String,
+        /// What was found.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
+    /// The output folder holds something else.
+    #[error("{} {found}; {wanted}", folder.display())]
+    Folder {
+        /// Folder.
+        folder: PathBuf,
+        /// What was found.
+        found: String,
+        /// What to do.
+        wanted: String,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A file of the study does not hold what the study wrote.
+    #[error("{} is damaged: {reason}; delete it and run again with `--resume`", path.display())]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The models have not learned enough for any answer to mean something.
+    #[error(
+        "run {run}: validation loss {loss:.3} nats is not below the unigram entropy {unigram:.3}; train longer (`training.steps`) or check `training.learning_rate`"
+    )]
+    NotLearned {
+        /// Run.
+        run: String,
+        /// Its loss.
+        loss: f64,
+        /// Entropy of single tokens.
+        unigram: f64,
+    },
+    /// Stopped on request; what is done is kept.
+    #[error("interrupted; {done} of {all} runs are kept: run the same command with `--resume` to go on")]
+    Interrupted {
+        /// Finished runs.
+        done: usize,
+        /// Planned runs.
+        all: usize,
+    },
+    /// Text, tokenizer or windows.
+    #[error(transparent)]
+    Corpus(#[from] moescope_corpus::CorpusError),
+    /// A model.
+    #[error(transparent)]
+    Model(#[from] moescope_model::ModelError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] moescope_train::TrainError),
+    /// A question put to a model.
+    #[error(transparent)]
+    Subject(#[from] moescope_base::SubjectError),
+    /// A trace.
+    #[error(transparent)]
+    Trace(#[from] moescope_trace::TraceError),
+    /// An instrument.
+    #[error(transparent)]
+    Analysis(#[from] moescope_analysis::AnalysisError),
+    /// A table that does not hold together.
+    #[error(transparent)]
+    Table(#[from] moescope_base::TableError),
+}
+
+impl StudyError {
+    pub(crate) fn file(action: &'static str, path: &Path, source: std::io::Error) -> StudyError {
+        StudyError::File { action, path: path.to_owned(), source }
+    }
+}

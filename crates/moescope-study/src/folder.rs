@@ -1,0 +1,199 @@
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::roster::Run;
+use crate::{StudyConfig, StudyError};
+
+/// Name of the file that makes a folder a study.
+const MARKER: &str = "study.toml";
+
+/// The folder of one study. Every file in it is written beside its place and renamed, so that what has its final
+/// name is whole.
+#[derive(Clone, Debug)]
+pub struct StudyFolder {
+    root: PathBuf,
+}
+
+impl StudyFolder {
+    /// Opens the folder of a study, or makes it.
+    ///
+    /// # Errors
+    /// If the path holds something that is no study, a study of another configuration, or a study when `resume` is
+    /// not asked for; or if it cannot be written.
+    pub fn open(root: &Path, config: &StudyConfig, resume: bool) -> Result<StudyFolder, StudyError> {
+        let folder = StudyFolder { root: root.to_owned() };
+        let marker = root.join(MARKER);
+        let wanted = toml::to_string(config).expect("a study configuration is plain data");
+        match fs::read_to_string(&marker) {
+            Ok(found) if !resume => Err(folder.refuse(
+                &format!("already holds the study `{}`", name_of(&found)),
+                "add `--resume` to go on with it, or choose another `--out`",
+            )),
+            Ok(found) if found != wanted => Err(folder.refuse(
+                &format!("holds the study `{}` with another configuration", name_of(&found)),
+                "resume with the configuration in its study.toml, or choose another `--out`",
+            )),
+            Ok(_) => Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                folder.require_empty()?;
+                create_folder(&folder.root)?;
+                folder.write_text(&marker, &wanted)?;
+                Ok(folder)
+            }
+            Err(error) => Err(StudyError::file("read", &marker, error)),
+        }
+    }
+
+    fn require_empty(&self) -> Result<(), StudyError> {
+        match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StudyError::file("open", &self.root, error)),
+            // A marker that was being written when the disk filled up or the machine stopped is no foreign file.
+            Ok(entries) => match entries
+                .flatten()
+                .find(|e| !e.file_name().to_string_lossy().ends_with(PARTIAL))
+            {
+                None => Ok(()),
+                Some(entry) => Err(self.refuse(
+                    &format!("exists and is not a study: it holds {}", entry.file_name().to_string_lossy()),
+                    "choose a new or empty folder as `--out`",
+                )),
+            },
+        }
+    }
+
+    fn refuse(&self, found: &str, wanted: &str) -> StudyError {
+        StudyError::Folder { folder: self.root.clone(), found: found.into(), wanted: wanted.into() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Folder of one run.
+    pub fn run(&self, run: &Run) -> PathBuf {
+        self.root.join("runs").join(run.to_string())
+    }
+
+    /// Folder of the result tables.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join("tables")
+    }
+
+    /// Reads a result, or makes and keeps it. What is kept is what a second reading gives, so that a resumed study
+    /// and one that ran through see the same numbers.
+    ///
+    /// # Errors
+    /// If the file is damaged or cannot be written, or whatever `make` fails with.
+    pub fn kept<T: Serialize + DeserializeOwned>(
+        &self,
+        path: &Path,
+        make: impl FnOnce() -> Result<T, StudyError>,
+    ) -> Result<T, StudyError> {
+        if let Some(found) = self.read_json(path)? {
+            return Ok(found);
+        }
+        let made = make()?;
+        let mut text = serde_json::to_string_pretty(&made).expect("results are plain data");
+        text.push('\n');
+        self.write_text(path, &text)?;
+        self.read_json(path)?.ok_or_else(|| StudyError::Damaged {
+            path: path.to_owned(),
+            reason: "it vanished after it was written".into(),
+        })
+    }
+
+    /// Reads a result if it is there.
+    ///
+    /// # Errors
+    /// If it is there and is not what the study writes.
+    pub fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StudyError> {
+        match fs::read_to_string(path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| StudyError::Damaged { path: path.to_owned(), reason: error.to_string() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StudyError::file("read", path, error)),
+        }
+    }
+
+    /// Writes a text file whole or not at all.
+    ///
+    /// # Errors
+    /// If the disk is full, or the folder may not be written; nothing is then left under the final name.
+    pub fn write_text(&self, path: &Path, text: &str) -> Result<(), StudyError> {
+        if let Some(parent) = path.parent() {
+            create_folder(parent)?;
+        }
+        let partial = PathBuf::from(format!("{}{PARTIAL}", path.display()));
+        let written = write_and_sync(&partial, text).and_then(|()| fs::rename(&partial, path));
+        written.map_err(|error| {
+            // The error that matters is the first one; a partial file that stays behind is harmless.
+            let _ = fs::remove_file(&partial);
+            StudyError::file("write", path, error)
+        })
+    }
+}
+
+const PARTIAL: &str = ".partial";
+
+fn write_and_sync(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn create_folder(path: &Path) -> Result<(), StudyError> {
+    fs::create_dir_all(path).map_err(|error| StudyError::file("create", path, error))
+}
+
+fn name_of(marker: &str) -> String {
+    toml::from_str::<StudyConfig>(marker).map_or_else(|_| "unreadable".into(), |config| config.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str) -> StudyConfig {
+        StudyConfig::parse(StudyConfig::preset_text(name).unwrap(), name).unwrap()
+    }
+
+    #[test]
+    fn a_study_is_resumed_only_when_asked_and_only_with_its_own_configuration() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("study");
+        StudyFolder::open(&root, &config("smoke"), false).unwrap();
+        assert!(StudyFolder::open(&root, &config("smoke"), true).is_ok());
+        let again = StudyFolder::open(&root, &config("smoke"), false).unwrap_err().to_string();
+        assert!(again.contains("--resume"), "{again}");
+        let other = StudyFolder::open(&root, &config("quick"), true).unwrap_err().to_string();
+        assert!(other.contains("another configuration"), "{other}");
+    }
+
+    #[test]
+    fn a_foreign_folder_is_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::write(scratch.path().join("thesis.tex"), "precious").unwrap();
+        let error = StudyFolder::open(scratch.path(), &config("smoke"), true).unwrap_err().to_string();
+        assert!(error.contains("not a study") && error.contains("thesis.tex"), "{error}");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_kept_result_is_made_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = StudyFolder::open(&scratch.path().join("s"), &config("smoke"), false).unwrap();
+        let path = folder.root().join("x.json");
+        let first: f64 = folder.kept(&path, || Ok(0.1 + 0.2)).unwrap();
+        let second: f64 = folder.kept(&path, || panic!("made twice")).unwrap();
+        assert_eq!(first.to_bits(), second.to_bits());
+        fs::write(&path, "{").unwrap();
+        assert!(matches!(folder.kept::<f64>(&path, || Ok(0.0)), Err(StudyError::Damaged { .. })));
+    }
+}

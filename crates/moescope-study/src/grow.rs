@@ -1,0 +1,123 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use moescope_base::Seed;
+use moescope_corpus::tasks::Task;
+use moescope_model::{Description, Model};
+use moescope_train::{Batches, Outcome, StepMetrics, TaskBatches, TrainPlan, train};
+
+use crate::dataset::Dataset;
+use crate::folder::StudyFolder;
+use crate::measure::Measures;
+use crate::progress::Progress;
+use crate::roster::{Run, Workload};
+use crate::tasks::{task_of, task_seed};
+use crate::{StudyConfig, StudyError};
+
+/// Steps between two reports of progress.
+const REPORT_STEPS: u64 = 10;
+
+/// Grows models and measures them.
+pub(crate) struct Grower<'a, 'p> {
+    pub(crate) config: &'a StudyConfig,
+    pub(crate) folder: &'a StudyFolder,
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) tasks: &'a BTreeMap<Workload, Task>,
+    pub(crate) progress: &'a Progress<'p>,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl Grower<'_, '_> {
+    /// The measurements on a run: read if they are there, otherwise made and kept.
+    pub(crate) fn measured(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
+        let path = self.folder.run(run).join("measures.json");
+        if let Some(found) = self.folder.read_json(&path)? {
+            self.progress.skip(work);
+            return Ok(found);
+        }
+        let measures = self.folder.kept(&path, || {
+            let model = self.model(run, work * 6.0 / 7.0)?;
+            self.progress.advance(&run.to_string(), "measuring".into(), 0.0);
+            let measures = Measures::of(run, model, self.config, self.dataset, self.tasks)?;
+            self.progress.advance(&run.to_string(), "measured".into(), work / 7.0);
+            Ok(measures)
+        })?;
+        self.progress.finished(&run.to_string(), measures.summary());
+        Ok(measures)
+    }
+
+    /// The model of a run: opened if it is there, otherwise grown and kept.
+    fn model(&self, run: &Run, work: f64) -> Result<Model, StudyError> {
+        let folder = self.folder.run(run);
+        if folder.join("run.json").exists() {
+            self.progress.skip(work);
+            return Ok(Model::open(&folder)?);
+        }
+        let plan = self.plan(run);
+        let model = if run.untrained {
+            Model::initialise(plan.description.clone(), Seed(run.seed))?
+        } else {
+            self.train(run, &plan, work)?
+        };
+        model.save(&folder)?;
+        self.manifest(run, &plan)?;
+        Ok(model)
+    }
+
+    fn plan(&self, run: &Run) -> TrainPlan {
+        let (vocab, positions) = match task_of(self.tasks, run.workload) {
+            Some(task) => (task.vocabulary(), task.positions()),
+            None => (self.dataset.facts().vocabulary, self.config.data.positions),
+        };
+        self.config.train_plan(run, vocab, positions)
+    }
+
+    fn train(&self, run: &Run, plan: &TrainPlan, work: f64) -> Result<Model, StudyError> {
+        let batches: Box<dyn Batches> = match task_of(self.tasks, run.workload) {
+            Some(task) => Box::new(TaskBatches::new(task.clone(), task_seed(run.seed), plan.batch)?),
+            None => Box::new(self.dataset.batches(run.seed, plan.batch)?),
+        };
+        let name = run.to_string();
+        let mut watch = |metrics: &StepMetrics| {
+            let step = metrics.step;
+            if step % REPORT_STEPS == 0 || step == plan.steps {
+                let steps = if step % REPORT_STEPS == 0 { REPORT_STEPS } else { step % REPORT_STEPS };
+                let state = format!("step {step}/{}, loss {:.3}", plan.steps, metrics.loss);
+                self.progress.advance(&name, state, work * steps as f64 / plan.steps as f64);
+            }
+        };
+        match train(plan, batches.as_ref(), Some(&self.folder.run(run)), &mut watch, self.stop)? {
+            Outcome::Done(trained) => Ok(trained.model),
+            Outcome::Interrupted { .. } => Err(StudyError::Interrupted { done: 0, all: 0 }),
+        }
+    }
+
+    /// Writes `tokenizer.json` and, last of all, `run.json`, which marks the model as whole.
+    fn manifest(&self, run: &Run, plan: &TrainPlan) -> Result<(), StudyError> {
+        let folder = self.folder.run(run);
+        if run.workload == Workload::Language {
+            self.dataset.tokenizer().save(&folder.join("tokenizer.json"))?;
+        }
+        let manifest = serde_json::json!({
+            "schema": 1,
+            "run": run,
+            "name": run.to_string(),
+            "plan": plan,
+            "counts": counts_json(&plan.description),
+            "training_tokens": self.dataset.facts().training_hash,
+            "tokenizer": self.dataset.facts().tokenizer_hash,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
+        self.folder.write_text(&folder.join("run.json"), &(text + "\n"))
+    }
+}
+
+fn counts_json(description: &Description) -> serde_json::Value {
+    let counts = description.counts();
+    serde_json::json!({
+        "parameters_total": counts.parameters_total,
+        "parameters_active": counts.parameters_active,
+        "flops_per_token": counts.flops_per_token,
+    })
+}

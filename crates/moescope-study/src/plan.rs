@@ -1,0 +1,171 @@
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use moescope_base::Tokens;
+use moescope_model::FeedForward;
+use moescope_train::{Batch, Batches, TrainPlan, train};
+use serde::Serialize;
+
+use crate::roster::{Run, Workload};
+use crate::tasks::{task_of, tasks};
+use crate::{Family, StudyConfig, StudyError};
+
+/// Steps of the calibration that are not counted: they fill caches and memory pools.
+const WARM_UP: u64 = 2;
+/// Steps of the calibration that are counted.
+const COUNTED: u64 = 6;
+/// Bytes that a training step holds for each parameter: weight, gradient and two moments, in f32.
+const BYTES_PER_PARAMETER: u64 = 16;
+
+/// What a study will take, estimated before it starts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Name of the study.
+    pub study: String,
+    /// Models.
+    pub runs: usize,
+    /// Seeds.
+    pub seeds: u64,
+    /// Parameters of the largest model.
+    pub largest_parameters: u64,
+    /// FLOPs of all training and measuring.
+    pub flops: f64,
+    /// FLOPs per second that one core reached in a short calibration on this machine.
+    pub flops_per_core_second: f64,
+    /// Models that grow at the same time.
+    pub workers: usize,
+    /// Estimated time in seconds.
+    pub seconds: f64,
+    /// Estimated resident memory in bytes.
+    pub memory: u64,
+    /// Estimated size of the folder in bytes.
+    pub disk: u64,
+}
+
+impl Plan {
+    /// Plans a study; trains two small models for some steps to see how fast this machine is.
+    ///
+    /// # Errors
+    /// If a model of the study cannot be built.
+    pub fn measure(config: StudyConfig, workers: usize) -> Result<Plan, StudyError> {
+        let tasks = tasks()?;
+        let sizes = |workload| match task_of(&tasks, workload) {
+            Some(task) => (task.vocabulary(), task.positions()),
+            None => (config.data.vocabulary, config.data.positions),
+        };
+        let plan_of = |run: &Run| {
+            let (vocab, positions) = sizes(run.workload);
+            config.train_plan(run, vocab, positions)
+        };
+        let roster = config.roster();
+        let plans: Vec<(&Run, TrainPlan)> = roster.iter().map(|run| (run, plan_of(run))).collect();
+        let flops = plans.iter().map(|(run, plan)| run.work(plan, &config)).sum();
+        let rate = calibrate(&config, &plan_of)?;
+        let parameters: Vec<u64> =
+            plans.iter().map(|(_, plan)| plan.description.counts().parameters_total).collect();
+        let largest = parameters.iter().copied().max().unwrap_or(0);
+        let activations = plans.iter().map(|(_, plan)| activation_bytes(plan)).max().unwrap_or(0);
+        let workers = workers.clamp(1, roster.len().max(1));
+        Ok(Plan {
+            study: config.name.clone(),
+            runs: roster.len(),
+            seeds: config.seeds,
+            largest_parameters: largest,
+            flops,
+            flops_per_core_second: rate,
+            workers,
+            seconds: flops / (rate * workers as f64),
+            memory: BASE_MEMORY + workers as u64 * (largest * BYTES_PER_PARAMETER + activations),
+            disk: parameters.iter().map(|p| 4 * p + RUN_OVERHEAD).sum(),
+        })
+    }
+}
+
+/// Program, corpus, tokenizer and tables.
+const BASE_MEMORY: u64 = 200 << 20;
+/// Tokenizer, metrics and measurements of one run.
+const RUN_OVERHEAD: u64 = 200 << 10;
+
+/// Bytes of values and gradients of one training step: about twenty vectors of the residual width and six of the
+/// feed-forward width per token and block, attention patterns, and logits twice.
+fn activation_bytes(plan: &TrainPlan) -> u64 {
+    let description = &plan.description;
+    let tokens = (plan.batch * plan.positions) as u64;
+    let widths: u64 = description.feed_forward.iter().map(|f| 6 * computed_width(f) as u64).sum();
+    let block = 20 * description.d_model as u64 + (description.heads * plan.positions) as u64 * 2;
+    4 * tokens * (block * description.layers() as u64 + widths + 2 * description.vocab as u64)
+}
+
+/// Neurons that are computed for each token.
+fn computed_width(feed_forward: &FeedForward) -> usize {
+    match feed_forward {
+        FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => *width,
+        FeedForward::Routed(routed) => routed.per_token * routed.expert_width,
+    }
+}
+
+/// FLOPs per second of one core, from training the dense and the primary model on random tokens.
+fn calibrate(config: &StudyConfig, plan_of: &dyn Fn(&Run) -> TrainPlan) -> Result<f64, StudyError> {
+    let families =
+        [Family::Dense { times: 1 }, Family::Moe { granularity: config.model.primary_granularity }];
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one more thread can be started");
+    let (mut flops, mut spent) = (0.0, Duration::ZERO);
+    for family in families {
+        let run = Run { workload: Workload::Language, family, seed: config.first_seed, untrained: false };
+        let mut plan = plan_of(&run);
+        let per_step = run.work(&plan, config) / plan.steps as f64 * 6.0 / 7.0;
+        plan.steps = WARM_UP + COUNTED;
+        plan.schedule = moescope_train::Schedule::Trapezoid { warmup: 0, decay: 0 };
+        plan.save_every = None;
+        let batches =
+            Noise { vocab: plan.description.vocab as u32, batch: plan.batch, positions: plan.positions };
+        let mut started = Instant::now();
+        let mut watch = |metrics: &moescope_train::StepMetrics| {
+            if metrics.step == WARM_UP {
+                started = Instant::now();
+            }
+        };
+        pool.install(|| train(&plan, &batches, None, &mut watch, &AtomicBool::new(false)))?;
+        spent += started.elapsed();
+        flops += per_step * COUNTED as f64;
+    }
+    Ok(flops / spent.as_secs_f64().max(1e-9))
+}
+
+/// Arbitrary tokens: what they are does not change how long a step takes.
+struct Noise {
+    vocab: u32,
+    batch: usize,
+    positions: usize,
+}
+
+impl Batches for Noise {
+    fn batch(&self, step: u64) -> Batch {
+        let id = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(step as u32) % self.vocab;
+        let ids = (0..self.batch * self.positions).map(id).collect();
+        Batch::next_token(
+            Tokens::new(ids, self.batch, self.positions)
+                .expect("the configuration has refused empty batches"),
+        )
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        writeln!(f, "study        {} ({} models, {} seeds)", self.study, self.runs, self.seeds)?;
+        writeln!(f, "largest      {} parameters", self.largest_parameters)?;
+        writeln!(f, "work         {:.2e} FLOP", self.flops)?;
+        writeln!(
+            f,
+            "this machine {:.1} GFLOP/s per core, {} models at a time",
+            self.flops_per_core_second / 1e9,
+            self.workers
+        )?;
+        writeln!(f, "time         about {:.1} minutes", self.seconds / 60.0)?;
+        writeln!(f, "memory       about {} MiB", mebibytes(self.memory))?;
+        writeln!(f, "disk         about {} MiB", mebibytes(self.disk))
+    }
+}

@@ -1,0 +1,83 @@
+//! From measurements to answers: one question per file. The rules by which a verdict follows from its claims are
+//! documented at each `verdict` function and, for readers, in `docs/verdicts.md`.
+
+mod models;
+#[cfg(test)]
+mod planted;
+mod q1_techniques;
+mod q2_width;
+mod q3_granularity;
+mod q4_paths;
+mod q5_applications;
+
+pub(crate) use models::models;
+pub(crate) use q1_techniques::answer as q1;
+pub(crate) use q2_width::answer as q2;
+pub(crate) use q3_granularity::answer as q3;
+pub(crate) use q4_paths::answer as q4;
+pub(crate) use q5_applications::answer as q5;
+
+use moescope_base::{Figure, FigureKind, Table};
+
+use crate::StudyError;
+use crate::claim::{Claim, Wording};
+use crate::tabulate::claims_table;
+
+/// Sentences about a quantity of a subject, in comparison with something.
+fn compare(subject: &str, quantity: &str, other: &str) -> Wording {
+    Wording {
+        above: format!("{subject} has a higher {quantity} than {other}"),
+        below: format!("{subject} has a lower {quantity} than {other}"),
+        same: format!("{subject} and {other} have the same {quantity}, within the margin"),
+        open: format!("not decided: whether {subject} and {other} differ in {quantity}"),
+    }
+}
+
+/// Sentences about whether something is above what chance gives.
+fn beyond_chance(statement: &str, chance: &str) -> Wording {
+    Wording {
+        above: format!("{statement}, beyond {chance}"),
+        below: format!("not the case that {statement}: it falls below {chance}"),
+        same: format!("{statement} no more than {chance} gives"),
+        open: format!("not decided: whether {statement}, beyond {chance}"),
+    }
+}
+
+/// The claims of a question as a table with its forest plots, one for each unit, since different units share no axis.
+fn claims_exhibit(id: &str, title: &str, claims: &[Claim]) -> Result<(Vec<Table>, Vec<Figure>), StudyError> {
+    let mut units: Vec<&str> = claims.iter().map(|c| c.evidence.unit.as_str()).collect();
+    units.sort_unstable();
+    units.dedup();
+    let mut tables = Vec::new();
+    let mut figures = Vec::new();
+    for (index, unit) in units.iter().enumerate() {
+        let rows: Vec<Claim> = claims.iter().filter(|c| c.evidence.unit == *unit).cloned().collect();
+        let name = format!("{id}_claims_{}", index + 1);
+        let decided = rows.iter().filter(|c| c.decision != crate::claim::Decision::Open).count();
+        figures.push(Figure {
+            id: name.clone(),
+            title: format!("{decided} of {} claims in {} are decided", rows.len(), unit_in_words(unit)),
+            caption: format!(
+                "{title}. Points are means over seeds, bars 95 % t-intervals; the line marks no difference. A claim counts \
+                 as decided by its corrected test, not by whether its bar touches the line."
+            ),
+            table: name.clone(),
+            kind: FigureKind::Forest { label: "contrast".into(), estimate: "estimate".into(), reference: Some(0.0) },
+        });
+        tables.push(claims_table(&name, &format!("{title}, in {}", unit_in_words(unit)), unit, &rows)?);
+    }
+    Ok((tables, figures))
+}
+
+fn unit_in_words(unit: &str) -> &str {
+    if unit.is_empty() { "pure numbers" } else { unit }
+}
+
+/// `a, b and c`.
+fn enumerate(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [init @ .., last] => format!("{} and {last}", init.join(", ")),
+    }
+}

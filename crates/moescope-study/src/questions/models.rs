@@ -1,0 +1,166 @@
+use moescope_analysis::statistics;
+use moescope_base::{Column, Figure, FigureKind, Table};
+
+use crate::StudyError;
+use crate::conclusion::Chapter;
+use crate::results::{Results, loss, mean};
+use crate::roster::{Run, Workload};
+use crate::tabulate::{Estimates, digits};
+
+/// What was grown: the opening sentences of the report, and the chapter on the models.
+pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyError> {
+    let table = family_table(results)?;
+    let figure = Figure {
+        id: "families".into(),
+        title: finding(results),
+        caption: "Validation loss on the same windows, every domain weighing equally; bars are 95 % t-intervals over seeds. \
+                  The families differ in the feed-forward layer only."
+            .into(),
+        table: "families".into(),
+        kind: FigureKind::Bars { x: "family".into(), y: "loss".into(), series: None },
+    };
+    let chapter = Chapter {
+        question: None,
+        heading: "The models".into(),
+        prose: vec![design(results)],
+        figures: vec![figure],
+        tables: vec![table, run_table(results)?],
+        method: vec![
+            "All families of a seed see the same windows in the same order, with the same schedule and optimiser; only the \
+             feed-forward layer differs. Parameters and FLOPs are exact counts, router included."
+                .into(),
+            "Granularity is the Warsaw definition: d_ff over the width of one expert; experts = expansion × granularity, \
+             chosen per token = granularity."
+                .into(),
+            "Routing weights are the raw softmax scores, for every granularity; the balance loss is divided by the number of \
+             chosen experts, so that its pressure does not grow with granularity."
+                .into(),
+        ],
+        limits: vec![
+            "One learning rate for all families: a family whose best rate lies elsewhere is put at a disadvantage.".into(),
+            "Models of this size at this budget say nothing certain about models a thousand times larger.".into(),
+        ],
+    };
+    Ok((lead(results), chapter))
+}
+
+fn design(results: &Results) -> String {
+    let (sizes, data) = (&results.config.model, &results.config.data);
+    format!(
+        "{} families × {} seeds of decoders with {} blocks of width {}, active feed-forward width {}, expansion {}; vocabulary {}, \
+         windows of {} tokens; {} steps of {} windows.",
+        results.config.language_families().len(),
+        results.config.seeds,
+        sizes.layers,
+        sizes.d_model,
+        sizes.d_ff,
+        sizes.expansion,
+        results.dataset.vocabulary,
+        data.positions,
+        results.config.training.steps,
+        results.config.training.batch,
+    )
+}
+
+fn lead(results: &Results) -> Vec<String> {
+    let losses: Vec<f64> = trained(results).map(|(_, l)| l).collect();
+    let worst = losses.iter().copied().fold(f64::MIN, f64::max);
+    let best = losses.iter().copied().fold(f64::MAX, f64::min);
+    let unigram = results.dataset.unigram_entropy;
+    vec![
+        format!(
+            "{} models were trained on {} domains of text, and measured by the same instruments.",
+            results.runs.keys().filter(|r| !r.untrained).count(),
+            results.dataset.domain_names.len()
+        ),
+        format!(
+            "They have learned: their validation losses lie between {} and {} nats per token, where a model that knows only \
+             how often each token occurs would have {}.",
+            digits(best),
+            digits(worst),
+            digits(unigram)
+        ),
+        format!(
+            "Noise floor: the same family trained from another seed differs by {} nats (pooled standard deviation). \
+             Every comparison is paired by seed, which removes what the seeds have in common.",
+            digits(noise_floor(results))
+        ),
+    ]
+}
+
+/// Pooled standard deviation of the validation loss over seeds, within families, in nats.
+pub(crate) fn noise_floor(results: &Results) -> f64 {
+    let families = results.config.language_families();
+    let variances: Vec<f64> =
+        families.into_iter().map(|f| statistics::variance(&results.language(f, loss))).collect();
+    mean(&variances).sqrt()
+}
+
+fn trained(results: &Results) -> impl Iterator<Item = (&Run, f64)> {
+    let language = |run: &Run| run.workload == Workload::Language && !run.untrained;
+    results.runs.iter().filter(move |(run, _)| language(run)).filter_map(|(run, m)| Some((run, loss(m)?)))
+}
+
+fn finding(results: &Results) -> String {
+    let of = |family| mean(&results.language(family, loss));
+    let families = results.config.language_families();
+    let best = families.iter().min_by(|a, b| of(**a).total_cmp(&of(**b))).expect("a study has families");
+    let worst = families.iter().max_by(|a, b| of(**a).total_cmp(&of(**b))).expect("a study has families");
+    format!(
+        "{best} has the lowest validation loss ({}), {worst} the highest ({})",
+        digits(of(*best)),
+        digits(of(*worst))
+    )
+}
+
+fn family_table(results: &Results) -> Result<Table, StudyError> {
+    let families = results.config.language_families();
+    let rows: Vec<Vec<f64>> = families.iter().map(|f| results.language(*f, loss)).collect();
+    let first = |pick: fn(&crate::measure::Measures) -> u64| {
+        families
+            .iter()
+            .map(|f| results.of(Workload::Language, *f).first().map_or(0, |m| pick(m) as i64))
+            .collect()
+    };
+    let mut columns = vec![
+        Column::key("family", "kind of model", families.iter().map(ToString::to_string).collect()),
+        Column::text("what", "what the family is", families.iter().map(|f| f.meaning().to_owned()).collect()),
+    ];
+    columns.extend(Estimates::of(&rows)?.columns(
+        "loss",
+        "nats/token",
+        "validation loss, domains weighing equally",
+    ));
+    columns.extend([
+        Column::count("parameters_total", "parameters", "all parameters", first(|m| m.parameters_total)),
+        Column::count(
+            "parameters_active",
+            "parameters",
+            "parameters that one token passes through",
+            first(|m| m.parameters_active),
+        ),
+        Column::count(
+            "flops_per_token",
+            "FLOP",
+            "forward pass, router included",
+            first(|m| m.flops_per_token),
+        ),
+    ]);
+    let method = "One model per family and seed; losses on the fixed validation windows.";
+    Ok(Table::new("families", "Families: size and validation loss", method, columns)?)
+}
+
+fn run_table(results: &Results) -> Result<Table, StudyError> {
+    let rows: Vec<(&Run, f64)> = trained(results).collect();
+    let columns = vec![
+        Column::key("run", "family and seed", rows.iter().map(|(r, _)| r.to_string()).collect()),
+        Column::estimate("loss", "nats/token", "validation loss", rows.iter().map(|(_, l)| *l).collect()),
+        Column::null(
+            "loss",
+            "nats/token",
+            "unigram entropy",
+            vec![results.dataset.unigram_entropy; rows.len()],
+        ),
+    ];
+    Ok(Table::new("runs", "Every run", "Single runs, before any averaging.", columns)?)
+}

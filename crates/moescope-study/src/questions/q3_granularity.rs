@@ -1,0 +1,249 @@
+use moescope_analysis::statistics;
+use moescope_base::{Answer, Column, Figure, FigureKind, QuestionId, Table};
+
+use super::{claims_exhibit, enumerate};
+use crate::claim::{Claim, Decision, Draft, Wording, decide};
+use crate::conclusion::{Chapter, answer as put_together};
+use crate::measure::{LayerMeasure, Measures};
+use crate::results::{Results, loss, mean};
+use crate::tabulate::{Estimates, digits};
+use crate::{Family, StudyError};
+
+/// A quantity that is followed over granularity.
+struct Quantity {
+    key: &'static str,
+    table: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    rises: &'static str,
+    falls: &'static str,
+    pick: fn(&Measures) -> Option<f64>,
+    margin: Option<f64>,
+}
+
+/// Q3: what granularity does to representations.
+pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError> {
+    let quantities = quantities(results);
+    let drafts = quantities.iter().map(|q| draft(results, q)).collect::<Result<_, _>>()?;
+    let claims = decide(drafts)?;
+    let (mut tables, mut figures) = claims_exhibit("q3", "Slopes on log2 of granularity", &claims)?;
+    for (quantity, claim) in quantities.iter().zip(&claims) {
+        let (table, figure) = sweep_exhibit(results, quantity, claim)?;
+        tables.push(table);
+        figures.push(figure);
+    }
+    let limits = vec![
+        "Finer experts see fewer tokens each; information is corrected by the mean of a null that keeps the loads, which removes \
+         this bias on average only."
+            .to_owned(),
+        "The share of experts that a token chooses is the same at every granularity: granularity is varied, sparsity is not.".into(),
+        "A slope describes the measured range, not what lies beyond it.".into(),
+    ];
+    let needed: Vec<&str> = quantities.iter().map(|q| q.key).collect();
+    let answer = put_together(QuestionId::Q3, verdict(&quantities, &claims), &needed, &claims, &limits);
+    let chapter = Chapter {
+        question: Some(QuestionId::Q3),
+        heading: "What does granularity do to representations?".into(),
+        prose: vec![format!(
+            "Granularity {:?}: finer experts, of which each token uses more, at constant total and active parameters.",
+            results.config.model.granularities
+        )],
+        figures,
+        tables,
+        method: vec![
+            "Slope: ordinary least squares on log2 of granularity for each seed, then a t-test over the seeds' slopes, which \
+             treats the seed as a random effect."
+                .into(),
+            "Effective rank: exponential of the entropy of the normalised eigenvalues of the covariance (Roy and Vetterli 2007), \
+             at an equal number of tokens. Specialisation: mutual information of the choice with domain or token, in bits per \
+             chosen expert, minus the mean of a permutation null that keeps every expert's load."
+                .into(),
+        ],
+        limits,
+    };
+    Ok((answer, chapter))
+}
+
+fn over_layers(m: &Measures, pick: fn(&LayerMeasure) -> f64) -> Option<f64> {
+    m.routing.as_ref().map(|r| mean(&r.layers.iter().map(pick).collect::<Vec<_>>()))
+}
+
+fn quantities(results: &Results) -> Vec<Quantity> {
+    vec![
+        Quantity {
+            key: "loss",
+            table: "q3_loss",
+            name: "validation loss",
+            unit: "nats/token",
+            rises: "raises the loss",
+            falls: "lowers the loss",
+            pick: loss,
+            margin: Some(results.config.margins.loss),
+        },
+        Quantity {
+            key: "layer_rank",
+            table: "q3_layer_rank",
+            name: "effective rank of the layer's output",
+            unit: "dimensions",
+            rises: "spreads the layer's output over more dimensions",
+            falls: "confines the layer's output to fewer dimensions",
+            pick: |m| over_layers(m, |l| l.layer_rank),
+            margin: None,
+        },
+        Quantity {
+            key: "expert_rank",
+            table: "q3_expert_rank",
+            name: "effective rank of one expert's output",
+            unit: "dimensions",
+            rises: "spreads each expert's output over more dimensions",
+            falls: "confines each expert's output to fewer dimensions",
+            pick: |m| over_layers(m, |l| l.expert_rank.unwrap_or(f64::NAN)),
+            margin: None,
+        },
+        Quantity {
+            key: "participation",
+            table: "q3_participation",
+            name: "participation ratio of the layer's output",
+            unit: "dimensions",
+            rises: "evens out the layer's directions",
+            falls: "concentrates the layer's output on its main directions",
+            pick: |m| over_layers(m, |l| l.layer_participation),
+            margin: None,
+        },
+        Quantity {
+            key: "domain_information",
+            table: "q3_domain_information",
+            name: "what one choice tells about the domain",
+            unit: "bits/choice",
+            rises: "makes each choice of an expert tell more about the domain",
+            falls: "makes each choice of an expert tell less about the domain",
+            pick: |m| over_layers(m, |l| l.domain.corrected()),
+            margin: None,
+        },
+        Quantity {
+            key: "token_information",
+            table: "q3_token_information",
+            name: "what one choice tells about the token",
+            unit: "bits/choice",
+            rises: "makes each choice of an expert tell more about the token",
+            falls: "makes each choice of an expert tell less about the token",
+            pick: |m| over_layers(m, |l| l.token.corrected()),
+            margin: None,
+        },
+    ]
+}
+
+fn sweep(results: &Results, quantity: &Quantity) -> Vec<(usize, Vec<f64>)> {
+    let granularities = &results.config.model.granularities;
+    granularities
+        .iter()
+        .map(|g| (*g, results.language(Family::Moe { granularity: *g }, quantity.pick)))
+        .collect()
+}
+
+fn draft(results: &Results, quantity: &Quantity) -> Result<Draft, StudyError> {
+    let sweep = sweep(results, quantity);
+    let doses: Vec<f64> = sweep.iter().map(|(granularity, _)| *granularity as f64).collect();
+    let seeds = 0..results.config.seeds as usize;
+    let by_seed: Vec<Vec<f64>> =
+        seeds.map(|seed| sweep.iter().map(|(_, values)| values[seed]).collect()).collect();
+    let slopes = statistics::log2_trend(&doses, &by_seed)?.slopes;
+    Ok(Draft {
+        key: quantity.key.into(),
+        metric: quantity.name,
+        unit: quantity.unit,
+        contrast: format!("{} per doubling of granularity", quantity.name),
+        null: "0: granularity changes nothing",
+        table: quantity.table,
+        values: slopes,
+        margin: quantity.margin,
+        wording: Wording {
+            above: format!("finer experts: granularity {}", quantity.rises),
+            below: format!("finer experts: granularity {}", quantity.falls),
+            same: format!(
+                "granularity leaves the {} as it is, within the margin per doubling",
+                quantity.name
+            ),
+            open: format!("not decided: whether granularity changes the {}", quantity.name),
+        },
+    })
+}
+
+/// Rule: the verdict lists what granularity is decided to change, what it is decided to leave, and what stays open.
+fn verdict(quantities: &[Quantity], claims: &[Claim]) -> String {
+    let of = |decisions: &[Decision], word: fn(&Quantity) -> &'static str| -> Vec<String> {
+        let chosen = quantities.iter().zip(claims).filter(|(_, c)| decisions.contains(&c.decision));
+        chosen.map(|(q, _)| word(q).to_owned()).collect()
+    };
+    let mut changes = of(&[Decision::Above], |q| q.rises);
+    changes.extend(of(&[Decision::Below], |q| q.falls));
+    let same = of(&[Decision::Same], |q| q.name);
+    let open = of(&[Decision::Open], |q| q.name);
+    let mut sentences = Vec::new();
+    if changes.is_empty() {
+        sentences
+            .push("No effect of granularity on the representations is decided by this budget.".to_owned());
+    } else {
+        sentences.push(format!("Each doubling of granularity {}.", enumerate(&changes)));
+    }
+    if !same.is_empty() {
+        sentences.push(format!("It leaves the {} as it is, within the margin.", enumerate(&same)));
+    }
+    if !open.is_empty() {
+        sentences.push(format!("Not decided: {}.", enumerate(&open)));
+    }
+    sentences.join(" ")
+}
+
+fn sweep_exhibit(
+    results: &Results,
+    quantity: &Quantity,
+    claim: &Claim,
+) -> Result<(Table, Figure), StudyError> {
+    let sweep = sweep(results, quantity);
+    let name = quantity.table.to_owned();
+    let rows: Vec<Vec<f64>> = sweep.iter().map(|(_, values)| values.clone()).collect();
+    let mut columns = vec![Column::integer_key(
+        "granularity",
+        "",
+        "d_ff over expert width (Warsaw)",
+        sweep.iter().map(|(g, _)| *g as i64).collect(),
+    )];
+    columns.extend(Estimates::of(&rows)?.columns("value", quantity.unit, quantity.name));
+    let table = Table::new(
+        &name,
+        format!("{} by granularity", capitalise(quantity.name)),
+        "Mean over layers, per seed.",
+        columns,
+    )?;
+    let e = &claim.evidence;
+    let title = match claim.decision {
+        Decision::Open => format!("Granularity and {}: not decided", quantity.name),
+        Decision::Same => format!("Granularity leaves the {} as it is", quantity.name),
+        _ => format!(
+            "{} changes by {} per doubling of granularity",
+            capitalise(quantity.name),
+            digits(e.estimate)
+        ),
+    };
+    let figure = Figure {
+        id: name.clone(),
+        title,
+        caption: format!(
+            "Slope {} {} per doubling, 95 % interval {} to {}, {} seeds. Bands are 95 % t-intervals at each granularity.",
+            digits(e.estimate),
+            quantity.unit,
+            digits(e.ci_low),
+            digits(e.ci_high),
+            e.n_seeds
+        ),
+        table: name,
+        kind: FigureKind::Lines { x: "granularity".into(), y: "value".into(), series: None, log2_x: true },
+    };
+    Ok((table, figure))
+}
+
+fn capitalise(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

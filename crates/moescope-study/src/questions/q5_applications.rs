@@ -1,0 +1,254 @@
+use moescope_base::{Answer, Column, Figure, FigureKind, QuestionId, Table};
+
+use super::{claims_exhibit, compare, enumerate};
+use crate::claim::{Claim, Decision, Draft, decide};
+use crate::conclusion::{Chapter, answer as put_together};
+use crate::measure::Measures;
+use crate::results::{Results, subtract};
+use crate::roster::Workload;
+use crate::tabulate::Estimates;
+use crate::{Family, StudyError};
+
+const COARSE: Family = Family::Moe { granularity: 1 };
+
+/// One application: where granular and coarse MoE are compared.
+struct Application {
+    name: String,
+    metric: &'static str,
+    unit: &'static str,
+    /// Whether more is better.
+    more_is_better: bool,
+    table: &'static str,
+    /// Granular minus coarse, paired by seed.
+    difference: Vec<f64>,
+    margin: Option<f64>,
+}
+
+/// Q5: where granular MoE outperforms coarse MoE at equal compute.
+pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError> {
+    let applications = applications(results);
+    let claims = decide(applications.iter().map(draft).collect())?;
+    let (mut tables, mut figures) = claims_exhibit("q5", "Granular minus coarse MoE", &claims)?;
+    for (table, figure) in [domain_exhibit(results, &applications, &claims)?, task_exhibit(results)?] {
+        tables.push(table);
+        figures.push(figure);
+    }
+    let limits = vec![
+        "Three synthetic tasks and the domains of one corpus stand for applications; none of them is one.".to_owned(),
+        "Equal compute means equal active and total parameters without the router, whose cost grows with granularity.".into(),
+        "One learning rate for both granularities.".into(),
+    ];
+    let needed: Vec<&str> = applications.iter().map(|a| a.name.as_str()).collect();
+    let answer = put_together(QuestionId::Q5, verdict(&applications, &claims), &needed, &claims, &limits);
+    let chapter = Chapter {
+        question: Some(QuestionId::Q5),
+        heading: "Where does granular MoE outperform coarse MoE?".into(),
+        prose: vec![format!(
+            "Granularity {} against granularity 1, at equal total and active parameters, on the same data: by domain of text, and on \
+             three tasks with exact answers.",
+            results.config.model.primary_granularity
+        )],
+        figures,
+        tables,
+        method: vec![
+            "Recall: key–value pairs in context, then a key; the answer is its value. Facts: random names and values, seen many \
+             times; counted in bits recalled per parameter. Arithmetic: modulo a prime, tested on pairs never seen."
+                .into(),
+        ],
+        limits,
+    };
+    Ok((answer, chapter))
+}
+
+fn granular_task(results: &Results) -> Family {
+    let granularities = &results.config.tasks.granularities;
+    let primary = results.config.model.primary_granularity;
+    let granularity =
+        if granularities.contains(&primary) { primary } else { *granularities.last().expect("two or more") };
+    Family::Moe { granularity }
+}
+
+fn accuracy(m: &Measures) -> Option<f64> {
+    m.task.as_ref().map(|t| t.accuracy)
+}
+
+fn bits_per_parameter(m: &Measures) -> Option<f64> {
+    m.task.as_ref().and_then(|t| t.bits_per_parameter)
+}
+
+fn applications(results: &Results) -> Vec<Application> {
+    let granular = granular_task(results);
+    let tasks = Workload::TASKS.into_iter().map(|task| {
+        let (metric, unit, pick): (_, _, fn(&Measures) -> Option<f64>) = match task {
+            Workload::Facts => ("bits of facts recalled", "bits/parameter", bits_per_parameter),
+            _ => ("accuracy", "accuracy", accuracy),
+        };
+        Application {
+            name: task_in_words(task).to_owned(),
+            metric,
+            unit,
+            more_is_better: true,
+            table: "q5_tasks",
+            difference: subtract(&results.values(task, granular, pick), &results.values(task, COARSE, pick)),
+            margin: (task != Workload::Facts).then_some(results.config.margins.accuracy),
+        }
+    });
+    let tasks: Vec<Application> = tasks.collect();
+    let domains = results.dataset.domain_names.iter().enumerate().map(|(domain, name)| Application {
+        name: name.clone(),
+        metric: "validation loss",
+        unit: "nats/token",
+        more_is_better: false,
+        table: "q5_domains",
+        difference: results
+            .difference(results.primary(), COARSE, |m| m.language.as_ref().map(|l| l.loss_by_domain[domain])),
+        margin: Some(results.config.margins.loss),
+    });
+    domains.chain(tasks).collect()
+}
+
+fn task_in_words(task: Workload) -> &'static str {
+    match task {
+        Workload::Language => "language",
+        Workload::Recall => "recall in context",
+        Workload::Facts => "memorised facts",
+        Workload::Arithmetic => "modular arithmetic",
+    }
+}
+
+fn draft(application: &Application) -> Draft {
+    Draft {
+        key: application.name.clone(),
+        metric: application.metric,
+        unit: application.unit,
+        contrast: format!("{}: granular − coarse", application.name),
+        null: "0: granularity makes no difference",
+        table: application.table,
+        values: application.difference.clone(),
+        margin: application.margin,
+        wording: compare(&format!("on {}, granular MoE", application.name), application.metric, "coarse MoE"),
+    }
+}
+
+/// Rule: the verdict lists where granular is decided to be better, worse, and the same, and what stays open.
+fn verdict(applications: &[Application], claims: &[Claim]) -> String {
+    let outcome =
+        |(application, claim): &(&Application, &Claim)| match (claim.decision, application.more_is_better) {
+            (Decision::Above, true) | (Decision::Below, false) => "better",
+            (Decision::Above, false) | (Decision::Below, true) => "worse",
+            (Decision::Same, _) => "same",
+            (Decision::Open, _) => "open",
+        };
+    let names = |wanted: &str| -> Vec<String> {
+        let pairs = applications.iter().zip(claims).filter(|pair| outcome(pair) == wanted);
+        pairs.map(|(application, _)| application.name.clone()).collect()
+    };
+    let better = match names("better") {
+        none if none.is_empty() => {
+            "In no application is granular MoE decided to outperform coarse MoE at this budget.".to_owned()
+        }
+        some => format!("Granular MoE outperforms coarse MoE on {}.", enumerate(&some)),
+    };
+    let rest = [
+        ("worse", "It does worse on"),
+        ("same", "It does as well, within the margin, on"),
+        ("open", "Not decided:"),
+    ];
+    let rest = rest.iter().filter_map(|(kind, text)| {
+        let names = names(kind);
+        (!names.is_empty()).then(|| format!("{text} {}.", enumerate(&names)))
+    });
+    [better].into_iter().chain(rest).collect::<Vec<_>>().join(" ")
+}
+
+fn domain_exhibit(
+    results: &Results,
+    applications: &[Application],
+    claims: &[Claim],
+) -> Result<(Table, Figure), StudyError> {
+    let rows: Vec<&Application> = applications.iter().filter(|a| a.table == "q5_domains").collect();
+    let mut columns =
+        vec![Column::key("domain", "domain of the text", rows.iter().map(|a| a.name.clone()).collect())];
+    let values: Vec<Vec<f64>> = rows.iter().map(|a| a.difference.clone()).collect();
+    columns.extend(Estimates::of(&values)?.columns(
+        "difference",
+        "nats/token",
+        "granular − coarse, below zero is better",
+    ));
+    let table = Table::new("q5_domains", "Granular minus coarse MoE by domain", "Paired by seed.", columns)?;
+    let lower = applications
+        .iter()
+        .zip(claims)
+        .filter(|(a, c)| !a.more_is_better && c.decision == Decision::Below)
+        .count();
+    let higher = applications
+        .iter()
+        .zip(claims)
+        .filter(|(a, c)| !a.more_is_better && c.decision == Decision::Above)
+        .count();
+    let figure = Figure {
+        id: "q5_domains".into(),
+        title: format!(
+            "Of {} domains granular MoE is decided to be better on {lower} and worse on {higher} ({})",
+            rows.len(),
+            results.primary()
+        ),
+        caption: "Difference in validation loss, granular − coarse; left of the line granular is better. Bars are 95 % \
+                  t-intervals over seeds, not corrected for the number of domains; the decisions are."
+            .into(),
+        table: "q5_domains".into(),
+        kind: FigureKind::Forest { label: "domain".into(), estimate: "difference".into(), reference: Some(0.0) },
+    };
+    Ok((table, figure))
+}
+
+fn task_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
+    let families: Vec<Family> = [Family::Dense { times: 1 }]
+        .into_iter()
+        .chain(results.config.tasks.granularities.iter().map(|g| Family::Moe { granularity: *g }))
+        .collect();
+    let mut tasks = Vec::new();
+    let mut names = Vec::new();
+    let mut chance = Vec::new();
+    let (mut accuracies, mut bits) = (Vec::new(), Vec::new());
+    for task in Workload::TASKS {
+        for family in &families {
+            tasks.push(task_in_words(task).to_owned());
+            names.push(family.to_string());
+            chance.push(results.tasks.get(&task).map_or(f64::NAN, |t| t.chance_accuracy));
+            accuracies.push(results.values(task, *family, accuracy));
+            bits.push(results.values(task, *family, bits_per_parameter));
+        }
+    }
+    let mut columns = vec![Column::key("task", "task", tasks), Column::key("family", "kind of model", names)];
+    columns.extend(Estimates::of(&accuracies)?.columns("accuracy", "share", "answers that are right"));
+    columns.push(Column::null("accuracy", "share", "accuracy of guessing", chance));
+    columns.extend(Estimates::of(&bits)?.columns(
+        "bits",
+        "bits/parameter",
+        "bits of facts recalled per parameter, all counted",
+    ));
+    let table =
+        Table::new("q5_tasks", "Tasks with exact answers", "One model per task, family and seed.", columns)?;
+    let figure = Figure {
+        id: "q5_tasks".into(),
+        title: task_finding(results, &families),
+        caption: "Share of right answers; arithmetic on pairs never seen, facts on those seen. Bars are 95 % t-intervals over seeds."
+            .into(),
+        table: "q5_tasks".into(),
+        kind: FigureKind::Bars { x: "task".into(), y: "accuracy".into(), series: Some("family".into()) },
+    };
+    Ok((table, figure))
+}
+
+fn task_finding(results: &Results, families: &[Family]) -> String {
+    let mean = |task, family| crate::results::mean(&results.values(task, family, accuracy));
+    let best = |task: Workload| {
+        let best = families
+            .iter()
+            .max_by(|a, b| mean(task, **a).total_cmp(&mean(task, **b)))
+            .expect("there are families");
+        format!("{best} on {} ({:.0} %)", task_in_words(task), 100.0 * mean(task, *best))
+    };
+    format!("Most right answers: {}", enumerate(&Workload::TASKS.map(best)))
+}

@@ -1,0 +1,96 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::compare::Comparison;
+use crate::dataset::DatasetFacts;
+use crate::measure::Measures;
+use crate::roster::{Run, Workload};
+use crate::{Family, StudyConfig};
+
+/// Everything a study measured, from which its answers follow without looking at a model again.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// What was asked for.
+    pub config: StudyConfig,
+    /// The text.
+    pub dataset: DatasetFacts,
+    /// Facts about the synthetic tasks.
+    pub tasks: BTreeMap<Workload, TaskFacts>,
+    /// Measurements on single models.
+    pub runs: BTreeMap<Run, Measures>,
+    /// Comparisons of models, by seed.
+    pub comparisons: BTreeMap<u64, Comparison>,
+}
+
+/// What is known about a synthetic task before any model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskFacts {
+    /// Accuracy of guessing.
+    pub chance_accuracy: f64,
+    /// Entries of its vocabulary.
+    pub vocabulary: usize,
+}
+
+impl Results {
+    /// The measurements on the trained model of a family, for each seed in order.
+    pub fn of(&self, workload: Workload, family: Family) -> Vec<&Measures> {
+        let run = |seed| Run { workload, family, seed, untrained: false };
+        self.config.seed_list().into_iter().filter_map(|seed| self.runs.get(&run(seed))).collect()
+    }
+
+    /// One number of a family for each seed.
+    pub fn values(
+        &self,
+        workload: Workload,
+        family: Family,
+        pick: impl Fn(&Measures) -> Option<f64>,
+    ) -> Vec<f64> {
+        self.of(workload, family).into_iter().map(|m| pick(m).unwrap_or(f64::NAN)).collect()
+    }
+
+    /// One number of a language model for each seed.
+    pub fn language(&self, family: Family, pick: impl Fn(&Measures) -> Option<f64>) -> Vec<f64> {
+        self.values(Workload::Language, family, pick)
+    }
+
+    /// The difference `a − b` of one number, paired by seed.
+    pub fn difference(
+        &self,
+        a: Family,
+        b: Family,
+        pick: impl Fn(&Measures) -> Option<f64> + Copy,
+    ) -> Vec<f64> {
+        subtract(&self.language(a, pick), &self.language(b, pick))
+    }
+
+    /// One number of the comparisons for each seed.
+    pub fn compared(&self, pick: impl Fn(&Comparison) -> f64) -> Vec<f64> {
+        self.comparisons.values().map(pick).collect()
+    }
+
+    /// The granular MoE that stands for the others in comparisons.
+    pub fn primary(&self) -> Family {
+        Family::Moe { granularity: self.config.model.primary_granularity }
+    }
+
+    /// Dense, of the width of all experts together.
+    pub fn wide(&self) -> Family {
+        Family::Dense { times: self.config.model.expansion }
+    }
+}
+
+/// Validation loss of a language model.
+pub(crate) fn loss(measures: &Measures) -> Option<f64> {
+    measures.language.as_ref().map(|l| l.loss)
+}
+
+/// Entry by entry `a − b`.
+pub(crate) fn subtract(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+/// Arithmetic mean.
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}

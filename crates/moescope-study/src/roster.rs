@@ -1,0 +1,176 @@
+use std::fmt;
+
+use moescope_train::{Balance, Schedule, TrainPlan};
+use serde::{Deserialize, Serialize};
+
+use crate::{Family, StudyConfig};
+
+/// One model of a study: a family, a repetition, and what it learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Run {
+    /// What it learns.
+    pub workload: Workload,
+    /// Kind of model.
+    pub family: Family,
+    /// Repetition: decides weights and order of the data.
+    pub seed: u64,
+    /// Whether it is measured as drawn, without training: the floor of every comparison.
+    pub untrained: bool,
+}
+
+/// What a model learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// The corpus.
+    Language,
+    /// Key–value pairs recalled in context.
+    Recall,
+    /// Random facts, memorised.
+    Facts,
+    /// Arithmetic modulo a prime, with held-out pairs.
+    Arithmetic,
+}
+
+impl Workload {
+    /// The synthetic tasks.
+    pub const TASKS: [Workload; 3] = [Workload::Recall, Workload::Facts, Workload::Arithmetic];
+
+    /// Short name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::Language => "language",
+            Workload::Recall => "recall",
+            Workload::Facts => "facts",
+            Workload::Arithmetic => "arithmetic",
+        }
+    }
+}
+
+impl Run {
+    /// Work of the run in FLOPs: training costs three forward passes, and measuring about a sixth of that again.
+    pub(crate) fn work(&self, plan: &TrainPlan, config: &StudyConfig) -> f64 {
+        if self.untrained {
+            return 0.0;
+        }
+        let tokens = plan.steps * (plan.batch * plan.positions) as u64;
+        let counted = plan.description.counts().flops_per_token as f64;
+        3.0 * tokens as f64 * (counted + self.uncounted_flops(config)) * 7.0 / 6.0
+    }
+
+    /// FLOPs spent on a token beyond those counted: the unrouted sparse layer computes its whole width and then drops most
+    /// of it.
+    fn uncounted_flops(&self, config: &StudyConfig) -> f64 {
+        let model = &config.model;
+        let dropped = (model.expansion - 1) * model.d_ff * model.d_model * 6 * model.layers;
+        if self.family == Family::TopKDense { dropped as f64 } else { 0.0 }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let untrained = if self.untrained { "untrained-" } else { "" };
+        match self.workload {
+            Workload::Language => write!(f, "{untrained}{}.s{}", self.family, self.seed),
+            task => write!(f, "{}-{untrained}{}.s{}", task.name(), self.family, self.seed),
+        }
+    }
+}
+
+impl StudyConfig {
+    /// Seeds of the repetitions.
+    pub fn seed_list(&self) -> Vec<u64> {
+        (self.first_seed..self.first_seed + self.seeds).collect()
+    }
+
+    /// Families trained on the corpus.
+    pub fn language_families(&self) -> Vec<Family> {
+        let granularity = self.model.primary_granularity;
+        let dense = self.model.dense_widths.iter().map(|times| Family::Dense { times: *times });
+        let sweep =
+            self.model.granularities.iter().map(|granularity| Family::Moe { granularity: *granularity });
+        let controls = [
+            Family::TopKDense,
+            Family::Hash { granularity },
+            Family::Frozen { granularity },
+            Family::Random { granularity },
+            Family::Committee { granularity },
+        ];
+        dense.chain(sweep).chain(controls).collect()
+    }
+
+    /// Every model of the study, seed by seed, so that an interrupted study has whole repetitions first.
+    pub fn roster(&self) -> Vec<Run> {
+        self.seed_list().into_iter().flat_map(|seed| self.roster_of(seed)).collect()
+    }
+
+    fn roster_of(&self, seed: u64) -> Vec<Run> {
+        let language = Workload::Language;
+        let trained = self.language_families().into_iter().map(|family| Run {
+            workload: language,
+            family,
+            seed,
+            untrained: false,
+        });
+        let floor = Family::Dense { times: self.model.expansion };
+        let untrained = Run { workload: language, family: floor, seed, untrained: true };
+        let tasks = Workload::TASKS.into_iter().flat_map(|workload| {
+            let families = self.tasks.granularities.iter().map(|g| Family::Moe { granularity: *g });
+            let families: Vec<Family> = [Family::Dense { times: 1 }].into_iter().chain(families).collect();
+            families.into_iter().map(move |family| Run { workload, family, seed, untrained: false })
+        });
+        trained.chain([untrained]).chain(tasks).collect()
+    }
+
+    /// How a run is trained; `vocab` and `positions` belong to its workload.
+    pub fn train_plan(&self, run: &Run, vocab: usize, positions: usize) -> TrainPlan {
+        let (steps, batch, learning_rate) = match run.workload {
+            Workload::Language => (self.training.steps, self.training.batch, self.training.learning_rate),
+            _ => (self.tasks.steps, self.tasks.batch, self.tasks.learning_rate),
+        };
+        // The tasks keep the proportions of the language schedule.
+        let share = |part: u64| part * steps / self.training.steps;
+        TrainPlan {
+            description: run.family.description(self, vocab, positions),
+            seed: run.seed,
+            steps,
+            batch,
+            positions,
+            learning_rate,
+            schedule: Schedule::Trapezoid {
+                warmup: share(self.training.warmup),
+                decay: share(self.training.decay),
+            },
+            weight_decay: self.training.weight_decay,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            clip: 1.0,
+            balance: Balance { loss: self.training.balance, z_loss: self.training.z_loss, loss_free: None },
+            checkpoints: Vec::new(),
+            save_every: (steps > RESUME_STEPS).then_some(RESUME_STEPS),
+        }
+    }
+}
+
+/// Steps between resume points; shorter runs are repeated from their beginning, with the same result.
+const RESUME_STEPS: u64 = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_every_seed_has_the_same_families() {
+        let config = StudyConfig::parse(StudyConfig::preset_text("quick").unwrap(), "quick").unwrap();
+        let roster = config.roster();
+        let names: std::collections::BTreeSet<String> = roster.iter().map(Run::to_string).collect();
+        assert_eq!(names.len(), roster.len());
+        assert_eq!(roster.len() % config.seeds as usize, 0);
+        assert!(
+            names.contains("moe-g4.s1")
+                && names.contains("facts-moe-g1.s3")
+                && names.contains("untrained-dense-4x.s2")
+        );
+    }
+}

@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use moescope_corpus::tasks::Task;
+
+use crate::compare::{Comparison, View};
+use crate::dataset::Dataset;
+use crate::folder::StudyFolder;
+use crate::grow::Grower;
+use crate::measure::Measures;
+use crate::pool::work;
+use crate::progress::{Event, Progress};
+use crate::results::{Results, TaskFacts};
+use crate::roster::{Run, Workload};
+use crate::tasks::{task_of, tasks};
+use crate::{Family, StudyConfig, StudyError};
+
+/// A study in its folder: from configuration to results, in steps that can be interrupted and taken up again.
+pub struct Study {
+    config: StudyConfig,
+    folder: StudyFolder,
+    dataset: Dataset,
+    tasks: BTreeMap<Workload, Task>,
+}
+
+impl Study {
+    /// Opens a study: checks its folder and prepares its text.
+    ///
+    /// # Errors
+    /// If the folder holds something else, or the text cannot be read or does not suffice.
+    pub fn open(config: StudyConfig, out: &Path, resume: bool) -> Result<Study, StudyError> {
+        // The text first: a study that cannot begin leaves no folder behind.
+        let dataset = Dataset::prepare(&config)?;
+        let folder = StudyFolder::open(out, &config, resume)?;
+        Ok(Study { config, folder, dataset, tasks: tasks()? })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &StudyFolder {
+        &self.folder
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &StudyConfig {
+        &self.config
+    }
+
+    /// The text.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Runs what is not yet done, `workers` models at a time, and returns everything measured.
+    ///
+    /// The results do not depend on `workers`, nor on how often the study was interrupted.
+    ///
+    /// # Errors
+    /// [`StudyError::Interrupted`] once `stop` is set; [`StudyError::NotLearned`] if a language model stays above the
+    /// unigram entropy; otherwise whatever failed. What is done is kept in every case.
+    pub fn run(
+        &self,
+        workers: usize,
+        listener: &mut (dyn FnMut(&Event) + Send),
+        stop: &AtomicBool,
+    ) -> Result<Results, StudyError> {
+        let roster = self.config.roster();
+        let total = roster.iter().map(|run| self.work_of(run)).sum();
+        let progress = Progress::new(listener, total);
+        let runs = self.grow_all(&roster, workers, &progress, stop)?;
+        let comparisons = self.compare_all(workers, &progress, stop)?;
+        Ok(Results {
+            config: self.config.clone(),
+            dataset: self.dataset.facts().clone(),
+            tasks: self.tasks.iter().map(|(workload, task)| (*workload, task_facts(task))).collect(),
+            runs,
+            comparisons,
+        })
+    }
+
+    fn grow_all(
+        &self,
+        roster: &[Run],
+        workers: usize,
+        progress: &Progress<'_>,
+        stop: &AtomicBool,
+    ) -> Result<BTreeMap<Run, Measures>, StudyError> {
+        progress.stage("growing and measuring models", roster.len());
+        let grower = Grower {
+            config: &self.config,
+            folder: &self.folder,
+            dataset: &self.dataset,
+            tasks: &self.tasks,
+            progress,
+            stop,
+        };
+        let measures = work(roster, workers, stop, |run| grower.measured(run, self.work_of(run)))?;
+        let runs: BTreeMap<Run, Measures> = roster.iter().copied().zip(measures).collect();
+        self.require_learning(&runs)?;
+        Ok(runs)
+    }
+
+    fn work_of(&self, run: &Run) -> f64 {
+        let (vocab, positions) = self.sizes_of(run.workload);
+        run.work(&self.config.train_plan(run, vocab, positions), &self.config)
+    }
+
+    fn sizes_of(&self, workload: Workload) -> (usize, usize) {
+        match task_of(&self.tasks, workload) {
+            Some(task) => (task.vocabulary(), task.positions()),
+            None => (self.dataset.facts().vocabulary, self.config.data.positions),
+        }
+    }
+
+    fn require_learning(&self, runs: &BTreeMap<Run, Measures>) -> Result<(), StudyError> {
+        let unigram = self.dataset.facts().unigram_entropy;
+        for (run, measures) in runs.iter().filter(|(run, _)| !run.untrained) {
+            if let Some(language) = measures.language.as_ref().filter(|l| l.loss >= unigram) {
+                return Err(StudyError::NotLearned { run: run.to_string(), loss: language.loss, unigram });
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_all(
+        &self,
+        workers: usize,
+        progress: &Progress<'_>,
+        stop: &AtomicBool,
+    ) -> Result<BTreeMap<u64, Comparison>, StudyError> {
+        let seeds = self.config.seed_list();
+        progress.stage("comparing models", seeds.len());
+        let comparisons = work(&seeds, workers, stop, |seed| {
+            let path = self.folder.root().join("comparisons").join(format!("s{seed}.json"));
+            self.folder.kept(&path, || self.compare(*seed))
+        })?;
+        Ok(seeds.into_iter().zip(comparisons).collect())
+    }
+
+    /// Compares the models of a seed with the wide model of the next one, the last seed with the first.
+    fn compare(&self, seed: u64) -> Result<Comparison, StudyError> {
+        let seeds = self.config.seed_list();
+        let place = seeds.iter().position(|s| *s == seed).expect("the seed comes from the list");
+        let other = seeds[(place + 1) % seeds.len()];
+        let wide = Family::Dense { times: self.config.model.expansion };
+        let primary = Family::Moe { granularity: self.config.model.primary_granularity };
+        let passes = self.dataset.validation_passes()?;
+        let view = |family, seed, untrained| {
+            let run = Run { workload: Workload::Language, family, seed, untrained };
+            let mut subject =
+                moescope_model::ModelSubject::new(moescope_model::Model::open(&self.folder.run(&run))?);
+            View::of(&mut subject, &passes, &self.config)
+        };
+        let other_wide = view(wide, other, false)?;
+        let moe = view(primary, seed, false)?;
+        Ok(Comparison {
+            moe_wide: moe.compare(&other_wide)?,
+            wide_wide: view(wide, seed, false)?.compare(&other_wide)?,
+            moe_untrained: moe.compare(&view(wide, other, true)?)?,
+            topk_wide: view(Family::TopKDense, seed, false)?.compare(&other_wide)?,
+            dense_wide: view(Family::Dense { times: 1 }, seed, false)?.compare(&other_wide)?,
+        })
+    }
+}
+
+fn task_facts(task: &Task) -> TaskFacts {
+    TaskFacts { chance_accuracy: task.chance_accuracy(), vocabulary: task.vocabulary() }
+}

@@ -1,0 +1,132 @@
+use moescope_analysis::statistics;
+use moescope_base::{Column, Table};
+
+use crate::StudyError;
+use crate::claim::Claim;
+
+/// Rows of an estimate over seeds: mean, 95 % t-interval, number of seeds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Estimates {
+    mean: Vec<f64>,
+    low: Vec<f64>,
+    high: Vec<f64>,
+    seeds: Vec<i64>,
+}
+
+impl Estimates {
+    /// Adds a row from one value for each seed. A value that is missing for some seed leaves the row empty.
+    pub(crate) fn push(&mut self, values: &[f64]) -> Result<(), StudyError> {
+        let known: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+        let (mean, low, high) = if known.len() < 2 {
+            (known.first().copied().unwrap_or(f64::NAN), f64::NAN, f64::NAN)
+        } else {
+            let summary = statistics::one_sample(&known)?;
+            (summary.mean, summary.low, summary.high)
+        };
+        self.mean.push(mean);
+        self.low.push(low);
+        self.high.push(high);
+        self.seeds.push(known.len() as i64);
+        Ok(())
+    }
+
+    /// The rows of a list.
+    pub(crate) fn of(rows: &[Vec<f64>]) -> Result<Estimates, StudyError> {
+        let mut estimates = Estimates::default();
+        for row in rows {
+            estimates.push(row)?;
+        }
+        Ok(estimates)
+    }
+
+    /// Columns `name`, its interval and its number of seeds.
+    pub(crate) fn columns(self, name: &str, unit: &str, meaning: &str) -> Vec<Column> {
+        let [low, high] = Column::interval(name, unit, "95 % t-interval over seeds", self.low, self.high);
+        vec![
+            Column::estimate(name, unit, meaning, self.mean),
+            low,
+            high,
+            Column::observations(name, "seeds", self.seeds),
+        ]
+    }
+}
+
+/// Claims in one unit as a table, for the forest plot and for download.
+pub(crate) fn claims_table(
+    name: &str,
+    title: &str,
+    unit: &str,
+    claims: &[Claim],
+) -> Result<Table, StudyError> {
+    let of = |pick: fn(&Claim) -> String| claims.iter().map(pick).collect::<Vec<_>>();
+    let number = |pick: fn(&Claim) -> f64| claims.iter().map(pick).collect::<Vec<_>>();
+    let [low, high] = Column::interval(
+        "estimate",
+        unit,
+        "95 % t-interval over seeds",
+        number(|c| c.evidence.ci_low),
+        number(|c| c.evidence.ci_high),
+    );
+    let columns = vec![
+        Column::key("contrast", "what is compared", of(|c| c.evidence.contrast.clone())),
+        Column::text("metric", "what is measured", of(|c| c.evidence.metric.clone())),
+        Column::estimate("estimate", unit, "mean over seeds", number(|c| c.evidence.estimate)),
+        low,
+        high,
+        Column::observations("estimate", "seeds", claims.iter().map(|c| c.evidence.n_seeds as i64).collect()),
+        Column::p_value(
+            "estimate",
+            "Holm-corrected within the question",
+            number(|c| c.evidence.p_holm.unwrap_or(f64::NAN)),
+        ),
+        Column::text(
+            "decision",
+            "above, below, same (within the margin) or open",
+            of(|c| format!("{:?}", c.decision).to_lowercase()),
+        ),
+        Column::text("claim", "the claim in words", of(|c| c.evidence.claim.clone())),
+    ];
+    let method = "Each row: one value per seed, paired by seed; t-test against zero, Holm within the question; where a margin \
+                  was fixed in advance, two one-sided tests for equivalence.";
+    Ok(Table::new(name, title, method, columns)?)
+}
+
+/// A number with three significant digits, for sentences.
+pub(crate) fn digits(value: f64) -> String {
+    if !value.is_finite() {
+        return "unknown".into();
+    }
+    if value == 0.0 {
+        return "0".into();
+    }
+    let decimals = (2 - value.abs().log10().floor() as i32).clamp(0, 6) as usize;
+    format!("{value:.decimals$}").replace('-', "−")
+}
+
+/// A mean with its interval, for sentences.
+pub(crate) fn with_interval(claim: &Claim) -> String {
+    let e = &claim.evidence;
+    let unit = if e.unit.is_empty() { String::new() } else { format!(" {}", e.unit) };
+    format!("{}{unit} [{}, {}]", digits(e.estimate), digits(e.ci_low), digits(e.ci_high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_to_what_can_be_read() {
+        assert_eq!(digits(1234.5), "1234");
+        assert_eq!(digits(0.012345), "0.0123");
+        assert_eq!(digits(-1.0), "−1.00");
+        assert_eq!(digits(f64::NAN), "unknown");
+    }
+
+    #[test]
+    fn an_estimate_from_one_seed_has_no_interval() {
+        let mut estimates = Estimates::default();
+        estimates.push(&[1.0, f64::NAN]).unwrap();
+        assert_eq!(estimates.mean, [1.0]);
+        assert!(estimates.low[0].is_nan());
+    }
+}

@@ -1,0 +1,30 @@
+use std::collections::BTreeMap;
+
+use moescope_base::Seed;
+use moescope_corpus::tasks::{KeyValueRecall, MemorisedFacts, ModularArithmetic, Task};
+
+use crate::StudyError;
+use crate::roster::Workload;
+
+/// The synthetic tasks of question 5, of sizes at which small models differ: neither hopeless nor solved at once.
+///
+/// # Errors
+/// None for these sizes.
+pub(crate) fn tasks() -> Result<BTreeMap<Workload, Task>, StudyError> {
+    Ok(BTreeMap::from([
+        (Workload::Recall, Task::Recall(KeyValueRecall::preset())),
+        // 1,024 facts of two values from 32: 10,240 bits, so that no model is done within the budget.
+        (Workload::Facts, Task::Facts(MemorisedFacts::new(1024, 2, 64, 2, 32, 16)?)),
+        (Workload::Arithmetic, Task::Modular(ModularArithmetic::preset())),
+    ]))
+}
+
+/// The task of a workload; none for language.
+pub(crate) fn task_of(tasks: &BTreeMap<Workload, Task>, workload: Workload) -> Option<&Task> {
+    tasks.get(&workload)
+}
+
+/// The seed of a task's data: facts and splits belong to it, so training and test must use the same one.
+pub(crate) fn task_seed(seed: u64) -> Seed {
+    Seed(seed).child("task")
+}
