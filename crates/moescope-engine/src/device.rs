@@ -181,7 +181,7 @@ pub trait Device: Send + Sync {
         causal: bool,
         out: &mut [f32],
     );
-    /// Gradients of [`attention_mix`](Self::attention_mix). With `full`, the pattern's gradient is given for later keys too.
+    /// Gradients of [`attention_mix`](Self::attention_mix), as far as `reach` says.
     fn attention_mix_backward(
         &self,
         pattern: &[f32],

@@ -8,6 +8,20 @@ use moescope_engine::{
     AdamWStep, AttentionLayout, Cpu, Device, HeadShape, LinearShape, MixReach, Rotary, RoutePlan,
 };
 
+/// Seconds that this thread spent on a processor during `work`, to a few milliseconds: what others do on the machine does not
+/// count. Wall time where the system does not tell.
+pub(crate) fn processor_seconds(work: impl FnOnce()) -> f64 {
+    let now = || {
+        std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse::<f64>().ok()
+    };
+    let (start, clock) = (now(), Instant::now());
+    work();
+    match (start, now()) {
+        (Some(start), Some(end)) => (end - start) / 1e9,
+        _ => clock.elapsed().as_secs_f64(),
+    }
+}
+
 /// Calls, seconds, and least seconds of one call, of each kernel.
 #[derive(Default)]
 pub(crate) struct Timed {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::chunks::{each, rows_per_piece, run};
 use super::linear::TILE_ROWS;
 use super::matrix::{Matrix, MatrixMut, product};
-use super::rows::copy_rows;
+use super::selection::copy_rows;
 use super::vector::{add_scaled, dot, sum, vectorised};
 use crate::{LinearShape, RoutePlan};
 

@@ -9,6 +9,7 @@ mod linear;
 mod matrix;
 mod normalise;
 mod rows;
+mod selection;
 mod vector;
 
 use crate::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach, Rotary, RoutePlan};
@@ -22,11 +23,11 @@ pub struct Cpu;
 
 impl Device for Cpu {
     fn embedding(&self, table: &[f32], ids: &[u32], out: &mut [f32]) {
-        rows::embedding(table, ids, out);
+        selection::embedding(table, ids, out);
     }
 
     fn embedding_backward(&self, gradient: &[f32], ids: &[u32], table_gradient: &mut [f32]) {
-        rows::embedding_backward(gradient, ids, table_gradient);
+        selection::embedding_backward(gradient, ids, table_gradient);
     }
 
     fn linear(&self, x: &[f32], weight: &[f32], shape: LinearShape, out: &mut [f32]) {
@@ -139,11 +140,11 @@ impl Device for Cpu {
     }
 
     fn top_k_activation(&self, x: &[f32], columns: usize, k: usize, out: &mut [f32], kept: &mut [u32]) {
-        rows::top_k_activation(x, columns, k, out, kept);
+        selection::top_k_activation(x, columns, k, out, kept);
     }
 
     fn gather_columns(&self, x: &[f32], columns: usize, indices: &[u32], per_row: usize, out: &mut [f32]) {
-        rows::gather_columns(x, columns, indices, per_row, out);
+        selection::gather_columns(x, columns, indices, per_row, out);
     }
 
     fn scatter_columns(
@@ -154,7 +155,7 @@ impl Device for Cpu {
         per_row: usize,
         out: &mut [f32],
     ) {
-        rows::scatter_columns(gradient, columns, indices, per_row, out);
+        selection::scatter_columns(gradient, columns, indices, per_row, out);
     }
 
     fn attention_pattern(&self, q: &[f32], k: &[f32], layout: AttentionLayout, out: &mut [f32]) {
