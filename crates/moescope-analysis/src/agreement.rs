@@ -58,7 +58,8 @@ pub fn agreement(
         check::same_length(method, what, length, documents.len())?;
     }
     pearson(first.loss, second.loss)?;
-    for (model, what) in [(first, "the error of the first model"), (second, "the error of the second model")] {
+    for (model, what) in [(first, "the error of the first model"), (second, "the error of the second model")]
+    {
         if model.wrong.iter().all(|w| *w == model.wrong[0]) {
             return Err(AnalysisError::Constant { method, what });
         }
@@ -89,17 +90,33 @@ pub fn table(name: &str, title: &str, pairs: &[(String, Agreement)]) -> Result<T
     let nulls = pairs.iter().map(|(_, a)| a.overlap_null).collect();
     let list = |pick: fn(&Agreement) -> Bootstrap| pairs.iter().map(|(_, a)| pick(a)).collect::<Vec<_>>();
     for (column, meaning, values, null) in [
-        ("loss_correlation", "correlation of the losses, token by token", list(|a| a.loss_correlation), zeros.clone()),
+        (
+            "loss_correlation",
+            "correlation of the losses, token by token",
+            list(|a| a.loss_correlation),
+            zeros.clone(),
+        ),
         ("overlap", "tokens both get wrong over tokens either gets wrong", list(|a| a.overlap), nulls),
         ("kappa", "agreement on which tokens are wrong, beyond chance", list(|a| a.kappa), zeros),
     ] {
         let of = |pick: fn(&Bootstrap) -> f64| values.iter().map(pick).collect::<Vec<f64>>();
         columns.push(Column::estimate(column, "", meaning, of(|b| b.estimate)));
-        columns.extend(Column::interval(column, "", "bootstrap over documents", of(|b| b.low), of(|b| b.high)));
-        columns.push(Column::observations(column, "documents", values.iter().map(|b| b.units as i64).collect()));
+        columns.extend(Column::interval(
+            column,
+            "",
+            "bootstrap over documents",
+            of(|b| b.low),
+            of(|b| b.high),
+        ));
+        columns.push(Column::observations(
+            column,
+            "documents",
+            values.iter().map(|b| b.units as i64).collect(),
+        ));
         columns.push(Column::null(column, "", "errors and losses that fall independently", null));
     }
-    let method = "Both models on the same tokens; an error is a most probable token that is not the true one.";
+    let method =
+        "Both models on the same tokens; an error is a most probable token that is not the true one.";
     Ok(Table::new(name, title, method, columns)?)
 }
 
@@ -136,5 +153,104 @@ impl Errors {
         let observed = (self.tokens - self.first - self.second + 2.0 * self.both) / self.tokens;
         let chance = a * b + (1.0 - a) * (1.0 - b);
         (observed - chance) / (1.0 - chance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::normal;
+    use crate::statistics::BootstrapMethod;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+
+    fn resampling(seed: u64) -> Resampling {
+        Resampling { replicates: 200, level: 0.95, method: BootstrapMethod::Percentile, seed: Seed(seed) }
+    }
+
+    /// Two models whose losses share a part: `shared` 0 is none, 1 is all. Errors are losses above 1.
+    fn models(shared: f64, seed: u64) -> ([Vec<f64>; 2], [Vec<bool>; 2], Vec<u32>) {
+        let mut rng = Seed(seed).rng();
+        let mut losses = [Vec::new(), Vec::new()];
+        for _ in 0..400 {
+            let common = normal(&mut rng);
+            for loss in &mut losses {
+                let own = normal(&mut rng);
+                loss.push(1.0 + shared.sqrt() * common + (1.0 - shared).sqrt() * own);
+            }
+        }
+        let wrong = [0, 1].map(|m: usize| losses[m].iter().map(|l| *l > 1.0).collect());
+        (losses, wrong, (0..400).map(|t| t / 10).collect())
+    }
+
+    fn compare(shared: f64, seed: u64) -> Agreement {
+        let (loss, wrong, documents) = models(shared, seed);
+        let of = |m: usize| Predictions { loss: &loss[m], wrong: &wrong[m] };
+        agreement(of(0), of(1), &documents, resampling(seed)).unwrap()
+    }
+
+    #[test]
+    fn eight_tokens_by_hand() {
+        let first = [true, true, true, false, false, false, false, true];
+        let second = [true, true, false, true, false, false, false, false];
+        let errors = Errors::count(&first, &second, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        // Both wrong on 2, either on 5. Rates 1/2 and 3/8: by chance 3/16 over 11/16. Agreement 5/8 against 1/2.
+        assert!((errors.overlap() - 0.4).abs() < 1e-12);
+        assert!((errors.independent_overlap() - 3.0 / 11.0).abs() < 1e-12);
+        assert!((errors.kappa() - 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_planted_likeness_is_found() {
+        let found = compare(0.8, 1);
+        assert!((found.loss_correlation.estimate - 0.8).abs() < 0.08);
+        assert!(found.kappa.low > 0.3 && found.overlap.low > found.overlap_null);
+        assert_eq!((found.tokens, found.kappa.units), (400, 40));
+    }
+
+    #[test]
+    fn independent_models_keep_the_stated_level() {
+        let outside = |b: &Bootstrap, null: f64| usize::from(b.low > null || b.high < null);
+        let rejected: usize = (0..60)
+            .map(|seed| {
+                let found = compare(0.0, 1000 + seed);
+                outside(&found.loss_correlation, 0.0) + outside(&found.kappa, 0.0)
+            })
+            .sum();
+        assert!(rejected < 17, "{rejected} of 120 at level 0.05");
+    }
+
+    #[test]
+    fn a_model_agrees_with_itself() {
+        let (loss, wrong, documents) = models(0.5, 3);
+        let own = Predictions { loss: &loss[0], wrong: &wrong[0] };
+        let found = agreement(own, own, &documents, resampling(3)).unwrap();
+        assert!((found.loss_correlation.estimate - 1.0).abs() < 1e-12);
+        assert_eq!((found.overlap.estimate, found.kappa.estimate), (1.0, 1.0));
+    }
+
+    #[test]
+    fn unequal_lengths_and_a_model_without_errors_are_refused() {
+        let (loss, wrong, documents) = models(0.5, 3);
+        let own = Predictions { loss: &loss[0], wrong: &wrong[0] };
+        assert!(agreement(own, own, &documents[1..], resampling(3)).is_err());
+        let perfect = Predictions { wrong: &[false; 400], ..own };
+        assert!(matches!(
+            agreement(own, perfect, &documents, resampling(3)),
+            Err(AnalysisError::Constant { .. })
+        ));
+        let table = table("agreement", "Agreement", &[("a, b".into(), compare(0.5, 4))]).unwrap();
+        assert_eq!(table.columns().len(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn swapping_the_models_changes_nothing(pairs in prop::collection::vec(any::<(bool, bool)>(), 4..40)) {
+            let (a, b): (Vec<bool>, Vec<bool>) = pairs.into_iter().unzip();
+            let rows: Vec<usize> = (0..a.len()).collect();
+            let (x, y) = (Errors::count(&a, &b, &rows), Errors::count(&b, &a, &rows));
+            prop_assert!(x.overlap() == y.overlap() || x.overlap().is_nan());
+            prop_assert!(x.kappa().is_nan() || ((x.kappa() - y.kappa()).abs() < 1e-12 && x.kappa() <= 1.0));
+        }
     }
 }

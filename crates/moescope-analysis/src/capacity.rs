@@ -45,7 +45,11 @@ pub struct Parameters {
 ///
 /// # Errors
 /// Without answers, with an alphabet below 2, a loss that is negative or not finite, or a model without parameters.
-pub fn capacity(answer_losses: &[f64], alphabet: u64, parameters: Parameters) -> Result<Capacity, AnalysisError> {
+pub fn capacity(
+    answer_losses: &[f64],
+    alphabet: u64,
+    parameters: Parameters,
+) -> Result<Capacity, AnalysisError> {
     let method = "capacity";
     check::at_least(method, "answers", answer_losses.len(), 1)?;
     check::finite(method, answer_losses)?;
@@ -77,12 +81,27 @@ pub fn table(name: &str, title: &str, models: &[(String, Capacity)]) -> Result<T
     let answers = models.iter().map(|(_, c)| c.answers as i64).collect();
     let columns = vec![
         Column::key("model", "which model", models.iter().map(|(label, _)| label.clone()).collect()),
-        Column::estimate("recalled", "bits", "bits of the facts that the model recalls", of(|c| c.bits_recalled)),
+        Column::estimate(
+            "recalled",
+            "bits",
+            "bits of the facts that the model recalls",
+            of(|c| c.bits_recalled),
+        ),
         Column::observations("recalled", "answers", answers),
         Column::null("recalled", "bits", "every answer equally likely", zeros),
         Column::estimate("asked", "bits", "bits that the facts hold", of(|c| c.bits_asked)),
-        Column::estimate("net", "bits", "confident wrong answers counted against right ones", of(|c| c.bits_net)),
-        Column::estimate("per_parameter", "bits per parameter", "over all parameters", of(|c| c.bits_per_parameter)),
+        Column::estimate(
+            "net",
+            "bits",
+            "confident wrong answers counted against right ones",
+            of(|c| c.bits_net),
+        ),
+        Column::estimate(
+            "per_parameter",
+            "bits per parameter",
+            "over all parameters",
+            of(|c| c.bits_per_parameter),
+        ),
         Column::estimate(
             "per_active_parameter",
             "bits per parameter",
@@ -131,7 +150,8 @@ mod tests {
 
     #[test]
     fn the_table_states_its_null() {
-        let table = table("capacity", "Facts", &[("moe".into(), capacity(&[0.0], 2, SIZE).unwrap())]).unwrap();
+        let table =
+            table("capacity", "Facts", &[("moe".into(), capacity(&[0.0], 2, SIZE).unwrap())]).unwrap();
         assert_eq!(table.column("recalled").unwrap().data.number(0), Some(1.0));
         assert_eq!(table.column("recalled_null").unwrap().data.number(0), Some(0.0));
     }

@@ -44,10 +44,7 @@ impl EffectiveWidth {
     /// Seeds below the narrowest width, and seeds above the widest.
     pub fn bounds(&self) -> (usize, usize) {
         let count = |keep: fn(&EquivalentWidth) -> bool| self.by_seed.iter().filter(|w| keep(w)).count();
-        (
-            count(|w| matches!(w, EquivalentWidth::Below(_))),
-            count(|w| matches!(w, EquivalentWidth::Above(_))),
-        )
+        (count(|w| matches!(w, EquivalentWidth::Below(_))), count(|w| matches!(w, EquivalentWidth::Above(_))))
     }
 }
 
@@ -76,7 +73,10 @@ pub fn effective_width(
     }
     let by_seed: Vec<EquivalentWidth> =
         dense_losses.iter().zip(losses).map(|(row, loss)| equivalent(widths, row, *loss)).collect();
-    let inner: Vec<f64> = by_seed.iter().filter_map(|w| if let EquivalentWidth::At(w) = w { Some(w.log2()) } else { None }).collect();
+    let inner: Vec<f64> = by_seed
+        .iter()
+        .filter_map(|w| if let EquivalentWidth::At(w) = w { Some(w.log2()) } else { None })
+        .collect();
     let log2_width = if inner.len() == by_seed.len() { Some(one_sample(&inner)?) } else { None };
     Ok(EffectiveWidth { by_seed, log2_width })
 }
@@ -89,18 +89,40 @@ pub fn table(name: &str, title: &str, models: &[(String, EffectiveWidth)]) -> Re
     let width = |pick: fn((f64, f64, f64)) -> f64| -> Vec<f64> {
         models.iter().map(|(_, m)| m.width().map_or(f64::NAN, pick)).collect()
     };
-    let bound = |pick: fn((usize, usize)) -> usize| models.iter().map(|(_, m)| pick(m.bounds()) as i64).collect();
+    let bound =
+        |pick: fn((usize, usize)) -> usize| models.iter().map(|(_, m)| pick(m.bounds()) as i64).collect();
     let unit = "neurons";
-    let [low, high] = Column::interval("width", unit, "95 % t-interval over seeds, on log2", width(|w| w.1), width(|w| w.2));
+    let [low, high] = Column::interval(
+        "width",
+        unit,
+        "95 % t-interval over seeds, on log2",
+        width(|w| w.1),
+        width(|w| w.2),
+    );
     let seeds = models.iter().map(|(_, m)| m.by_seed.len() as i64).collect();
     let columns = vec![
         Column::key("model", "which model", models.iter().map(|(label, _)| label.clone()).collect()),
-        Column::estimate("width", unit, "dense width of equal loss, geometric mean; empty if a seed has only a bound", width(|w| w.0)),
+        Column::estimate(
+            "width",
+            unit,
+            "dense width of equal loss, geometric mean; empty if a seed has only a bound",
+            width(|w| w.0),
+        ),
         low,
         high,
         Column::observations("width", "seeds", seeds),
-        Column::count("seeds_below", "seeds", "seeds whose loss even the narrowest dense model beats", bound(|b| b.0)),
-        Column::count("seeds_above", "seeds", "seeds whose loss even the widest dense model does not reach", bound(|b| b.1)),
+        Column::count(
+            "seeds_below",
+            "seeds",
+            "seeds whose loss even the narrowest dense model beats",
+            bound(|b| b.0),
+        ),
+        Column::count(
+            "seeds_above",
+            "seeds",
+            "seeds whose loss even the widest dense model does not reach",
+            bound(|b| b.1),
+        ),
     ];
     let method = "Per seed, dense losses made monotone and interpolated on log2 width; no extrapolation.";
     Ok(Table::new(name, title, method, columns)?)
@@ -168,7 +190,8 @@ mod tests {
         let offset = |seed: usize| 0.01 * seed as f64;
         let dense: Vec<Vec<f64>> =
             (0..seeds).map(|s| WIDTHS.iter().map(|w| power_law(*w) + offset(s)).collect()).collect();
-        let losses: Vec<f64> = (0..seeds).map(|s| power_law(180.0 * (1.0 + 0.02 * s as f64)) + offset(s)).collect();
+        let losses: Vec<f64> =
+            (0..seeds).map(|s| power_law(180.0 * (1.0 + 0.02 * s as f64)) + offset(s)).collect();
         let (estimate, low, high) = effective_width(&WIDTHS, &dense, &losses).unwrap().width().unwrap();
         assert!(low < 187.0 && 187.0 < high && (estimate - 187.0).abs() < 6.0, "{estimate} [{low}, {high}]");
     }
@@ -194,7 +217,10 @@ mod tests {
     fn two_widths_and_one_seed_are_too_few() {
         assert!(effective_width(&[1.0, 2.0], &[vec![2.0, 1.0], vec![2.0, 1.0]], &[1.5, 1.5]).is_err());
         assert!(effective_width(&[1.0, 2.0, 4.0], &[vec![3.0, 2.0, 1.0]], &[1.5]).is_err());
-        assert!(effective_width(&[1.0, 4.0, 2.0], &[vec![3.0, 2.0, 1.0], vec![3.0, 2.0, 1.0]], &[1.5; 2]).is_err());
+        assert!(
+            effective_width(&[1.0, 4.0, 2.0], &[vec![3.0, 2.0, 1.0], vec![3.0, 2.0, 1.0]], &[1.5; 2])
+                .is_err()
+        );
     }
 
     proptest! {

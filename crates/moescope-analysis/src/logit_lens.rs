@@ -98,7 +98,12 @@ impl LogitLens {
             columns.extend(Column::interval(name, unit, "95 % t-interval over documents", low, high));
             let documents = self.layers.iter().map(|l| value(l).n as i64).collect();
             columns.push(Column::observations(name, "documents", documents));
-            columns.push(Column::null(name, unit, "residual stream rotated at random", of(&|l| null(l).mean)));
+            columns.push(Column::null(
+                name,
+                unit,
+                "residual stream rotated at random",
+                of(&|l| null(l).mean),
+            ));
         }
         let method = "Final norm and unembedding applied to the residual stream after each block; means over documents.";
         Ok(Table::new(name, title, method, columns)?)
@@ -213,5 +218,147 @@ fn monotonicity(divergence: &[f64]) -> f64 {
     match divergence {
         [first, .., last] => (first - last) / changes,
         _ => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moescope_base::{
+        FeedForwardShape, Observation, SubjectError, SubjectShape, Tokens, Value, ValueData,
+    };
+    use proptest::prelude::*;
+
+    const WIDTH: usize = 8;
+
+    /// A subject whose residual stream after block `l` points at the final prediction with weight `strength[l]`, and
+    /// otherwise in directions that depend on the token; it is unembedded by the identity.
+    struct Planted {
+        shape: SubjectShape,
+        strength: Vec<f32>,
+    }
+
+    impl Planted {
+        fn new(strength: &[f32]) -> Planted {
+            let feed_forward = vec![FeedForwardShape::Dense { width: 4 }; strength.len()];
+            let shape =
+                SubjectShape { d_model: WIDTH, vocab: WIDTH, heads: 1, head_dim: WIDTH, feed_forward };
+            Planted { shape, strength: strength.to_vec() }
+        }
+    }
+
+    impl Subject for Planted {
+        fn shape(&self) -> &SubjectShape {
+            &self.shape
+        }
+
+        fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
+            let tokens = request.tokens;
+            let residual = |layer: usize| -> Vec<f32> {
+                let strength = self.strength[layer];
+                tokens
+                    .ids()
+                    .iter()
+                    .flat_map(|id| {
+                        let mut vector: Vec<f32> = (0..WIDTH)
+                            .map(|c| (1.0 - strength) * ((id * 5 + 3 * c as u32) as f32).sin())
+                            .collect();
+                        vector[*id as usize % WIDTH] += 4.0 * strength;
+                        vector
+                    })
+                    .collect()
+            };
+            let values = request
+                .record
+                .iter()
+                .map(|point| {
+                    let data = residual(point.layer().unwrap());
+                    let shape = vec![tokens.batch(), tokens.positions(), WIDTH];
+                    (*point, Value::new(*point, shape, ValueData::Real(data), None).unwrap())
+                })
+                .collect();
+            Ok(Observation { values, ..Observation::default() })
+        }
+
+        fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError> {
+            Ok(residual.to_vec())
+        }
+    }
+
+    fn samples() -> Vec<Sample> {
+        let tokens = Tokens::new((0..60).map(|i| i * 7 % 23).collect(), 6, 10).unwrap();
+        vec![Sample::one_document_each(tokens, 0)]
+    }
+
+    #[test]
+    fn a_divergence_by_hand() {
+        let [p, q] = [[1.0_f32.ln(), 3.0_f32.ln()], [0.0, 0.0]].map(|l| Prediction::of(&l));
+        // Probabilities (1/4, 3/4) from (1/2, 1/2).
+        let wanted = 0.25 * 0.5_f64.ln() + 0.75 * 1.5_f64.ln();
+        assert!((p.divergence(&q) - wanted).abs() < 1e-6);
+        assert_eq!((p.top, p.divergence(&p)), (1, 0.0));
+    }
+
+    #[test]
+    fn a_prediction_that_is_built_up_is_found_nearer_block_by_block() {
+        let lens = logit_lens(&mut Planted::new(&[0.1, 0.5, 0.8, 1.0]), &samples(), Seed(1)).unwrap();
+        let means: Vec<f64> = lens.layers.iter().map(|l| l.divergence.mean).collect();
+        assert!(means.windows(2).all(|w| w[1] < w[0]), "{means:?}");
+        assert_eq!((lens.monotonicity, lens.documents, lens.tokens), (1.0, 6, 60));
+        let last = lens.layers[3];
+        assert_eq!((last.divergence.mean, last.agreement.mean), (0.0, 1.0));
+        assert!(lens.layers[2].divergence.high < lens.layers[2].rotated_divergence.low);
+        assert!(lens.layers[2].agreement.low > lens.layers[2].rotated_agreement.high);
+    }
+
+    #[test]
+    fn a_stream_that_says_nothing_yet_is_no_nearer_than_its_rotation() {
+        let lens = logit_lens(&mut Planted::new(&[0.0, 1.0]), &samples(), Seed(2)).unwrap();
+        let first = lens.layers[0];
+        assert!((first.divergence.mean - first.rotated_divergence.mean).abs() < 0.2 * first.divergence.mean);
+        assert!(first.agreement.mean < 0.4);
+    }
+
+    #[test]
+    fn a_detour_lowers_monotonicity_and_one_document_is_too_few() {
+        assert!((monotonicity(&[3.0, 1.0, 2.0, 0.0]) - 0.6).abs() < 1e-12);
+        assert!(monotonicity(&[1.0]).is_nan());
+        let one = Sample::one_document_each(Tokens::new(vec![1, 2, 3], 1, 3).unwrap(), 0);
+        assert!(logit_lens(&mut Planted::new(&[0.5, 1.0]), &[one], Seed(1)).is_err());
+    }
+
+    #[test]
+    fn documents_weigh_alike_whatever_their_length() {
+        assert_eq!(document_means(&[1.0, 3.0, 10.0], &[4, 4, 2]), [10.0, 2.0]);
+    }
+
+    #[test]
+    fn batches_do_not_matter_and_the_table_has_one_row_for_each_block() {
+        let ids: Vec<u32> = (0..60).map(|i| i * 7 % 23).collect();
+        let halves: Vec<Sample> = (0..2)
+            .map(|h| {
+                Sample::one_document_each(
+                    Tokens::new(ids[30 * h..30 * h + 30].to_vec(), 3, 10).unwrap(),
+                    3 * h as u32,
+                )
+            })
+            .collect();
+        let mut subject = Planted::new(&[0.3, 1.0]);
+        let whole = logit_lens(&mut subject, &samples(), Seed(1)).unwrap();
+        let parts = logit_lens(&mut subject, &halves, Seed(1)).unwrap();
+        assert_eq!((whole.layers[0], whole.tokens), (parts.layers[0], parts.tokens));
+        assert_eq!(whole.table("lens", "Lens").unwrap().rows(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn divergence_is_never_negative_and_ignores_a_shift_of_the_logits(
+            a in prop::collection::vec(-5.0..5.0f32, 6), b in prop::collection::vec(-5.0..5.0f32, 6), shift in -2.0..2.0f32
+        ) {
+            let (p, q) = (Prediction::of(&a), Prediction::of(&b));
+            let shifted = Prediction::of(&b.iter().map(|x| x + shift).collect::<Vec<_>>());
+            prop_assert!(p.divergence(&q) >= 0.0);
+            prop_assert!((p.divergence(&q) - p.divergence(&shifted)).abs() < 1e-4);
+        }
     }
 }

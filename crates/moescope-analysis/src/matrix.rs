@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn a_recorded_value_keeps_its_last_axis() {
         let point = HookPoint::block(Site::ResidPost, 0);
-        let value = Value::new(point, vec![1, 2, 3], ValueData::Real((0..6).map(|x| x as f32).collect()), None);
+        let value =
+            Value::new(point, vec![1, 2, 3], ValueData::Real((0..6).map(|x| x as f32).collect()), None);
         assert_eq!(Features::of_value(&value.unwrap()).unwrap().row(1), [3.0, 4.0, 5.0]);
         let point = HookPoint::block(Site::RouterIndices, 0);
         let indices = Value::new(point, vec![1, 2, 1], ValueData::Integer(vec![0, 1]), None).unwrap();

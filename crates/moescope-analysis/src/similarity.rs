@@ -100,7 +100,8 @@ pub fn cka(first: &Features, second: &Features) -> Result<f64, AnalysisError> {
 /// If labels and results differ in number.
 pub fn table(name: &str, title: &str, pairs: &[(String, Similarity)]) -> Result<Table, AnalysisError> {
     let of = |pick: fn(&Similarity) -> f64| pairs.iter().map(|(_, s)| pick(s)).collect::<Vec<f64>>();
-    let [low, high] = Column::interval("cka", "", "95 %, jackknife over documents", of(|s| s.low), of(|s| s.high));
+    let [low, high] =
+        Column::interval("cka", "", "95 %, jackknife over documents", of(|s| s.low), of(|s| s.high));
     let documents = pairs.iter().map(|(_, s)| s.documents as i64).collect();
     let columns = vec![
         Column::key("pair", "what is compared", pairs.iter().map(|(label, _)| label.clone()).collect()),
@@ -111,7 +112,8 @@ pub fn table(name: &str, title: &str, pairs: &[(String, Similarity)]) -> Result<
         Column::null("cka", "", "mean with the tokens of the second shuffled", of(|s| s.shuffled.null_mean)),
         Column::p_value("cka", "against shuffled tokens, one-sided", of(|s| s.shuffled.p_value)),
     ];
-    let method = "Unbiased linear centred kernel alignment of the same tokens; null: tokens of the second shuffled.";
+    let method =
+        "Unbiased linear centred kernel alignment of the same tokens; null: tokens of the second shuffled.";
     Ok(Table::new(name, title, method, columns)?)
 }
 
@@ -161,4 +163,146 @@ fn jackknife_error(first: &Features, second: &Features, documents: &[u32], group
     let values: Vec<f64> = groups.iter().map(without).collect();
     let g = groups.len() as f64;
     standard_deviation(&values) * (g - 1.0) / g.sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nalgebra::DMatrix;
+    use proptest::prelude::*;
+
+    use crate::matrix::{normal, random_rotation};
+
+    const OPTIONS: SimilarityOptions = SimilarityOptions { permutations: 99, seed: Seed(7) };
+
+    fn noise(tokens: usize, width: usize, seed: u64) -> Features {
+        let mut rng = Seed(seed).rng();
+        Features::new(width, &(0..tokens * width).map(|_| normal(&mut rng)).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// `first` plus independent noise of the given size.
+    fn blurred(first: &Features, size: f64, seed: u64) -> Features {
+        let other = noise(first.tokens(), first.width(), seed);
+        let values: Vec<f64> = (0..first.tokens())
+            .flat_map(|t| {
+                first.row(t).iter().zip(other.row(t)).map(move |(a, b)| a + size * b).collect::<Vec<_>>()
+            })
+            .collect();
+        Features::new(first.width(), &values).unwrap()
+    }
+
+    fn documents(tokens: usize) -> Vec<u32> {
+        (0..tokens).map(|t| t as u32 / 10).collect()
+    }
+
+    /// The definition of HSIC₁ through matrices of tokens by tokens.
+    fn hsic_by_definition(first: &Features, second: &Features) -> f64 {
+        let kernel = |f: &Features| {
+            let mut k = f.transposed().transpose() * f.transposed();
+            k.fill_diagonal(0.0);
+            k
+        };
+        let (k, l) = (kernel(first), kernel(second));
+        let n = first.tokens() as f64;
+        let ones = DMatrix::from_element(first.tokens(), 1, 1.0);
+        let inner = (ones.transpose() * &k * &l * &ones)[(0, 0)];
+        let trace = (&k * &l).trace();
+        (trace + k.sum() * l.sum() / ((n - 1.0) * (n - 2.0)) - 2.0 * inner / (n - 2.0)) / (n * (n - 3.0))
+    }
+
+    /// Biased linear CKA, as it was first published.
+    fn biased(first: &Features, second: &Features) -> f64 {
+        let (first, second) = (first.centred(), second.centred());
+        let cross = |a: &Features, b: &Features| (a.transposed() * b.transposed().transpose()).norm_squared();
+        cross(&first, &second) / (cross(&first, &first) * cross(&second, &second)).sqrt()
+    }
+
+    #[test]
+    fn four_tokens_by_hand() {
+        // Without its diagonal, the kernel of (1, −1, 1, −1) is ±1 off the diagonal; tr(K̃²) = 12, every row sums to −1,
+        // so HSIC₁ = (12 + 16 / 6 − 2 / 2 · 4) / 4 = 8 / 3.
+        let signs = Features::new(1, &[1.0, -1.0, 1.0, -1.0]).unwrap();
+        assert!((hsic(&signs, &signs) - 8.0 / 3.0).abs() < 1e-12);
+        assert!((cka(&signs, &signs).unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn features_give_what_kernels_define() {
+        let (a, b) = (noise(15, 3, 1), noise(15, 5, 2));
+        assert!((hsic(&a, &b) - hsic_by_definition(&a, &b)).abs() < 1e-10);
+        assert!((hsic(&a, &a) - hsic_by_definition(&a, &a)).abs() < 1e-10);
+    }
+
+    #[test]
+    fn a_planted_likeness_is_found_and_grows_with_it() {
+        let first = noise(200, 8, 3);
+        let near = similarity(&first, &blurred(&first, 0.3, 4), &documents(200), OPTIONS).unwrap();
+        let far = similarity(&first, &blurred(&first, 2.0, 4), &documents(200), OPTIONS).unwrap();
+        assert!(near.cka > 0.8 && far.cka < 0.5 && far.low > 0.0);
+        assert_eq!(near.shuffled.p_value, 0.01);
+        assert!(near.low < near.cka && near.cka < near.high && near.documents == 20);
+    }
+
+    #[test]
+    fn independent_representations_average_zero_where_the_biased_form_does_not() {
+        let pairs = 60;
+        let mean = |measure: &dyn Fn(&Features, &Features) -> f64| {
+            (0..pairs).map(|i| measure(&noise(40, 20, 100 + i), &noise(40, 20, 900 + i))).sum::<f64>()
+                / pairs as f64
+        };
+        let (unbiased, published) = (mean(&|a, b| cka(a, b).unwrap()), mean(&biased));
+        assert!(unbiased.abs() < 0.02, "{unbiased}");
+        assert!(published > 0.3, "{published}");
+    }
+
+    #[test]
+    fn independent_representations_are_rejected_at_the_stated_rate() {
+        let options = |seed| SimilarityOptions { permutations: 19, seed: Seed(seed) };
+        let rejected = (0..200)
+            .filter(|i| {
+                let (a, b) = (noise(20, 3, 2000 + i), noise(20, 3, 5000 + i));
+                similarity(&a, &b, &[0; 20], options(*i)).unwrap().shuffled.p_value <= 0.05
+            })
+            .count();
+        assert!(rejected < 22, "{rejected} of 200 at level 0.05");
+    }
+
+    #[test]
+    fn constant_short_and_unpaired_representations_are_refused() {
+        let constant = Features::new(1, &[2.0; 6]).unwrap();
+        assert!(matches!(cka(&constant, &noise(6, 2, 1)), Err(AnalysisError::Constant { .. })));
+        assert!(cka(&noise(3, 2, 1), &noise(3, 2, 2)).is_err());
+        assert!(cka(&noise(6, 2, 1), &noise(7, 2, 2)).is_err());
+        assert!(similarity(&noise(6, 2, 1), &noise(6, 2, 2), &[0; 5], OPTIONS).is_err());
+    }
+
+    #[test]
+    fn one_document_has_no_interval_and_the_table_states_the_null() {
+        let first = noise(30, 3, 5);
+        let single = similarity(&first, &blurred(&first, 0.1, 6), &[0; 30], OPTIONS).unwrap();
+        assert!(single.low.is_nan());
+        let table = table("cka", "Similarity", &[("a, b".into(), single)]).unwrap();
+        assert!(table.column("cka_null").unwrap().data.number(0).unwrap().abs() < 0.1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn rotation_scale_shift_and_order_of_tokens_change_nothing(
+            seed in 0u64..1000, scale in 0.1..10.0f64, shift in -5.0..5.0f64
+        ) {
+            let first = noise(25, 4, seed);
+            let second = blurred(&first, 1.0, seed + 5000);
+            let expected = cka(&first, &second).unwrap();
+            let rotated = second.rotate(&(random_rotation(4, Seed(seed)) * scale)).unwrap();
+            prop_assert!((cka(&first, &rotated).unwrap() - expected).abs() < 1e-9);
+            let values: Vec<f64> = (0..25).flat_map(|t| second.row(t).iter().map(|v| v + shift).collect::<Vec<_>>()).collect();
+            let shifted = Features::new(4, &values).unwrap();
+            prop_assert!((cka(&first, &shifted).unwrap() - expected).abs() < 1e-9);
+            let reversed: Vec<usize> = (0..25).rev().collect();
+            let both = cka(&first.select(&reversed), &second.select(&reversed)).unwrap();
+            prop_assert!((both - expected).abs() < 1e-9);
+            prop_assert!((cka(&second, &first).unwrap() - expected).abs() < 1e-12);
+        }
+    }
 }

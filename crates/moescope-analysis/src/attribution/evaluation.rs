@@ -52,7 +52,11 @@ impl Attribution {
             Column::estimate("value", unit, "estimate", of(|b| b.estimate)),
         ];
         columns.extend(Column::interval("value", unit, level, of(|b| b.low), of(|b| b.high)));
-        columns.push(Column::observations("value", "documents", rows.iter().map(|r| r.value.units as i64).collect()));
+        columns.push(Column::observations(
+            "value",
+            "documents",
+            rows.iter().map(|r| r.value.units as i64).collect(),
+        ));
         let nulls = rows.iter().map(|r| r.null).collect();
         columns.push(Column::null("value", unit, "a prediction of no effect; no flips", nulls));
         let method = "Single-position edits of attention and feed-forward outputs: gradient × difference against the true change \
@@ -74,8 +78,13 @@ impl Attribution {
             ("relative error with frozen routes", self.frozen_error),
             ("relative error with frozen routes, edits that flip", self.frozen_error_with_flip),
         ];
-        let known = sometimes.into_iter().filter_map(|(m, value)| value.map(|v| (m, "of the mean effect", 1.0, v)));
-        always.into_iter().chain(known).map(|(metric, unit, null, value)| Row { metric, unit, null, value }).collect()
+        let known =
+            sometimes.into_iter().filter_map(|(m, value)| value.map(|v| (m, "of the mean effect", 1.0, v)));
+        always
+            .into_iter()
+            .chain(known)
+            .map(|(metric, unit, null, value)| Row { metric, unit, null, value })
+            .collect()
     }
 }
 

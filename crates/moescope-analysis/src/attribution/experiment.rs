@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use moescope_base::{
-    Edit, HookPoint, Observation, Request, RouteEdit, Seed, Site, Subject, TokenSelection, Tokens, Value, ValueEdit,
+    Edit, HookPoint, Observation, Request, RouteEdit, Seed, Site, Subject, TokenSelection, Tokens, Value,
+    ValueEdit,
 };
 use rand::RngExt;
 
@@ -95,7 +96,11 @@ struct Clean {
 }
 
 impl Clean {
-    fn observe(subject: &mut dyn Subject, tokens: &Tokens, kind: Replacement) -> Result<Clean, AnalysisError> {
+    fn observe(
+        subject: &mut dyn Subject,
+        tokens: &Tokens,
+        kind: Replacement,
+    ) -> Result<Clean, AnalysisError> {
         let points: Vec<HookPoint> = (0..subject.shape().layers())
             .flat_map(|layer| SITES.map(|site| HookPoint::block(site, layer)))
             .collect();
@@ -126,11 +131,13 @@ impl Clean {
     fn predicted(&self, place: &Place) -> f64 {
         let point = place.point();
         let row = |values: &BTreeMap<HookPoint, Value>| {
-            let (values, width) = vectors(values, point).expect("every place was checked when it was recorded");
+            let (values, width) =
+                vectors(values, point).expect("every place was checked when it was recorded");
             values[place.row * width..(place.row + 1) * width].to_vec()
         };
         let (value, gradient) = (row(&self.observation.values), row(&self.observation.gradients));
-        let changes = self.replacements[&point].iter().zip(&value).map(|(new, old)| f64::from(*new) - f64::from(*old));
+        let changes =
+            self.replacements[&point].iter().zip(&value).map(|(new, old)| f64::from(*new) - f64::from(*old));
         changes.zip(&gradient).map(|(change, slope)| change * f64::from(*slope)).sum()
     }
 
@@ -150,7 +157,8 @@ impl Clean {
             let (after, _) = choices(edited, *point)?;
             let tokens = before.len() / slots / self.sequences;
             for (token, (old, new)) in before.chunks(slots).zip(after.chunks(slots)).enumerate() {
-                flipped[token / tokens] |= old.iter().collect::<BTreeSet<_>>() != new.iter().collect::<BTreeSet<_>>();
+                flipped[token / tokens] |=
+                    old.iter().collect::<BTreeSet<_>>() != new.iter().collect::<BTreeSet<_>>();
             }
         }
         Ok(flipped)

@@ -181,10 +181,14 @@ mod tests {
     #[test]
     fn an_edit_without_effect_is_no_experiment() {
         let same = vec![Sample::one_document_each(Tokens::new(vec![5; 24], 4, 6).unwrap(), 0)];
-        let result = attribution(&mut Planted::new(Routing::Dense, [1.0; 2]), &same, options(Replacement::Mean));
+        let result =
+            attribution(&mut Planted::new(Routing::Dense, [1.0; 2]), &same, options(Replacement::Mean));
         assert!(result.is_err());
         let short = vec![Sample::one_document_each(Tokens::new(vec![5; 4], 4, 1).unwrap(), 0)];
-        assert!(attribution(&mut Planted::new(Routing::Dense, [1.0; 2]), &short, options(Replacement::Mean)).is_err());
+        assert!(
+            attribution(&mut Planted::new(Routing::Dense, [1.0; 2]), &short, options(Replacement::Mean))
+                .is_err()
+        );
     }
 
     #[test]

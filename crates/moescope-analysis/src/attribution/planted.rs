@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use moescope_base::{
-    Edit, FeedForwardShape, HookPoint, Observation, Request, RouteEdit, Site, Subject, SubjectError, SubjectShape,
-    TokenSelection, Value, ValueData, ValueEdit,
+    Edit, FeedForwardShape, HookPoint, Observation, Request, RouteEdit, Site, Subject, SubjectError,
+    SubjectShape, TokenSelection, Value, ValueData, ValueEdit,
 };
 
 const WIDTH: usize = 3;
@@ -57,7 +57,8 @@ impl Subject for Planted {
 
     fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
         let tokens = request.tokens;
-        let (attention_point, mlp_point) = (HookPoint::block(Site::AttnOut, 0), HookPoint::block(Site::MlpOut, 0));
+        let (attention_point, mlp_point) =
+            (HookPoint::block(Site::AttnOut, 0), HookPoint::block(Site::MlpOut, 0));
         let mut attention: Vec<f32> = tokens.ids().iter().flat_map(|id| embed(*id)).collect();
         apply(request.edits, attention_point, &mut attention);
         let replayed = replayed(request.edits);
@@ -71,7 +72,8 @@ impl Subject for Planted {
             attention.iter().enumerate().map(|(i, x)| self.factors[experts[i / WIDTH]] * x).collect();
         apply(request.edits, mlp_point, &mut mlp);
 
-        let read = |t: usize| (0..WIDTH).map(|c| READ[c] * (attention[t * WIDTH + c] + mlp[t * WIDTH + c])).sum();
+        let read =
+            |t: usize| (0..WIDTH).map(|c| READ[c] * (attention[t * WIDTH + c] + mlp[t * WIDTH + c])).sum();
         let followed = |t: &usize| (t + 1) % tokens.positions() != 0;
         let loss = (0..tokens.len()).filter(followed).map(read).collect();
         let slope = |factor: &dyn Fn(usize) -> f32| -> Vec<f32> {
@@ -83,17 +85,23 @@ impl Subject for Planted {
         let real = |point, data: &Vec<f32>| {
             Value::new(point, vec![shape[0], shape[1], WIDTH], ValueData::Real(data.clone()), None).unwrap()
         };
-        let mut values = BTreeMap::from([(attention_point, real(attention_point, &attention)), (mlp_point, real(mlp_point, &mlp))]);
+        let mut values = BTreeMap::from([
+            (attention_point, real(attention_point, &attention)),
+            (mlp_point, real(mlp_point, &mlp)),
+        ]);
         if self.routing != Routing::Dense {
             let point = HookPoint::block(Site::RouterIndices, 0);
             let chosen = experts.iter().map(|e| *e as i64).collect();
-            let value = Value::new(point, vec![shape[0], shape[1], 1], ValueData::Integer(chosen), None).unwrap();
+            let value =
+                Value::new(point, vec![shape[0], shape[1], 1], ValueData::Integer(chosen), None).unwrap();
             values.insert(point, value);
         }
         values.retain(|point, _| request.record.contains(point));
         let through_both = slope(&|t| 1.0 + self.factors[experts[t]]);
-        let mut gradients =
-            BTreeMap::from([(attention_point, real(attention_point, &through_both)), (mlp_point, real(mlp_point, &slope(&|_| 1.0)))]);
+        let mut gradients = BTreeMap::from([
+            (attention_point, real(attention_point, &through_both)),
+            (mlp_point, real(mlp_point, &slope(&|_| 1.0))),
+        ]);
         gradients.retain(|point, _| request.gradients.contains(point));
         Ok(Observation { values, gradients, loss })
     }
@@ -103,15 +111,17 @@ impl Subject for Planted {
     }
 }
 
-/// Spread out over both signs, and different for every id.
+/// Different for every id; the first coordinate has both signs, and the mean vector is far from zero, so that a flip to the
+/// other expert matters also when the mean replaces the vector.
 fn embed(id: u32) -> [f32; WIDTH] {
     let x = id as f32;
-    [(1.7 * x).sin(), (0.9 * x + 1.0).cos(), (2.3 * x + 0.5).sin()]
+    [(1.7 * x).sin(), (0.9 * x + 1.0).cos() + 1.5, (2.3 * x + 0.5).sin()]
 }
 
 fn apply(edits: &[Edit], point: HookPoint, values: &mut [f32]) {
     for edit in edits {
-        if let Edit::Value { at, tokens: TokenSelection::Rows(rows), change: ValueEdit::Set { vector } } = edit
+        if let Edit::Value { at, tokens: TokenSelection::Rows(rows), change: ValueEdit::Set { vector } } =
+            edit
             && *at == point
         {
             rows.iter().for_each(|r| values[*r as usize * WIDTH..][..WIDTH].copy_from_slice(vector));

@@ -136,7 +136,8 @@ mod tests {
     fn the_gradient_is_the_slope_of_the_value() {
         let features = noise(12, 3);
         let labels: Vec<usize> = (0..12).map(|t| t % 4).collect();
-        let inputs = Standardisation::of(&features, &[0, 1, 2, 5]).apply(&features, &(0..12).collect::<Vec<_>>());
+        let inputs =
+            Standardisation::of(&features, &[0, 1, 2, 5]).apply(&features, &(0..12).collect::<Vec<_>>());
         let penalty = Penalty { classes: 4, ridge: 0.3 };
         let objective = Objective { by_token: inputs.transpose(), inputs, labels: &labels, penalty };
         let at = DVector::from_fn(16, |i, _| 0.1 * (i as f64).sin());
@@ -156,7 +157,8 @@ mod tests {
         let tokens: Vec<usize> = (0..60).collect();
         let labels: Vec<u32> = (0..60).map(|t| t % 3).collect();
         let build = |unit: f64| {
-            let values: Vec<f64> = labels.iter().flat_map(|l| [unit * f64::from(*l), f64::from(l % 2) + 7.0]).collect();
+            let values: Vec<f64> =
+                labels.iter().flat_map(|l| [unit * f64::from(*l), f64::from(l % 2) + 7.0]).collect();
             Features::new(2, &values).unwrap()
         };
         let read = |unit: f64| {

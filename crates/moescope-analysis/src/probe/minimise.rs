@@ -26,7 +26,8 @@ pub(super) fn minimise(
         }
         let direction = direction(&gradient, &history);
         let slope = direction.dot(&gradient);
-        let Some((next, next_value, next_gradient)) = backtrack(&evaluate, &point, value, &direction, slope) else {
+        let Some((next, next_value, next_gradient)) = backtrack(&evaluate, &point, value, &direction, slope)
+        else {
             break;
         };
         let (step, change) = (&next - &point, &next_gradient - &gradient);

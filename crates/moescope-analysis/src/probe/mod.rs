@@ -108,19 +108,70 @@ pub fn table(name: &str, title: &str, probes: &[(String, Probe)]) -> Result<Tabl
     let documents: Vec<i64> = probes.iter().map(|(_, p)| p.accuracy.units as i64).collect();
     let level = "95 % bootstrap over documents";
     let mut columns = vec![
-        Column::key("probe", "what is read from where", probes.iter().map(|(label, _)| label.clone()).collect()),
-        Column::estimate("accuracy", "share", "tokens of held-out documents read rightly", of(|p| p.accuracy.estimate)),
+        Column::key(
+            "probe",
+            "what is read from where",
+            probes.iter().map(|(label, _)| label.clone()).collect(),
+        ),
+        Column::estimate(
+            "accuracy",
+            "share",
+            "tokens of held-out documents read rightly",
+            of(|p| p.accuracy.estimate),
+        ),
     ];
-    columns.extend(Column::interval("accuracy", "share", level, of(|p| p.accuracy.low), of(|p| p.accuracy.high)));
+    columns.extend(Column::interval(
+        "accuracy",
+        "share",
+        level,
+        of(|p| p.accuracy.low),
+        of(|p| p.accuracy.high),
+    ));
     columns.push(Column::observations("accuracy", "documents", documents.clone()));
-    columns.push(Column::null("accuracy", "share", "most frequent class of the training folds", of(|p| p.majority)));
-    columns.push(Column::estimate("control", "share", "accuracy on a random label for each token type", of(|p| p.control)));
-    columns.push(Column::estimate("selectivity", "share", "accuracy − control", of(|p| p.selectivity.estimate)));
-    columns.extend(Column::interval("selectivity", "share", level, of(|p| p.selectivity.low), of(|p| p.selectivity.high)));
+    columns.push(Column::null(
+        "accuracy",
+        "share",
+        "most frequent class of the training folds",
+        of(|p| p.majority),
+    ));
+    columns.push(Column::estimate(
+        "control",
+        "share",
+        "accuracy on a random label for each token type",
+        of(|p| p.control),
+    ));
+    columns.push(Column::estimate(
+        "selectivity",
+        "share",
+        "accuracy − control",
+        of(|p| p.selectivity.estimate),
+    ));
+    columns.extend(Column::interval(
+        "selectivity",
+        "share",
+        level,
+        of(|p| p.selectivity.low),
+        of(|p| p.selectivity.high),
+    ));
     columns.push(Column::observations("selectivity", "documents", documents));
-    columns.push(Column::null("selectivity", "share", "no better than random labels of types", vec![0.0; probes.len()]));
-    columns.push(Column::estimate("log_likelihood", "nats", "mean log-probability of the true class", of(|p| p.log_likelihood)));
-    columns.push(Column::null("log_likelihood", "nats", "class frequencies alone", of(|p| p.log_likelihood_null)));
+    columns.push(Column::null(
+        "selectivity",
+        "share",
+        "no better than random labels of types",
+        vec![0.0; probes.len()],
+    ));
+    columns.push(Column::estimate(
+        "log_likelihood",
+        "nats",
+        "mean log-probability of the true class",
+        of(|p| p.log_likelihood),
+    ));
+    columns.push(Column::null(
+        "log_likelihood",
+        "nats",
+        "class frequencies alone",
+        of(|p| p.log_likelihood_null),
+    ));
     let method = "Multinomial logistic regression with a ridge penalty on standardised features; folds share no document.";
     Ok(Table::new(name, title, method, columns)?)
 }
@@ -233,5 +284,132 @@ impl Outcome {
             log_likelihood_null: self.log_likelihood_null,
             tokens: self.right.len(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::{normal, random_rotation};
+
+    const OPTIONS: ProbeOptions =
+        ProbeOptions { folds: 5, penalty: 1e-2, controls: 2, replicates: 200, seed: Seed(3) };
+
+    struct Planted {
+        features: Features,
+        labels: Vec<u32>,
+        documents: Vec<u32>,
+        types: Vec<u32>,
+    }
+
+    impl Planted {
+        fn task(&self) -> ProbeTask<'_> {
+            let Planted { features, labels, documents, types } = self;
+            ProbeTask { features, labels, classes: 3, documents, types }
+        }
+    }
+
+    /// 30 documents of 20 tokens. The label is that of the document; `signal` says how far it moves the features, and
+    /// `memory` how far the type of the token does.
+    fn planted(signal: f64, memory: f64, seed: u64) -> Planted {
+        let (tokens, width) = (600, 12);
+        let mut rng = Seed(seed).rng();
+        let documents: Vec<u32> = (0..tokens).map(|t| t / 20).collect();
+        let label_of: Vec<u32> = (0..30).map(|_| rng.random_range(0..3)).collect();
+        let labels: Vec<u32> = documents.iter().map(|d| label_of[*d as usize]).collect();
+        let types: Vec<u32> = (0..tokens).map(|_| rng.random_range(0..8)).collect();
+        let mut values = Vec::new();
+        for token in 0..tokens as usize {
+            for coordinate in 0..width {
+                let label = if coordinate == labels[token] as usize { signal } else { 0.0 };
+                let kind = if coordinate == 3 + types[token] as usize { memory } else { 0.0 };
+                values.push(label + kind + normal(&mut rng));
+            }
+        }
+        Planted { features: Features::new(width, &values).unwrap(), labels, documents, types }
+    }
+
+    #[test]
+    fn a_planted_label_is_read_from_documents_never_seen() {
+        let found = probe(planted(4.0, 0.0, 1).task(), OPTIONS).unwrap();
+        assert!(found.accuracy.low > 0.9, "{found:?}");
+        assert!(found.selectivity.low > 0.3 && found.control < 0.55);
+        assert!(found.majority < 0.6 && found.log_likelihood > found.log_likelihood_null);
+        assert_eq!((found.tokens, found.accuracy.units), (600, 30));
+    }
+
+    #[test]
+    fn noise_is_read_no_better_than_the_most_frequent_class() {
+        let found = probe(planted(0.0, 0.0, 2).task(), OPTIONS).unwrap();
+        assert!(found.accuracy.low < found.majority + 0.02, "{found:?}");
+        assert!(found.selectivity.low < 0.1 && found.log_likelihood < found.log_likelihood_null + 0.02);
+    }
+
+    #[test]
+    fn what_is_noise_seldom_looks_selective() {
+        let options = ProbeOptions { controls: 1, replicates: 100, ..OPTIONS };
+        let beyond = (0..20)
+            .filter(|seed| {
+                let found = probe(planted(0.0, 0.0, 50 + seed).task(), options).unwrap();
+                found.accuracy.low > found.majority
+            })
+            .count();
+        assert!(beyond <= 3, "{beyond} of 20");
+    }
+
+    #[test]
+    fn a_memory_of_types_is_exposed_by_the_control_task() {
+        let found = probe(planted(0.0, 6.0, 4).task(), OPTIONS).unwrap();
+        assert!(found.control > 0.9, "{found:?}");
+        assert!(found.selectivity.high < 0.0);
+    }
+
+    #[test]
+    fn a_document_that_only_its_own_features_name_cannot_be_read() {
+        // Every document has a direction of its own: within documents the label could be learned by heart.
+        let base = planted(0.0, 0.0, 5);
+        let values: Vec<f64> = base
+            .documents
+            .iter()
+            .flat_map(|d| (0..30).map(move |c| if c == *d { 5.0 } else { 0.0 }))
+            .collect();
+        let features = Features::new(30, &values).unwrap();
+        let found = probe(ProbeTask { features: &features, ..base.task() }, OPTIONS).unwrap();
+        assert!(found.accuracy.low <= found.majority + 0.05, "{found:?}");
+    }
+
+    #[test]
+    fn a_rotation_keeps_most_and_scale_keeps_all() {
+        let base = planted(2.0, 0.0, 6);
+        let plain = probe(base.task(), OPTIONS).unwrap();
+        let scaled = base.features.rotate(&(nalgebra::DMatrix::identity(12, 12) * 50.0)).unwrap();
+        let scaled = probe(ProbeTask { features: &scaled, ..base.task() }, OPTIONS).unwrap();
+        assert!((scaled.log_likelihood - plain.log_likelihood).abs() < 1e-4);
+        let rotated = base.features.rotate(&random_rotation(12, Seed(1))).unwrap();
+        let rotated = probe(ProbeTask { features: &rotated, ..base.task() }, OPTIONS).unwrap();
+        assert!((rotated.accuracy.estimate - plain.accuracy.estimate).abs() < 0.02);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let base = planted(1.0, 1.0, 7);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(
+            pool.install(|| probe(base.task(), OPTIONS).unwrap()),
+            probe(base.task(), OPTIONS).unwrap()
+        );
+    }
+
+    #[test]
+    fn bad_input_is_refused_with_its_name() {
+        let base = planted(1.0, 0.0, 8);
+        let message = |task, options| probe(task, options).unwrap_err().to_string();
+        assert!(message(ProbeTask { labels: &[0; 5], ..base.task() }, OPTIONS).contains("list of labels"));
+        assert!(message(ProbeTask { classes: 2, ..base.task() }, OPTIONS).contains("largest label"));
+        assert!(message(base.task(), ProbeOptions { folds: 31, ..OPTIONS }).contains("documents"));
+        assert!(message(base.task(), ProbeOptions { penalty: 0.0, ..OPTIONS }).contains("penalty"));
+        let table =
+            table("probe", "Probe", &[("label".into(), probe(base.task(), OPTIONS).unwrap())]).unwrap();
+        assert_eq!(table.column("selectivity_null").unwrap().data.number(0), Some(0.0));
     }
 }

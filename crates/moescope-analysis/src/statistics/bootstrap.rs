@@ -72,14 +72,28 @@ pub fn bootstrap(
     check::finite("bootstrap", &[estimate])?;
     let mut draws = draw(units, &statistic, replicates, seed);
     draws.retain(|x| x.is_finite());
-    check::at_least("bootstrap", "replicates with a finite statistic", draws.len(), replicates.div_ceil(2).max(2))?;
+    check::at_least(
+        "bootstrap",
+        "replicates with a finite statistic",
+        draws.len(),
+        replicates.div_ceil(2).max(2),
+    )?;
     draws.sort_by(f64::total_cmp);
     let ends = match method {
         BootstrapMethod::Percentile => [(1.0 - level) / 2.0, (1.0 + level) / 2.0],
-        BootstrapMethod::BiasCorrected => corrected_ends(&draws, estimate, acceleration(units, &statistic), level),
+        BootstrapMethod::BiasCorrected => {
+            corrected_ends(&draws, estimate, acceleration(units, &statistic), level)
+        }
     };
     let [low, high] = ends.map(|p| quantile(&draws, p));
-    Ok(Bootstrap { estimate, low, high, standard_error: standard_deviation(&draws), units, replicates: draws.len() })
+    Ok(Bootstrap {
+        estimate,
+        low,
+        high,
+        standard_error: standard_deviation(&draws),
+        units,
+        replicates: draws.len(),
+    })
 }
 
 /// Resamples whole documents: `documents[row]` says which one a row belongs to, and the statistic is given rows.
@@ -102,7 +116,12 @@ pub fn cluster_bootstrap(
 }
 
 /// Statistic of each replicate; each draws from a stream of its own, so threads do not matter.
-fn draw(units: usize, statistic: &(impl Fn(&[usize]) -> f64 + Sync), replicates: usize, seed: Seed) -> Vec<f64> {
+fn draw(
+    units: usize,
+    statistic: &(impl Fn(&[usize]) -> f64 + Sync),
+    replicates: usize,
+    seed: Seed,
+) -> Vec<f64> {
     let one = |index: usize| {
         let mut rng = seed.index(index as u64).rng();
         let drawn: Vec<usize> = (0..units).map(|_| rng.random_range(0..units)).collect();
@@ -155,7 +174,10 @@ mod tests {
         let run = |method| bootstrap(12, mean_of(&SKEWED), resampling(method, 20_000)).unwrap();
         let (plain, corrected) = (run(BootstrapMethod::Percentile), run(BootstrapMethod::BiasCorrected));
         assert!((plain.low - 1.0917).abs() < 0.03 && (plain.high - 3.7).abs() < 0.1, "{plain:?}");
-        assert!((corrected.low - 1.2583).abs() < 0.03 && (corrected.high - 4.425).abs() < 0.12, "{corrected:?}");
+        assert!(
+            (corrected.low - 1.2583).abs() < 0.03 && (corrected.high - 4.425).abs() < 0.12,
+            "{corrected:?}"
+        );
     }
 
     #[test]
@@ -164,7 +186,8 @@ mod tests {
         let covered = (0..200)
             .filter(|i| {
                 let values: Vec<f64> = (0..30).map(|_| rng.random::<f64>()).collect();
-                let options = Resampling { seed: Seed(*i), ..resampling(BootstrapMethod::BiasCorrected, 400) };
+                let options =
+                    Resampling { seed: Seed(*i), ..resampling(BootstrapMethod::BiasCorrected, 400) };
                 let b = bootstrap(30, mean_of(&values), options).unwrap();
                 b.low <= 0.5 && 0.5 <= b.high
             })

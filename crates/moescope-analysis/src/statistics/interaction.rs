@@ -35,9 +35,9 @@ pub fn interaction(first: &[Vec<f64>], second: &[Vec<f64>]) -> Result<Interactio
     let contrasts = contrasts(first, second)?;
     let tasks = contrasts[0].len();
     let of_task = |task: usize| contrasts.iter().map(|row| row[task]).collect::<Vec<f64>>();
-    let deviation = |task: usize| contrasts.iter().map(|row| from_the_others(row, task)).collect::<Vec<f64>>();
-    let deviations: Vec<Summary> =
-        (0..tasks).map(|t| one_sample(&deviation(t))).collect::<Result<_, _>>()?;
+    let deviation =
+        |task: usize| contrasts.iter().map(|row| from_the_others(row, task)).collect::<Vec<f64>>();
+    let deviations: Vec<Summary> = (0..tasks).map(|t| one_sample(&deviation(t))).collect::<Result<_, _>>()?;
     let p_holm = holm(&deviations.iter().map(|d| d.p_value).collect::<Vec<_>>());
     let (f, p_value) = block_test(&contrasts);
     let contrasts = (0..tasks).map(|t| one_sample(&of_task(t))).collect::<Result<_, _>>()?;
@@ -118,8 +118,11 @@ mod tests {
 
     #[test]
     fn what_is_common_to_all_tasks_is_no_interaction() {
-        let shifted: Vec<Vec<f64>> =
-            planted().iter().enumerate().map(|(s, row)| row.iter().map(|v| v + 3.0 * s as f64).collect()).collect();
+        let shifted: Vec<Vec<f64>> = planted()
+            .iter()
+            .enumerate()
+            .map(|(s, row)| row.iter().map(|v| v + 3.0 * s as f64).collect())
+            .collect();
         let (a, b) = (interaction(&planted(), &zeros(&planted())), interaction(&shifted, &zeros(&planted())));
         assert!((a.unwrap().f - b.unwrap().f).abs() < 1e-6);
     }
@@ -130,8 +133,7 @@ mod tests {
         let mut noise = || -> Vec<Vec<f64>> {
             (0..5).map(|_| (0..4).map(|_| (0..6).map(|_| rng.random::<f64>()).sum()).collect()).collect()
         };
-        let rejected =
-            (0..1000).filter(|_| interaction(&noise(), &noise()).unwrap().p_value < 0.05).count();
+        let rejected = (0..1000).filter(|_| interaction(&noise(), &noise()).unwrap().p_value < 0.05).count();
         assert!((25..80).contains(&rejected), "{rejected} of 1000 at level 0.05");
     }
 

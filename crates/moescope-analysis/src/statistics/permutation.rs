@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_constant_statistic_is_never_significant_and_the_seed_decides_the_draws() {
-        let constant = permutation_test(&vec![1.0, 2.0], |_| 3.0, |_, _| {}, 9, Tail::TwoSided, Seed(1)).unwrap();
+        let constant =
+            permutation_test(&vec![1.0, 2.0], |_| 3.0, |_, _| {}, 9, Tail::TwoSided, Seed(1)).unwrap();
         assert_eq!(constant.p_value, 1.0);
         let data: Vec<f64> = (0..12).map(f64::from).collect();
         assert_eq!(run(data.clone(), Tail::Less, 4), run(data.clone(), Tail::Less, 4));

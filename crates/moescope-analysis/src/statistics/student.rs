@@ -31,9 +31,12 @@ mod tests {
 
     #[test]
     fn quantiles_and_tails_agree_with_scipy() {
-        for (probability, freedom, wanted) in
-            [(0.975, 1.0, 12.7062047362), (0.975, 4.0, 2.7764451052), (0.975, 30.0, 2.0422724563), (0.95, 2.0, 2.91998558035)]
-        {
+        for (probability, freedom, wanted) in [
+            (0.975, 1.0, 12.7062047362),
+            (0.975, 4.0, 2.7764451052),
+            (0.975, 30.0, 2.0422724563),
+            (0.95, 2.0, 2.91998558035),
+        ] {
             assert!((quantile(probability, freedom) - wanted).abs() < 1e-8, "{probability} {freedom}");
         }
         assert!((upper_tail(25.0, 4.0) / 7.59876288166e-6 - 1.0).abs() < 1e-8);

@@ -55,8 +55,7 @@ mod tests {
     fn agrees_with_scipy() {
         let test = welch(&[2.31, 2.27, 2.45, 2.38, 2.29], &[2.52, 2.41, 2.60, 2.47, 2.55, 2.44]).unwrap();
         let found = [test.t, test.freedom, test.p_value, test.low, test.high];
-        let wanted =
-            [-3.58605481187, 8.50545794955, 0.00644168234362, -0.259105565652, -0.0575611010144];
+        let wanted = [-3.58605481187, 8.50545794955, 0.00644168234362, -0.259105565652, -0.0575611010144];
         for (f, w) in found.iter().zip(wanted) {
             assert!((f - w).abs() < 1e-8, "{f} instead of {w}");
         }
