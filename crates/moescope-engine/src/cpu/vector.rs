@@ -41,7 +41,7 @@ macro_rules! result_type {
 
 pub(super) use {result_type, vectorised};
 
-/// Lanes of a sum: four vectors of the widest kind in common use hide the latency of an addition.
+/// Lanes of a sum: two vectors of the widest kind or four of the narrower, which hide the latency of an addition.
 const LANES: usize = 32;
 /// Lanes for what is left: one vector of the narrower kind, so that a head of 16 entries is not added up one by one.
 const FEW: usize = 8;
