@@ -60,15 +60,20 @@ impl MemorisedFacts {
         Ok(Self { facts, name_length, names, values, alphabet, facts_per_sequence })
     }
 
-    /// 256 facts: names of 2 tokens from 32, 2 values from an alphabet of 32 (10 bits per fact),
+    /// 1,024 facts: names of 2 tokens from 64, 2 values from an alphabet of 32 (10 bits per fact),
     /// 16 facts in 64 positions.
     pub fn preset() -> Self {
-        Self { facts: 256, name_length: 2, names: 32, values: 2, alphabet: 32, facts_per_sequence: 16 }
+        Self { facts: 1024, name_length: 2, names: 64, values: 2, alphabet: 32, facts_per_sequence: 16 }
     }
 
     /// Number of facts.
     pub fn facts(&self) -> usize {
         self.facts
+    }
+
+    /// Facts in one sequence.
+    pub fn facts_per_sequence(&self) -> usize {
+        self.facts_per_sequence
     }
 
     /// Number of token ids.
@@ -141,14 +146,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn seen(split: Split) -> BTreeMap<Vec<u32>, Vec<u32>> {
-        let batch = Task::Facts(MemorisedFacts::preset()).batch(Seed(5), split, 0, 16).unwrap();
+        let batch = Task::Facts(MemorisedFacts::preset()).batch(Seed(5), split, 0, 64).unwrap();
         batch.tokens().ids().chunks(4).map(|fact| (fact[..2].to_vec(), fact[2..].to_vec())).collect()
     }
 
     #[test]
     fn an_epoch_of_training_and_the_test_are_the_same_facts() {
-        // 16 sequences of 16 facts are all 256 facts, each once.
-        assert_eq!(seen(Split::Train).len(), 256);
+        // 64 sequences of 16 facts are all 1,024 facts, each once.
+        assert_eq!(seen(Split::Train).len(), 1024);
         assert_eq!(seen(Split::Train), seen(Split::Test));
     }
 
@@ -156,7 +161,7 @@ mod tests {
     fn bits_are_counted_exactly() {
         let facts = MemorisedFacts::preset();
         assert_eq!(facts.bits_per_fact(), 10.0);
-        assert_eq!(facts.bits_recalled(0.0), 2560.0);
+        assert_eq!(facts.bits_recalled(0.0), 10_240.0);
         assert!(facts.bits_recalled(32f64.ln()).abs() < 1e-9);
         assert_eq!(facts.bits_recalled(100.0), 0.0);
     }

@@ -23,16 +23,18 @@ pub enum Operation {
 /// Problems `a op b = c` with `c = a op b mod p`, several in one sequence.
 ///
 /// Numbers are ids `0..p`, each a single token; then one id per operation, then `=`. Of all
-/// problems an eighth, chosen by the seed, is held out for test, another for validation. A sum is
-/// held out in both orders (`a + b` and `b + a` are one problem), so a right answer there shows a
-/// rule, not memory of the twin.
+/// problems an eighth, chosen by the seed, is held out for test, another for validation.
 ///
+/// - **Does not show:** addition, by itself. `a + b` may be held out while its twin `b + a` is trained
+///   on, so a right answer shows at least that order does not matter; see
+///   [`ModularArithmetic::without_twins`] for the stricter split.
 /// - **Source:** modular addition as in Power et al. 2022 ("Grokking").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModularArithmetic {
     modulus: usize,
     operations: Vec<Operation>,
     problems_per_sequence: usize,
+    twins: bool,
 }
 
 impl ModularArithmetic {
@@ -61,12 +63,20 @@ impl ModularArithmetic {
                 different.push(operation);
             }
         }
-        Ok(Self { modulus, operations: different, problems_per_sequence })
+        Ok(Self { modulus, operations: different, problems_per_sequence, twins: true })
     }
 
     /// Addition modulo 17, 12 problems in 60 positions.
     pub fn preset() -> Self {
-        Self { modulus: 17, operations: vec![Operation::Add], problems_per_sequence: 12 }
+        Self { modulus: 17, operations: vec![Operation::Add], problems_per_sequence: 12, twins: true }
+    }
+
+    /// The same task with sums held out in both orders: `a + b` and `b + a` count as one problem.
+    ///
+    /// Much harder: a small model then knows the training sums by heart long before it gets a single
+    /// test sum right, if it ever does.
+    pub fn without_twins(self) -> Self {
+        Self { twins: false, ..self }
     }
 
     /// Number of token ids.
@@ -84,7 +94,7 @@ impl ModularArithmetic {
         1.0 / self.modulus as f64
     }
 
-    /// Number of different problems in a split; `a + b` and `b + a` are one.
+    /// Number of different problems in a split; without twins, `a + b` and `b + a` are one.
     pub fn problems(&self, split: Split) -> usize {
         let (first, end) = self.range(split);
         end - first
@@ -94,8 +104,8 @@ impl ModularArithmetic {
     fn problems_of(&self, operation: Operation) -> usize {
         let p = self.modulus;
         match operation {
-            Operation::Add => p * (p + 1) / 2,
-            Operation::Subtract => p * p,
+            Operation::Add if !self.twins => p * (p + 1) / 2,
+            Operation::Add | Operation::Subtract => p * p,
         }
     }
 
@@ -134,13 +144,18 @@ impl ModularArithmetic {
             place += 1;
         }
         let p = self.modulus;
-        let (left, right, result) = match self.operations[place] {
-            Operation::Add => {
+        let operation = self.operations[place];
+        let (left, right) = match (operation, self.twins, turned) {
+            (Operation::Add, false, false) => unordered_pair(number, p),
+            (Operation::Add, false, true) => {
                 let (small, large) = unordered_pair(number, p);
-                let (left, right) = if turned { (large, small) } else { (small, large) };
-                (left, right, (left + right) % p)
+                (large, small)
             }
-            Operation::Subtract => (number % p, number / p, (number % p + p - number / p) % p),
+            _ => (number % p, number / p),
+        };
+        let result = match operation {
+            Operation::Add => (left + right) % p,
+            Operation::Subtract => (left + p - right) % p,
         };
         sequence.given(left);
         sequence.given(p + place);
@@ -166,8 +181,11 @@ mod tests {
     use crate::tasks::Task;
     use std::collections::BTreeSet;
 
-    fn problems(split: Split) -> BTreeSet<Vec<u32>> {
-        let task = ModularArithmetic::new(7, &[Operation::Add, Operation::Subtract], 4).unwrap();
+    fn both() -> ModularArithmetic {
+        ModularArithmetic::new(7, &[Operation::Add, Operation::Subtract], 4).unwrap()
+    }
+
+    fn problems(task: ModularArithmetic, split: Split) -> BTreeSet<Vec<u32>> {
         let batch = Task::Modular(task).batch(Seed(2), split, 0, 200).unwrap();
         batch.tokens().ids().chunks(5).map(<[u32]>::to_vec).collect()
     }
@@ -175,7 +193,9 @@ mod tests {
     #[test]
     fn results_are_right() {
         // Ids: 0..=6 numbers, 7 plus, 8 minus, 9 equals.
-        for problem in problems(Split::Train) {
+        for problem in
+            problems(both(), Split::Train).into_iter().chain(problems(both().without_twins(), Split::Train))
+        {
             let [a, op, b, equals, c] = problem[..] else { panic!("five tokens") };
             assert_eq!(equals, 9);
             let wanted = if op == 7 { (a + b) % 7 } else { (a + 7 - b) % 7 };
@@ -184,7 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn held_out_problems_are_never_trained_on_in_either_order() {
+    fn held_out_problems_are_never_trained_on() {
+        let [train, validation, test] =
+            [Split::Train, Split::Validation, Split::Test].map(|split| problems(both(), split));
+        assert!(train.is_disjoint(&test) && train.is_disjoint(&validation) && test.is_disjoint(&validation));
+        // 49 sums and 49 differences are 98 problems; an eighth is 12.
+        assert_eq!((train.len(), validation.len(), test.len()), (74, 12, 12));
+    }
+
+    #[test]
+    fn without_twins_sums_are_held_out_in_both_orders() {
         let either = |split| -> BTreeSet<Vec<u32>> {
             let sorted = |mut problem: Vec<u32>| {
                 if problem[1] == 7 && problem[0] > problem[2] {
@@ -192,7 +221,7 @@ mod tests {
                 }
                 problem
             };
-            problems(split).into_iter().map(sorted).collect()
+            problems(both().without_twins(), split).into_iter().map(sorted).collect()
         };
         let (train, validation, test) =
             (either(Split::Train), either(Split::Validation), either(Split::Test));
