@@ -1,5 +1,44 @@
 //! What was seen: routes, tokens and activations, in memory and on disk.
+//!
+//! ```
+//! use moescope_trace::{LayerRouting, RoutingTrace, TokenTable, TraceFolder, write_trace};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tokens = TokenTable {
+//!     ids: vec![5, 6], next_ids: vec![6, 7], domains: vec![0, 0], documents: vec![0, 0], positions: vec![0, 1],
+//!     classes: vec![0, 0], domain_names: vec!["prose".into()], class_names: vec!["word".into()],
+//! };
+//! let layer = LayerRouting {
+//!     layer: 0, experts: 4, per_token: 1, choices: vec![2, 0], weights: vec![0.7, 0.4],
+//!     entropy: vec![0.9, 1.2], margin: vec![0.5, 0.1],
+//! };
+//! let trace = RoutingTrace::new(tokens, vec![layer])?;
+//! let folder = tempfile::tempdir()?;
+//! write_trace(folder.path(), &trace, None, "hash of the model", "0.1.0")?;
+//! assert_eq!(TraceFolder::open(folder.path())?.routing()?, trace);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A trace is asked of a model through `&mut dyn Subject` alone, so planted models, our own runs and downloaded checkpoints are
+//! recorded by the same code. On disk it is Parquet, which any query engine reads, and safetensors under full hook names, with a
+//! manifest that says what it was made from; routes lie in one row group for each layer, so that one layer is read without the
+//! others.
 
+mod columns;
+mod error;
+mod files;
+mod folder;
+mod recorder;
 mod routing;
+mod tensor_file;
+mod tensor_reader;
+#[cfg(test)]
+mod testing;
 
-pub use routing::{LayerRouting, RoutingTrace, TokenTable, TraceError};
+pub use error::TraceError;
+pub use folder::{Manifest, ManifestLayer, TraceFolder, token_hash, write_trace};
+pub use recorder::{Recording, record_routing, record_tensors};
+pub use routing::{LayerRouting, RoutingTrace, TokenTable};
+pub use tensor_file::{read_input_ids, write_recording};
+pub use tensor_reader::TensorReader;

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::TraceError;
+
 /// The routes of a corpus through every routed layer of a model, with what is known about each token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutingTrace {
@@ -20,7 +22,8 @@ pub struct LayerRouting {
     pub choices: Vec<u32>,
     /// Weights as applied: `weights[token, slot]`.
     pub weights: Vec<f32>,
-    /// Entropy of the scores normalised to sum 1, in nats, from 0 to ln(experts): `entropy[token]`.
+    /// Entropy of the scores normalised to sum 1, in nats, from 0 to ln(experts); NaN when the router does not score:
+    /// `entropy[token]`.
     pub entropy: Vec<f32>,
     /// Distance between the last chosen and the best refused expert, in units of the selection scores; NaN when every
     /// expert is chosen or the router does not score: `margin[token]`.
@@ -46,21 +49,6 @@ pub struct TokenTable {
     pub domain_names: Vec<String>,
     /// Names of the token classes.
     pub class_names: Vec<String>,
-}
-
-/// A trace that does not hold together, or cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// A column or a layer that does not have one entry per token, or an expert out of range.
-    #[error("trace: {what} has {found}, want {wanted}")]
-    Inconsistent {
-        /// Which part.
-        what: String,
-        /// What was found.
-        found: String,
-        /// What was wanted.
-        wanted: String,
-    },
 }
 
 impl RoutingTrace {

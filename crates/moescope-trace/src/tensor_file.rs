@@ -1,0 +1,171 @@
+//! Recorded values as safetensors, under their full hook names.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use moescope_base::{HookPoint, Tokens, Value, ValueData};
+use safetensors::tensor::{Dtype, View, serialize_to_file};
+
+use crate::tensor_reader::TensorReader;
+use crate::{Recording, TraceError, files};
+
+/// Writes a recording: the file of `moescope record --out`.
+///
+/// Values are `F32`, expert indices `I64`; the leading axes are `[batch, pos]`, of attention patterns `[batch, head, query, key]`.
+/// The values of one expert are `[row, ...]` with a companion `NAME.rows`, `I64`, that holds the token (`batch * positions + pos`)
+/// of each row. `loss` is `[batch, pos - 1]` in nats, and `grad/NAME` the gradient of its mean. `input_ids` repeats the input.
+///
+/// # Errors
+/// [`TraceError::File`] when the file cannot be written.
+pub fn write_recording(path: &Path, recording: &Recording) -> Result<(), TraceError> {
+    let mut tensors = Vec::new();
+    let axes = [recording.tokens.batch(), recording.tokens.positions()];
+    let ids = recording.tokens.ids().iter().map(|id| i64::from(*id)).collect();
+    tensors.push(("input_ids".to_owned(), Entry::integers(axes.to_vec(), ids)));
+    let loss = Entry { shape: vec![axes[0], axes[1] - 1], data: Data::Real(Cow::Borrowed(&recording.loss)) };
+    tensors.push(("loss".to_owned(), loss));
+    push_values(&mut tensors, "", &recording.values);
+    push_values(&mut tensors, "grad/", &recording.gradients);
+    files::write_then_rename(path, |unfinished| {
+        serialize_to_file(tensors, None, unfinished).map_err(std::io::Error::other)
+    })
+}
+
+/// Reads `input_ids` `I64` `[batch, pos]` from a safetensors file.
+///
+/// # Errors
+/// If the file is damaged, lacks the tensor, or holds it in another form.
+pub fn read_input_ids(path: &Path) -> Result<Tokens, TraceError> {
+    let reader = TensorReader::open(path)?;
+    let (shape, ids) = reader.integers("input_ids")?;
+    let [batch, positions] = shape[..] else {
+        return Err(reader.complain("input_ids", format!("of shape {shape:?}"), "two axes, [batch, pos]"));
+    };
+    let narrow = |id: &i64| {
+        u32::try_from(*id).map_err(|_| {
+            reader.complain("input_ids", format!("with the id {id}"), "ids from 0 to 4294967295")
+        })
+    };
+    let ids = ids.iter().map(narrow).collect::<Result<_, TraceError>>()?;
+    Ok(Tokens::new(ids, batch, positions)?)
+}
+
+fn push_values<'v>(
+    tensors: &mut Vec<(String, Entry<'v>)>,
+    prefix: &str,
+    values: &'v BTreeMap<HookPoint, Value>,
+) {
+    for (point, value) in values {
+        let data = match value.data() {
+            ValueData::Real(numbers) => Data::Real(Cow::Borrowed(numbers)),
+            ValueData::Integer(numbers) => Data::Integer(Cow::Borrowed(numbers)),
+        };
+        if let Some(rows) = value.rows() {
+            let rows: Vec<i64> = rows.iter().map(|row| i64::from(*row)).collect();
+            tensors.push((format!("{prefix}{point}.rows"), Entry::integers(vec![rows.len()], rows)));
+        }
+        tensors.push((format!("{prefix}{point}"), Entry { shape: value.shape().to_vec(), data }));
+    }
+}
+
+/// A tensor as the writer wants it.
+struct Entry<'v> {
+    shape: Vec<usize>,
+    data: Data<'v>,
+}
+
+enum Data<'v> {
+    Real(Cow<'v, [f32]>),
+    Integer(Cow<'v, [i64]>),
+}
+
+impl Entry<'_> {
+    fn integers(shape: Vec<usize>, numbers: Vec<i64>) -> Entry<'static> {
+        Entry { shape, data: Data::Integer(Cow::Owned(numbers)) }
+    }
+}
+
+impl View for Entry<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.data {
+            Data::Real(_) => Dtype::F32,
+            Data::Integer(_) => Dtype::I64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(match &self.data {
+            Data::Real(numbers) => bytemuck::cast_slice(numbers),
+            Data::Integer(numbers) => bytemuck::cast_slice(numbers),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        self.data().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::record_tensors;
+    use crate::testing::{Planted, batch};
+    use moescope_base::Site;
+
+    fn written(folder: &Path) -> std::path::PathBuf {
+        let (tokens, _) = batch(&[0, 1, 2, 3]);
+        let points = [HookPoint::block(Site::RouterIndices, 1), HookPoint::expert(Site::ExpertPost, 1, 2)];
+        let gradients = [HookPoint::expert(Site::ExpertPost, 1, 2)];
+        let recording = record_tensors(&mut Planted::new(), &tokens, &points, &[], &gradients).unwrap();
+        let path = folder.join("out.safetensors");
+        write_recording(&path, &recording).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_contract_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = TensorReader::open(&written(folder.path())).unwrap();
+        assert_eq!(reader.reals("logits").unwrap().0, [1, 4, 4]);
+        assert_eq!(reader.reals("loss").unwrap(), (vec![1, 3], vec![0.0, 1.0, 2.0]));
+        let indices = reader.integers("blocks.1.mlp.router.hook_indices").unwrap();
+        assert_eq!(indices, (vec![1, 4, 2], vec![0, 1, 1, 2, 2, 3, 3, 0]));
+        assert_eq!(reader.reals("blocks.1.mlp.experts.2.hook_post").unwrap().0, [2, 2]);
+        assert_eq!(reader.integers("blocks.1.mlp.experts.2.hook_post.rows").unwrap(), (vec![2], vec![1, 2]));
+        let gradient = reader.reals("grad/blocks.1.mlp.experts.2.hook_post").unwrap().1;
+        assert_eq!(gradient, [1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -1.0 / 3.0]);
+    }
+
+    #[test]
+    fn input_ids_come_back_and_damage_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        assert_eq!(read_input_ids(&path).unwrap(), batch(&[0, 1, 2, 3]).0);
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 5, 8, 40, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = read_input_ids(&path).unwrap_err();
+            assert!(matches!(error, TraceError::Broken { .. }), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn ids_in_another_form_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ids.safetensors");
+        let write = |name: &str, entry: Entry<'static>| {
+            serialize_to_file([(name.to_owned(), entry)], None, &path).unwrap();
+            read_input_ids(&path).unwrap_err().to_string()
+        };
+        assert!(write("ids", Entry::integers(vec![1, 2], vec![1, 2])).contains("absent"));
+        assert!(write("input_ids", Entry::integers(vec![2], vec![1, 2])).contains("two axes"));
+        assert!(write("input_ids", Entry::integers(vec![1, 2], vec![1, -2])).contains("-2"));
+        let reals = Entry { shape: vec![1, 1], data: Data::Real(Cow::Owned(vec![1.0])) };
+        assert!(write("input_ids", reals).contains("F32"));
+    }
+}
