@@ -147,19 +147,25 @@ pub fn spectrum_table(spectra: &[(String, Spectrum)]) -> Result<Table, AnalysisE
             "exp of entropy of eigenvalues",
             real(|s| s.effective_rank),
         ),
-        Column::null("effective_rank", "dimensions", "white noise with as many rows", {
-            real(|s| white_effective_rank(s.rows, s.dimensions))
-        }),
+        Column::null(
+            "effective_rank",
+            "dimensions",
+            "white noise with as many rows",
+            real(|s| white_effective_rank(s.rows, s.dimensions)),
+        ),
         Column::observations("effective_rank", "rows", count(|s| s.rows)),
         Column::estimate(
             "participation_ratio",
             "dimensions",
             "squared sum over sum of squares of eigenvalues",
-            { real(|s| s.participation_ratio) },
+            real(|s| s.participation_ratio),
         ),
-        Column::null("participation_ratio", "dimensions", "white noise with as many rows", {
-            real(|s| white_participation_ratio(s.rows, s.dimensions))
-        }),
+        Column::null(
+            "participation_ratio",
+            "dimensions",
+            "white noise with as many rows",
+            real(|s| white_participation_ratio(s.rows, s.dimensions)),
+        ),
         Column::estimate(
             "total_variance",
             "squared activation",
@@ -171,4 +177,88 @@ pub fn spectrum_table(spectra: &[(String, Spectrum)]) -> Result<Table, AnalysisE
     let method = "Eigenvalues of the covariance of centred vectors, a seeded sample of rows. Compare at equal rows \
                   only. Does not show what the directions mean.";
     Ok(Table::new("spectrum", "How many directions are in use", method, columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    fn gaussian(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = Seed(seed).rng();
+        let mut uniform = || 1.0 - rng.random::<f64>();
+        let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
+        (0..n).map(|_| normal() as f32).collect()
+    }
+
+    fn run(features: &[f32], dimensions: usize) -> Spectrum {
+        spectrum(features, dimensions, features.len() / dimensions, Seed(0)).unwrap()
+    }
+
+    #[test]
+    fn a_diagonal_covariance_by_hand() {
+        // Four points on two axes: variances 2·9/3 = 6 and 2·1/3, their shares 0.9 and 0.1.
+        let found = run(&[3.0, 0.0, -3.0, 0.0, 0.0, 1.0, 0.0, -1.0], 2);
+        assert!(
+            (found.eigenvalues[0] - 6.0).abs() < 1e-12 && (found.eigenvalues[1] - 2.0 / 3.0).abs() < 1e-12
+        );
+        assert!((found.participation_ratio - 1.0 / 0.82).abs() < 1e-12);
+        let entropy = -(0.9f64 * 0.9f64.ln() + 0.1 * 0.1f64.ln());
+        assert!((found.effective_rank - entropy.exp()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_planted_plane_has_two_dimensions_wherever_it_lies() {
+        let plane = gaussian(2 * 500, 1);
+        let shifted: Vec<f32> =
+            plane.chunks_exact(2).flat_map(|p| [p[0] + p[1], p[0] - p[1], 7.0, 2.0 * p[0] - 30.0]).collect();
+        let found = run(&shifted, 4);
+        assert!(found.effective_rank < 2.01 && found.effective_rank > 1.5);
+        assert!(found.eigenvalues[2] < 1e-9);
+    }
+
+    #[test]
+    fn white_noise_meets_the_law_of_marchenko_and_pastur_tall_and_wide() {
+        for (rows, dimensions) in [(200, 20), (60, 40), (30, 80)] {
+            let found = run(&gaussian(rows * dimensions, 3), dimensions);
+            let rank = found.effective_rank / white_effective_rank(rows, dimensions);
+            let ratio = found.participation_ratio / white_participation_ratio(rows, dimensions);
+            assert!(
+                (rank - 1.0).abs() < 0.05 && (ratio - 1.0).abs() < 0.08,
+                "{rows} {dimensions}: {rank} {ratio}"
+            );
+            assert_eq!(found.eigenvalues.len(), dimensions.min(rows - 1));
+        }
+    }
+
+    #[test]
+    fn a_sample_has_the_asked_rows_and_too_few_or_equal_rows_are_refused() {
+        let features = gaussian(100 * 3, 5);
+        let sample = |seed| spectrum(&features, 3, 40, Seed(seed)).unwrap();
+        assert_eq!((sample(1).rows, sample(1)), (40, sample(1)));
+        assert_ne!(sample(1), sample(2));
+        assert!(matches!(spectrum(&features, 3, 101, Seed(0)), Err(AnalysisError::TooFew { .. })));
+        assert!(matches!(spectrum(&[1.0; 9], 3, 3, Seed(0)), Err(AnalysisError::Constant { .. })));
+        assert!(spectrum(&[1.0; 8], 3, 2, Seed(0)).is_err());
+        assert!(spectrum(&[1.0, f32::NAN, 2.0, 1.0], 2, 2, Seed(0)).is_err());
+        assert_eq!(spectrum_table(&[("a".into(), sample(1))]).unwrap().rows(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn rotation_shift_and_scale_are_immaterial(seed in 0u64..200, angle in 0.0f32..6.3, scale in 0.5f32..4.0) {
+            let features: Vec<f32> =
+                gaussian(30 * 3, seed).chunks_exact(3).flat_map(|x| [3.0 * x[0], x[1], 0.5 * x[2]]).collect();
+            let (sin, cos) = angle.sin_cos();
+            let turn = |x: &[f32]| {
+                let y = [cos * x[0] - sin * x[1], sin * x[0] + cos * x[1], x[2]];
+                [y[0] * scale, (cos * y[1] - sin * y[2]) * scale + 1.0, (sin * y[1] + cos * y[2]) * scale]
+            };
+            let turned: Vec<f32> = features.chunks_exact(3).flat_map(turn).collect();
+            let (own, other) = (run(&features, 3), run(&turned, 3));
+            prop_assert!((own.effective_rank - other.effective_rank).abs() < 1e-4);
+            prop_assert!((own.participation_ratio - other.participation_ratio).abs() < 1e-4);
+        }
+    }
 }

@@ -5,7 +5,8 @@ use statrs::function::gamma::ln_gamma;
 
 use super::{Interned, PathKind, Paths};
 use crate::AnalysisError;
-use crate::routing::{NullComparison, Permutations, Tail, comparison_columns};
+use crate::routing::{NullComparison, Permutations, comparison_columns};
+use crate::statistics::Tail;
 
 /// Entropy of what tokens pass through, estimated from how often each thing was seen.
 ///
@@ -132,7 +133,7 @@ pub fn effective_number(
         kind,
         layers: (0..paths.layers.len()).map(layer).collect(),
         paths: EffectiveNumber { layer: None, used, possible_log2: paths.possible_log2.iter().sum() },
-        independence: NullComparison::new(used.chao_shen, &draws, Tail::Lower),
+        independence: NullComparison::new(used.chao_shen, &draws, Tail::Less),
     })
 }
 
@@ -170,9 +171,12 @@ impl EffectiveNumberReport {
         let distinct = rows.iter().map(|r| r.used.distinct as i64).collect();
         columns.extend([
             Column::observations("entropy", "tokens", tokens),
-            Column::estimate("effective_number", "paths or sets", "2^entropy", {
-                real(|r| r.used.effective_number())
-            }),
+            Column::estimate(
+                "effective_number",
+                "paths or sets",
+                "2^entropy",
+                real(|r| r.used.effective_number()),
+            ),
             Column::count("distinct", "paths or sets", "seen at least once", distinct),
             Column::estimate(
                 "entropy_plug_in",
@@ -184,7 +188,7 @@ impl EffectiveNumberReport {
                 "coverage",
                 "share of tokens",
                 "Good-Turing: what is to come was already seen",
-                { real(|r| r.used.coverage) },
+                real(|r| r.used.coverage),
             ),
             Column::estimate(
                 "possible",
@@ -197,5 +201,86 @@ impl EffectiveNumberReport {
                       number of paths is a lower bound. Does not show that paths matter for the loss.";
         let name = format!("paths_effective_number_{}", self.kind.identifier());
         Ok(Table::new(name, "How many paths are in use", method, columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    fn run(routes: Vec<Vec<u32>>, seed: u64) -> EffectiveNumberReport {
+        let n = routes[0].len();
+        let trace = planted::trace(planted::tokens(vec![0; n], vec![0; n], vec![0; n]), 8, 1, routes);
+        effective_number(&trace, PathKind::Sets, Permutations::new(39, Seed(seed))).unwrap()
+    }
+
+    fn draw(n: usize, limit: u32, seed: Seed) -> Vec<u32> {
+        let mut rng = seed.rng();
+        (0..n).map(|_| rng.random_range(0..limit)).collect()
+    }
+
+    #[test]
+    fn a_hand_worked_estimate() {
+        // n = 4, f1 = 2, coverage ½: −Σ ½p log2(½p) / (1 − (1 − ½p)^4).
+        let found = entropy(&[1, 0, 2, 1]);
+        let wanted = 0.5 / (1.0 - 0.75f64.powi(4)) + 2.0 * 0.375 / (1.0 - 0.875f64.powi(4));
+        assert!((found.chao_shen - wanted).abs() < 1e-12);
+        assert_eq!((found.plug_in, found.coverage, found.distinct, found.tokens), (1.5, 0.5, 3, 4));
+        // All seen once: f1 = n − 1 keeps the estimate finite.
+        assert_eq!(entropy(&[1, 1]).coverage, 0.5);
+        assert_eq!(entropy(&[9]).effective_number(), 1.0);
+    }
+
+    #[test]
+    fn the_number_of_possible_sets_is_binomial() {
+        assert!((combinations_log2(64, 8).exp2() / 4_426_165_368.0 - 1.0).abs() < 1e-9);
+        assert!((combinations_log2(16, 2) - 120f64.log2()).abs() < 1e-12);
+        assert_eq!((combinations_log2(8, 8), combinations_log2(2, 3)), (0.0, f64::NEG_INFINITY));
+    }
+
+    #[test]
+    fn chao_shen_sees_more_of_an_undersampled_uniform_law_than_the_plug_in() {
+        let mut counts = vec![0u32; 1_000];
+        draw(1_000, 1_000, Seed(1)).iter().for_each(|i| counts[*i as usize] += 1);
+        let found = entropy(&counts);
+        let truth = 1_000f64.log2();
+        assert!((found.chao_shen - truth).abs() < 0.25 && found.plug_in < truth - 0.5);
+    }
+
+    #[test]
+    fn locked_layers_use_fewer_paths_than_independent_ones() {
+        let first = draw(200, 8, Seed(3));
+        let report = run(vec![first.clone(), first.iter().map(|e| (e + 3) % 8).collect()], 1);
+        assert!(report.independence.p_value <= 0.025 && report.independence.excess() < -1.5);
+        assert!((report.paths.used.effective_number() - 8.0).abs() < 1.0);
+        assert!((report.paths.possible_log2 - 6.0).abs() < 1e-9);
+        assert_eq!(report.table().unwrap().rows(), 3);
+    }
+
+    #[test]
+    fn independent_layers_are_rejected_at_the_stated_rate() {
+        let p_value = |seed| {
+            let layer = |l| draw(80, 4, Seed(seed).index(l));
+            run(vec![layer(0), layer(1), layer(2)], seed).independence.p_value
+        };
+        let rate = planted::rejection_rate(100, p_value);
+        assert!(rate <= planted::HIGHEST_RATE, "{rate}");
+    }
+
+    proptest! {
+        #[test]
+        fn names_of_experts_and_order_of_tokens_are_immaterial(seed in 0u64..500) {
+            let mut rng = Seed(seed).rng();
+            let text = planted::text(2, 20, 5, &mut rng);
+            let routes = (0..2).map(|_| planted::random_sets(40, 5, 2, |e| f64::from(1 + e), &mut rng)).collect();
+            let trace = planted::trace(text, 5, 2, routes);
+            let run = |t: &RoutingTrace| effective_number(t, PathKind::Sets, Permutations::new(3, Seed(1))).unwrap();
+            prop_assert_eq!(run(&trace), run(&planted::renamed(&trace, seed)));
+            prop_assert_eq!(run(&trace).paths, run(&planted::reordered(&trace, seed)).paths);
+        }
     }
 }

@@ -121,25 +121,33 @@ impl PathInformationReport {
                 "what tells about the label",
                 self.units.iter().map(|u| u.unit.clone()).collect(),
             ),
-            Column::count("values", "values", "distinct values of the unit", {
-                self.units.iter().map(|u| u.values as i64).collect()
-            }),
+            Column::count(
+                "values",
+                "values",
+                "distinct values of the unit",
+                self.units.iter().map(|u| u.values as i64).collect(),
+            ),
         ];
         let meaning =
             "plug-in mutual information; far too high for units of many values, read the adjusted share";
         columns.extend(comparison_columns("information", "bits", meaning, "exchange", &comparisons));
-        columns.push(Column::observations("information", "tokens", {
-            self.units.iter().map(|u| u.test.tokens as i64).collect()
-        }));
+        columns.push(Column::observations(
+            "information",
+            "tokens",
+            self.units.iter().map(|u| u.test.tokens as i64).collect(),
+        ));
         columns.extend([
-            Column::estimate("share", "share of label entropy", "excess over entropy of the label", {
-                real(InformationTest::share)
-            }),
+            Column::estimate(
+                "share",
+                "share of label entropy",
+                "excess over entropy of the label",
+                real(InformationTest::share),
+            ),
             Column::estimate(
                 "adjusted_share",
                 "share",
                 "excess over what was left to find above the null",
-                { real(InformationTest::adjusted_share) },
+                real(InformationTest::adjusted_share),
             ),
         ]);
         let method = "Mutual information by counting, minus its mean under permutations shared by all units. For \
@@ -160,9 +168,12 @@ impl CrossLayerReport {
         };
         let mut columns = vec![
             Column::integer_key("layer", "", "block", self.pairs.iter().map(|p| p.0 as i64).collect()),
-            Column::integer_key("next_layer", "", "next routed block", {
-                self.pairs.iter().map(|p| p.1 as i64).collect()
-            }),
+            Column::integer_key(
+                "next_layer",
+                "",
+                "next routed block",
+                self.pairs.iter().map(|p| p.1 as i64).collect(),
+            ),
         ];
         let meaning = "plug-in information between the sets of the two layers";
         let null = "any tokens exchanged";
@@ -170,17 +181,111 @@ impl CrossLayerReport {
         let meaning = "the same, given the token";
         let null = "occurrences of the same token exchanged";
         columns.extend(comparison_columns("given_token", "bits", meaning, null, &each(&self.given_token)));
-        columns.push(Column::observations("information", "tokens", {
-            self.marginal.iter().map(|t| t.tokens as i64).collect()
-        }));
+        columns.push(Column::observations(
+            "information",
+            "tokens",
+            self.marginal.iter().map(|t| t.tokens as i64).collect(),
+        ));
         columns.push(Column::estimate(
             "adjusted_share",
             "share",
             "of what was left to find about the next set",
-            { self.marginal.iter().map(InformationTest::adjusted_share).collect() },
+            self.marginal.iter().map(InformationTest::adjusted_share).collect(),
         ));
         let method = "Mutual information between the sets of neighbouring routed layers, by counting, minus its mean \
                       under permutations.";
         Ok(Table::new("paths_cross_layer", "What a layer's set tells about the next", method, columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    fn draw(n: usize, limit: u32, seed: u64) -> Vec<u32> {
+        let mut rng = Seed(seed).rng();
+        (0..n).map(|_| rng.random_range(0..limit)).collect()
+    }
+
+    fn trace(ids: Vec<u32>, routes: Vec<Vec<u32>>) -> RoutingTrace {
+        let n = ids.len();
+        planted::trace(planted::tokens(ids, vec![0; n], (0..n as u32).collect()), 16, 1, routes)
+    }
+
+    fn unit<'a>(report: &'a PathInformationReport, name: &str) -> &'a PathInformation {
+        report.units.iter().find(|u| u.unit == name).unwrap()
+    }
+
+    #[test]
+    fn what_only_the_path_knows_is_found_in_the_path_alone() {
+        // The label is whether the two layers agree: neither knows it, both together do.
+        let (first, second) = (draw(300, 2, 1), draw(300, 2, 2));
+        let label: Vec<u32> = first.iter().zip(&second).map(|(a, b)| a ^ b).collect();
+        let trace = trace(label.clone(), vec![first, second]);
+        let label = Labels::new("parity", &label);
+        let report =
+            path_information(&trace, &label, Exchange::Tokens, Permutations::new(39, Seed(3))).unwrap();
+        assert!((unit(&report, "path").test.adjusted_share() - 1.0).abs() < 1e-9);
+        for single in ["set of layer 0", "set of layer 1", "expert of layer 0", "expert of layer 1"] {
+            assert!(unit(&report, single).test.adjusted_share().abs() < 0.03, "{single}");
+        }
+        assert_eq!(report.table().unwrap().rows(), 6);
+    }
+
+    #[test]
+    fn many_paths_that_know_nothing_are_corrected_to_nothing() {
+        let p_value = |seed| {
+            let routes = (0..3).map(|l| draw(120, 16, 10 * seed + l)).collect();
+            let trace = trace(draw(120, 4, 10 * seed + 7), routes);
+            let label = Labels::token(trace.tokens());
+            let report =
+                path_information(&trace, &label, Exchange::Tokens, Permutations::new(19, Seed(seed)))
+                    .unwrap();
+            let path = &report.units[0];
+            assert!(path.test.information.observed > 1.8 && path.test.excess().abs() < 0.1);
+            path.test.information.p_value
+        };
+        let rate = planted::rejection_rate(100, p_value);
+        assert!(rate <= planted::HIGHEST_RATE, "{rate}");
+    }
+
+    #[test]
+    fn layers_that_both_read_the_token_are_independent_given_the_token() {
+        let ids = draw(400, 8, 1);
+        let (noise, other) = (draw(400, 2, 2), draw(400, 2, 3));
+        let read =
+            |noise: &[u32]| -> Vec<u32> { ids.iter().zip(noise).map(|(id, x)| 2 * (id / 2) + x).collect() };
+        let permutations = Permutations::new(39, Seed(5));
+        let independent =
+            cross_layer_information(&trace(ids.clone(), vec![read(&noise), read(&other)]), permutations)
+                .unwrap();
+        assert!(
+            independent.marginal[0].information.p_value <= 0.025 && independent.marginal[0].excess() > 1.5
+        );
+        assert!(independent.given_token[0].excess().abs() < 0.03);
+        assert!(independent.given_token[0].information.p_value > 0.05);
+        let locked =
+            cross_layer_information(&trace(ids.clone(), vec![read(&noise), read(&noise)]), permutations)
+                .unwrap();
+        assert!(locked.given_token[0].information.p_value <= 0.025 && locked.given_token[0].excess() > 0.8);
+        assert_eq!((locked.pairs.clone(), locked.table().unwrap().rows()), (vec![(0, 1)], 1));
+    }
+
+    proptest! {
+        #[test]
+        fn the_names_of_experts_are_immaterial(seed in 0u64..200) {
+            let trace = trace(draw(40, 4, seed), vec![draw(40, 5, seed + 1), draw(40, 5, seed + 2)]);
+            let run = |t: &RoutingTrace| {
+                let permutations = Permutations::new(5, Seed(seed));
+                let label = Labels::token(t.tokens());
+                let report = path_information(t, &label, Exchange::Tokens, permutations).unwrap();
+                (report, cross_layer_information(t, permutations).unwrap())
+            };
+            prop_assert_eq!(run(&trace), run(&planted::renamed(&trace, seed)));
+        }
     }
 }

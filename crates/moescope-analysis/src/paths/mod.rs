@@ -4,6 +4,8 @@ mod coverage;
 mod effective_number;
 mod information;
 mod intern;
+#[cfg(test)]
+mod planted_subject;
 mod restriction;
 mod sequence;
 

@@ -276,9 +276,12 @@ impl RestrictionReport {
         };
         let documents = self.points.iter().map(|p| p.by_document.len() as i64).collect();
         let mut columns = vec![
-            Column::integer_key("sets", "sets", "allowed in every routed layer", {
-                self.points.iter().map(|p| p.sets as i64).collect()
-            }),
+            Column::integer_key(
+                "sets",
+                "sets",
+                "allowed in every routed layer",
+                self.points.iter().map(|p| p.sets as i64).collect(),
+            ),
             Column::key(
                 "choice",
                 "how the allowed sets were picked",
@@ -290,17 +293,26 @@ impl RestrictionReport {
                 "log2 of the number of paths left",
                 real(|p| p.paths_log2),
             ),
-            Column::estimate("covered", "share of tokens", "training tokens whose path was left", {
-                real(|p| p.covered)
-            }),
+            Column::estimate(
+                "covered",
+                "share of tokens",
+                "training tokens whose path was left",
+                real(|p| p.covered),
+            ),
             Column::estimate("loss", "nats", "mean over evaluation tokens", real(|p| p.loss)),
             Column::null("loss", "nats", "unrestricted run", vec![self.free_loss; self.points.len()]),
-            Column::estimate("difference", "nats", "loss minus unrestricted loss, mean over documents", {
-                real(|p| p.difference.mean)
-            }),
-            Column::null("difference", "nats", "mean over the control draws of as many sets", {
-                self.points.iter().map(|p| self.control_difference(p.sets)).collect()
-            }),
+            Column::estimate(
+                "difference",
+                "nats",
+                "loss minus unrestricted loss, mean over documents",
+                real(|p| p.difference.mean),
+            ),
+            Column::null(
+                "difference",
+                "nats",
+                "mean over the control draws of as many sets",
+                self.points.iter().map(|p| self.control_difference(p.sets)).collect(),
+            ),
             Column::observations("difference", "documents", documents),
         ];
         columns.extend(Column::interval(
@@ -313,5 +325,112 @@ impl RestrictionReport {
         let method = "Only the listed number of sets allowed in every routed layer, weights unchanged; differences by \
                       document. Does not show what a model trained with few paths would lose.";
         Ok(Table::new("paths_restriction", "What losing paths costs", method, columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::planted_subject::PlantedSubject;
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+
+    fn batch(ids: &[u32], documents: &[u32]) -> EvaluationBatch {
+        EvaluationBatch {
+            tokens: Tokens::new(ids.to_vec(), 1, ids.len()).unwrap(),
+            documents: documents.to_vec(),
+        }
+    }
+
+    fn budget(sets: &[usize], controls: usize) -> Budget {
+        Budget { sets: sets.to_vec(), controls: Permutations::new(controls, Seed(1)) }
+    }
+
+    #[test]
+    fn a_hand_worked_restriction() {
+        // Token 0 (experts 0, 1) is most used; token 1 (1, 2) then lacks one expert and token 3 (3, 4) two, per layer.
+        let training = PlantedSubject::trace(vec![0, 0, 0, 1, 1, 3], vec![0; 6]);
+        let evaluation = [batch(&[0, 3, 0, 1, 1, 0], &[8, 8, 8, 9, 9, 9])];
+        let mut subject = PlantedSubject::new(0.5);
+        let report = restriction(&mut subject, &training, &evaluation, &budget(&[1, 3], 0)).unwrap();
+        assert_eq!((report.free_loss, &report.free_by_document[..]), (1.0, &[(8, 1.0), (9, 1.0)][..]));
+        let one = &report.points[0];
+        // Document 8 predicts from 0 and 3: 0 and 2 layers × 2 experts × ½; document 9 from 1 and 1: 1 each.
+        assert_eq!(one.by_document, [(8, 1.0), (9, 1.0)]);
+        assert_eq!((one.loss, one.covered, one.paths_log2), (2.0, 0.5, 0.0));
+        let all = &report.points[1];
+        assert_eq!((all.difference.mean, all.covered), (0.0, 1.0));
+        assert!((all.paths_log2 - 2.0 * 3f64.log2()).abs() < 1e-12);
+        assert_eq!(report.table().unwrap().rows(), 2);
+        assert_eq!(most_used_sets(&training, 1).unwrap(), [(1, vec![vec![0, 1]]), (2, vec![vec![0, 1]])]);
+    }
+
+    #[test]
+    fn the_border_between_documents_is_left_out() {
+        let training = PlantedSubject::trace(vec![0, 3], vec![0; 2]);
+        // Token 3 stands at the border: its loss is of the next document's first token.
+        let evaluation = [batch(&[0, 3, 0, 0], &[1, 1, 2, 2])];
+        let report = restriction(&mut PlantedSubject::new(1.0), &training, &evaluation, &budget(&[1], 0));
+        assert_eq!(report.unwrap().points[0].difference.mean, 0.0);
+    }
+
+    fn mixed(seed: u64) -> (RoutingTrace, Vec<EvaluationBatch>) {
+        let mut rng = Seed(seed).rng();
+        // Token 0 is common, the others rare.
+        let mut ids =
+            |n| -> Vec<u32> { planted::random_sets(n, 6, 1, |e| if e == 0 { 9.0 } else { 1.0 }, &mut rng) };
+        let training = PlantedSubject::trace(ids(200), vec![0; 200]);
+        (training, (0..8).map(|d| batch(&ids(20), &[d; 20])).collect())
+    }
+
+    #[test]
+    fn losing_paths_costs_less_when_the_most_used_stay_and_cost_falls_with_the_number_left() {
+        let (training, evaluation) = mixed(2);
+        let budget = budget(&[1, 2, 4, 6], 6);
+        let report = restriction(&mut PlantedSubject::new(0.3), &training, &evaluation, &budget).unwrap();
+        let most_used: Vec<&RestrictionPoint> =
+            report.points.iter().filter(|p| p.choice == SetChoice::MostUsed).collect();
+        assert!(most_used.windows(2).all(|w| w[0].difference.mean >= w[1].difference.mean));
+        assert!(most_used[0].difference.low > 0.0 && most_used[3].difference.mean == 0.0);
+        assert!(report.control_difference(1) > most_used[0].difference.high);
+    }
+
+    #[test]
+    fn a_model_that_does_not_need_its_paths_loses_nothing() {
+        let (training, evaluation) = mixed(3);
+        let report = restriction(&mut PlantedSubject::new(0.0), &training, &evaluation, &budget(&[1, 2], 3));
+        assert!(
+            report.unwrap().points.iter().all(|p| p.difference.mean == 0.0 && p.difference.p_value == 1.0)
+        );
+    }
+
+    #[test]
+    fn an_empty_budget_wrong_lengths_and_a_refusing_model_are_errors() {
+        let (training, evaluation) = mixed(4);
+        let mut subject = PlantedSubject::new(1.0);
+        assert!(restriction(&mut subject, &training, &evaluation, &budget(&[0], 0)).is_err());
+        let short = [EvaluationBatch { documents: vec![0], ..evaluation[0].clone() }];
+        assert!(restriction(&mut subject, &training, &short, &budget(&[1], 0)).is_err());
+        let elsewhere =
+            planted::trace(training.tokens().clone(), 6, 2, vec![training.layers()[0].choices.clone()]);
+        assert!(matches!(
+            restriction(&mut subject, &elsewhere, &evaluation, &budget(&[1], 0)),
+            Err(AnalysisError::Subject(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_training_tokens_and_of_batches_is_immaterial(seed in 0u64..100) {
+            let (training, mut evaluation) = mixed(seed);
+            let run = |t: &RoutingTrace, e: &[EvaluationBatch]| {
+                let report = restriction(&mut PlantedSubject::new(0.3), t, e, &budget(&[6], 1)).unwrap();
+                (report.points[0].by_document.clone(), report.points[1].covered)
+            };
+            let own = run(&training, &evaluation);
+            evaluation.reverse();
+            prop_assert_eq!(own, run(&planted::reordered(&training, seed), &evaluation));
+        }
     }
 }

@@ -3,8 +3,7 @@ use std::fmt;
 use moescope_trace::{LayerRouting, RoutingTrace};
 
 use super::Interned;
-use crate::AnalysisError;
-use crate::routing::require_tokens;
+use crate::{AnalysisError, check};
 
 /// What counts as a token's stop at a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +72,7 @@ impl Paths {
     /// # Errors
     /// If the trace has no token or no routed layer.
     pub fn of(trace: &RoutingTrace, kind: PathKind) -> Result<Paths, AnalysisError> {
-        require_tokens("paths", trace.tokens().len())?;
+        check::at_least("paths", "tokens", trace.tokens().len(), 1)?;
         if trace.layers().is_empty() {
             let (method, unit) = ("paths", "routed layers");
             return Err(AnalysisError::TooFew { method, unit, found: 0, wanted: 1 });
@@ -91,5 +90,29 @@ impl Paths {
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
         self.paths.ids.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+
+    #[test]
+    fn a_path_of_sets_is_free_of_order_and_one_of_first_choices_is_not() {
+        let tokens = planted::tokens(vec![0; 3], vec![0; 3], vec![0; 3]);
+        let trace = planted::trace(tokens, 4, 2, vec![vec![0, 1, 1, 0, 2, 3], vec![1, 2, 2, 1, 2, 1]]);
+        let sets = Paths::of(&trace, PathKind::Sets).unwrap();
+        assert_eq!((sets.paths.ids.clone(), sets.stops[1].distinct, sets.tokens()), (vec![0, 0, 1], 1, 3));
+        assert_eq!(Paths::of(&trace, PathKind::FirstChoices).unwrap().paths.ids, [0, 1, 2]);
+        assert!((sets.possible_log2[0] - 6f64.log2()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_trace_without_tokens_or_routed_layers_is_refused() {
+        let empty = planted::trace(planted::tokens(vec![], vec![], vec![]), 2, 1, vec![vec![]]);
+        assert!(Paths::of(&empty, PathKind::Sets).is_err());
+        let dense = planted::trace(planted::tokens(vec![0], vec![0], vec![0]), 2, 1, vec![]);
+        assert!(Paths::of(&dense, PathKind::Sets).is_err());
     }
 }

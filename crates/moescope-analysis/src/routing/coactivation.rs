@@ -3,8 +3,9 @@ use moescope_trace::{LayerRouting, RoutingTrace};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{NullComparison, Permutations, Tail, comparison_columns, require_tokens};
-use crate::AnalysisError;
+use super::{NullComparison, Permutations, comparison_columns};
+use crate::statistics::Tail;
+use crate::{AnalysisError, check};
 
 /// Which experts of one layer go together.
 ///
@@ -46,7 +47,7 @@ pub fn coactivation(
     trace: &RoutingTrace,
     permutations: Permutations,
 ) -> Result<CoactivationReport, AnalysisError> {
-    require_tokens("coactivation", trace.tokens().len())?;
+    check::at_least("coactivation", "tokens", trace.tokens().len(), 1)?;
     permutations.check("coactivation")?;
     let layers = trace.layers().iter().map(|l| of_layer(l, permutations.child("coactivation"))).collect();
     Ok(CoactivationReport { layers })
@@ -108,7 +109,7 @@ fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactiva
         per_token,
         tokens: routing.choices.len() / per_token,
         pairs,
-        strongest_partner: NullComparison::new(observed, &draws, Tail::Upper),
+        strongest_partner: NullComparison::new(observed, &draws, Tail::Greater),
     }
 }
 
@@ -217,12 +218,17 @@ impl CoactivationReport {
             "tokens trade experts, loads kept",
             &comparisons,
         ));
-        columns.push(Column::observations("strongest_partner", "tokens", {
-            self.layers.iter().map(|l| l.tokens as i64).collect()
-        }));
-        columns.push(Column::estimate("chance", "probability", "(k - 1)/(n - 1): any partner, even load", {
-            self.layers.iter().map(LayerCoactivation::chance).collect()
-        }));
+        columns.push(Column::observations(
+            "strongest_partner",
+            "tokens",
+            self.layers.iter().map(|l| l.tokens as i64).collect(),
+        ));
+        columns.push(Column::estimate(
+            "chance",
+            "probability",
+            "(k - 1)/(n - 1): any partner, even load",
+            self.layers.iter().map(LayerCoactivation::chance).collect(),
+        ));
         let method = "All pairs within each token's set, not only pairs adjacent in weight rank. The null keeps the \
                       number of experts of each token and the load of each expert.";
         Ok(Table::new("routing_coactivation", "Whether experts go together", method, columns)?)
@@ -246,20 +252,28 @@ impl CoactivationReport {
                 "other expert",
                 rows.iter().map(|(.., j)| *j as i64).collect(),
             ),
-            Column::estimate("conditional", "probability", "P(partner chosen | expert chosen)", {
-                real(LayerCoactivation::conditional)
-            }),
-            Column::null("conditional", "probability", "other slots filled in proportion to load", {
-                real(LayerCoactivation::load_chance)
-            }),
-            Column::observations("conditional", "tokens that chose the expert", {
-                real(|l, i, _| l.count(i, i)).iter().map(|c| *c as i64).collect()
-            }),
+            Column::estimate(
+                "conditional",
+                "probability",
+                "P(partner chosen | expert chosen)",
+                real(LayerCoactivation::conditional),
+            ),
+            Column::null(
+                "conditional",
+                "probability",
+                "other slots filled in proportion to load",
+                real(LayerCoactivation::load_chance),
+            ),
+            Column::observations(
+                "conditional",
+                "tokens that chose the expert",
+                real(|l, i, _| l.count(i, i)).iter().map(|c| *c as i64).collect(),
+            ),
             Column::estimate(
                 "pointwise_information",
                 "bits",
                 "log2 of joint over product of shares of tokens",
-                { real(LayerCoactivation::pointwise_information) },
+                real(LayerCoactivation::pointwise_information),
             ),
         ];
         let method = "All pairs within each token's set. Pointwise information is below 0 on average even at random, \
@@ -273,4 +287,100 @@ fn pairs_of(layer: &LayerCoactivation) -> impl Iterator<Item = (&LayerCoactivati
     (0..experts * experts)
         .map(move |pair| (layer, pair / experts, pair % experts))
         .filter(|(_, expert, partner)| expert != partner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+
+    fn run(experts: usize, per_token: usize, choices: Vec<u32>, permutations: usize) -> LayerCoactivation {
+        let n = choices.len() / per_token;
+        let tokens = planted::tokens(vec![0; n], vec![0; n], vec![0; n]);
+        let trace = planted::trace(tokens, experts, per_token, vec![choices]);
+        coactivation(&trace, Permutations::new(permutations, Seed(1))).unwrap().layers.remove(0)
+    }
+
+    #[test]
+    fn a_hand_worked_layer() {
+        let layer = run(4, 2, vec![0, 1, 1, 0, 0, 2, 3, 2], 9);
+        assert_eq!(layer.conditional(0, 1), 2.0 / 3.0);
+        assert_eq!(layer.conditional(1, 0), 1.0);
+        assert_eq!((layer.chance(), layer.share(2)), (1.0 / 3.0, 0.5));
+        // Joint 2/4 over 3/4 · 2/4.
+        assert!((layer.pointwise_information(0, 1) - (4f64 / 3.0).log2()).abs() < 1e-12);
+        // Strongest partners: 2/3 of 0, 1 of 1, 1/2 of 2, 1 of 3.
+        assert!((layer.strongest_partner.observed - (2.0 / 3.0 + 1.0 + 0.5 + 1.0) / 4.0).abs() < 1e-12);
+        assert_eq!(CoactivationReport { layers: vec![layer] }.by_pair().unwrap().rows(), 12);
+    }
+
+    #[test]
+    fn pairs_that_are_adjacent_in_rank_are_not_all_pairs() {
+        // Experts 0 and 2 always go together, but with expert 1 between them by weight.
+        let choices = vec![0, 1, 2, 2, 1, 0, 0, 1, 2];
+        let mut adjacent = [0u32; 16];
+        for set in choices.chunks_exact(3) {
+            set.windows(2).for_each(|pair| adjacent[pair[0] as usize * 4 + pair[1] as usize] += 1);
+        }
+        let layer = run(4, 3, choices, 9);
+        assert_eq!((layer.conditional(0, 2), adjacent[2] + adjacent[8]), (1.0, 0));
+        // Over all pairs each row sums to k − 1 for every router; the adjacent count has no such law.
+        for expert in 0..3 {
+            let sum: f64 = (0..4).filter(|p| *p != expert).map(|p| layer.conditional(expert, p)).sum();
+            assert_eq!(sum, 2.0);
+        }
+    }
+
+    #[test]
+    fn committees_are_found() {
+        // Experts 2c and 2c + 1 always go together, beside one expert at random.
+        let mut rng = Seed(2).rng();
+        let sets: Vec<u32> = (0..200)
+            .flat_map(|_| {
+                let committee = 2 * rng.random_range(0..3u32);
+                [committee, committee + 1, 6 + rng.random_range(0..2u32)]
+            })
+            .collect();
+        let layer = run(8, 3, sets, 39);
+        assert!(layer.strongest_partner.p_value <= 0.025 && layer.strongest_partner.excess() > 0.2);
+    }
+
+    #[test]
+    fn uneven_load_alone_is_not_taken_for_committees() {
+        let p_value = |seed| {
+            let weight = |e: u32| f64::from(1 + e * e);
+            let sets = planted::random_sets(60, 6, 2, weight, &mut Seed(seed).rng());
+            run(6, 2, sets, 19).strongest_partner.p_value
+        };
+        let rate = planted::rejection_rate(100, p_value);
+        assert!(rate <= planted::HIGHEST_RATE, "{rate}");
+    }
+
+    proptest! {
+        #[test]
+        fn trades_keep_sets_and_loads(seed in 0u64..1_000, tokens in 2usize..40) {
+            let before = planted::random_sets(tokens, 7, 3, |e| f64::from(e + 1), &mut Seed(seed).rng());
+            let mut after = before.clone();
+            Trade::new(7).randomise(&mut after, 3, &mut Seed(seed).child("trade").rng());
+            let loads = |sets: &[u32]| (0..7).map(|e| sets.iter().filter(|x| **x == e).count()).collect::<Vec<_>>();
+            prop_assert_eq!(loads(&before), loads(&after));
+            let repeats = |set: &[u32]| set.iter().enumerate().any(|(i, e)| set[..i].contains(e));
+            prop_assert!(!after.chunks_exact(3).any(repeats));
+        }
+
+        #[test]
+        fn names_of_experts_and_order_of_tokens_are_immaterial(seed in 0u64..500) {
+            let sets = planted::random_sets(30, 6, 2, |e| f64::from(e + 1), &mut Seed(seed).rng());
+            let tokens = planted::tokens(vec![0; 30], vec![0; 30], vec![0; 30]);
+            let trace = planted::trace(tokens, 6, 2, vec![sets]);
+            let observe = |t: &RoutingTrace| {
+                let report = coactivation(t, Permutations::new(1, Seed(0))).unwrap();
+                report.layers[0].strongest_partner.observed
+            };
+            prop_assert_eq!(observe(&trace), observe(&planted::renamed(&trace, seed)));
+            prop_assert_eq!(observe(&trace), observe(&planted::reordered(&trace, seed)));
+        }
+    }
 }

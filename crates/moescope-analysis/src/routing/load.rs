@@ -1,8 +1,8 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 
-use super::{nearest_rank, require_tokens};
-use crate::AnalysisError;
+use super::nearest_rank;
+use crate::{AnalysisError, check};
 
 /// How evenly one layer uses its experts.
 ///
@@ -45,7 +45,7 @@ pub struct LoadReport {
 /// # Errors
 /// If the trace has no token.
 pub fn load(trace: &RoutingTrace) -> Result<LoadReport, AnalysisError> {
-    require_tokens("load", trace.tokens().len())?;
+    check::at_least("load", "tokens", trace.tokens().len(), 1)?;
     Ok(LoadReport { layers: trace.layers().iter().map(layer_load).collect() })
 }
 
@@ -120,12 +120,18 @@ impl LoadReport {
                 real(|l| l.effective_experts),
             ),
             Column::null("effective_experts", "experts", "even load", experts),
-            Column::estimate("max_over_mean", "ratio", "largest over mean load; even load has 1", {
-                real(|l| l.max_over_mean)
-            }),
-            Column::estimate("max_violation", "ratio", "(max - mean) / mean; even load has 0", {
-                real(|l| l.max_violation)
-            }),
+            Column::estimate(
+                "max_over_mean",
+                "ratio",
+                "largest over mean load; even load has 1",
+                real(|l| l.max_over_mean),
+            ),
+            Column::estimate(
+                "max_violation",
+                "ratio",
+                "(max - mean) / mean; even load has 0",
+                real(|l| l.max_violation),
+            ),
             Column::estimate(
                 "variation",
                 "ratio",
@@ -139,9 +145,11 @@ impl LoadReport {
                 "experts that no token chose",
                 real(|l| l.dead_share),
             ),
-            Column::observations("effective_experts", "routed slots", {
-                self.layers.iter().map(|l| l.slots as i64).collect()
-            }),
+            Column::observations(
+                "effective_experts",
+                "routed slots",
+                self.layers.iter().map(|l| l.slots as i64).collect(),
+            ),
         ];
         let method = "Routed slots counted by expert, each layer by itself. Does not show specialisation: random \
                       routing has even load.";
@@ -158,12 +166,18 @@ impl LoadReport {
         let columns = vec![
             Column::integer_key("layer", "", "block", rows.iter().map(|(l, _)| l.layer as i64).collect()),
             Column::integer_key("expert", "", "expert", rows.iter().map(|(_, e)| *e as i64).collect()),
-            Column::estimate("load", "share of routed slots", "slots that went to the expert", {
-                rows.iter().map(|(l, e)| l.shares[*e]).collect()
-            }),
-            Column::null("load", "share of routed slots", "even load", {
-                rows.iter().map(|(l, _)| 1.0 / l.shares.len() as f64).collect()
-            }),
+            Column::estimate(
+                "load",
+                "share of routed slots",
+                "slots that went to the expert",
+                rows.iter().map(|(l, e)| l.shares[*e]).collect(),
+            ),
+            Column::null(
+                "load",
+                "share of routed slots",
+                "even load",
+                rows.iter().map(|(l, _)| 1.0 / l.shares.len() as f64).collect(),
+            ),
             Column::observations("load", "routed slots", rows.iter().map(|(l, _)| l.slots as i64).collect()),
         ];
         let method = "Routed slots counted by expert, each layer by itself.";
@@ -200,5 +214,63 @@ impl LoadReport {
         columns.push(Column::observations("p50", "layers", vec![self.layers.len() as i64; statistics.len()]));
         let method = "Nearest-rank percentiles over routed layers of the statistics in `routing_load`.";
         Ok(Table::new("routing_load_over_layers", "Load over all layers", method, columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_hand_worked_layer() {
+        // Loads 3, 1, 0, 0 of 4 slots.
+        let load = layer_load(&planted::layer(0, 4, 1, vec![0, 0, 1, 0]));
+        assert_eq!(load.shares, [0.75, 0.25, 0.0, 0.0]);
+        assert_eq!((load.max_over_mean, load.max_violation, load.dead_share), (3.0, 2.0, 0.5));
+        // Deviations 2, 0, −1, −1 in units of the mean.
+        assert!((load.variation - 1.5f64.sqrt()).abs() < 1e-12);
+        assert!((load.gini - 0.625).abs() < 1e-12);
+        assert!((load.effective_experts - 4.0 / 3f64.powf(0.75)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn collapse_is_found_and_even_load_is_not_mistaken_for_it() {
+        let collapsed = layer_load(&planted::layer(0, 8, 1, vec![5; 100]));
+        assert!((collapsed.effective_experts, collapsed.dead_share) == (1.0, 0.875));
+        let sets = planted::random_sets(4_000, 8, 2, |_| 1.0, &mut Seed(1).rng());
+        let even = layer_load(&planted::layer(0, 8, 2, sets));
+        assert!(even.effective_experts > 7.9 && even.max_violation < 0.15 && even.gini < 0.05);
+    }
+
+    #[test]
+    fn percentiles_over_layers_are_nearest_ranks() {
+        let tokens = planted::tokens(vec![0; 2], vec![0; 2], vec![0; 2]);
+        let trace = planted::trace(tokens, 2, 1, vec![vec![0, 0], vec![0, 1], vec![1, 1], vec![1, 0]]);
+        let table = load(&trace).unwrap().over_layers().unwrap();
+        // Dead shares 0.5, 0, 0.5, 0.
+        let row = 5;
+        assert_eq!(table.columns()[0].data.label(row), "dead_share");
+        assert_eq!(table.column("p50").unwrap().data.number(row), Some(0.0));
+        assert_eq!(table.column("p75").unwrap().data.number(row), Some(0.5));
+        assert_eq!(load(&trace).unwrap().by_expert().unwrap().rows(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn names_of_experts_and_order_of_tokens_are_immaterial(seed in 0u64..1_000, tokens in 2usize..60) {
+            let sets = planted::random_sets(tokens, 6, 2, |e| f64::from(e + 1), &mut Seed(seed).rng());
+            let table = planted::tokens(vec![0; tokens], vec![0; tokens], vec![0; tokens]);
+            let trace = planted::trace(table, 6, 2, vec![sets]);
+            let own = load(&trace).unwrap().layers.remove(0);
+            for other in [planted::renamed(&trace, seed), planted::reordered(&trace, seed)] {
+                let other = load(&other).unwrap().layers.remove(0);
+                prop_assert_eq!(own.effective_experts, other.effective_experts);
+                prop_assert_eq!((own.gini, own.max_violation), (other.gini, other.max_violation));
+                prop_assert_eq!(own.dead_share, other.dead_share);
+            }
+        }
     }
 }

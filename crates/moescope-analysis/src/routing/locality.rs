@@ -2,8 +2,9 @@ use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 
-use super::{NullComparison, Permutations, Tail, comparison_columns, require_tokens};
-use crate::AnalysisError;
+use super::{NullComparison, Permutations, comparison_columns};
+use crate::statistics::Tail;
+use crate::{AnalysisError, check};
 
 /// How much of a token's set its successor keeps, in one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +39,7 @@ pub struct LocalityReport {
 /// # Errors
 /// If no two tokens are neighbours in a document, or no permutation is asked for.
 pub fn locality(trace: &RoutingTrace, permutations: Permutations) -> Result<LocalityReport, AnalysisError> {
-    require_tokens("locality", trace.tokens().len())?;
+    check::at_least("locality", "tokens", trace.tokens().len(), 1)?;
     permutations.check("locality")?;
     let firsts = neighbours(trace.tokens());
     if firsts.is_empty() {
@@ -100,9 +101,9 @@ fn of_layer(
     let (sets, first): (Vec<f64>, Vec<f64>) = by_layer.iter().map(|o| (o.sets, o.firsts)).unzip();
     LayerLocality {
         layer: routing.layer,
-        overlap: NullComparison::new(observed.sets, &sets, Tail::Upper),
-        order_overlap: NullComparison::new(observed.sets, &by_document, Tail::Upper),
-        first_choice: NullComparison::new(observed.firsts, &first, Tail::Upper),
+        overlap: NullComparison::new(observed.sets, &sets, Tail::Greater),
+        order_overlap: NullComparison::new(observed.sets, &by_document, Tail::Greater),
+        first_choice: NullComparison::new(observed.firsts, &first, Tail::Greater),
     }
 }
 
@@ -161,5 +162,79 @@ impl LocalityReport {
         ));
         let method = "Neighbouring tokens of the same document. Does not show locality beyond that of the text itself.";
         Ok(Table::new("routing_locality", "How much of its route a token hands on", method, columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    fn run(tokens: TokenTable, experts: usize, per_token: usize, choices: Vec<u32>) -> LayerLocality {
+        let trace = planted::trace(tokens, experts, per_token, vec![choices]);
+        locality(&trace, Permutations::new(39, Seed(4))).unwrap().layers[0]
+    }
+
+    #[test]
+    fn a_hand_worked_layer() {
+        // Two documents of two tokens: overlaps 1/2 (first choices differ) and 1 (first choices agree).
+        let tokens = planted::tokens(vec![0; 4], vec![0; 4], vec![0, 0, 1, 1]);
+        let layer = run(tokens, 4, 2, vec![0, 1, 2, 0, 3, 1, 3, 1]);
+        assert_eq!((layer.overlap.observed, layer.first_choice.observed), (0.75, 0.5));
+    }
+
+    #[test]
+    fn tokens_that_are_no_neighbours_are_refused() {
+        let tokens = planted::tokens(vec![0; 2], vec![0; 2], vec![0, 1]);
+        let trace = planted::trace(tokens, 2, 1, vec![vec![0, 1]]);
+        assert!(locality(&trace, Permutations::new(9, Seed(0))).is_err());
+    }
+
+    #[test]
+    fn sticky_routes_are_found_by_both_nulls() {
+        let mut rng = Seed(5).rng();
+        let text = planted::text(4, 60, 10, &mut rng);
+        let mut sets = planted::random_sets(240, 8, 2, |_| 1.0, &mut rng);
+        // Every odd token hands on the route of its predecessor.
+        (0..120).for_each(|t| sets.copy_within(4 * t..4 * t + 2, 4 * t + 2));
+        let layer = run(text, 8, 2, sets);
+        assert!(layer.overlap.p_value <= 0.025 && layer.order_overlap.p_value <= 0.025);
+        assert!(layer.overlap.excess() > 0.2 && layer.first_choice.p_value <= 0.025);
+    }
+
+    #[test]
+    fn topic_alone_is_locality_in_the_layer_but_not_in_order() {
+        let mut rng = Seed(6).rng();
+        let text = planted::text(4, 60, 10, &mut rng);
+        let sets = (0..240u32).map(|t| 2 * (t / 60) + rng.random_range(0..2u32)).collect();
+        let layer = run(text, 8, 1, sets);
+        assert!(layer.overlap.p_value <= 0.025 && layer.order_overlap.p_value > 0.05);
+    }
+
+    #[test]
+    fn independent_routes_are_rejected_at_the_stated_rate() {
+        let p_value = |seed| {
+            let mut rng = Seed(seed).rng();
+            let text = planted::text(2, 30, 10, &mut rng);
+            let sets = planted::random_sets(60, 6, 2, |e| f64::from(1 + e), &mut rng);
+            run(text, 6, 2, sets).overlap.p_value
+        };
+        let rate = planted::rejection_rate(100, p_value);
+        assert!(rate <= planted::HIGHEST_RATE, "{rate}");
+    }
+
+    proptest! {
+        #[test]
+        fn names_of_experts_are_immaterial(seed in 0u64..500) {
+            let mut rng = Seed(seed).rng();
+            let text = planted::text(2, 20, 5, &mut rng);
+            let sets = planted::random_sets(40, 6, 2, |e| f64::from(1 + e), &mut rng);
+            let trace = planted::trace(text, 6, 2, vec![sets]);
+            let run = |t: &RoutingTrace| locality(t, Permutations::new(9, Seed(seed))).unwrap();
+            prop_assert_eq!(run(&trace), run(&planted::renamed(&trace, seed)));
+        }
     }
 }

@@ -2,7 +2,8 @@ use moescope_base::{Column, Seed};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::AnalysisError;
+use crate::statistics::Tail;
+use crate::{AnalysisError, check};
 
 /// How many draws of a null to make, and from which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,19 +14,12 @@ pub struct Permutations {
     pub seed: Seed,
 }
 
-/// Which values of the statistic speak against the null.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tail {
-    /// Large ones.
-    Upper,
-    /// Small ones.
-    Lower,
-}
-
 /// A statistic beside its distribution when there is nothing to find.
 ///
 /// - **Unit:** that of the statistic.
 /// - **Does not show:** effect size by itself; with many tokens a tiny [`excess`](Self::excess) has a small p-value.
+/// It differs from [`PermutationTest`](crate::statistics::PermutationTest) in that several statistics share the draws.
+///
 /// - **Source:** Monte Carlo test with `p = (1 + draws as extreme) / (1 + draws)`, Davison and Hinkley 1997, §4.2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NullComparison {
@@ -60,10 +54,7 @@ impl Permutations {
     }
 
     pub(crate) fn check(self, method: &'static str) -> Result<(), AnalysisError> {
-        match self.count {
-            0 => Err(AnalysisError::TooFew { method, unit: "permutations", found: 0, wanted: 1 }),
-            _ => Ok(()),
-        }
+        check::at_least(method, "permutations", self.count, 1)
     }
 
     /// One result for each draw, in the order of the draws whatever the number of threads.
@@ -87,16 +78,22 @@ impl NullComparison {
         sorted.sort_unstable_by(f64::total_cmp);
         // A draw that equals the data up to rounding is as extreme as the data.
         let slack = 1e-9 * observed.abs().max(1e-3);
-        let extreme = |draw: &&f64| match tail {
-            Tail::Upper => **draw >= observed - slack,
-            Tail::Lower => **draw <= observed + slack,
+        let share = |extreme: &dyn Fn(f64) -> bool| {
+            (1 + draws.iter().filter(|draw| extreme(**draw)).count()) as f64 / (1 + draws.len()) as f64
+        };
+        let greater = share(&|draw| draw >= observed - slack);
+        let less = share(&|draw| draw <= observed + slack);
+        let p_value = match tail {
+            Tail::Greater => greater,
+            Tail::Less => less,
+            Tail::TwoSided => (2.0 * greater.min(less)).min(1.0),
         };
         NullComparison {
             observed,
             null_mean: draws.iter().sum::<f64>() / draws.len() as f64,
             null_low: nearest_rank(&sorted, 0.025),
             null_high: nearest_rank(&sorted, 0.975),
-            p_value: (1 + draws.iter().filter(extreme).count()) as f64 / (1 + draws.len()) as f64,
+            p_value,
             permutations: draws.len(),
         }
     }
@@ -150,10 +147,10 @@ mod tests {
 
     #[test]
     fn a_hand_worked_comparison() {
-        let upper = NullComparison::new(3.0, &[1.0, 2.0, 3.0, 4.0], Tail::Upper);
+        let upper = NullComparison::new(3.0, &[1.0, 2.0, 3.0, 4.0], Tail::Greater);
         assert_eq!((upper.null_mean, upper.p_value, upper.excess()), (2.5, 0.6, 0.5));
         assert_eq!((upper.null_low, upper.null_high), (1.0, 4.0));
-        assert_eq!(NullComparison::new(3.0, &[1.0, 2.0, 3.0, 4.0], Tail::Lower).p_value, 0.8);
+        assert_eq!(NullComparison::new(3.0, &[1.0, 2.0, 3.0, 4.0], Tail::Less).p_value, 0.8);
     }
 
     #[test]

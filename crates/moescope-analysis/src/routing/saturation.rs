@@ -2,8 +2,7 @@ use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 
 use super::load::slot_counts;
-use super::require_tokens;
-use crate::AnalysisError;
+use crate::{AnalysisError, check};
 
 /// How far the routes of one layer agree between two checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +36,7 @@ pub struct SaturationReport {
 /// # Errors
 /// If the traces differ in tokens, or in number, experts or set size of their layers.
 pub fn saturation(earlier: &RoutingTrace, later: &RoutingTrace) -> Result<SaturationReport, AnalysisError> {
-    require_tokens("saturation", earlier.tokens().len())?;
+    check::at_least("saturation", "tokens", earlier.tokens().len(), 1)?;
     let (old, new) = (earlier.tokens(), later.tokens());
     let same = old.ids == new.ids && old.documents == new.documents && old.positions == new.positions;
     let shape = |t: &RoutingTrace| -> Vec<(usize, usize, usize)> {
@@ -97,12 +96,18 @@ impl SaturationReport {
         let real = |f: fn(&LayerSaturation) -> f64| self.layers.iter().map(f).collect::<Vec<f64>>();
         let columns = vec![
             Column::integer_key("layer", "", "block", self.layers.iter().map(|l| l.layer as i64).collect()),
-            Column::estimate("agreement", "share of experts", "|S ∩ S'| / k between the checkpoints", {
-                real(|l| l.agreement)
-            }),
-            Column::null("agreement", "share of experts", "independent routers with these loads", {
-                real(|l| l.load_chance)
-            }),
+            Column::estimate(
+                "agreement",
+                "share of experts",
+                "|S ∩ S'| / k between the checkpoints",
+                real(|l| l.agreement),
+            ),
+            Column::null(
+                "agreement",
+                "share of experts",
+                "independent routers with these loads",
+                real(|l| l.load_chance),
+            ),
             Column::observations(
                 "agreement",
                 "tokens",
@@ -110,12 +115,70 @@ impl SaturationReport {
             ),
             Column::estimate("chance", "share of experts", "k / n: sets drawn at random", real(|l| l.chance)),
             Column::estimate("corrected", "share", "above chance k / n", real(LayerSaturation::corrected)),
-            Column::estimate("load_corrected", "share", "above chance with these loads", {
-                real(LayerSaturation::load_corrected)
-            }),
+            Column::estimate(
+                "load_corrected",
+                "share",
+                "above chance with these loads",
+                real(LayerSaturation::load_corrected),
+            ),
         ];
         let method = "Sets of experts of the same tokens at two checkpoints of one model. Does not show agreement in \
                       function.";
         Ok(Table::new("routing_saturation", "How far routes have settled", method, columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+
+    fn trace(experts: usize, per_token: usize, choices: Vec<u32>) -> RoutingTrace {
+        let n = choices.len() / per_token;
+        let tokens = planted::tokens(vec![0; n], vec![0; n], vec![0; n]);
+        planted::trace(tokens, experts, per_token, vec![choices])
+    }
+
+    #[test]
+    fn a_hand_worked_layer() {
+        let (earlier, later) = (trace(4, 2, vec![0, 1, 2, 3]), trace(4, 2, vec![1, 0, 0, 3]));
+        let layer = saturation(&earlier, &later).unwrap().layers[0];
+        assert_eq!((layer.agreement, layer.chance, layer.corrected()), (0.75, 0.5, 0.5));
+        // p = ½ each; q = 1, ½, 0, ½.
+        assert_eq!((layer.load_chance, layer.load_corrected()), (0.5, 0.5));
+    }
+
+    #[test]
+    fn equal_routes_agree_fully_and_other_tokens_are_refused() {
+        let sets = planted::random_sets(50, 8, 2, |_| 1.0, &mut Seed(1).rng());
+        let own = trace(8, 2, sets);
+        assert_eq!(saturation(&own, &own).unwrap().layers[0].corrected(), 1.0);
+        assert!(saturation(&own, &trace(8, 2, vec![0, 1])).is_err());
+        assert!(saturation(&trace(8, 2, vec![0, 1]), &trace(9, 2, vec![0, 1])).is_err());
+    }
+
+    #[test]
+    fn independent_routers_agree_by_chance_and_uneven_load_explains_the_rest() {
+        let draw = |seed, weight: fn(u32) -> f64| {
+            trace(8, 2, planted::random_sets(4_000, 8, 2, weight, &mut Seed(seed).rng()))
+        };
+        let even = saturation(&draw(1, |_| 1.0), &draw(2, |_| 1.0)).unwrap().layers[0];
+        assert!(even.corrected().abs() < 0.02);
+        let uneven: fn(u32) -> f64 = |e| f64::from(1 + e * e);
+        let uneven = saturation(&draw(1, uneven), &draw(2, uneven)).unwrap().layers[0];
+        assert!(uneven.corrected() > 0.1 && uneven.load_corrected().abs() < 0.03);
+    }
+
+    proptest! {
+        #[test]
+        fn the_common_name_of_an_expert_and_the_order_of_tokens_are_immaterial(seed in 0u64..500) {
+            let draw = |label| planted::random_sets(20, 6, 2, |_| 1.0, &mut Seed(seed).child(label).rng());
+            let (a, b) = (trace(6, 2, draw("a")), trace(6, 2, draw("b")));
+            let own = saturation(&a, &b).unwrap();
+            prop_assert_eq!(&own, &saturation(&planted::renamed(&a, seed), &planted::renamed(&b, seed)).unwrap());
+            prop_assert_eq!(&own, &saturation(&planted::reordered(&a, seed), &planted::reordered(&b, seed)).unwrap());
+        }
     }
 }

@@ -1,8 +1,7 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 
-use super::require_tokens;
-use crate::AnalysisError;
+use crate::{AnalysisError, check};
 
 /// How decided the router of one layer is.
 ///
@@ -43,7 +42,7 @@ pub struct SharpnessReport {
 /// # Errors
 /// If the trace has no token, or `near_tie` is not a positive number.
 pub fn sharpness(trace: &RoutingTrace, near_tie: f32) -> Result<SharpnessReport, AnalysisError> {
-    require_tokens("sharpness", trace.tokens().len())?;
+    check::at_least("sharpness", "tokens", trace.tokens().len(), 1)?;
     if near_tie.is_nan() || near_tie <= 0.0 {
         return Err(AnalysisError::OutOfRange {
             method: "sharpness",
@@ -92,12 +91,18 @@ impl SharpnessReport {
                 "mean of exp(entropy)",
                 real(|l| l.effective_choices),
             ),
-            Column::null("effective_choices", "experts", "no preference among experts", {
-                real(|l| l.experts as f64)
-            }),
-            Column::estimate("margin", "selection score", "last chosen minus best refused expert", {
-                real(|l| l.margin)
-            }),
+            Column::null(
+                "effective_choices",
+                "experts",
+                "no preference among experts",
+                real(|l| l.experts as f64),
+            ),
+            Column::estimate(
+                "margin",
+                "selection score",
+                "last chosen minus best refused expert",
+                real(|l| l.margin),
+            ),
             Column::observations("margin", "tokens", count(|l| l.margin_tokens)),
             Column::estimate("near_ties", "share of tokens", &near, real(|l| l.near_ties)),
         ];

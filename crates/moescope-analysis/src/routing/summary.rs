@@ -83,3 +83,38 @@ fn path_tables(trace: &RoutingTrace, permutations: Permutations) -> Result<Vec<T
     }
     Ok(tables)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use std::collections::BTreeSet;
+
+    fn trace() -> RoutingTrace {
+        let mut rng = Seed(8).rng();
+        let text = planted::text(4, 25, 10, &mut rng);
+        let routes = (0..2).map(|_| planted::random_sets(100, 6, 2, |_| 1.0, &mut rng)).collect();
+        planted::trace(text, 6, 2, routes)
+    }
+
+    #[test]
+    fn all_tables_have_names_of_their_own_and_do_not_depend_on_threads() {
+        let threads = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        let run = || format!("{:?}", summary_tables(&trace(), Seed(1), 9).unwrap());
+        assert_eq!(threads(1).install(run), threads(3).install(run));
+        let tables = summary_tables(&trace(), Seed(1), 9).unwrap();
+        let names: BTreeSet<&str> = tables.iter().map(Table::name).collect();
+        assert_eq!(names.len(), tables.len());
+        assert!(names.contains("specialisation") && names.contains("paths_cross_layer"));
+    }
+
+    #[test]
+    fn one_domain_and_one_layer_leave_out_what_needs_two() {
+        let tokens = planted::tokens(vec![1, 2, 3], vec![0; 3], vec![0, 1, 2]);
+        let tables = summary_tables(&planted::trace(tokens, 4, 1, vec![vec![0, 1, 2]]), Seed(1), 9).unwrap();
+        let absent = |name: &str| tables.iter().all(|t| t.name() != name);
+        assert!(
+            absent("routing_locality") && absent("paths_cross_layer") && absent("paths_information_domain")
+        );
+    }
+}

@@ -148,3 +148,44 @@ pub fn information_table(name: &str, reports: &[SpecialisationReport]) -> Result
                   expert. Tokens are not independent; where documents are exchanged, documents are the unit.";
     Ok(Table::new(name, "What the expert choice tells about the token", method, columns)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+
+    /// Layer 0 reads the domain, layer 1 nothing.
+    fn trace() -> RoutingTrace {
+        let mut rng = Seed(1).rng();
+        let text = planted::text(20, 20, 6, &mut rng);
+        let noise = planted::random_sets(400, 4, 2, |_| 1.0, &mut rng);
+        let domain = text.domains.iter().flat_map(|d| [2 * u32::from(*d), 2 * u32::from(*d) + 1]).collect();
+        planted::trace(text, 4, 2, vec![domain, noise])
+    }
+
+    #[test]
+    fn the_layer_that_reads_the_domain_is_told_from_the_one_that_does_not() {
+        let permutations = Permutations::new(99, Seed(2));
+        for report in [
+            domain_specialisation(&trace(), permutations).unwrap(),
+            domain_given_token(&trace(), permutations).unwrap(),
+        ] {
+            assert!(report.tests[0].adjusted_share() > 0.9 && report.tests[0].information.p_value <= 0.01);
+            assert!(report.tests[1].adjusted_share() < 0.02 && report.tests[1].information.p_value > 0.05);
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_label_and_layer_with_null_and_p() {
+        let (trace, permutations) = (trace(), Permutations::new(9, Seed(2)));
+        let token = label_specialisation(&trace, &Labels::token(trace.tokens()), permutations).unwrap();
+        let domain = domain_specialisation(&trace, permutations).unwrap();
+        assert_eq!(token.table().unwrap().rows(), 2);
+        let table = information_table("specialisation", &[token, domain]).unwrap();
+        assert_eq!((table.rows(), table.columns()[0].data.label(2)), (4, "domain".to_owned()));
+        for companion in ["information_null", "information_null_low", "information_p", "information_n"] {
+            assert!(table.column(companion).is_some(), "{companion}");
+        }
+    }
+}
