@@ -11,6 +11,8 @@ mod finding;
 mod function_budget;
 mod imports;
 mod leftovers;
+mod links;
+mod named_tests;
 mod private_places;
 mod repository;
 mod rust_source;
@@ -38,6 +40,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         file_names::check(&repository),
         private_places::check(&repository),
         crate_front::check(&repository),
+        links::check(&repository),
+        named_tests::check(&repository),
     ];
     report(&repository, &verdicts)
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -27,6 +28,8 @@ impl TextFile {
 /// Everything the checks look at, read once.
 #[derive(Debug, Default)]
 pub(super) struct Repository {
+    /// Paths of all files, binary ones included.
+    paths: BTreeSet<String>,
     /// All text files, by path. Binary files and files above 1 MiB are left out.
     pub(super) texts: Vec<TextFile>,
     /// The Rust files among them, as tokens.
@@ -44,15 +47,21 @@ impl Repository {
         let ignored = fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
         let ignored: Vec<&str> =
             ignored.lines().map(str::trim).filter(|l| !l.is_empty()).chain([".git"]).collect();
-        let mut texts = Vec::new();
-        walk(root, "", &ignored, &mut texts)?;
-        Ok(Repository::new(texts))
+        let (mut paths, mut texts) = (BTreeSet::new(), Vec::new());
+        walk(root, "", &ignored, &mut paths, &mut texts)?;
+        Ok(Repository::new(paths, texts))
     }
 
-    /// The repository that consists of these files.
-    pub(super) fn new(mut texts: Vec<TextFile>) -> Repository {
+    /// Whether there is a file or a folder at this path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        let inside = format!("{path}/");
+        self.paths.contains(path)
+            || self.paths.range(inside.clone()..).next().is_some_and(|p| p.starts_with(&inside))
+    }
+
+    fn new(paths: BTreeSet<String>, mut texts: Vec<TextFile>) -> Repository {
         texts.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut repository = Repository::default();
+        let mut repository = Repository { paths, ..Repository::default() };
         for file in texts.iter().filter(|file| file.path.ends_with(".rs")) {
             match RustSource::parse(&file.path, &file.text) {
                 Ok(source) => repository.rust.push(source),
@@ -79,11 +88,18 @@ impl Repository {
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Repository {
         let text = |&(path, text): &(&str, &str)| TextFile { path: path.to_owned(), text: text.to_owned() };
-        Repository::new(files.iter().map(text).collect())
+        let paths = files.iter().map(|(path, _)| (*path).to_owned()).collect();
+        Repository::new(paths, files.iter().map(text).collect())
     }
 }
 
-fn walk(root: &Path, folder: &str, ignored: &[&str], texts: &mut Vec<TextFile>) -> Result<()> {
+fn walk(
+    root: &Path,
+    folder: &str,
+    ignored: &[&str],
+    paths: &mut BTreeSet<String>,
+    texts: &mut Vec<TextFile>,
+) -> Result<()> {
     let place = root.join(folder);
     for entry in fs::read_dir(&place).with_context(|| format!("reading {}", place.display()))? {
         let entry = entry?;
@@ -94,10 +110,13 @@ fn walk(root: &Path, folder: &str, ignored: &[&str], texts: &mut Vec<TextFile>) 
         }
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            walk(root, &path, ignored, texts)?;
-        } else if kind.is_file() && entry.metadata()?.len() <= LARGEST_TEXT {
-            let bytes = fs::read(entry.path()).with_context(|| format!("reading {path}"))?;
-            texts.extend(String::from_utf8(bytes).ok().map(|text| TextFile { path, text }));
+            walk(root, &path, ignored, paths, texts)?;
+        } else if kind.is_file() {
+            paths.insert(path.clone());
+            if entry.metadata()?.len() <= LARGEST_TEXT {
+                let bytes = fs::read(entry.path()).with_context(|| format!("reading {path}"))?;
+                texts.extend(String::from_utf8(bytes).ok().map(|text| TextFile { path, text }));
+            }
         }
     }
     Ok(())
