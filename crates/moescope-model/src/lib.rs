@@ -40,6 +40,8 @@ mod initialise;
 mod invariants;
 mod model;
 mod parameters;
+#[cfg(test)]
+mod parity;
 mod pass;
 mod points;
 mod random;

@@ -48,6 +48,7 @@ pub(crate) struct Specification {
 }
 
 impl Specification {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shape.iter().product()
     }

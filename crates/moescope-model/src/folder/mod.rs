@@ -6,6 +6,8 @@ mod open;
 mod save;
 mod sources;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use configuration::Configuration;
 pub use inspect::{Inspection, inspect};

@@ -1,0 +1,189 @@
+//! Folders: what is written comes back, and what is damaged is refused with a reason.
+
+use std::path::Path;
+
+use moescope_base::Seed;
+
+use super::inspect;
+use crate::ModelError;
+use crate::description::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+use crate::model::Model;
+use crate::testing;
+
+fn configuration(folder: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap()
+}
+
+fn reconfigure(folder: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut keys = configuration(folder);
+    change(&mut keys);
+    std::fs::write(folder.join("config.json"), keys.to_string()).unwrap();
+}
+
+/// Saves, opens, compares, and returns the family.
+fn round_trip(model: &Model) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    let read = Model::open(folder.path()).unwrap();
+    assert_eq!(read.description(), model.description());
+    assert_eq!(read.parameters(), model.parameters());
+    for layer in 0..model.description().layers() {
+        assert_eq!(read.selection_bias(layer), model.selection_bias(layer));
+    }
+    assert_eq!(read.hash(), model.hash());
+    let seen = inspect(folder.path()).unwrap();
+    let counts = model.description().counts();
+    let biases = (0..model.description().layers()).filter_map(|l| model.selection_bias(l)).map(<[f32]>::len);
+    assert_eq!(seen.params_total, counts.parameters_total + biases.clone().sum::<usize>() as u64);
+    assert_eq!(seen.params_active, counts.parameters_active + biases.sum::<usize>() as u64);
+    assert_eq!(seen.bytes, 4 * seen.params_total);
+    let names = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 2, "no unfinished file is left");
+    configuration(folder.path())["model_type"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn models_come_back_in_the_simplest_family_that_can_express_them() {
+    let learned = Router::learned(true);
+    let with = |kind| testing::routed_description(Router { kind, ..Router::learned(false) });
+    let cases = [
+        (testing::dense_description(), "qwen3"),
+        (Description { tied_embeddings: true, ..testing::dense_description() }, "qwen3"),
+        (testing::routed_description(learned.clone()), "qwen3_moe"),
+        (with(RouterKind::Frozen), "qwen3_moe"),
+        (with(RouterKind::Hash { seed: u64::MAX }), "moescope"),
+        (with(RouterKind::Random { seed: 2 }), "moescope"),
+        (with(RouterKind::Committee { members: 2 }), "moescope"),
+        (testing::routed_description(Router { score: Score::Sigmoid, ..learned.clone() }), "moescope"),
+        (
+            testing::routed_description(Router { order: Order::SelectThenScore, ..learned.clone() }),
+            "moescope",
+        ),
+        (Description { qk_norm: false, ..testing::dense_description() }, "moescope"),
+        (
+            Description {
+                feed_forward: vec![FeedForward::TopKDense { width: 24, active: 3 }; 2],
+                ..testing::dense_description()
+            },
+            "moescope",
+        ),
+    ];
+    for (description, family) in cases {
+        assert_eq!(round_trip(&testing::model(description)), family);
+    }
+    let mut biased = testing::model(testing::routed_description(learned));
+    biased.set_selection_bias(1, vec![0.1, -0.2, 0.0, 0.5, 0.0, 0.25]);
+    assert_eq!(round_trip(&biased), "moescope");
+}
+
+#[test]
+fn the_sparse_layers_and_sizes_are_inspected() {
+    let folder = tempfile::tempdir().unwrap();
+    testing::model(testing::routed_description(Router::learned(true))).save(folder.path()).unwrap();
+    let seen = inspect(folder.path()).unwrap();
+    assert_eq!((seen.family.as_str(), seen.layers, seen.d_model, seen.vocab), ("qwen3_moe", 2, 16, 32));
+    assert_eq!((seen.experts, seen.experts_per_token), (6, 2));
+    assert_eq!(seen.sparse_layers, [1]);
+    let json = serde_json::to_value(&seen).unwrap();
+    assert!(json.get("params_total").is_some());
+}
+
+#[test]
+fn every_cut_of_the_weights_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    testing::model(testing::dense_description()).save(folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    for length in [0, 7, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let error = Model::open(folder.path()).unwrap_err();
+        assert!(matches!(error, ModelError::Broken { .. }), "{length}: {error}");
+        assert!(inspect(folder.path()).is_err());
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    std::fs::write(&path, longer).unwrap();
+    assert!(matches!(Model::open(folder.path()).unwrap_err(), ModelError::Broken { .. }));
+}
+
+#[test]
+fn an_arbitrary_header_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    testing::model(testing::dense_description()).save(folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    for place in (0..1200).step_by(3) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x15;
+        std::fs::write(&path, damaged).unwrap();
+        // Either refused, or the change was in a name or number that still reads: the point is that it returns.
+        let _ = Model::open(folder.path());
+        let _ = inspect(folder.path());
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = testing::model(testing::dense_description());
+    model.parameters_mut()[0].tensor.data_mut()[5] = f32::NAN;
+    model.save(folder.path()).unwrap();
+    let error = Model::open(folder.path()).unwrap_err();
+    assert!(matches!(error, ModelError::NotFinite { entry: 5, .. }), "{error}");
+    assert!(error.to_string().contains("model.embed_tokens.weight"), "{error}");
+}
+
+#[test]
+fn a_disagreement_of_configuration_and_weights_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let refused = |change: &dyn Fn(&mut serde_json::Value), wanted: &[&str]| {
+        testing::model(testing::routed_description(Router::learned(true))).save(path).unwrap();
+        reconfigure(path, change);
+        let error = Model::open(path).unwrap_err().to_string();
+        assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(&|keys| keys["vocab_size"] = 33.into(), &["model.embed_tokens.weight", "[32, 16]", "[33, 16]"]);
+    refused(&|keys| keys["num_experts"] = 7.into(), &["mlp.gate.weight", "[6, 16]", "[7, 16]"]);
+    refused(&|keys| keys["num_hidden_layers"] = 3.into(), &["model.layers.2", "missing"]);
+    refused(&|keys| keys["num_hidden_layers"] = 1.into(), &["model.layers.1", "no place"]);
+    refused(&|keys| keys["model_type"] = "gpt2".into(), &["gpt2", "qwen3_moe", "moescope", "mixtral"]);
+    refused(&|keys| keys["attention_bias"] = true.into(), &["attention_bias"]);
+    refused(&|keys| keys["hidden_size"] = "wide".into(), &["hidden_size", "whole number"]);
+    refused(&|keys| drop(keys.as_object_mut().unwrap().remove("hidden_size")), &["hidden_size", "absent"]);
+    refused(&|keys| keys["num_experts_per_tok"] = 9.into(), &["per_token", "9", "1 to 6"]);
+}
+
+#[test]
+fn an_absent_folder_or_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Model::open(&folder.path().join("nowhere")).unwrap_err().to_string();
+    assert!(error.contains("config.json"), "{error}");
+    testing::model(testing::dense_description()).save(folder.path()).unwrap();
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let error = Model::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors.index.json"), "{error}");
+    std::fs::write(folder.path().join("config.json"), "{").unwrap();
+    assert!(matches!(Model::open(folder.path()).unwrap_err(), ModelError::Json { .. }));
+}
+
+#[test]
+fn saving_twice_gives_the_same_bytes_and_mixed_stacks_stay_mixed() {
+    let routed = Routed { experts: 4, expert_width: 8, per_token: 2, router: Router::learned(false) };
+    let sparse = FeedForward::Routed(routed);
+    let dense = FeedForward::Dense { width: 24 };
+    let description = Description {
+        feed_forward: vec![dense.clone(), sparse.clone(), dense, sparse],
+        ..testing::dense_description()
+    };
+    let model = Model::initialise(description, Seed(1)).unwrap();
+    assert_eq!(round_trip(&model), "qwen3_moe");
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    model.save(one.path()).unwrap();
+    model.save(two.path()).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        let bytes = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
+        assert_eq!(bytes(one.path()), bytes(two.path()), "{name}");
+    }
+    assert_eq!(configuration(one.path())["mlp_only_layers"], serde_json::json!([0, 2]));
+}

@@ -1,0 +1,205 @@
+//! Our arithmetic against that of transformers, on the reference checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use moescope_base::{
+    Edit, HookPoint, Observation, Request, Site, Subject, TokenSelection, Tokens, ValueEdit,
+};
+use moescope_engine::{IGNORE, Mode, ParameterId, Tape};
+use safetensors::SafeTensors;
+
+use crate::model::Model;
+use crate::pass::Pass;
+use crate::subject::ModelSubject;
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+/// Expected values by name; indices become floats.
+pub(crate) struct Reference {
+    values: BTreeMap<String, Vec<f32>>,
+    pub(crate) tokens: Tokens,
+}
+
+impl Reference {
+    pub(crate) fn read(path: &Path) -> Reference {
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut values = BTreeMap::new();
+        let mut tokens = None;
+        for (name, view) in file.tensors() {
+            let data = view.data();
+            let integers = || data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()));
+            if name == "input_ids" {
+                let ids = integers().map(|id| id as u32).collect();
+                tokens = Some(Tokens::new(ids, view.shape()[0], view.shape()[1]).unwrap());
+            }
+            let numbers = match view.dtype() {
+                safetensors::Dtype::I64 => integers().map(|x| x as f32).collect(),
+                _ => data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            };
+            values.insert(name, numbers);
+        }
+        Reference { values, tokens: tokens.unwrap() }
+    }
+
+    /// Compares within 2e-5 absolute or 1e-4 relative; counts what the reference holds.
+    pub(crate) fn compare(&self, name: &str, found: &[f32]) -> usize {
+        let Some(wanted) = self.values.get(name) else { return 0 };
+        assert_eq!(found.len(), wanted.len(), "{name}");
+        for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+            let error = (found - wanted).abs();
+            assert!(error <= 2e-5 || error <= 1e-4 * wanted.abs(), "{name}[{index}]: {found} and {wanted}");
+        }
+        1
+    }
+}
+
+fn real(seen: &Observation, point: HookPoint) -> Vec<f32> {
+    seen.values[&point].real().unwrap().to_vec()
+}
+
+/// Compares everything that the reference holds, and returns how many tensors that were.
+fn compare_all(folder: &Path, reference: &Path) -> usize {
+    let model = Model::open(folder).unwrap();
+    let reference = Reference::read(reference);
+    let layers = model.description().layers();
+    let (routed, all) = (
+        model.description().subject_shape().routed_layers(),
+        model.description().subject_shape().hook_points(),
+    );
+    let mut subject = ModelSubject::new(model);
+    let block = HookPoint::block;
+    let hidden = |index: usize| match index {
+        0 => block(Site::ResidPre, 0),
+        later => block(Site::ResidPost, later - 1),
+    };
+    let gradients: Vec<HookPoint> = (0..=layers).map(hidden).collect();
+    let request = Request { tokens: &reference.tokens, record: &all, edits: &[], gradients: &gradients };
+    let seen = subject.run(&request).unwrap();
+
+    let mut compared = reference.compare("logits", &real(&seen, HookPoint::global(Site::Logits)));
+    compared += reference.compare("loss_per_token", &seen.loss);
+    compared += reference.compare("hidden.final", &real(&seen, HookPoint::global(Site::FinalNormalized)));
+    for index in 0..=layers {
+        compared += reference.compare(&format!("hidden.{index}"), &real(&seen, hidden(index)));
+        let sum = seen.gradients[&hidden(index)].real().unwrap();
+        let mean: Vec<f32> = sum.iter().map(|g| g / seen.loss.len() as f32).collect();
+        compared += reference.compare(&format!("grad.hidden.{index}"), &mean);
+    }
+    for layer in 0..layers {
+        compared +=
+            reference.compare(&format!("attn.{layer}"), &real(&seen, block(Site::AttnPattern, layer)));
+    }
+    for layer in routed {
+        let indices = seen.values[&block(Site::RouterIndices, layer)].integer().unwrap();
+        let indices: Vec<f32> = indices.iter().map(|e| *e as f32).collect();
+        let named = |what: &str| format!("router.{layer}.{what}");
+        if let Some(wanted) = reference.values.get(&named("topk_idx")) {
+            assert_eq!(&indices, wanted, "{}", named("topk_idx"));
+            compared += 1;
+        }
+        compared += reference.compare(&named("logits"), &real(&seen, block(Site::RouterLogits, layer)));
+        compared += reference.compare(&named("topk_weight"), &real(&seen, block(Site::RouterWeights, layer)));
+    }
+    compared
+}
+
+/// Compares the gradients of norms and routers.
+fn compare_parameter_gradients(folder: &Path, reference: &Path) -> usize {
+    let model = Model::open(folder).unwrap();
+    let reference = Reference::read(reference);
+    let mut tape = Tape::new(Mode::Gradient);
+    let forward = model.forward(&mut tape, &reference.tokens, &mut Pass::plain()).unwrap();
+    let loss = tape.cross_entropy(forward.logits, &reference.tokens.next_ids(IGNORE)).unwrap();
+    let gradients = tape.backward(loss).unwrap();
+    let compare = |(place, parameter): (usize, &crate::Parameter)| {
+        let found = gradients.parameter(ParameterId(place)).unwrap();
+        reference.compare(&format!("pgrad.{}", parameter.name), found.data())
+    };
+    model.parameters().iter().enumerate().map(compare).sum()
+}
+
+/// Compares a pass in which one expert writes nothing.
+fn compare_ablation(folder: &Path, reference: &Path) -> usize {
+    let meta = std::fs::read_to_string(folder.join("meta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+    let number = |key: &str| meta["ablate"][key].as_u64().unwrap() as usize;
+    let reference = Reference::read(reference);
+    let at = HookPoint::expert(Site::ExpertOut, number("layer"), number("expert"));
+    let edits = [Edit::Value { at, tokens: TokenSelection::All, change: ValueEdit::Zero }];
+    let logits = HookPoint::global(Site::Logits);
+    let request = Request { record: &[logits], edits: &edits, ..Request::of(&reference.tokens) };
+    let seen = ModelSubject::new(Model::open(folder).unwrap()).run(&request).unwrap();
+    reference.compare("ablate.logits", &real(&seen, logits))
+        + reference.compare("ablate.loss_per_token", &seen.loss)
+}
+
+fn reference_of(folder: &Path) -> PathBuf {
+    folder.join("reference.safetensors")
+}
+
+#[test]
+fn qwen3_moe_agrees_with_transformers() {
+    let folder = fixture("checkpoints/qwen3_moe");
+    // Logits, loss, five residual streams and four gradients, two patterns, three values of three routers.
+    assert_eq!(compare_all(&folder, &reference_of(&folder)), 2 + 5 + 4 + 2 + 9);
+    assert_eq!(compare_ablation(&folder, &reference_of(&folder)), 2);
+    // Four norms and a router in each of three layers, and the last norm.
+    assert_eq!(compare_parameter_gradients(&folder, &reference_of(&folder)), 3 * 5 + 1);
+}
+
+#[test]
+fn the_older_spelling_of_the_configuration_gives_the_same_model() {
+    let fixture = fixture("checkpoints/qwen3_moe");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture.join("config.v4.json"), folder.path().join("config.json")).unwrap();
+    std::fs::copy(fixture.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let (old, new) = (Model::open(folder.path()).unwrap(), Model::open(&fixture).unwrap());
+    assert_eq!(old.description(), new.description());
+    assert_eq!(old.parameters(), new.parameters());
+}
+
+#[test]
+fn llama_agrees_with_transformers_and_mistral_with_llama() {
+    let folder = fixture("checkpoints/llama");
+    assert_eq!(compare_all(&folder, &reference_of(&folder)), 2 + 5 + 4 + 2);
+    assert_eq!(compare_parameter_gradients(&folder, &reference_of(&folder)), 3 * 2 + 1);
+    let mistral = tempfile::tempdir().unwrap();
+    let configuration = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let configuration = configuration.replace("\"llama\"", "\"mistral\"");
+    std::fs::write(mistral.path().join("config.json"), configuration).unwrap();
+    std::fs::copy(folder.join("model.safetensors"), mistral.path().join("model.safetensors")).unwrap();
+    assert_eq!(compare_all(mistral.path(), &reference_of(&folder)), 13);
+}
+
+#[test]
+fn mixtral_in_bf16_shards_agrees_with_transformers() {
+    let folder = fixture("checkpoints/mixtral__bf16_sharded");
+    assert_eq!(compare_all(&folder, &reference_of(&folder)), 2 + 5 + 9);
+}
+
+#[test]
+fn olmoe_in_the_fused_layout_agrees_with_transformers() {
+    let folder = fixture("checkpoints/olmoe__fused");
+    assert_eq!(compare_all(&folder, &reference_of(&folder)), 2 + 5 + 4 + 2 + 9);
+    assert_eq!(compare_ablation(&folder, &reference_of(&folder)), 2);
+    assert_eq!(compare_parameter_gradients(&folder, &reference_of(&folder)), 3 * 5 + 1);
+}
+
+#[test]
+fn transformers_computed_the_same_from_the_folders_that_we_write() {
+    for name in ["dense", "moe", "mixed", "frozen"] {
+        let folder = fixture("transformers_opens").join(name);
+        assert_eq!(compare_all(&folder, &folder.join("expected.safetensors")), 2, "{name}");
+        // Today's code writes the folder that transformers has opened.
+        let again = tempfile::tempdir().unwrap();
+        Model::open(&folder).unwrap().save(again.path()).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            let bytes = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+            assert_eq!(bytes(again.path()), bytes(&folder), "{name}/{file}");
+        }
+    }
+}
