@@ -53,26 +53,28 @@ fn option(hints: Value) -> Value {
 }
 
 /// A legend above the plot, or none where one name or no name is all there is.
-fn legend(names: &[&str]) -> Option<Value> {
-    let several = names.len() > 1;
+fn legend(entries: &[Value], width: usize) -> Option<Value> {
+    let several = entries.len() > 1;
     several.then(|| {
         json!({
             "type": "scroll",
             "top": 0,
             "left": 0,
-            "itemWidth": 26,
+            "itemWidth": width,
             "itemHeight": 10,
             "itemGap": 16,
             "textStyle": {"color": "@ink"},
             "pageTextStyle": {"color": "@soft"},
-            "data": names,
+            "data": entries,
         })
     })
 }
 
 /// Puts the legend into the option and moves the plot down to make room for it.
-fn with_legend(option: &mut Value, names: &[&str]) {
-    if let Some(legend) = legend(names) {
+///
+/// `width` is that of a symbol in pixels: a marker is square, a line needs room for its dashes.
+fn with_legend(option: &mut Value, entries: &[Value], width: usize) {
+    if let Some(legend) = legend(entries, width) {
         option["legend"] = legend;
         option["grid"]["top"] = json!(40);
     }

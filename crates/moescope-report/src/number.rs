@@ -28,9 +28,39 @@ pub(crate) fn with_interval(x: f64, low: f64, high: f64) -> (String, Option<Stri
         let interval = format!("[{}, {}]", significant(low, 3), significant(high, 3));
         return (significant(x, 3), Some(interval));
     }
-    let decimals = (1 - exponent(half_width)).clamp(0, 8);
+    // A little more than the half-width, so that 0.0099… counts as 0.01.
+    let decimals = (1 - exponent(1.04 * half_width)).clamp(0, 8);
     let text = |v: f64| if v.is_finite() { fixed(v, decimals) } else { special(v) };
     (text(x), Some(format!("[{}, {}]", text(low), text(high))))
+}
+
+/// A round number such as that of an axis, without zeros at its end.
+pub(crate) fn round(x: f64) -> String {
+    if x == 0.0 {
+        return "0".to_owned();
+    }
+    let text = significant(x, 6);
+    if text.contains('.') && !text.contains('×') {
+        return text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    }
+    text
+}
+
+/// The entries of a column with equal decimals, so that they can be compared at a glance.
+///
+/// The largest entry has four significant digits. A column that spans more than three powers of ten has no decimals
+/// that suit all, so each entry then has four significant digits of its own.
+pub(crate) fn column(entries: &[f64]) -> Vec<String> {
+    let sizes = || entries.iter().map(|x| x.abs()).filter(|x| x.is_finite() && *x > 0.0);
+    let (small, large) = sizes().fold((f64::MAX, 0.0_f64), |(s, l), x| (s.min(x), l.max(x)));
+    if small < large / 1e3 || !(1e-4..1e7).contains(&large) {
+        return entries.iter().map(|x| significant(*x, 4)).collect();
+    }
+    let most = (3 - exponent(large)).clamp(0, 8);
+    let needed = |x: &f64| fixed(*x, most).split_once('.').map_or(0, |(_, f)| f.trim_end_matches('0').len());
+    let finite = || entries.iter().filter(|x| x.is_finite());
+    let decimals = finite().map(needed).max().unwrap_or(0) as i32;
+    entries.iter().map(|x| if x.is_finite() { fixed(*x, decimals) } else { special(*x) }).collect()
 }
 
 /// A probability: two digits, and no more than that below a thousandth.
@@ -125,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn a_column_has_equal_decimals_and_no_idle_zeros() {
+        assert_eq!(column(&[0.21, 0.21]), ["0.21", "0.21"]);
+        assert_eq!(column(&[0.07, 0.1196, f64::NAN]), ["0.0700", "0.1196", "–"]);
+        assert_eq!(column(&[1e-5, 2.0]), ["1.000 × 10⁻⁵", "2.000"]);
+        assert_eq!(column(&[0.0, 3.0, -12.0]), ["0", "3", "−12"]);
+        assert!(column(&[]).is_empty());
+    }
+
+    #[test]
+    fn round_numbers_have_no_idle_zeros() {
+        assert_eq!([0.0, 0.5, -3.412, 100.0].map(round), ["0", "0.5", "−3.412", "100"]);
+    }
+
+    #[test]
     fn a_rounded_zero_has_no_sign() {
         assert_eq!(with_interval(-0.001, -0.5, 0.5).0, "0.00");
         assert_eq!(integer(-12345), "−12\u{202f}345");
@@ -134,7 +178,7 @@ mod tests {
     #[test]
     fn small_probabilities_are_bounded() {
         assert_eq!(probability(0.0), "< 0.001");
-        assert_eq!(probability(0.0345), "0.034");
+        assert_eq!(probability(0.0344), "0.034");
         assert_eq!(probability(0.5), "0.50");
         assert_eq!(probability(f64::NAN), "–");
     }

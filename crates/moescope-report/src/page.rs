@@ -71,7 +71,9 @@ fn parts(report: &Report) -> Vec<Part<'_>> {
             question: Some(answer.id),
             ..Section::default()
         };
-        parts.push(Part { section: std::borrow::Cow::Owned(section), answer: Some(answer) });
+        let later = parts.iter().position(|part| part.section.question > Some(answer.id));
+        let part = Part { section: std::borrow::Cow::Owned(section), answer: Some(answer) };
+        parts.insert(later.unwrap_or(parts.len()), part);
     }
     parts
 }
@@ -82,6 +84,3 @@ impl Part<'_> {
         format!("section-{}", crate::html::identifier(&self.section.id))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -86,8 +86,7 @@ fn metadata(table: &Table) -> Result<Vec<KeyValue>, ReportError> {
     ];
     for column in table.columns() {
         let what = format!("the role of column `{}`", column.name);
-        let role =
-            serde_json::to_value(&column.role).map_err(|source| ReportError::Json { what, source })?;
+        let role = serde_json::to_value(&column.role).map_err(|source| ReportError::Json { what, source })?;
         let value = serde_json::json!({"unit": column.unit, "role": role, "meaning": column.meaning});
         pairs.push(KeyValue::new(format!("moescope.column.{}", column.name), value.to_string()));
     }

@@ -35,9 +35,7 @@ impl Plot {
             FigureKind::Forest { label, estimate, reference } => {
                 Plot::Forest(RowPlot::forest(&source, label, estimate, *reference)?)
             }
-            FigureKind::Bars { x, y, series } => {
-                Plot::Bars(RowPlot::bars(&source, x, y, series.as_deref())?)
-            }
+            FigureKind::Bars { x, y, series } => Plot::Bars(RowPlot::bars(&source, x, y, series.as_deref())?),
             FigureKind::Lines { x, y, series, log2_x } => {
                 Plot::Lines(LinePlot::read(&source, x, y, series.as_deref(), *log2_x)?)
             }
@@ -54,7 +52,10 @@ impl Plot {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Plot::Forest(plot) | Plot::Bars(plot) => !plot.has_values(),
-            Plot::Lines(plot) => plot.series.iter().all(|s| s.points.is_empty()),
+            Plot::Lines(plot) => {
+                let mut points = plot.series.iter().flat_map(|s| &s.points);
+                points.all(|(_, reading, _)| !reading.value.is_finite())
+            }
             Plot::Heatmap(plot) => plot.cells.iter().all(|cell| !cell.reading.value.is_finite()),
             Plot::Scatter(plot) => plot.series.iter().all(|s| s.points.is_empty()),
         }

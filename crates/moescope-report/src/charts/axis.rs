@@ -9,7 +9,7 @@ pub(super) fn numbers(quantity: &Quantity, vertical: bool) -> Value {
         "scale": true,
         "name": quantity.title(),
         "nameLocation": "middle",
-        "nameGap": if vertical { 14 } else { 10 },
+        "nameGap": if vertical { 14 } else { 26 },
         "nameTextStyle": {"color": "@soft"},
         "axisLabel": {"color": "@soft", "formatter": "@number", "hideOverlap": true},
         "axisLine": {"show": !vertical, "lineStyle": {"color": "@rule"}},
@@ -42,6 +42,7 @@ pub(super) fn names(labels: &[String], title: Option<&Quantity>) -> Value {
     if let Some(quantity) = title {
         axis["name"] = json!(quantity.title());
         axis["nameLocation"] = json!("middle");
+        axis["nameGap"] = json!(26);
         axis["nameTextStyle"] = json!({"color": "@soft"});
     }
     axis

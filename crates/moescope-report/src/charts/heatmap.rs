@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{Chart, axis, option};
+use crate::number::significant;
 use crate::palette::{DIVERGING, Ramp, SEQUENTIAL};
 use crate::plot::{Cell, MatrixPlot};
 
@@ -16,7 +17,7 @@ pub(super) fn chart(plot: &MatrixPlot) -> Chart {
     option["yAxis"]["inverse"] = json!(true);
     option["yAxis"]["axisLabel"]["width"] = json!(130);
     option["yAxis"]["axisLabel"]["hideOverlap"] = json!(true);
-    option["grid"]["bottom"] = json!(64);
+    option["grid"]["bottom"] = json!(44);
     option["visualMap"] = scale(plot);
     option["series"] = json!([series(plot)]);
     let row = (560 / plot.rows.len().max(1)).clamp(11, 34);
@@ -26,7 +27,7 @@ pub(super) fn chart(plot: &MatrixPlot) -> Chart {
 fn series(plot: &MatrixPlot) -> Value {
     let present = plot.cells.iter().filter(|cell| cell.reading.value.is_finite());
     let datum = |cell: &Cell| {
-        let short = crate::number::significant(cell.reading.value, 3);
+        let short = significant(cell.reading.value, 3);
         json!({"value": [cell.column, cell.row, cell.reading.value], "words": cell.words, "short": short})
     };
     json!({
@@ -51,7 +52,7 @@ fn scale(plot: &MatrixPlot) -> Value {
         "bottom": 0,
         "itemWidth": 12,
         "itemHeight": 180,
-        "text": [crate::number::significant(max, 3), crate::number::significant(min, 3)],
+        "text": [significant(max, 3), format!("{}   {}", plot.value.title(), significant(min, 3))],
         "textStyle": {"color": "@soft"},
         "inRange": {"color": {"light": light, "dark": dark}},
         "seriesIndex": 0,

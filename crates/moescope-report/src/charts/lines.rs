@@ -15,22 +15,25 @@ pub(super) fn chart(plot: &LinePlot) -> Chart {
     let shared = plot.shared_null();
     let mut series: Vec<Value> = Vec::new();
     for (i, line) in plot.series.iter().enumerate() {
+        // The legend takes the look of the first series of a name.
+        series.push(line_of(line, i));
         series.extend(band_of(line, i, plot.series.len()));
         series.extend(shared.is_none().then(|| null_of(line, i)).flatten());
-        series.push(line_of(line, i));
     }
     series.extend(shared.and_then(|points| null_line("@soft", &points)));
     option["series"] = series.into();
-    let names: Vec<&str> = plot.series.iter().map(|s| s.name.as_str()).collect();
-    with_legend(&mut option, &names);
+    if plot.has_null() {
+        option["grid"]["right"] = json!(44); // room for the word at the end of the line
+    }
+    let entries: Vec<Value> = plot.series.iter().map(|s| json!(s.name)).collect();
+    with_legend(&mut option, &entries, 30);
     Chart { option, height: 360 }
 }
 
 fn line_of(line: &LineSeries, i: usize) -> Value {
     let look = Look::of(i);
     let color = format!("@series-{}", look.color);
-    let datum =
-        |(x, r, words): &(f64, Reading, Vec<String>)| json!({"value": [x, r.value], "words": words});
+    let datum = |(x, r, words): &(f64, Reading, Vec<String>)| json!({"value": [x, r.value], "words": words});
     json!({
         "type": "line",
         "name": line.name,

@@ -20,16 +20,16 @@ pub(super) fn option_of(plot: &RowPlot, style: &str) -> Value {
         option["series"][0]["markLine"] = reference_line(reference);
         option["grid"]["top"] = json!(28);
     }
-    let names: Vec<&str> = plot.series.iter().map(|s| s.name.as_str()).collect();
-    with_legend(&mut option, &names);
+    // ECharts knows no marker of a custom series, so the legend names it.
+    let entry = |(i, s): (usize, &RowSeries)| json!({"name": s.name, "icon": Look::of(i).marker});
+    let entries: Vec<Value> = plot.series.iter().enumerate().map(entry).collect();
+    with_legend(&mut option, &entries, 10);
     option
 }
 
 fn series_of(series: &RowSeries, style: &str, slot: usize, slots: usize) -> Value {
     let look = Look::of(slot);
-    let datum = |(row, reading, words): &(usize, crate::plot::Reading, Vec<String>)| {
-        json!({"value": [reading.value, row, reading.low, reading.high, reading.null], "words": words})
-    };
+    let datum = |(row, reading, words): &(usize, crate::plot::Reading, Vec<String>)| json!({"value": [reading.value, row, reading.low, reading.high, reading.null], "words": words});
     json!({
         "type": "custom",
         "name": series.name,
@@ -46,11 +46,12 @@ fn reference_line(at: f64) -> Value {
     json!({
         "silent": true,
         "symbol": "none",
+        "precision": 12, // the library would else round the place to two decimals
         "lineStyle": {"color": "@soft", "type": "dashed", "width": 1},
         "label": {
             "color": "@soft",
-            "position": "end",
-            "formatter": format!("reference {}", crate::number::significant(at, 2)),
+            "position": "start",
+            "formatter": format!("reference {}", crate::number::round(at)),
         },
         "data": [{"xAxis": at}],
     })

@@ -11,23 +11,22 @@ pub(super) fn chart(plot: &PointPlot) -> Chart {
     option["yAxis"] = axis::numbers(&plot.y, true);
     let mut series: Vec<Value> = Vec::new();
     for (i, points) in plot.series.iter().enumerate() {
-        series.extend(plot.has_interval().then(|| crosses(points, i)));
         series.push(points_of(points, i));
+        series.extend(plot.has_interval().then(|| crosses(points, i)));
     }
     if plot.diagonal {
         series.extend(diagonal(plot));
     }
     option["series"] = series.into();
-    let names: Vec<&str> = plot.series.iter().map(|s| s.name.as_str()).collect();
-    with_legend(&mut option, &names);
+    let entries: Vec<Value> = plot.series.iter().map(|s| json!(s.name)).collect();
+    with_legend(&mut option, &entries, 10);
     Chart { option, height: 400 }
 }
 
 fn points_of(points: &PointSeries, i: usize) -> Value {
     let look = Look::of(i);
     let crowded = points.points.len() > 200;
-    let datum =
-        |(x, y, words): &(Reading, Reading, Vec<String>)| json!({"value": [x.value, y.value], "words": words});
+    let datum = |(x, y, words): &(Reading, Reading, Vec<String>)| json!({"value": [x.value, y.value], "words": words});
     json!({
         "type": "scatter",
         "name": points.name,
@@ -41,9 +40,8 @@ fn points_of(points: &PointSeries, i: usize) -> Value {
 }
 
 fn crosses(points: &PointSeries, i: usize) -> Value {
-    let datum = |(x, y, _): &(Reading, Reading, Vec<String>)| {
-        json!([x.value, y.value, x.low, x.high, y.low, y.high])
-    };
+    let datum =
+        |(x, y, _): &(Reading, Reading, Vec<String>)| json!([x.value, y.value, x.low, x.high, y.low, y.high]);
     json!({
         "type": "custom",
         "name": points.name,
@@ -70,6 +68,7 @@ fn diagonal(plot: &PointPlot) -> Option<Value> {
         "markLine": {
             "silent": true,
             "symbol": "none",
+            "precision": 12, // the library would else round the ends to two decimals
             "lineStyle": {"color": "@soft", "type": "dashed", "width": 1},
             "label": {"show": true, "position": "insideEndTop", "formatter": "equal", "color": "@soft"},
             "data": [[start, end(to)]],

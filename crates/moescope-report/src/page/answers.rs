@@ -26,8 +26,12 @@ fn card(answer: &Answer, parts: &[Part<'_>]) -> String {
     let target = parts.iter().find(|part| part.answer.is_some_and(|a| a.id == id));
     let more = target.map_or(String::new(), |part| {
         let count = answer.evidence.len();
-        let claims = if count == 1 { "1 claim".to_owned() } else { format!("{count} claims") };
-        format!("<p class=\"more\"><a href=\"#{}\">Evidence for {id}: {claims}</a></p>\n", part.anchor())
+        let words = match count {
+            0 => format!("More on {id}"),
+            1 => format!("Evidence for {id}: 1 claim"),
+            _ => format!("Evidence for {id}: {count} claims"),
+        };
+        format!("<p class=\"more\"><a href=\"#{}\">{words}</a></p>\n", part.anchor())
     });
     format!(
         "<article class=\"card\">\n<p class=\"question\"><b>{id}</b> {question}</p>\n\

@@ -39,7 +39,7 @@ fn heads() -> Vec<Head> {
         head("Estimate", "interval", true),
         head("n", "seeds", true),
         head("p", "Holm", true),
-        head("If there were nothing to find", "", false),
+        head("Under the null", "", false),
         head("Test", "", false),
     ]
 }

@@ -3,8 +3,11 @@ use serde_json::{Value, json};
 use super::PageData;
 use crate::html::Text;
 
-/// Rows that stand in the page; the scripts show the others on demand.
-const SHOWN: usize = 24;
+/// Up to this many rows a table is shown whole.
+const WHOLE: usize = 16;
+
+/// Rows of a longer table that stand in the page; the scripts show the others on demand.
+const EXCERPT: usize = 10;
 
 /// A table as the page shows it: sortable, and with the whole data for download.
 pub(super) struct Grid {
@@ -66,11 +69,12 @@ impl Grid {
         data.grids.insert(id.to_owned(), self.content());
         let caption = Text(&self.caption);
         let heads: String = self.heads.iter().map(Head::html).collect();
-        let rows: String = self.rows.iter().take(SHOWN).map(|row| self.row_html(row)).collect();
+        let rows: String = self.rows.iter().take(self.shown()).map(|row| self.row_html(row)).collect();
         let rest = self.rest();
         format!(
-            "<div class=\"grid\" id=\"{id}\">\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">\n\
-             <table>\n<caption>{caption}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n\
+            "<div class=\"grid\" id=\"{id}\">\n<h3 class=\"caption\" id=\"{id}-name\">{caption}</h3>\n\
+             <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"{id}-name\">\n\
+             <table aria-labelledby=\"{id}-name\">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n\
              </div>\n<p class=\"tools\"><span class=\"rest\">{rest}</span></p>\n</div>\n"
         )
     }
@@ -80,10 +84,16 @@ impl Grid {
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     }
 
+    fn shown(&self) -> usize {
+        if self.rows.len() <= WHOLE { self.rows.len() } else { EXCERPT }
+    }
+
     fn rest(&self) -> String {
         match self.rows.len() {
             0 => "The table has no rows.".to_owned(),
-            rows if rows > SHOWN => format!("{SHOWN} of {} rows shown.", crate::number::integer(rows as i64)),
+            rows if rows > WHOLE => {
+                format!("{EXCERPT} of {} rows shown.", crate::number::integer(rows as i64))
+            }
             _ => String::new(),
         }
     }
@@ -101,7 +111,7 @@ impl Grid {
             "keys": self.keys,
             "numeric": self.heads.iter().map(|head| head.numeric).collect::<Vec<_>>(),
             "rows": self.rows.iter().map(row).collect::<Value>(),
-            "shown": SHOWN,
+            "shown": self.shown(),
         })
     }
 }

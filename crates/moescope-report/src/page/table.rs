@@ -14,7 +14,7 @@ pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
         file: table.name().to_owned(),
         caption: table.title().to_owned(),
         heads: columns.iter().map(|column| head(table, column)).collect(),
-        rows: (0..table.rows()).map(|row| columns.iter().map(|c| cell(table, c, row)).collect()).collect(),
+        rows: turned(columns.iter().map(|column| cells(table, column)).collect(), table.rows()),
         csv: table.columns().iter().map(|c| (c.name.clone(), values(&c.data))).collect(),
         keys: columns.iter().filter_map(|column| position(column)).collect(),
     };
@@ -42,24 +42,33 @@ fn head(table: &Table, column: &Column) -> Head {
     Head::new(&label.replace('_', " "), &detail, !matches!(column.data, ColumnData::Text(_)))
 }
 
-fn cell(table: &Table, column: &Column, row: usize) -> Cell {
-    let end = |role| table.companion(role, &column.name).and_then(|c| c.data.number(row));
-    let (low, high) = (end(ColumnRole::Low), end(ColumnRole::High));
+/// The entries of a column as they are read.
+fn cells(table: &Table, column: &Column) -> Vec<Cell> {
+    let plain = |text: String| Cell::new(text, String::new());
     match &column.data {
-        ColumnData::Text(text) => Cell::new(text[row].clone(), String::new()),
+        ColumnData::Text(text) => text.iter().cloned().map(plain).collect(),
         ColumnData::Real(p) if matches!(column.role, ColumnRole::PValue(_)) => {
-            Cell::new(number::probability(p[row]), String::new())
+            p.iter().map(|p| plain(number::probability(*p))).collect()
         }
-        ColumnData::Integer(integers) if low.is_none() => {
-            Cell::new(number::integer(integers[row]), String::new())
+        _ if table.companion(ColumnRole::Low, &column.name).is_some() => {
+            (0..table.rows()).map(|row| with_interval(table, column, row)).collect()
         }
-        data => {
-            let value = data.number(row).unwrap_or(f64::NAN);
-            let (low, high) = (low.unwrap_or(f64::NAN), high.unwrap_or(f64::NAN));
-            let (value, interval) = number::with_interval(value, low, high);
-            Cell::new(value, interval.unwrap_or_default())
-        }
+        ColumnData::Integer(integers) => integers.iter().map(|i| plain(number::integer(*i))).collect(),
+        ColumnData::Real(numbers) => number::column(numbers).into_iter().map(plain).collect(),
     }
+}
+
+fn with_interval(table: &Table, column: &Column, row: usize) -> Cell {
+    let end = |role| table.companion(role, &column.name).and_then(|c| c.data.number(row)).unwrap_or(f64::NAN);
+    let value = column.data.number(row).unwrap_or(f64::NAN);
+    let (value, interval) = number::with_interval(value, end(ColumnRole::Low), end(ColumnRole::High));
+    Cell::new(value, interval.unwrap_or_default())
+}
+
+/// Columns into rows.
+fn turned(columns: Vec<Vec<Cell>>, rows: usize) -> Vec<Vec<Cell>> {
+    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+    (0..rows).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect()
 }
 
 fn values(data: &ColumnData) -> Value {

@@ -56,6 +56,11 @@ impl LinePlot {
         self.series.iter().flat_map(|s| &s.points).flat_map(|(_, reading, _)| reading.extent())
     }
 
+    /// Whether any estimate has a null to be compared with.
+    pub(crate) fn has_null(&self) -> bool {
+        self.series.iter().flat_map(|s| &s.points).any(|(_, reading, _)| reading.null.is_finite())
+    }
+
     /// The null of every line, when all lines share it: one value for each position.
     pub(crate) fn shared_null(&self) -> Option<Vec<(f64, f64)>> {
         let null = |s: &LineSeries| -> Vec<(f64, f64)> {

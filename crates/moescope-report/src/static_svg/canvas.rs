@@ -83,7 +83,9 @@ impl Canvas {
                 self.add(format_args!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"));
             }
             "rect" | "emptyRect" => self.rect(class, (x - 3.5, y - 3.5), (7.0, 7.0)),
-            "triangle" => self.area(class, [(x, y - 4.5), (x + 4.5, y + 3.5), (x - 4.5, y + 3.5)].into_iter()),
+            "triangle" => {
+                self.area(class, [(x, y - 4.5), (x + 4.5, y + 3.5), (x - 4.5, y + 3.5)].into_iter())
+            }
             _ => self.area(class, [(x, y - 5.0), (x + 5.0, y), (x, y + 5.0), (x - 5.0, y)].into_iter()),
         }
     }

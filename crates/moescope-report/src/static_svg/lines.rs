@@ -50,7 +50,11 @@ fn draw_nulls(canvas: &mut Canvas, plot: &LinePlot, (across, up): (&Scale, &Scal
     let place = |(x, null): &(f64, f64)| (across.at(*x), up.at(*null));
     let lines: Vec<Vec<(f64, f64)>> = match plot.shared_null() {
         Some(points) => vec![points.iter().map(place).collect()],
-        None => plot.series.iter().map(|s| s.points.iter().map(|(x, r, _)| place(&(*x, r.null))).collect()).collect(),
+        None => plot
+            .series
+            .iter()
+            .map(|s| s.points.iter().map(|(x, r, _)| place(&(*x, r.null))).collect())
+            .collect(),
     };
     for line in lines {
         canvas.stroke("reference", &[2, 3], line.iter().copied());

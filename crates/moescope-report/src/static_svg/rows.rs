@@ -40,16 +40,11 @@ pub(super) fn draw(plot: &RowPlot, bars: bool) -> Canvas {
     canvas
 }
 
-fn draw_reference(
-    canvas: &mut Canvas,
-    reference: Option<f64>,
-    scale: &Scale,
-    (top, bottom): (f64, f64),
-) {
+fn draw_reference(canvas: &mut Canvas, reference: Option<f64>, scale: &Scale, (top, bottom): (f64, f64)) {
     if let Some(reference) = reference {
         let x = scale.at(reference);
         canvas.line("reference", (x, top - 4.0), (x, bottom));
-        let label = format!("reference {}", number::significant(reference, 2));
+        let label = format!("reference {}", number::round(reference));
         canvas.text("soft", (x, top - 9.0), Anchor::Middle, &label);
     }
 }

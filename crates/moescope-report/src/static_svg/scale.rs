@@ -39,16 +39,7 @@ impl Scale {
     }
 
     fn label(&self, tick: f64) -> String {
-        let value = if self.powers { tick.exp2() } else { tick };
-        if value == 0.0 {
-            return "0".to_owned();
-        }
-        let text = number::significant(value, 6);
-        // Round numbers need no zeros at their end.
-        if text.contains('.') && !text.contains('×') {
-            return text.trim_end_matches('0').trim_end_matches('.').to_owned();
-        }
-        text
+        number::round(if self.powers { tick.exp2() } else { tick })
     }
 
     /// Grid lines and labels of a horizontal axis between the heights `top` and `bottom`.

@@ -4,7 +4,7 @@ use moescope_report::Section;
 use super::figure;
 
 /// Markup in labels, missing numbers, no rows, one row, long names, forty series.
-pub fn section() -> Section {
+pub(super) fn section() -> Section {
     let forest = |label: &str| FigureKind::Forest {
         label: label.into(),
         estimate: "value".into(),
@@ -16,19 +16,21 @@ pub fn section() -> Section {
         series: series.map(str::to_owned),
         log2_x: false,
     };
-    let cells = FigureKind::Heatmap {
-        x: "token".into(),
-        y: "token".into(),
-        value: "value".into(),
-        center: None,
-    };
+    let cells =
+        FigureKind::Heatmap { x: "token".into(), y: "token".into(), value: "value".into(), center: None };
     let bars = FigureKind::Bars { x: "token".into(), y: "value".into(), series: None };
     Section {
         id: "hostile \"section\"".into(),
         heading: "Data that tries to break the page".into(),
         prose: vec!["</p><script>document.title = 'broken'</script>".into()],
         figures: vec![
-            figure("tokens", "Labels <script>alert(1)</script> are text", "And so are captions: <b>", "tokens", forest("token")),
+            figure(
+                "tokens",
+                "Labels <script>alert(1)</script> are text",
+                "And so are captions: <b>",
+                "tokens",
+                forest("token"),
+            ),
             figure("bars", "Bars with missing numbers", "", "tokens", bars),
             figure("cells", "A matrix with one row for each hostile name", "", "tokens", cells),
             figure("none", "A table without rows", "", "empty", lines(None)),

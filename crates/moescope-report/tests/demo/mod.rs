@@ -7,7 +7,7 @@ use moescope_base::{Column, Figure, FigureKind, QuestionId, Table};
 use moescope_report::{Report, Section};
 
 /// The whole demo report.
-pub fn report() -> Report {
+pub(crate) fn report() -> Report {
     let mut sections = vec![wide(), granularity(), paths(), applications()];
     sections.push(hostile::section());
     Report {
@@ -41,7 +41,7 @@ fn strings(entries: &[&str]) -> Vec<String> {
     entries.iter().map(|e| (*e).to_owned()).collect()
 }
 
-pub fn figure(id: &str, title: &str, caption: &str, table: &str, kind: FigureKind) -> Figure {
+pub(crate) fn figure(id: &str, title: &str, caption: &str, table: &str, kind: FigureKind) -> Figure {
     let text = str::to_owned;
     Figure { id: text(id), title: text(title), caption: text(caption), table: text(table), kind }
 }
@@ -60,7 +60,11 @@ fn wide() -> Section {
         high,
         Column::observations("loss", "seeds", vec![5; 6]),
         Column::null("loss", "nats", "loss with permuted experts", loss.iter().map(|l| l + 0.05).collect()),
-        Column::p_value("loss", "paired t test against dense", vec![f64::NAN, 0.0004, 0.012, 0.031, 0.022, 1e-6]),
+        Column::p_value(
+            "loss",
+            "paired t test against dense",
+            vec![f64::NAN, 0.0004, 0.012, 0.031, 0.022, 1e-6],
+        ),
     ];
     let method = "Held-out loss of the last checkpoint; mean over five seeds with a t interval.";
     let table = Table::new("loss_by_arm", "Validation loss by architecture", method, columns).unwrap();
@@ -68,13 +72,19 @@ fn wide() -> Section {
         id: "wide".into(),
         heading: "Q2 · Wide layers or experts".into(),
         question: Some(QuestionId::Q2),
-        prose: vec!["The very wide layer closes most of the gap to the routed model, but not all of it.".into()],
+        prose: vec![
+            "The very wide layer closes most of the gap to the routed model, but not all of it.".into(),
+        ],
         figures: vec![figure(
             "loss",
             "The MoE has the lowest loss, 0.014 nats below the very wide dense layer",
             "Each mark is a mean over five seeds; whiskers are 95 % intervals.",
             "loss_by_arm",
-            FigureKind::Forest { label: "architecture".into(), estimate: "loss".into(), reference: Some(3.412) },
+            FigureKind::Forest {
+                label: "architecture".into(),
+                estimate: "loss".into(),
+                reference: Some(3.412),
+            },
         )],
         tables: vec![table],
         method: vec!["Same data in the same order, same active compute.".into()],
@@ -93,7 +103,12 @@ fn granularity() -> Section {
     let shifted = |by: f64| value.iter().map(|v| v + by).collect();
     let [low, high] = Column::interval("similarity", "CKA", "95 %", shifted(-0.03), shifted(0.035));
     let columns = vec![
-        Column::integer_key("granularity", "experts per dense layer", "how fine", rows.iter().map(|r| r.0).collect()),
+        Column::integer_key(
+            "granularity",
+            "experts per dense layer",
+            "how fine",
+            rows.iter().map(|r| r.0).collect(),
+        ),
         Column::key("router", "how tokens are routed", rows.iter().map(|r| r.1.to_owned()).collect()),
         Column::estimate("similarity", "CKA", "to the dense model", value.clone()),
         low,
@@ -133,7 +148,8 @@ fn paths() -> Section {
         Column::integer_key("expert", "", "index", expert),
         Column::estimate("load", "× even share", "slots sent to the expert", load),
     ];
-    let table = Table::new("load", "Load of each expert", "Counts over 200 000 held-out tokens.", columns).unwrap();
+    let table =
+        Table::new("load", "Load of each expert", "Counts over 200 000 held-out tokens.", columns).unwrap();
     let kind = FigureKind::Heatmap {
         x: "expert".into(),
         y: "layer".into(),
@@ -204,17 +220,19 @@ fn applications() -> Section {
         high,
     ];
     let table = Table::new("gain", "Gain over dense by domain", "Paired by seed.", columns).unwrap();
-    let kind = FigureKind::Bars {
-        x: "domain".into(),
-        y: "gain".into(),
-        series: Some("granularity".into()),
-    };
+    let kind = FigureKind::Bars { x: "domain".into(), y: "gain".into(), series: Some("granularity".into()) };
     let title = "Fine experts gain most on code and lose on conversation";
     Section {
         id: "applications".into(),
         heading: "Q5 · Applications".into(),
         question: Some(QuestionId::Q5),
-        figures: vec![figure("gain", title, "Bars begin at no gain; whiskers are 95 % intervals.", "gain", kind)],
+        figures: vec![figure(
+            "gain",
+            title,
+            "Bars begin at no gain; whiskers are 95 % intervals.",
+            "gain",
+            kind,
+        )],
         tables: vec![table],
         ..Section::default()
     }

@@ -1,0 +1,63 @@
+//! Opens the demo report in a real browser without a network, and asks the page what went wrong.
+//!
+//! Without `chromium` the test says so and passes, unless `MOESCOPE_REQUIRE_BROWSER=1`.
+
+mod demo;
+
+use std::path::Path;
+use std::process::Command;
+
+use moescope_report::write_html;
+
+/// Figures of the demo that hold a number.
+const CHARTS: usize = 10;
+
+#[test]
+fn the_page_draws_everything_and_loads_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    write_html(&demo::report(), &page).unwrap();
+    let Some(document) = rendered(&page, folder.path()) else { return };
+    assert_eq!(attribute(&document, "data-problems"), Some("[]"), "the page reports problems");
+    assert_eq!(attribute(&document, "data-ready"), Some(CHARTS.to_string().as_str()), "charts drawn");
+    assert!(!document.contains("<title>broken</title>"), "text from a table ran as a script");
+    assert_eq!(document.matches("class=\"drawn\"").count(), CHARTS);
+}
+
+/// The document after its scripts have run; none when there is no browser.
+fn rendered(page: &Path, profile: &Path) -> Option<String> {
+    let arguments = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--window-size=1400,900",
+        "--virtual-time-budget=60000",
+        "--dump-dom",
+    ];
+    let mut command = Command::new("chromium");
+    command.args(arguments).arg(format!("--user-data-dir={}", profile.join("profile").display()));
+    match command.arg(format!("file://{}", page.display())).output() {
+        Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => panic!("chromium failed: {}", String::from_utf8_lossy(&output.stderr)),
+        Err(reason) => {
+            let required = std::env::var_os("MOESCOPE_REQUIRE_BROWSER").is_some_and(|v| v == "1");
+            assert!(!required, "MOESCOPE_REQUIRE_BROWSER=1, but chromium does not start: {reason}");
+            eprintln!("SKIPPED: chromium does not start ({reason}), so the page was not opened in a browser");
+            None
+        }
+    }
+}
+
+/// The value of an attribute of `<html>`.
+fn attribute<'a>(document: &'a str, name: &str) -> Option<&'a str> {
+    let tag = &document[document.find("<html")?..];
+    let tag = &tag[..tag.find('>')?];
+    let rest = &tag[tag.find(&format!("{name}=\""))? + name.len() + 2..];
+    rest.split('"').next()
+}
