@@ -4,6 +4,7 @@ use moescope_base::{Column, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::{Bootstrap, Resampling, cluster_bootstrap, pearson};
+use crate::tabulate::{bootstrap_columns, labels};
 use crate::{AnalysisError, check};
 
 /// What one model did on every token.
@@ -48,22 +49,7 @@ pub fn agreement(
     documents: &[u32],
     resampling: Resampling,
 ) -> Result<Agreement, AnalysisError> {
-    let method = "agreement";
-    for (length, what) in [
-        (first.loss.len(), "first list of losses"),
-        (first.wrong.len(), "first list of errors"),
-        (second.loss.len(), "second list of losses"),
-        (second.wrong.len(), "second list of errors"),
-    ] {
-        check::same_length(method, what, length, documents.len())?;
-    }
-    pearson(first.loss, second.loss)?;
-    for (model, what) in [(first, "the error of the first model"), (second, "the error of the second model")]
-    {
-        if model.wrong.iter().all(|w| *w == model.wrong[0]) {
-            return Err(AnalysisError::Constant { method, what });
-        }
-    }
+    refuse_bad_input(first, second, documents.len())?;
     let correlation = |rows: &[usize]| {
         let pick = |values: &[f64]| rows.iter().map(|r| values[*r]).collect::<Vec<f64>>();
         pearson(&pick(first.loss), &pick(second.loss)).map_or(f64::NAN, |c| c.coefficient)
@@ -84,40 +70,47 @@ pub fn agreement(
 /// # Errors
 /// If the columns make no table.
 pub fn table(name: &str, title: &str, pairs: &[(String, Agreement)]) -> Result<Table, AnalysisError> {
-    let mut columns =
-        vec![Column::key("pair", "which models", pairs.iter().map(|(label, _)| label.clone()).collect())];
-    let zeros = vec![0.0; pairs.len()];
+    let independent = "errors and losses that fall independently";
     let nulls = pairs.iter().map(|(_, a)| a.overlap_null).collect();
+    let zeros = vec![0.0; pairs.len()];
     let list = |pick: fn(&Agreement) -> Bootstrap| pairs.iter().map(|(_, a)| pick(a)).collect::<Vec<_>>();
+    let losses = "correlation of the losses, token by token";
+    let mut columns = vec![Column::key("pair", "which models", labels(pairs))];
     for (column, meaning, values, null) in [
-        (
-            "loss_correlation",
-            "correlation of the losses, token by token",
-            list(|a| a.loss_correlation),
-            zeros.clone(),
-        ),
+        ("loss_correlation", losses, list(|a| a.loss_correlation), zeros.clone()),
         ("overlap", "tokens both get wrong over tokens either gets wrong", list(|a| a.overlap), nulls),
         ("kappa", "agreement on which tokens are wrong, beyond chance", list(|a| a.kappa), zeros),
     ] {
-        let of = |pick: fn(&Bootstrap) -> f64| values.iter().map(pick).collect::<Vec<f64>>();
-        columns.push(Column::estimate(column, "", meaning, of(|b| b.estimate)));
-        columns.extend(Column::interval(
-            column,
-            "",
-            "bootstrap over documents",
-            of(|b| b.low),
-            of(|b| b.high),
-        ));
-        columns.push(Column::observations(
-            column,
-            "documents",
-            values.iter().map(|b| b.units as i64).collect(),
-        ));
-        columns.push(Column::null(column, "", "errors and losses that fall independently", null));
+        columns.extend(bootstrap_columns(column, "", meaning, &values));
+        columns.push(Column::null(column, "", independent, null));
     }
     let method =
         "Both models on the same tokens; an error is a most probable token that is not the true one.";
     Ok(Table::new(name, title, method, columns)?)
+}
+
+fn refuse_bad_input(
+    first: Predictions<'_>,
+    second: Predictions<'_>,
+    tokens: usize,
+) -> Result<(), AnalysisError> {
+    let method = "agreement";
+    for (length, what) in [
+        (first.loss.len(), "first list of losses"),
+        (first.wrong.len(), "first list of errors"),
+        (second.loss.len(), "second list of losses"),
+        (second.wrong.len(), "second list of errors"),
+    ] {
+        check::same_length(method, what, length, tokens)?;
+    }
+    pearson(first.loss, second.loss)?;
+    for (model, what) in [(first, "the error of the first model"), (second, "the error of the second model")]
+    {
+        if model.wrong.iter().all(|w| *w == model.wrong[0]) {
+            return Err(AnalysisError::Constant { method, what });
+        }
+    }
+    Ok(())
 }
 
 /// Tokens by who gets them wrong.

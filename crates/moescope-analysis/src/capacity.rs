@@ -3,6 +3,7 @@
 use moescope_base::{Column, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::tabulate::labels;
 use crate::{AnalysisError, check};
 
 /// How many bits of planted facts a model has stored.
@@ -80,7 +81,7 @@ pub fn table(name: &str, title: &str, models: &[(String, Capacity)]) -> Result<T
     let zeros = vec![0.0; models.len()];
     let answers = models.iter().map(|(_, c)| c.answers as i64).collect();
     let columns = vec![
-        Column::key("model", "which model", models.iter().map(|(label, _)| label.clone()).collect()),
+        Column::key("model", "which model", labels(models)),
         Column::estimate(
             "recalled",
             "bits",

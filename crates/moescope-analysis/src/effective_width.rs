@@ -4,6 +4,7 @@ use moescope_base::{Column, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::{Summary, one_sample};
+use crate::tabulate::labels;
 use crate::{AnalysisError, check};
 
 /// Where the width lies that gives a dense model the loss of the other model.
@@ -101,7 +102,7 @@ pub fn table(name: &str, title: &str, models: &[(String, EffectiveWidth)]) -> Re
     );
     let seeds = models.iter().map(|(_, m)| m.by_seed.len() as i64).collect();
     let columns = vec![
-        Column::key("model", "which model", models.iter().map(|(label, _)| label.clone()).collect()),
+        Column::key("model", "which model", labels(models)),
         Column::estimate(
             "width",
             unit,

@@ -22,6 +22,7 @@
 mod check;
 mod error;
 mod sample;
+mod tabulate;
 
 pub mod agreement;
 pub mod attribution;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::matrix::Features;
 use crate::statistics::{PermutationTest, Tail, permutation_test, standard_deviation};
+use crate::tabulate::labels;
 use crate::{AnalysisError, check};
 
 /// How alike two representations of the same tokens are.
@@ -104,7 +105,7 @@ pub fn table(name: &str, title: &str, pairs: &[(String, Similarity)]) -> Result<
         Column::interval("cka", "", "95 %, jackknife over documents", of(|s| s.low), of(|s| s.high));
     let documents = pairs.iter().map(|(_, s)| s.documents as i64).collect();
     let columns = vec![
-        Column::key("pair", "what is compared", pairs.iter().map(|(label, _)| label.clone()).collect()),
+        Column::key("pair", "what is compared", labels(pairs)),
         Column::estimate("cka", "", "unbiased linear CKA", of(|s| s.cka)),
         low,
         high,

@@ -74,7 +74,7 @@ impl Subject for Planted {
 
         let read =
             |t: usize| (0..WIDTH).map(|c| READ[c] * (attention[t * WIDTH + c] + mlp[t * WIDTH + c])).sum();
-        let followed = |t: &usize| (t + 1) % tokens.positions() != 0;
+        let followed = |t: &usize| !(t + 1).is_multiple_of(tokens.positions());
         let loss = (0..tokens.len()).filter(followed).map(read).collect();
         let slope = |factor: &dyn Fn(usize) -> f32| -> Vec<f32> {
             (0..tokens.len())

@@ -3,18 +3,23 @@
 mod folds;
 mod logistic;
 mod minimise;
+mod outcome;
+mod report;
 
-use moescope_base::{Column, Seed, Table};
+use moescope_base::Seed;
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Features;
-use crate::statistics::{Bootstrap, BootstrapMethod, Resampling, cluster_bootstrap};
+use crate::statistics::Bootstrap;
 use crate::{AnalysisError, check};
 
-use folds::{Fold, folds_by_document};
-use logistic::{Classifier, Penalty};
+use folds::folds_by_document;
+use logistic::Penalty;
+use outcome::{Outcome, Verdict, judge};
+
+pub use report::table;
 
 /// What to read, and from where. All lists have one entry for each token.
 #[derive(Clone, Copy, Debug)]
@@ -99,83 +104,6 @@ pub fn probe(task: ProbeTask<'_>, options: ProbeOptions) -> Result<Probe, Analys
     outcome.summarise(task.documents, &options)
 }
 
-/// One row for each probe.
-///
-/// # Errors
-/// If the columns make no table.
-pub fn table(name: &str, title: &str, probes: &[(String, Probe)]) -> Result<Table, AnalysisError> {
-    let of = |pick: fn(&Probe) -> f64| probes.iter().map(|(_, p)| pick(p)).collect::<Vec<f64>>();
-    let documents: Vec<i64> = probes.iter().map(|(_, p)| p.accuracy.units as i64).collect();
-    let level = "95 % bootstrap over documents";
-    let mut columns = vec![
-        Column::key(
-            "probe",
-            "what is read from where",
-            probes.iter().map(|(label, _)| label.clone()).collect(),
-        ),
-        Column::estimate(
-            "accuracy",
-            "share",
-            "tokens of held-out documents read rightly",
-            of(|p| p.accuracy.estimate),
-        ),
-    ];
-    columns.extend(Column::interval(
-        "accuracy",
-        "share",
-        level,
-        of(|p| p.accuracy.low),
-        of(|p| p.accuracy.high),
-    ));
-    columns.push(Column::observations("accuracy", "documents", documents.clone()));
-    columns.push(Column::null(
-        "accuracy",
-        "share",
-        "most frequent class of the training folds",
-        of(|p| p.majority),
-    ));
-    columns.push(Column::estimate(
-        "control",
-        "share",
-        "accuracy on a random label for each token type",
-        of(|p| p.control),
-    ));
-    columns.push(Column::estimate(
-        "selectivity",
-        "share",
-        "accuracy − control",
-        of(|p| p.selectivity.estimate),
-    ));
-    columns.extend(Column::interval(
-        "selectivity",
-        "share",
-        level,
-        of(|p| p.selectivity.low),
-        of(|p| p.selectivity.high),
-    ));
-    columns.push(Column::observations("selectivity", "documents", documents));
-    columns.push(Column::null(
-        "selectivity",
-        "share",
-        "no better than random labels of types",
-        vec![0.0; probes.len()],
-    ));
-    columns.push(Column::estimate(
-        "log_likelihood",
-        "nats",
-        "mean log-probability of the true class",
-        of(|p| p.log_likelihood),
-    ));
-    columns.push(Column::null(
-        "log_likelihood",
-        "nats",
-        "class frequencies alone",
-        of(|p| p.log_likelihood_null),
-    ));
-    let method = "Multinomial logistic regression with a ridge penalty on standardised features; folds share no document.";
-    Ok(Table::new(name, title, method, columns)?)
-}
-
 fn refuse_bad_input(task: &ProbeTask<'_>, options: &ProbeOptions) -> Result<(), AnalysisError> {
     let method = "probe";
     let tokens = task.features.tokens();
@@ -206,85 +134,6 @@ fn control_labels(task: &ProbeTask<'_>, seed: Seed) -> Vec<u32> {
     let drawn: Vec<u32> = types.iter().map(|_| task.labels[rng.random_range(0..task.labels.len())]).collect();
     let label = |kind: &u32| drawn[types.binary_search(kind).expect("every type is in the list of types")];
     task.types.iter().map(label).collect()
-}
-
-/// What the probe said about one held-out token.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    right: bool,
-    log_likelihood: f64,
-    majority_right: bool,
-    frequency_log_likelihood: f64,
-}
-
-fn judge(features: &Features, labels: &[u32], fold: &Fold, penalty: Penalty) -> Vec<Verdict> {
-    let classifier = Classifier::fit(features, labels, &fold.train, penalty);
-    let frequencies = logistic::class_frequencies(labels, &fold.train, penalty.classes);
-    let majority = logistic::largest(&frequencies);
-    let one = |(token, log_probabilities): (&usize, Vec<f64>)| {
-        let label = labels[*token] as usize;
-        Verdict {
-            right: logistic::largest(&log_probabilities) == label,
-            log_likelihood: log_probabilities[label],
-            majority_right: majority == label,
-            frequency_log_likelihood: frequencies[label].ln(),
-        }
-    };
-    fold.test.iter().zip(classifier.log_probabilities(features, &fold.test)).map(one).collect()
-}
-
-/// What was found for every token, all folds together.
-struct Outcome {
-    right: Vec<f64>,   // [token]
-    control: Vec<f64>, // [token], mean over the control tasks
-    majority: f64,
-    log_likelihood: f64,
-    log_likelihood_null: f64,
-}
-
-impl Outcome {
-    fn empty(tokens: usize) -> Outcome {
-        let (right, control) = (vec![0.0; tokens], vec![0.0; tokens]);
-        Outcome { right, control, majority: 0.0, log_likelihood: 0.0, log_likelihood_null: 0.0 }
-    }
-
-    /// Enters the verdicts on the tokens of one fold; set 0 is the task itself, all others are controls.
-    fn enter(&mut self, set: usize, controls: usize, tokens: &[usize], verdicts: &[Verdict]) {
-        let share = 1.0 / self.right.len() as f64;
-        for (token, verdict) in tokens.iter().zip(verdicts) {
-            let right = f64::from(verdict.right);
-            if set > 0 {
-                self.control[*token] += right / controls as f64;
-                continue;
-            }
-            self.right[*token] = right;
-            self.majority += share * f64::from(verdict.majority_right);
-            self.log_likelihood += share * verdict.log_likelihood;
-            self.log_likelihood_null += share * verdict.frequency_log_likelihood;
-        }
-    }
-
-    fn summarise(&self, documents: &[u32], options: &ProbeOptions) -> Result<Probe, AnalysisError> {
-        let resampling = Resampling {
-            replicates: options.replicates,
-            level: 0.95,
-            method: BootstrapMethod::Percentile,
-            seed: options.seed.child("bootstrap"),
-        };
-        let over = |value: &(dyn Fn(usize) -> f64 + Sync)| {
-            let mean = |rows: &[usize]| rows.iter().map(|r| value(*r)).sum::<f64>() / rows.len() as f64;
-            cluster_bootstrap(documents, mean, resampling)
-        };
-        Ok(Probe {
-            accuracy: over(&|t| self.right[t])?,
-            control: self.control.iter().sum::<f64>() / self.control.len() as f64,
-            selectivity: over(&|t| self.right[t] - self.control[t])?,
-            majority: self.majority,
-            log_likelihood: self.log_likelihood,
-            log_likelihood_null: self.log_likelihood_null,
-            tokens: self.right.len(),
-        })
-    }
 }
 
 #[cfg(test)]

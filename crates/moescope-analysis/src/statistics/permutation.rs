@@ -100,13 +100,13 @@ mod tests {
     use rand::seq::SliceRandom;
 
     /// Difference of the means of the first half and of the second.
-    fn halves(data: &Vec<f64>) -> f64 {
+    fn halves(data: &[f64]) -> f64 {
         let (a, b) = data.split_at(data.len() / 2);
         mean(a) - mean(b)
     }
 
     fn run(data: Vec<f64>, tail: Tail, seed: u64) -> PermutationTest {
-        permutation_test(&data, halves, |d, rng| d.shuffle(rng), 199, tail, Seed(seed)).unwrap()
+        permutation_test(&data, |d| halves(d), |d, rng| d.shuffle(rng), 199, tail, Seed(seed)).unwrap()
     }
 
     #[test]

@@ -1,0 +1,92 @@
+use super::folds::Fold;
+use super::logistic::{self, Classifier, Penalty};
+use super::{Probe, ProbeOptions};
+use crate::AnalysisError;
+use crate::matrix::Features;
+use crate::statistics::{BootstrapMethod, Resampling, cluster_bootstrap};
+
+/// What the probe said about one held-out token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    right: bool,
+    log_likelihood: f64,
+    majority_right: bool,
+    frequency_log_likelihood: f64,
+}
+
+/// Fits on the training tokens of a fold and judges each of its test tokens.
+pub(super) fn judge(features: &Features, labels: &[u32], fold: &Fold, penalty: Penalty) -> Vec<Verdict> {
+    let classifier = Classifier::fit(features, labels, &fold.train, penalty);
+    let frequencies = logistic::class_frequencies(labels, &fold.train, penalty.classes);
+    let majority = logistic::largest(&frequencies);
+    let one = |(token, log_probabilities): (&usize, Vec<f64>)| {
+        let label = labels[*token] as usize;
+        Verdict {
+            right: logistic::largest(&log_probabilities) == label,
+            log_likelihood: log_probabilities[label],
+            majority_right: majority == label,
+            frequency_log_likelihood: frequencies[label].ln(),
+        }
+    };
+    fold.test.iter().zip(classifier.log_probabilities(features, &fold.test)).map(one).collect()
+}
+
+/// What was found for every token, all folds together.
+pub(super) struct Outcome {
+    right: Vec<f64>,   // [token]
+    control: Vec<f64>, // [token], mean over the control tasks
+    majority: f64,
+    log_likelihood: f64,
+    log_likelihood_null: f64,
+}
+
+impl Outcome {
+    /// Nothing found yet.
+    pub(super) fn empty(tokens: usize) -> Outcome {
+        let (right, control) = (vec![0.0; tokens], vec![0.0; tokens]);
+        Outcome { right, control, majority: 0.0, log_likelihood: 0.0, log_likelihood_null: 0.0 }
+    }
+
+    /// Enters the verdicts on the tokens of one fold; set 0 is the task itself, all others are controls.
+    pub(super) fn enter(&mut self, set: usize, controls: usize, tokens: &[usize], verdicts: &[Verdict]) {
+        let share = 1.0 / self.right.len() as f64;
+        for (token, verdict) in tokens.iter().zip(verdicts) {
+            let right = f64::from(verdict.right);
+            if set > 0 {
+                self.control[*token] += right / controls as f64;
+                continue;
+            }
+            self.right[*token] = right;
+            self.majority += share * f64::from(verdict.majority_right);
+            self.log_likelihood += share * verdict.log_likelihood;
+            self.log_likelihood_null += share * verdict.frequency_log_likelihood;
+        }
+    }
+
+    /// Accuracies with their intervals over documents.
+    pub(super) fn summarise(
+        &self,
+        documents: &[u32],
+        options: &ProbeOptions,
+    ) -> Result<Probe, AnalysisError> {
+        let resampling = Resampling {
+            replicates: options.replicates,
+            level: 0.95,
+            method: BootstrapMethod::Percentile,
+            seed: options.seed.child("bootstrap"),
+        };
+        let over = |value: &(dyn Fn(usize) -> f64 + Sync)| {
+            let mean = |rows: &[usize]| rows.iter().map(|r| value(*r)).sum::<f64>() / rows.len() as f64;
+            cluster_bootstrap(documents, mean, resampling)
+        };
+        Ok(Probe {
+            accuracy: over(&|t| self.right[t])?,
+            control: self.control.iter().sum::<f64>() / self.control.len() as f64,
+            selectivity: over(&|t| self.right[t] - self.control[t])?,
+            majority: self.majority,
+            log_likelihood: self.log_likelihood,
+            log_likelihood_null: self.log_likelihood_null,
+            tokens: self.right.len(),
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! Columns that tables of several instruments share.
+
+use moescope_base::Column;
+
+use crate::statistics::Bootstrap;
+
+/// Labels of labelled results.
+pub(crate) fn labels<Result>(results: &[(String, Result)]) -> Vec<String> {
+    results.iter().map(|(label, _)| label.clone()).collect()
+}
+
+/// The column `name`, its interval and the number of documents behind it.
+pub(crate) fn bootstrap_columns(name: &str, unit: &str, meaning: &str, values: &[Bootstrap]) -> Vec<Column> {
+    let of = |pick: fn(&Bootstrap) -> f64| values.iter().map(pick).collect::<Vec<f64>>();
+    let [low, high] = Column::interval(name, unit, "bootstrap over documents", of(|b| b.low), of(|b| b.high));
+    let documents = values.iter().map(|b| b.units as i64).collect();
+    vec![
+        Column::estimate(name, unit, meaning, of(|b| b.estimate)),
+        low,
+        high,
+        Column::observations(name, "documents", documents),
+    ]
+}
