@@ -203,6 +203,9 @@ function makeNarrow(option) {
     option.yAxis.axisLabel.width = 64;
     option.xAxis.axisLabel.width = 64;
     option.series[0].label.show = false;
+    option.visualMap.itemHeight = 90;
+    const [most, least] = option.visualMap.text;
+    if (least.length > 28) option.visualMap.text = [most, least.split(/ {3}/).pop()];
   }
 }
 

@@ -24,6 +24,54 @@ fn the_page_draws_everything_and_loads_nothing() {
     assert_eq!(document.matches("class=\"drawn\"").count(), CHARTS);
 }
 
+#[test]
+fn hovering_shows_the_words_of_each_datum_and_headings_sort() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    write_html(&demo::report(), &page).unwrap();
+    let text = std::fs::read_to_string(&page).unwrap();
+    std::fs::write(&page, text.replace("</body>", &format!("<script>{PROBE}</script></body>"))).unwrap();
+    let Some(document) = rendered(&page, folder.path()) else { return };
+    assert_eq!(attribute(&document, "data-problems"), Some("[]"), "the page reports problems");
+    assert_eq!(attribute(&document, "data-tips"), Some(CHARTS.to_string().as_str()), "charts with words");
+    assert_eq!(attribute(&document, "data-sorted"), Some("MoE|dense"), "losses from both ends");
+    assert_eq!(attribute(&document, "data-rows"), Some("96"), "rows after asking for all");
+    assert_eq!(attribute(&document, "data-csv"), Some("architecture,loss,loss_low"));
+}
+
+/// Points at the first datum of every chart, sorts a table both ways, and asks for all rows and for the file.
+const PROBE: &str = r##"
+const watch = setInterval(() => {
+  const root = document.documentElement;
+  if (!root.dataset.ready) return;
+  clearInterval(watch);
+  let tips = 0;
+  for (const place of document.querySelectorAll(".chart")) {
+    const chart = echarts.getInstanceByDom(place);
+    chart.getOption().series.forEach((series, seriesIndex) => {
+      if (!series.silent) chart.dispatchAction({ type: "showTip", seriesIndex, dataIndex: 0 });
+    });
+    if (place.querySelector(".words div")) tips += 1;
+  }
+  root.dataset.tips = tips;
+  const table = document.getElementById("section-wide-table-loss_by_arm");
+  const [, loss] = table.querySelectorAll("th button");
+  const first = () => table.querySelector("tbody td").textContent;
+  loss.click();
+  const least = first();
+  loss.click();
+  root.dataset.sorted = `${least}|${first()}`;
+  const load = document.getElementById("section-paths-table-load");
+  load.querySelector(".tools button").click();
+  root.dataset.rows = load.querySelectorAll("tbody tr").length;
+  URL.createObjectURL = (blob) => {
+    blob.text().then((text) => { root.dataset.csv = text.split("\r\n")[0].split(",").slice(0, 3).join(","); });
+    return "#";
+  };
+  table.querySelector(".tools button").click();
+}, 50);
+"##;
+
 /// The document after its scripts have run; none when there is no browser.
 fn rendered(page: &Path, profile: &Path) -> Option<String> {
     let arguments = [

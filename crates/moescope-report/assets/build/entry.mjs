@@ -1,5 +1,5 @@
 // The parts of Apache ECharts that the report draws with, and nothing else.
-import { init, use } from "echarts/core";
+import { getInstanceByDom, init, use } from "echarts/core";
 import { CustomChart, HeatmapChart, LineChart, ScatterChart } from "echarts/charts";
 import {
   AriaComponent,
@@ -25,4 +25,4 @@ use([
   SVGRenderer,
 ]);
 
-export { init };
+export { getInstanceByDom, init };

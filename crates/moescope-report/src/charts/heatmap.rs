@@ -17,11 +17,11 @@ pub(super) fn chart(plot: &MatrixPlot) -> Chart {
     option["yAxis"]["inverse"] = json!(true);
     option["yAxis"]["axisLabel"]["width"] = json!(130);
     option["yAxis"]["axisLabel"]["hideOverlap"] = json!(true);
-    option["grid"]["bottom"] = json!(44);
+    option["grid"]["bottom"] = json!(82);
     option["visualMap"] = scale(plot);
     option["series"] = json!([series(plot)]);
     let row = (560 / plot.rows.len().max(1)).clamp(11, 34);
-    Chart { option, height: 140 + row * plot.rows.len() }
+    Chart { option, height: 150 + row * plot.rows.len() }
 }
 
 fn series(plot: &MatrixPlot) -> Value {

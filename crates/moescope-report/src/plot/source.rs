@@ -95,8 +95,23 @@ pub(crate) fn label(column: &Column, row: usize) -> String {
         }
         ColumnData::Real(numbers) => number::significant(numbers[row], 3),
         ColumnData::Integer(integers) => number::integer(integers[row]),
-        ColumnData::Text(text) => text[row].clone(),
+        ColumnData::Text(text) => visible(&text[row]),
     }
+}
+
+/// A label on one line: what would break or turn it is shown by a sign.
+fn visible(text: &str) -> String {
+    if text.is_empty() {
+        return "(empty)".to_owned();
+    }
+    let sign = |c: char| match c {
+        '\n' => '↵',
+        '\t' => '⇥',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}', // these reverse what follows
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(sign).collect()
 }
 
 /// The position of each label in the list of distinct labels, in order of first appearance.
@@ -111,4 +126,21 @@ pub(crate) fn distinct(labels: &[String]) -> (Vec<String>, Vec<usize>) {
     });
     let index = index.collect();
     (names, index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_from_a_corpus_stays_on_its_line() {
+        let shown = ["a\nb\tc\0", "\u{202e}x", "", "plain"].map(visible);
+        assert_eq!(shown, ["a↵b⇥c\u{fffd}", "\u{fffd}x", "(empty)", "plain"]);
+    }
+
+    #[test]
+    fn distinct_labels_keep_the_order_of_first_appearance() {
+        let labels = ["b", "a", "b"].map(str::to_owned);
+        assert_eq!(distinct(&labels), (vec!["b".to_owned(), "a".to_owned()], vec![0, 1, 0]));
+    }
 }
