@@ -1,7 +1,6 @@
 use moescope_base::{Column, Table};
 use moescope_trace::RoutingTrace;
 use rand::seq::SliceRandom;
-use statrs::function::gamma::ln_gamma;
 
 use super::{Interned, PathKind, Paths};
 use crate::AnalysisError;
@@ -69,9 +68,8 @@ pub fn combinations_log2(experts: usize, chosen: usize) -> f64 {
     if chosen > experts {
         return f64::NEG_INFINITY;
     }
-    let factorial = |n: usize| ln_gamma(n as f64 + 1.0);
-    let nats = factorial(experts) - factorial(chosen) - factorial(experts - chosen);
-    (nats / std::f64::consts::LN_2).max(0.0)
+    let fewer = chosen.min(experts - chosen);
+    (1..=fewer).map(|i| ((experts - fewer + i) as f64 / i as f64).log2()).sum::<f64>() + 0.0
 }
 
 /// How many stops a layer, or how many paths all layers together, effectively offer to the tokens.

@@ -18,6 +18,7 @@ pub use information::{
 };
 pub use intern::Interned;
 pub use restriction::{
-    Budget, EvaluationBatch, RestrictionPoint, RestrictionReport, SetChoice, most_used_sets, restriction,
+    Budget, EvaluationBatch, LayerSets, RestrictionPoint, RestrictionReport, SetChoice, most_used_sets,
+    restriction,
 };
 pub use sequence::{PathKind, Paths};

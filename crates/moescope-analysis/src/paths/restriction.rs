@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 
-use moescope_base::{Column, Edit, Request, RouteEdit, Subject, Table, Tokens};
+use moescope_base::{Column, Edit, Request, RouteEdit, Seed, Subject, Table, Tokens};
 use moescope_trace::RoutingTrace;
 use rand::seq::SliceRandom;
 
 use super::coverage::by_use;
 use super::{Interned, PathKind, Paths};
-use crate::AnalysisError;
 use crate::routing::Permutations;
 use crate::statistics::{Summary, one_sample};
+use crate::{AnalysisError, check};
 
 const METHOD: &str = "restriction";
 
@@ -31,6 +31,15 @@ pub enum SetChoice {
         /// Number of the draw.
         draw: usize,
     },
+}
+
+/// Sets of experts that one layer may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerSets {
+    /// Block.
+    pub layer: usize,
+    /// Experts of each set, ascending: `sets[rank]`, the most used first.
+    pub sets: Vec<Vec<u32>>,
 }
 
 /// How many paths to leave, and how often to draw the control.
@@ -97,7 +106,11 @@ pub fn restriction(
     for sets in &budget.sets {
         let draws = (0..budget.controls.count).map(|draw| SetChoice::Random { draw });
         for choice in std::iter::once(SetChoice::MostUsed).chain(draws) {
-            let allowed = menu.pick(*sets, choice, budget.controls)?;
+            let stream = match choice {
+                SetChoice::MostUsed => None,
+                SetChoice::Random { draw } => Some(budget.stream(*sets, draw)),
+            };
+            let allowed = menu.pick(*sets, stream)?;
             let restricted = run(subject, evaluation, &menu.edits(&allowed))?;
             points.push(compare(&menu, &allowed, *sets, choice, &free, &restricted)?);
         }
@@ -105,19 +118,23 @@ pub fn restriction(
     Ok(RestrictionReport { free_loss: free.mean(), free_by_document: free.by_document(), points })
 }
 
-/// The most used sets of every routed layer: `sets[layer][rank]`, experts ascending, with the block of each layer.
+/// The most used sets of every routed layer.
 ///
 /// Layers that used fewer than `most_used` sets give all of theirs.
 ///
 /// # Errors
 /// If the trace has no token or no routed layer, or `most_used` is 0.
-pub fn most_used_sets(
-    trace: &RoutingTrace,
-    most_used: usize,
-) -> Result<Vec<(usize, Vec<Vec<u32>>)>, AnalysisError> {
+pub fn most_used_sets(trace: &RoutingTrace, most_used: usize) -> Result<Vec<LayerSets>, AnalysisError> {
     let menu = Menu::of(trace)?;
-    let allowed = menu.pick(most_used, SetChoice::MostUsed, Permutations::new(0, moescope_base::Seed(0)))?;
+    let allowed = menu.pick(most_used, None)?;
     Ok(menu.sets(&allowed))
+}
+
+impl Budget {
+    /// Seed of one control draw.
+    fn stream(&self, sets: usize, draw: usize) -> Seed {
+        self.controls.seed.child("allowed sets").index(sets as u64).index(draw as u64)
+    }
 }
 
 /// The sets that each layer used.
@@ -141,26 +158,13 @@ impl Menu {
         Ok(Menu { experts: experts.collect(), paths })
     }
 
-    /// Ids of the sets that stay: `allowed[layer]`.
-    fn pick(
-        &self,
-        sets: usize,
-        choice: SetChoice,
-        controls: Permutations,
-    ) -> Result<Vec<Vec<u32>>, AnalysisError> {
-        if sets == 0 {
-            return Err(AnalysisError::OutOfRange {
-                method: METHOD,
-                what: "sets left in a layer",
-                found: "0".into(),
-                wanted: "at least 1".into(),
-            });
-        }
+    /// Ids of the sets that stay, the most used or, from a seed, random ones: `allowed[layer]`.
+    fn pick(&self, sets: usize, random: Option<Seed>) -> Result<Vec<Vec<u32>>, AnalysisError> {
+        check::in_range(METHOD, "sets left in a layer", sets, sets > 0, "at least 1")?;
         let layer = |(index, stops): (usize, &Interned)| {
             let mut order = by_use(&stops.counts());
-            if let SetChoice::Random { draw } = choice {
-                let stream = controls.seed.child("allowed sets").index(sets as u64).index(draw as u64);
-                order.shuffle(&mut stream.index(index as u64).rng());
+            if let Some(seed) = random {
+                order.shuffle(&mut seed.index(index as u64).rng());
             }
             order.truncate(sets);
             order
@@ -168,13 +172,21 @@ impl Menu {
         Ok(self.paths.stops.iter().enumerate().map(layer).collect())
     }
 
-    fn sets(&self, allowed: &[Vec<u32>]) -> Vec<(usize, Vec<Vec<u32>>)> {
-        let layer = |i: usize| allowed[i].iter().map(|id| self.experts[i][*id as usize].clone()).collect();
-        self.paths.layers.iter().enumerate().map(|(i, block)| (*block, layer(i))).collect()
+    fn sets(&self, allowed: &[Vec<u32>]) -> Vec<LayerSets> {
+        let sets = |i: usize| allowed[i].iter().map(|id| self.experts[i][*id as usize].clone()).collect();
+        self.paths
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(i, layer)| LayerSets { layer: *layer, sets: sets(i) })
+            .collect()
     }
 
     fn edits(&self, allowed: &[Vec<u32>]) -> Vec<Edit> {
-        let edit = |(layer, sets)| Edit::Route { layer: layer as u32, change: RouteEdit::AllowSets { sets } };
+        let edit = |LayerSets { layer, sets }| {
+            let change = RouteEdit::AllowSets { sets };
+            Edit::Route { layer: layer as u32, change }
+        };
         self.sets(allowed).into_iter().map(edit).collect()
     }
 
@@ -333,7 +345,6 @@ mod tests {
     use super::super::planted_subject::PlantedSubject;
     use super::*;
     use crate::routing::planted;
-    use moescope_base::Seed;
     use proptest::prelude::*;
 
     fn batch(ids: &[u32], documents: &[u32]) -> EvaluationBatch {
@@ -363,7 +374,8 @@ mod tests {
         assert_eq!((all.difference.mean, all.covered), (0.0, 1.0));
         assert!((all.paths_log2 - 2.0 * 3f64.log2()).abs() < 1e-12);
         assert_eq!(report.table().unwrap().rows(), 2);
-        assert_eq!(most_used_sets(&training, 1).unwrap(), [(1, vec![vec![0, 1]]), (2, vec![vec![0, 1]])]);
+        let first = |layer| LayerSets { layer, sets: vec![vec![0, 1]] };
+        assert_eq!(most_used_sets(&training, 1).unwrap(), [first(1), first(2)]);
     }
 
     #[test]

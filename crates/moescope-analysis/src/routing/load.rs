@@ -40,6 +40,8 @@ pub struct LoadReport {
     pub layers: Vec<LayerLoad>,
 }
 
+type Statistic = fn(&LayerLoad) -> f64;
+
 /// Load of every routed layer of a trace.
 ///
 /// # Errors
@@ -189,7 +191,7 @@ impl LoadReport {
     /// # Errors
     /// If the columns make no table.
     pub fn over_layers(&self) -> Result<Table, AnalysisError> {
-        let statistics: [(&str, fn(&LayerLoad) -> f64); 6] = [
+        let statistics: [(&str, Statistic); 6] = [
             ("effective_experts", |l| l.effective_experts),
             ("max_over_mean", |l| l.max_over_mean),
             ("max_violation", |l| l.max_violation),

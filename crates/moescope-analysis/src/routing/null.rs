@@ -16,10 +16,10 @@ pub struct Permutations {
 
 /// A statistic beside its distribution when there is nothing to find.
 ///
+/// Several statistics may share the draws, unlike those of [`PermutationTest`](crate::statistics::PermutationTest).
+///
 /// - **Unit:** that of the statistic.
 /// - **Does not show:** effect size by itself; with many tokens a tiny [`excess`](Self::excess) has a small p-value.
-/// It differs from [`PermutationTest`](crate::statistics::PermutationTest) in that several statistics share the draws.
-///
 /// - **Source:** Monte Carlo test with `p = (1 + draws as extreme) / (1 + draws)`, Davison and Hinkley 1997, §4.2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NullComparison {

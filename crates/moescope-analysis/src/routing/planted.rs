@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) fn tokens(ids: Vec<u32>, domains: Vec<u16>, documents: Vec<u32>) -> TokenTable {
     let position = |t: usize| documents[..t].iter().filter(|d| **d == documents[t]).count() as u32;
     TokenTable {
-        next_ids: ids.iter().skip(1).copied().chain([0]).collect(),
+        next_ids: (0..ids.len()).map(|t| ids.get(t + 1).copied().unwrap_or(0)).collect(),
         positions: (0..ids.len()).map(position).collect(),
         classes: ids.iter().map(|id| (id % 2) as u16).collect(),
         domain_names: (0..=domains.iter().copied().max().unwrap_or(0))

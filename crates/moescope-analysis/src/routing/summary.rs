@@ -5,7 +5,8 @@ use super::{Permutations, coactivation, load, locality, sharpness};
 use crate::AnalysisError;
 use crate::paths::{PathKind, coverage, cross_layer_information, effective_number, path_information};
 use crate::specialisation::{
-    Exchange, Labels, domain_given_token, domain_specialisation, information_table, label_specialisation,
+    Exchange, Labels, domain_given_token, domain_load, domain_specialisation, information_table,
+    label_specialisation,
 };
 
 /// Margin below which [`summary_tables`] counts a choice as nearly tied, in units of the selection scores.
@@ -29,6 +30,7 @@ pub fn summary_tables(
     let permutations = Permutations::new(permutations, seed);
     let mut tables = routing_tables(trace, permutations)?;
     tables.push(specialisation_table(trace, permutations)?);
+    tables.push(domain_load(trace)?.table()?);
     tables.extend(path_tables(trace, permutations)?);
     Ok(tables)
 }

@@ -1,11 +1,13 @@
 //! Whether experts specialise: what the choice of experts tells about domain, token, class and position.
 
+mod by_domain;
 mod choices;
 mod grouping;
 mod information;
 mod labels;
 mod report;
 
+pub use by_domain::{DomainLoadReport, LayerDomainLoad, domain_load};
 pub use choices::Choices;
 pub use grouping::Exchange;
 pub use information::{InformationTest, information, information_each};
