@@ -1,1 +1,21 @@
-fn main() {}
+//! The `moescope` program: reads the command line, runs one command, and turns its outcome into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use moescope::cli::Cli;
+use moescope::exit::Exit;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.run() {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            eprintln!("moescope: {}", failure.message);
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::commands;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+
+/// A microscope for Mixture-of-Experts transformers: it grows families of language models that differ in one thing only,
+/// looks inside them and inside downloaded checkpoints, and answers questions with statistics.
+///
+/// Data goes to the standard output, progress and messages to the error stream. Exit codes: 0 done, 1 a threshold was not
+/// met, 2 usage or input error, 75 interrupted but resumable, 130 Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "moescope", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to use; 0 takes all cores. Results never depend on it.
+    #[arg(long, global = true, value_name = "T", default_value_t = 0)]
+    threads: usize,
+    /// Print one JSON document to the standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Draw no progress line.
+    #[arg(long, global = true)]
+    no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Study(commands::study::StudyArgs),
+    Train(commands::train::TrainArgs),
+    Record(commands::record::RecordArgs),
+    Routing(commands::routing::RoutingArgs),
+    Inspect(commands::inspect::InspectArgs),
+    Bench(commands::bench::BenchArgs),
+    Export(commands::export::ExportArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Runs the command that was asked for.
+    ///
+    /// # Errors
+    /// Whatever made it end early, with the exit code it calls for.
+    pub fn run(&self) -> Result<(), Failure> {
+        let context = Context::new(self.threads, self.json, self.no_progress, Interrupt::listen()?);
+        match &self.command {
+            Command::Study(args) => commands::study::run(args, &context),
+            Command::Train(args) => commands::train::run(args, &context),
+            Command::Record(args) => commands::record::run(args, &context),
+            Command::Routing(args) => commands::routing::run(args, &context),
+            Command::Inspect(args) => commands::inspect::run(args, &context),
+            Command::Bench(args) => commands::bench::run(args, &context),
+            Command::Export(args) => commands::export::run(args, &context),
+            Command::Completions { shell } => {
+                clap_complete::generate(*shell, &mut Cli::command(), "moescope", &mut std::io::stdout());
+                Ok(())
+            }
+        }
+    }
+}

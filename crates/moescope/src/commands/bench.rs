@@ -1,0 +1,308 @@
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use cpu_time::ProcessTime;
+use moescope_base::{Seed, Tokens};
+use moescope_engine::{Mode, Tape, measure};
+use moescope_model::{Description, FeedForward, Granularity, Model, Pass, Router};
+use moescope_train::{Balance, Batch, Batches, Schedule, TrainPlan, train};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Steps that fill caches and memory pools and are not counted.
+const WARM_UP: u64 = 2;
+
+/// Measure how fast models train or run here, on random tokens.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A training step (forward, backward, AdamW), or the forward pass alone.
+    #[arg(value_enum)]
+    what: What,
+    /// Feed-forward layer.
+    #[arg(long, value_enum, default_value_t = Ffn::Dense)]
+    ffn: Ffn,
+    /// Granularity in the Warsaw definition: d_ff over the width of one expert.
+    #[arg(long, value_name = "G", default_value_t = 1)]
+    granularity: usize,
+    /// Total over active feed-forward width.
+    #[arg(long, value_name = "E", default_value_t = 8)]
+    expansion: usize,
+    /// Width of the residual stream.
+    #[arg(long, default_value_t = 256)]
+    d_model: usize,
+    /// Blocks.
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    /// Attention heads.
+    #[arg(long, default_value_t = 8)]
+    heads: usize,
+    /// Active feed-forward width.
+    #[arg(long, default_value_t = 1024)]
+    d_ff: usize,
+    /// Entries of the vocabulary.
+    #[arg(long, default_value_t = 4096)]
+    vocab: usize,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 256)]
+    seq: usize,
+    /// Sequences in a step.
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Steps that are counted.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    reps: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    Train,
+    Forward,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Ffn {
+    Dense,
+    Moe,
+}
+
+/// The document that the command prints.
+#[derive(Debug, Serialize)]
+struct BenchResult {
+    what: What,
+    ffn: Ffn,
+    granularity: usize,
+    expansion: usize,
+    threads: usize,
+    reps: u64,
+    tokens_per_step: usize,
+    parameters_total: u64,
+    parameters_active: u64,
+    tokens_per_second_median: f64,
+    tokens_per_second_best: f64,
+    tokens_per_core_second_median: f64,
+    tokens_per_core_second_best: f64,
+    /// Arithmetic of the step by the exact counts, over CPU time.
+    gflops_per_core_median: f64,
+    /// What one core reaches on the model's own largest product, in the same run.
+    gemm_gflops_per_core: f64,
+    gemm_fraction: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the sizes make no model.
+pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
+    if args.reps == 0 || args.batch == 0 || args.seq < 2 {
+        return Err(Failure::input("--reps and --batch must be 1 or more, --seq 2 or more"));
+    }
+    let description = description(args)?;
+    let pool = context.pool()?;
+    let laps = pool.install(|| match args.what {
+        What::Train => train_laps(args, &description),
+        What::Forward => forward_laps(args, &description),
+    })?;
+    let result = summarise(args, &description, &laps, context.threads());
+    if context.json() {
+        context.print_json(&result);
+    } else {
+        print(&result);
+    }
+    Ok(())
+}
+
+fn description(args: &BenchArgs) -> Result<Description, Failure> {
+    if args.heads == 0 || !args.d_model.is_multiple_of(2 * args.heads) {
+        let (width, heads) = (args.d_model, args.heads);
+        return Err(Failure::input(format!(
+            "--d-model {width} with --heads {heads}; want a multiple of twice the heads"
+        )));
+    }
+    let feed_forward = match args.ffn {
+        Ffn::Dense => FeedForward::Dense { width: args.d_ff },
+        Ffn::Moe => {
+            let sizes = Granularity::warsaw(args.d_ff, args.expansion, args.granularity)?;
+            FeedForward::Routed(sizes.routed(Router::learned(false)))
+        }
+    };
+    let description = Description {
+        vocab: args.vocab,
+        d_model: args.d_model,
+        heads: args.heads,
+        key_value_heads: args.heads,
+        head_dim: args.d_model / args.heads,
+        rope_theta: 10_000.0,
+        norm_epsilon: 1e-6,
+        max_positions: args.seq,
+        tied_embeddings: false,
+        qk_norm: true,
+        feed_forward: vec![feed_forward; args.layers],
+    };
+    description.check()?;
+    Ok(description)
+}
+
+/// Seconds of one step.
+#[derive(Clone, Copy)]
+struct Lap {
+    wall: f64,
+    cpu: f64,
+}
+
+/// Times the laps between calls.
+struct Watch {
+    wall: Instant,
+    cpu: ProcessTime,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        Watch { wall: Instant::now(), cpu: ProcessTime::now() }
+    }
+
+    fn lap(&mut self) -> Lap {
+        let lap = Lap { wall: self.wall.elapsed().as_secs_f64(), cpu: self.cpu.elapsed().as_secs_f64() };
+        *self = Watch::start();
+        lap
+    }
+}
+
+struct Noise {
+    vocab: u32,
+    batch: usize,
+    positions: usize,
+}
+
+impl Noise {
+    fn tokens(&self, step: u64) -> Tokens {
+        let seed = Seed(step);
+        let id = |i: u64| (seed.index(i).0 % u64::from(self.vocab)) as u32;
+        let ids = (0..(self.batch * self.positions) as u64).map(id).collect();
+        Tokens::new(ids, self.batch, self.positions).expect("empty batches have been refused")
+    }
+}
+
+impl Batches for Noise {
+    fn batch(&self, step: u64) -> Batch {
+        Batch::next_token(self.tokens(step))
+    }
+}
+
+fn noise(args: &BenchArgs) -> Noise {
+    Noise { vocab: args.vocab as u32, batch: args.batch, positions: args.seq }
+}
+
+fn train_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, Failure> {
+    let plan = TrainPlan {
+        description: description.clone(),
+        seed: 1,
+        steps: WARM_UP + args.reps,
+        batch: args.batch,
+        positions: args.seq,
+        learning_rate: 1e-3,
+        schedule: Schedule::Trapezoid { warmup: 0, decay: 0 },
+        weight_decay: 0.1,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        clip: 1.0,
+        balance: Balance { loss: 0.01, z_loss: 0.001, loss_free: None },
+        checkpoints: Vec::new(),
+        save_every: None,
+    };
+    let mut laps = Vec::new();
+    let mut watch = Watch::start();
+    train(&plan, &noise(args), None, &mut |_| laps.push(watch.lap()), &AtomicBool::new(false))?;
+    Ok(laps.split_off(WARM_UP as usize))
+}
+
+fn forward_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, Failure> {
+    let model = Model::initialise(description.clone(), Seed(1))?;
+    let tokens = noise(args).tokens(0);
+    let mut laps = Vec::new();
+    for _ in 0..WARM_UP + args.reps {
+        let mut watch = Watch::start();
+        let mut tape = Tape::new(Mode::Inference);
+        model.forward(&mut tape, &tokens, &mut Pass::plain())?;
+        drop(tape);
+        laps.push(watch.lap());
+    }
+    Ok(laps.split_off(WARM_UP as usize))
+}
+
+fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads: usize) -> BenchResult {
+    // Before the product below allocates memory of its own.
+    let peak_memory_bytes = peak_memory();
+    let tokens = args.batch * args.seq;
+    let counts = description.counts();
+    let wall: Vec<f64> = laps.iter().map(|lap| lap.wall).collect();
+    let cpu: Vec<f64> = laps.iter().map(|lap| lap.cpu).collect();
+    let rate = |seconds: f64| tokens as f64 / seconds;
+    let passes = if args.what == What::Train { 3.0 } else { 1.0 };
+    let gflops = passes * counts.flops_per_token as f64 * rate(median(&cpu)) / 1e9;
+    // The model's largest product is the unembedding or the feed-forward layer, whichever is wider.
+    let gemm = measure::gemm_rate(tokens, args.d_model, args.vocab.max(args.d_ff), 15).best;
+    BenchResult {
+        what: args.what,
+        ffn: args.ffn,
+        granularity: args.granularity,
+        expansion: args.expansion,
+        threads,
+        reps: args.reps,
+        tokens_per_step: tokens,
+        parameters_total: counts.parameters_total,
+        parameters_active: counts.parameters_active,
+        tokens_per_second_median: rate(median(&wall)),
+        tokens_per_second_best: rate(least(&wall)),
+        tokens_per_core_second_median: rate(median(&cpu)),
+        tokens_per_core_second_best: rate(least(&cpu)),
+        gflops_per_core_median: gflops,
+        gemm_gflops_per_core: gemm,
+        gemm_fraction: gflops / gemm,
+        peak_memory_bytes,
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// Largest resident memory of this process so far, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn print(result: &BenchResult) {
+    println!(
+        "{:.0} tokens/s (best {:.0}), {:.0} tokens per core-second (best {:.0}), {} threads",
+        result.tokens_per_second_median,
+        result.tokens_per_second_best,
+        result.tokens_per_core_second_median,
+        result.tokens_per_core_second_best,
+        result.threads
+    );
+    println!(
+        "{:.1} GFLOP/s per core, {:.0} % of the {:.1} that one core reaches on the largest product",
+        result.gflops_per_core_median,
+        100.0 * result.gemm_fraction,
+        result.gemm_gflops_per_core
+    );
+    if let Some(bytes) = result.peak_memory_bytes {
+        println!("peak memory {} MiB", bytes >> 20);
+    }
+}

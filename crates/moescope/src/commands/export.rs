@@ -1,0 +1,62 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use moescope_model::Model;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Files of a run that belong to the plain model beside configuration and weights.
+const COMPANIONS: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"];
+
+/// Write a plain Hugging Face folder: configuration, weights and tokenizer, nothing else.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run, or any model folder that moescope opens.
+    run: PathBuf,
+    /// Folder to make; it must not exist, or be empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the run cannot be opened, the folder is not empty, or a file cannot be written.
+pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
+    require_empty(&args.out)?;
+    let model = Model::open(&args.run)?;
+    model.save(&args.out)?;
+    for name in COMPANIONS {
+        copy(&args.run.join(name), &args.out.join(name))?;
+    }
+    if context.json() {
+        context.print_json(&serde_json::json!({ "exported": args.out }));
+    } else {
+        println!("{}", args.out.display());
+    }
+    Ok(())
+}
+
+fn require_empty(folder: &Path) -> Result<(), Failure> {
+    let taken = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if taken {
+        let place = folder.display();
+        return Err(Failure::input(format!("{place} is not empty; choose a new or empty folder as --out")));
+    }
+    Ok(())
+}
+
+/// Copies a file if it is there, whole or not at all.
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    if !from.exists() {
+        return Ok(());
+    }
+    let partial = to.with_extension("partial");
+    let copied = fs::copy(from, &partial).and_then(|_| fs::rename(&partial, to));
+    copied.map_err(|error| {
+        Failure::input(format!("cannot copy {} to {}: {error}", from.display(), to.display()))
+    })
+}

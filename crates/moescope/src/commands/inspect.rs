@@ -1,0 +1,30 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Say what a model is, from its headers alone: no weight is read.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A Hugging Face folder.
+    model: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the folder is no model that moescope knows.
+pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
+    let inspection = moescope_model::inspect(&args.model)?;
+    if context.json() {
+        context.print_json(&inspection);
+    } else {
+        let document = serde_json::to_value(&inspection).expect("an inspection is plain data");
+        for (key, value) in document.as_object().expect("an inspection has fields") {
+            println!("{key:18} {value}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use moescope_base::{Edit, HookPattern, HookPoint, Site, Subject, Tokens};
+use moescope_corpus::Tokenizer;
+use moescope_model::{Model, ModelSubject};
+use moescope_trace::{Recording, read_input_ids, record_tensors, write_recording};
+use serde::Deserialize;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Run a model and store every value that is asked for.
+///
+/// The file holds each value in f32 (indices in i64) under its full hook name, leading axes [batch, pos]; always `logits`
+/// and `loss` ([batch, pos - 1], nats). The values of single experts are ragged: beside `NAME` stands `NAME.rows`, the
+/// tokens (batch * positions + pos) that its rows belong to.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// A run, or a Hugging Face folder.
+    model: PathBuf,
+    /// A safetensors file with `input_ids`, i64, [batch, pos].
+    #[arg(long, value_name = "F.safetensors", conflicts_with = "text")]
+    ids: Option<PathBuf>,
+    /// Text files; each is one sequence, cut to the shortest one's length and to what the model takes.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    text: Vec<PathBuf>,
+    /// Hook names, separated by commas; `*` and `{3,17}` work.
+    #[arg(long, value_name = "PATTERN")]
+    hooks: Option<String>,
+    /// Print every hook of the model with its axes and meaning, and stop.
+    #[arg(long)]
+    list_hooks: bool,
+    /// Changes inside the pass: a TOML file with `[[edit]]` tables.
+    #[arg(long, value_name = "PLAN.toml")]
+    edit: Option<PathBuf>,
+    /// Also store `grad/NAME`: the gradient of the mean loss at every recorded point that has one.
+    #[arg(long, value_name = "OF", value_parser = ["loss"])]
+    grad: Option<String>,
+    /// File to write.
+    #[arg(long, value_name = "F.safetensors")]
+    out: Option<PathBuf>,
+}
+
+/// The file of `--edit`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditPlan {
+    edit: Vec<Edit>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If model, input, hooks or edits are wrong, or the file cannot be written.
+pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
+    let model = Model::open(&args.model)?;
+    let mut subject = ModelSubject::new(model);
+    if args.list_hooks {
+        list_hooks(&subject, context);
+        return Ok(());
+    }
+    let (Some(hooks), Some(out)) = (&args.hooks, &args.out) else {
+        return Err(Failure::input(
+            "record needs --hooks PATTERN[,…] and --out F.safetensors (or --list-hooks)",
+        ));
+    };
+    let points = HookPattern::select(&HookPattern::list(hooks), &subject.shape().hook_points())?;
+    if points.is_empty() {
+        return Err(Failure::input("--hooks names no hook; see --list-hooks"));
+    }
+    let tokens = tokens(args, &subject)?;
+    let edits = args.edit.as_deref().map(edits).transpose()?.unwrap_or_default();
+    let gradients = if args.grad.is_some() { differentiable(&points) } else { Vec::new() };
+    let pool = context.pool()?;
+    let recording = pool.install(|| record_tensors(&mut subject, &tokens, &points, &edits, &gradients))?;
+    write_recording(out, &recording)?;
+    tell(&recording, out, context);
+    Ok(())
+}
+
+/// Points at which a gradient exists: a choice of experts has none.
+fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
+    points.iter().copied().filter(|point| point.site() != Site::RouterIndices).collect()
+}
+
+fn edits(path: &Path) -> Result<Vec<Edit>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
+    let plan: EditPlan = moescope_train::parse_toml(&text, &path.display().to_string())?;
+    Ok(plan.edit)
+}
+
+fn tokens(args: &RecordArgs, subject: &ModelSubject) -> Result<Tokens, Failure> {
+    match (&args.ids, args.text.as_slice()) {
+        (Some(path), _) => Ok(read_input_ids(path)?),
+        (None, []) => Err(Failure::input("record needs input: --ids F.safetensors, or --text PATH…")),
+        (None, paths) => text_tokens(&args.model, paths, subject.model().description().max_positions),
+    }
+}
+
+fn text_tokens(model: &Path, paths: &[PathBuf], longest: usize) -> Result<Tokens, Failure> {
+    let tokenizer = Tokenizer::from_file(&model.join("tokenizer.json"))?;
+    let mut sequences = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
+        sequences.push(tokenizer.encode(&text)?);
+    }
+    let shortest = sequences.iter().map(Vec::len).min().unwrap_or(0);
+    if shortest < 2 {
+        return Err(Failure::input(format!(
+            "the shortest text has {shortest} tokens; wanted 2 or more in each"
+        )));
+    }
+    let length = shortest.min(longest);
+    let ids = sequences.iter().flat_map(|sequence| &sequence[..length]).copied().collect();
+    Ok(Tokens::new(ids, sequences.len(), length)?)
+}
+
+fn list_hooks(subject: &ModelSubject, context: &Context) {
+    let points = subject.shape().hook_points();
+    let axes = |point: &HookPoint| point.site().axes().iter().map(ToString::to_string).collect::<Vec<_>>();
+    if context.json() {
+        let hook = |point: &HookPoint| serde_json::json!({ "name": point.to_string(), "axes": axes(point), "meaning": point.site().meaning() });
+        context.print_json(&points.iter().map(hook).collect::<Vec<_>>());
+        return;
+    }
+    for point in &points {
+        println!("{:44} [{}]  {}", point.to_string(), axes(point).join(", "), point.site().meaning());
+    }
+}
+
+fn tell(recording: &Recording, out: &Path, context: &Context) {
+    let loss = recording.loss.iter().map(|l| f64::from(*l)).sum::<f64>() / recording.loss.len().max(1) as f64;
+    if context.json() {
+        context.print_json(&serde_json::json!({
+            "file": out,
+            "values": recording.values.len(),
+            "gradients": recording.gradients.len(),
+            "batch": recording.tokens.batch(),
+            "positions": recording.tokens.positions(),
+            "loss": loss,
+        }));
+    } else {
+        println!("{}: {} values, mean loss {loss:.4} nats per token", out.display(), recording.values.len());
+    }
+}

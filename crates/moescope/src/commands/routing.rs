@@ -1,0 +1,229 @@
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use moescope_analysis::routing::summary_tables;
+use moescope_base::{Figure, FigureKind, Seed, Subject, Table, Tokens};
+use moescope_corpus::{Corpus, TokenClass, Tokenizer};
+use moescope_model::{Model, ModelSubject};
+use moescope_report::{Report, Section};
+use moescope_trace::{RoutingTrace, TokenTable, record_routing, write_trace};
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Sequences in one forward pass.
+const BATCH: usize = 16;
+
+/// Record where the tokens of a corpus go, and analyse it.
+///
+/// Every sub-folder of the text folder is one domain. Writes the routes (tokens.parquet, routing.parquet), one table for
+/// each analysis, and report.html.
+#[derive(Debug, Args)]
+pub struct RoutingArgs {
+    /// A run, or a Hugging Face folder, with routed layers.
+    model: PathBuf,
+    /// Folder with one sub-folder of text for each domain.
+    #[arg(long, value_name = "DIR")]
+    text: PathBuf,
+    /// Folder to write.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Tokens in a window; the model's limit if that is lower.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    positions: usize,
+    /// Tokens of each domain, at most.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    tokens: usize,
+    /// Shuffles behind each permutation null.
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    permutations: usize,
+    /// Seed of the shuffles.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If model or text are wrong, the model has no routed layer, or a file cannot be written.
+pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
+    if args.positions < 2 || args.permutations == 0 {
+        return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
+    }
+    let model = Model::open(&args.model)?;
+    let tokenizer = Tokenizer::from_file(&args.model.join("tokenizer.json"))?;
+    let positions = args.positions.min(model.description().max_positions);
+    let mut subject = ModelSubject::new(model);
+    if subject.shape().routed_layers().is_empty() {
+        let place = args.model.display();
+        return Err(Failure::input(format!(
+            "{place} is dense: it has no routed layer, so there are no routes to record"
+        )));
+    }
+    let batches = batches(&Corpus::from_folder(&args.text)?, &tokenizer, positions, args.tokens)?;
+    let pool = context.pool()?;
+    let progress = context.progress();
+    progress.note("recording routes");
+    let trace = pool.install(|| record_routing(&mut subject, watched(batches, &progress)))?;
+    progress.clear();
+    progress.note("analysing");
+    let tables = pool.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
+    write(args, &trace, &tables)?;
+    if context.json() {
+        context.print_json(&serde_json::json!({
+            "tokens": trace.tokens().len(),
+            "layers": trace.layers().len(),
+            "tables": tables.iter().map(Table::name).collect::<Vec<_>>(),
+            "report": args.out.join("report.html"),
+        }));
+    } else {
+        println!(
+            "{} tokens, {} routed layers: {}",
+            trace.tokens().len(),
+            trace.layers().len(),
+            args.out.join("report.html").display()
+        );
+    }
+    Ok(())
+}
+
+type Batch = (Tokens, TokenTable);
+
+fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> impl Iterator<Item = Batch> {
+    let all = batches.len();
+    let started = std::time::Instant::now();
+    batches.into_iter().enumerate().map(move |(done, batch)| {
+        let left = (done > 0).then(|| started.elapsed().mul_f64((all - done) as f64 / done as f64));
+        progress.advance(done as f64 / all as f64, left, &format!("batch {} of {all}", done + 1));
+        batch
+    })
+}
+
+/// The corpus as batches of windows; a window is of one document, and what does not fill one is left out.
+fn batches(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    positions: usize,
+    limit: usize,
+) -> Result<Vec<Batch>, Failure> {
+    let mut windows = Vec::new();
+    let mut document_number = 0;
+    for (domain, source) in corpus.domains().iter().enumerate() {
+        let before = windows.len();
+        for document in &source.documents {
+            let ids = tokenizer.encode(&document.text)?;
+            windows.extend(ids.chunks_exact(positions).map(|ids| (domain, document_number, ids.to_vec())));
+            document_number += 1;
+        }
+        windows.truncate(before + (limit / positions).max(1));
+        if windows.len() == before {
+            let name = &source.name;
+            return Err(Failure::input(format!(
+                "domain `{name}` has no document of {positions} tokens; add longer text, or ask for fewer with --positions"
+            )));
+        }
+    }
+    let table = |chunk: &[(usize, u32, Vec<u32>)]| token_table(chunk, corpus, tokenizer, positions);
+    windows.chunks(BATCH).map(table).collect()
+}
+
+fn token_table(
+    windows: &[(usize, u32, Vec<u32>)],
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    positions: usize,
+) -> Result<Batch, Failure> {
+    let ids: Vec<u32> = windows.iter().flat_map(|(.., ids)| ids).copied().collect();
+    let tokens = Tokens::new(ids, windows.len(), positions)?;
+    let repeated = |pick: &dyn Fn(&(usize, u32, Vec<u32>)) -> u32| -> Vec<u32> {
+        windows.iter().flat_map(|window| std::iter::repeat_n(pick(window), positions)).collect()
+    };
+    let table = TokenTable {
+        ids: tokens.ids().to_vec(),
+        next_ids: tokens.next_ids(tokenizer.end().unwrap_or(0)),
+        domains: repeated(&|window| window.0 as u32).into_iter().map(|domain| domain as u16).collect(),
+        documents: repeated(&|window| window.1),
+        positions: (0..tokens.len()).map(|token| (token % positions) as u32).collect(),
+        classes: tokens.ids().iter().map(|id| tokenizer.class(*id).number() as u16).collect(),
+        domain_names: corpus.domain_names(),
+        class_names: TokenClass::ALL.iter().map(|class| class.name().to_owned()).collect(),
+    };
+    Ok((tokens, table))
+}
+
+fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
+    let model = args.model.display().to_string();
+    write_trace(&args.out, trace, None, &model, env!("CARGO_PKG_VERSION"))?;
+    for table in tables {
+        moescope_report::write_parquet(
+            table,
+            &args.out.join("tables").join(format!("{}.parquet", table.name())),
+        )?;
+    }
+    moescope_report::write_html(&report(args, trace, tables), &args.out.join("report.html"))?;
+    Ok(())
+}
+
+fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report {
+    let section = |table: &Table| Section {
+        id: table.name().to_owned(),
+        heading: table.title().to_owned(),
+        question: None,
+        prose: Vec::new(),
+        figures: figure(table).into_iter().collect(),
+        tables: vec![table.clone()],
+        method: vec![table.method().to_owned()],
+        limits: Vec::new(),
+    };
+    Report {
+        title: format!("Routes of {}", name(&args.model)),
+        subtitle: format!("{} tokens through {} routed layers", trace.tokens().len(), trace.layers().len()),
+        lead: vec![format!("Domains: {}.", trace.tokens().domain_names.join(", "))],
+        answers: None,
+        sections: tables.iter().map(section).collect(),
+        reproduce: reproduce(args),
+        notes: vec!["Documents, not tokens, are the independent units behind intervals and nulls.".into()],
+    }
+}
+
+fn name(model: &Path) -> String {
+    model.file_name().map_or_else(|| model.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
+    let command = format!(
+        "moescope routing {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",
+        args.model.display(),
+        args.text.display(),
+        args.out.display(),
+        args.positions,
+        args.tokens,
+        args.permutations,
+        args.seed
+    );
+    vec![("Command".into(), command), ("Program".into(), format!("moescope {}", env!("CARGO_PKG_VERSION")))]
+}
+
+/// The one picture that a table suggests by its columns: a heat map of layer by expert, or an estimate by layer.
+fn figure(table: &Table) -> Option<Figure> {
+    let has = |name: &str| table.column(name).is_some();
+    let estimate = table.columns().iter().find(|column| {
+        matches!(column.role, moescope_base::ColumnRole::Estimate) && column.data.number(0).is_some()
+    })?;
+    let value = estimate.name.clone();
+    let kind = if has("layer") && has("expert") {
+        FigureKind::Heatmap { x: "expert".into(), y: "layer".into(), value, center: None }
+    } else if has("layer") {
+        let series = ["label", "unit"].into_iter().find(|name| has(name)).map(str::to_owned);
+        FigureKind::Bars { x: "layer".into(), y: value, series }
+    } else {
+        return None;
+    };
+    Some(Figure {
+        id: format!("{}_figure", table.name()),
+        title: table.title().to_owned(),
+        caption: estimate.meaning.clone(),
+        table: table.name().to_owned(),
+        kind,
+    })
+}

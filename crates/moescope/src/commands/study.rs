@@ -1,0 +1,170 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use moescope_study::{Conclusion, Event, Results, Study, StudyConfig, StudyError, conclude};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::study_report;
+
+/// Grow a family of models, look inside them, and answer the five questions.
+///
+/// Writes report.html, answers.json, tables/*.parquet and runs/*/ into the output folder. An interrupted study goes on
+/// with the same command and --resume, and ends with the same answers.
+#[derive(Debug, Args)]
+pub struct StudyArgs {
+    /// A preset: quick (minutes), standard (hours), smoke (seconds, answers mean nothing).
+    #[arg(conflicts_with = "config")]
+    preset: Option<String>,
+    /// A study of your own; begin with the text that --print-config shows.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Folder of the study.
+    #[arg(long, value_name = "DIR", default_value = "study")]
+    out: PathBuf,
+    /// Number of seeds, instead of the configuration's.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// Folder with one sub-folder of text for each domain, instead of the configuration's corpus.
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
+    /// Go on with the study that is in the folder.
+    #[arg(long)]
+    resume: bool,
+    /// Show the plan, measured on this machine, and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the configuration as TOML and stop.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the input is wrong, a file cannot be written, or the study is interrupted.
+pub fn run(args: &StudyArgs, context: &Context) -> Result<(), Failure> {
+    let config = configuration(args)?;
+    if args.print_config {
+        print!("{}", toml::to_string(&config).expect("a study configuration is plain data"));
+        return Ok(());
+    }
+    if args.dry_run {
+        return dry_run(config, context);
+    }
+    let study = Study::open(config, &args.out, args.resume)?;
+    let results = observe(&study, context)?;
+    let conclusion = conclude(&results)?;
+    write(&study, &results, &conclusion, args)?;
+    tell(&study, &conclusion, context);
+    Ok(())
+}
+
+fn configuration(args: &StudyArgs) -> Result<StudyConfig, Failure> {
+    let (text, source) = match (&args.config, &args.preset) {
+        (Some(path), _) => (read(path)?, path.display().to_string()),
+        (None, preset) => preset_text(preset.as_deref().unwrap_or("quick"))?,
+    };
+    let mut config = StudyConfig::parse(&text, &source)?;
+    if let Some(seeds) = args.seeds {
+        config.seeds = seeds;
+    }
+    if let Some(corpus) = &args.corpus {
+        config.data.corpus.clone_from(corpus);
+    }
+    config.check()?;
+    Ok(config)
+}
+
+fn preset_text(name: &str) -> Result<(String, String), Failure> {
+    if let Some(text) = StudyConfig::preset_text(name) {
+        return Ok((text.to_owned(), format!("preset {name}")));
+    }
+    // `moescope study my.toml` is what people type.
+    if name.ends_with(".toml") {
+        return Ok((read(Path::new(name))?, name.to_owned()));
+    }
+    let known = StudyConfig::PRESETS.join(", ");
+    Err(Failure::input(format!(
+        "there is no preset `{name}`; the presets are {known}; for a file use --config FILE.toml"
+    )))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))
+}
+
+fn dry_run(config: StudyConfig, context: &Context) -> Result<(), Failure> {
+    let plan = moescope_study::Plan::measure(config, context.threads())?;
+    if context.json() {
+        context.print_json(&plan);
+    } else {
+        print!("{plan}");
+    }
+    Ok(())
+}
+
+fn observe(study: &Study, context: &Context) -> Result<Results, Failure> {
+    let progress = context.progress();
+    let mut listener = |event: &Event| match event {
+        Event::Stage { name, jobs } => progress.note(&format!("{name} ({jobs})")),
+        Event::Advance { job, state, done, left } => {
+            progress.advance(*done, *left, &format!("{job}: {state}"))
+        }
+        Event::Finished { job, state } => progress.note(&format!("{job}: {state}")),
+    };
+    let results = study.run(context.threads(), &mut listener, context.interrupt().flag());
+    progress.clear();
+    results.map_err(|error| match error {
+        StudyError::Interrupted { .. } => Failure::interrupted(error.to_string(), context.interrupt().exit()),
+        other => other.into(),
+    })
+}
+
+fn write(study: &Study, results: &Results, conclusion: &Conclusion, args: &StudyArgs) -> Result<(), Failure> {
+    let folder = study.folder();
+    for table in conclusion.chapters.iter().flat_map(|c| &c.tables) {
+        moescope_report::write_parquet(table, &folder.tables().join(format!("{}.parquet", table.name())))?;
+    }
+    let report = study_report::build(results, conclusion, &command_line(args));
+    moescope_report::write_html(&report, &folder.root().join("report.html"))?;
+    // Last, so that a folder with answers is a finished study.
+    moescope_report::write_answers(&conclusion.answers, &folder.root().join("answers.json"))?;
+    Ok(())
+}
+
+fn command_line(args: &StudyArgs) -> String {
+    let what = match (&args.config, &args.preset) {
+        (Some(path), _) => format!("--config {}", path.display()),
+        (None, preset) => preset.clone().unwrap_or_else(|| "quick".into()),
+    };
+    let seeds = args.seeds.map_or_else(String::new, |n| format!(" --seeds {n}"));
+    let corpus = args.corpus.as_ref().map_or_else(String::new, |c| format!(" --corpus {}", c.display()));
+    format!("moescope study {what}{seeds}{corpus}")
+}
+
+fn tell(study: &Study, conclusion: &Conclusion, context: &Context) {
+    if context.json() {
+        context.print_json(&conclusion.answers);
+        return;
+    }
+    for answer in &conclusion.answers.questions {
+        println!(
+            "{}  {}\n    {} (certainty: {})\n",
+            answer.id, answer.question, answer.verdict, answer.confidence
+        );
+    }
+    println!("report: {}", study.folder().root().join("report.html").display());
+}
+
+/// A duration as people say it: `4 min 10 s`.
+pub fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}

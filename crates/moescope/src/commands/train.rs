@@ -1,0 +1,73 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use moescope_train::{RunOutcome, StepMetrics, TrainConfig};
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Train one model.
+///
+/// The output folder becomes a Hugging Face folder (config.json, model.safetensors, tokenizer.json) with run.json, the
+/// manifest, and metrics.parquet. The same command goes on where it was interrupted, bit for bit.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// What to train, on what, and how.
+    #[arg(long, value_name = "FILE.toml")]
+    config: PathBuf,
+    /// Folder of the run.
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Accepted for clarity: a run whose folder holds its own earlier state goes on in any case.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the configuration or the text is wrong, a file cannot be written, or training is interrupted.
+pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
+    let config = TrainConfig::read(&args.config)?;
+    let pool = context.pool()?;
+    let progress = context.progress();
+    let steps = config.training.steps;
+    let started = Instant::now();
+    let mut first = None;
+    let mut watch = |metrics: &StepMetrics| {
+        let first = *first.get_or_insert(metrics.step - 1);
+        let done = (metrics.step - first) as f64;
+        let left = started.elapsed().mul_f64((steps - metrics.step) as f64 / done);
+        let rate = metrics.tokens as f64 / metrics.step as f64 * done / started.elapsed().as_secs_f64();
+        let message = format!(
+            "step {}/{steps}, loss {:.3}, {rate:.0} tokens/s, load +{:.0} % at most, {:.0} % of experts idle",
+            metrics.step,
+            metrics.loss,
+            100.0 * metrics.load_max_violation,
+            100.0 * metrics.dead_experts
+        );
+        progress.advance(metrics.step as f64 / steps as f64, Some(left), &message);
+    };
+    let stop = context.interrupt().flag();
+    let outcome = pool
+        .install(|| moescope_train::run(&config, &args.out, env!("CARGO_PKG_VERSION"), &mut watch, stop))?;
+    progress.clear();
+    match outcome {
+        RunOutcome::Done(manifest) if context.json() => context.print_json(&*manifest),
+        RunOutcome::Done(manifest) => println!(
+            "{}: validation loss {:.4} nats per token ({} predictions), {} parameters, {} active",
+            args.out.display(),
+            manifest.losses.validation,
+            manifest.losses.validation_predictions,
+            manifest.counts.parameters_total,
+            manifest.counts.parameters_active
+        ),
+        RunOutcome::Interrupted { step } => {
+            let message =
+                format!("interrupted after step {step} of {steps}; the same command goes on from there");
+            return Err(Failure::interrupted(message, context.interrupt().exit()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::exit::Exit;
+
+/// Wish of the user or of the system that the program end soon, with its work saved.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt {
+    flag: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Listens for Ctrl-C and SIGTERM. The first asks for an orderly end; a second Ctrl-C ends the program at once.
+    ///
+    /// # Errors
+    /// If the system refuses the handlers.
+    pub fn listen() -> std::io::Result<Interrupt> {
+        let interrupt = Interrupt::default();
+        for signal in [SIGINT, SIGTERM] {
+            // The order matters: the shutdown sees the flag as it was before this signal.
+            let code = Exit::Interrupted as i32;
+            signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&interrupt.flag))?;
+            signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
+            signal_hook::flag::register(signal, Arc::clone(&interrupt.flag))?;
+        }
+        Ok(interrupt)
+    }
+
+    /// The flag that long work looks at.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+
+    /// How the program ends after an interruption.
+    pub fn exit(&self) -> Exit {
+        if self.signal.load(Ordering::Relaxed) == SIGTERM as usize {
+            Exit::Resumable
+        } else {
+            Exit::Interrupted
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! From the conclusion of a study to its report: words and tables pass through, nothing is computed here.
+
+use moescope_base::QuestionId;
+use moescope_report::{Report, Section};
+use moescope_study::{Chapter, Conclusion, Results};
+
+/// The report of a study. `command` is what made it.
+pub fn build(results: &Results, conclusion: &Conclusion, command: &str) -> Report {
+    Report {
+        title: "What goes on inside Mixture-of-Experts models".into(),
+        subtitle: format!("A moescope study: {}, {} seeds", results.config.name, results.config.seeds),
+        lead: conclusion.lead.clone(),
+        answers: Some(conclusion.answers.clone()),
+        sections: conclusion.chapters.iter().map(section).collect(),
+        reproduce: reproduce(results, command),
+        notes: notes(),
+    }
+}
+
+fn section(chapter: &Chapter) -> Section {
+    Section {
+        id: chapter.question.map_or_else(|| "models".into(), |q: QuestionId| q.to_string().to_lowercase()),
+        heading: chapter.heading.clone(),
+        question: chapter.question,
+        prose: chapter.prose.clone(),
+        figures: chapter.figures.clone(),
+        tables: chapter.tables.clone(),
+        method: chapter.method.clone(),
+        limits: chapter.limits.clone(),
+    }
+}
+
+fn reproduce(results: &Results, command: &str) -> Vec<(String, String)> {
+    let pair = |name: &str, value: String| (name.to_owned(), value);
+    let seeds: Vec<String> = results.config.seed_list().iter().map(u64::to_string).collect();
+    let mut entries = vec![
+        pair("Command", command.to_owned()),
+        pair("Program", format!("moescope {}", env!("CARGO_PKG_VERSION"))),
+        pair("Seeds", seeds.join(", ")),
+        pair("Domains", results.dataset.domain_names.join(", ")),
+        pair("Training tokens", results.dataset.training_tokens.to_string()),
+        pair("Hash of the training windows", results.dataset.training_hash.clone()),
+        pair("Hash of the validation windows", results.dataset.validation_hash.clone()),
+        pair("Hash of the tokenizer", results.dataset.tokenizer_hash.clone()),
+        pair("Machine", machine()),
+    ];
+    let configuration = toml::to_string(&results.config).expect("a study configuration is plain data");
+    entries.push(pair("Configuration", configuration));
+    entries
+}
+
+/// Processor and cores. They decide how long a study takes; within one instruction set they do not decide its numbers.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    format!(
+        "{}, {cores} cores, {}",
+        model.unwrap_or_else(|| "processor unknown".into()),
+        std::env::consts::ARCH
+    )
+}
+
+fn notes() -> Vec<String> {
+    vec![
+        "Every verdict follows from its claims by a fixed rule; none was written by hand.".into(),
+        "A claim's p-value is corrected for the number of claims of its question (Holm); “not decided” means that this budget \
+         did not decide it, not that there is nothing."
+            .into(),
+        "The same configuration, program and instruction set give the same answers, bit for bit, for any number of threads."
+            .into(),
+    ]
+}
