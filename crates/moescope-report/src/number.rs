@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn digits_follow_the_size_of_the_number() {
         let shown = |x| significant(x, 4);
-        assert_eq!(shown(3.14159), "3.142");
+        assert_eq!(shown(5.14159), "5.142");
         assert_eq!(shown(-0.00123456), "−0.001235");
         assert_eq!(shown(1234567.0), "1\u{202f}234\u{202f}567");
         assert_eq!(shown(1.5e-9), "1.500 × 10⁻⁹");

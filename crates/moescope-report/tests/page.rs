@@ -6,10 +6,10 @@ use moescope_base::{Figure, FigureKind};
 use moescope_report::{Report, ReportError, Section, write_html};
 
 fn written(report: &Report) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let path = folder.path().join("report.html");
-    write_html(report, &path).unwrap();
-    std::fs::read_to_string(path).unwrap()
+    write_html(report, &path).expect("the report is sound");
+    std::fs::read_to_string(path).expect("the page was just written")
 }
 
 #[test]

@@ -13,6 +13,11 @@ pub(super) fn chart(plot: &MatrixPlot) -> Chart {
     let mut option = option(json!({"kind": "matrix"}));
     option["xAxis"] = axis::names(&plot.columns, Some(&plot.x));
     option["xAxis"]["axisLabel"]["hideOverlap"] = json!(true);
+    let longest = plot.columns.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    if longest * plot.columns.len() > 100 && longest > 4 {
+        option["xAxis"]["axisLabel"]["rotate"] = json!(40);
+        option["xAxis"]["axisLabel"]["width"] = json!(110);
+    }
     option["yAxis"] = axis::names(&plot.rows, Some(&plot.y));
     option["yAxis"]["inverse"] = json!(true);
     option["yAxis"]["axisLabel"]["width"] = json!(130);

@@ -43,6 +43,7 @@ fn line_of(line: &LineSeries, i: usize) -> Value {
         "symbolSize": if line.points.len() > 60 { 4 } else { 7 },
         "showAllSymbol": true,
         "connectNulls": false,
+        "emphasis": {"focus": "series"},
         "z": 3,
         "data": line.points.iter().map(datum).collect::<Value>(),
     })

@@ -65,7 +65,8 @@ fn tokens() -> Table {
         low,
         high,
     ];
-    Table::new("tokens", "Tokens </caption><script>alert(1)</script>", "<b>by hand</b>", columns).unwrap()
+    Table::new("tokens", "Tokens </caption><script>alert(1)</script>", "<b>by hand</b>", columns)
+        .expect("the columns fit together")
 }
 
 fn empty() -> Table {
@@ -73,7 +74,7 @@ fn empty() -> Table {
         Column::integer_key("step", "", "step", vec![]),
         Column::estimate("value", "nats", "anything", vec![]),
     ];
-    Table::new("empty", "No rows", "", columns).unwrap()
+    Table::new("empty", "No rows", "", columns).expect("the columns fit together")
 }
 
 fn one() -> Table {
@@ -84,7 +85,7 @@ fn one() -> Table {
         low,
         high,
     ];
-    Table::new("one", "One row", "", columns).unwrap()
+    Table::new("one", "One row", "", columns).expect("the columns fit together")
 }
 
 fn many() -> Table {
@@ -102,5 +103,5 @@ fn many() -> Table {
         Column::key("series", "which expert", series),
         Column::estimate("value", "nats", "anything", value),
     ];
-    Table::new("many", "Forty series", "", columns).unwrap()
+    Table::new("many", "Forty series", "", columns).expect("the columns fit together")
 }

@@ -67,7 +67,8 @@ fn wide() -> Section {
         ),
     ];
     let method = "Held-out loss of the last checkpoint; mean over five seeds with a t interval.";
-    let table = Table::new("loss_by_arm", "Validation loss by architecture", method, columns).unwrap();
+    let table = Table::new("loss_by_arm", "Validation loss by architecture", method, columns)
+        .expect("the columns fit together");
     Section {
         id: "wide".into(),
         heading: "Q2 · Wide layers or experts".into(),
@@ -115,7 +116,8 @@ fn granularity() -> Section {
         high,
         Column::null("similarity", "CKA", "between seeds with shuffled tokens", vec![0.21; rows.len()]),
     ];
-    let table = Table::new("cka", "Similarity to the dense model", "Debiased linear CKA.", columns).unwrap();
+    let table = Table::new("cka", "Similarity to the dense model", "Debiased linear CKA.", columns)
+        .expect("the columns fit together");
     let kind = FigureKind::Lines {
         x: "granularity".into(),
         y: "similarity".into(),
@@ -148,8 +150,8 @@ fn paths() -> Section {
         Column::integer_key("expert", "", "index", expert),
         Column::estimate("load", "× even share", "slots sent to the expert", load),
     ];
-    let table =
-        Table::new("load", "Load of each expert", "Counts over 200 000 held-out tokens.", columns).unwrap();
+    let table = Table::new("load", "Load of each expert", "Counts over 200 000 held-out tokens.", columns)
+        .expect("the columns fit together");
     let kind = FigureKind::Heatmap {
         x: "expert".into(),
         y: "layer".into(),
@@ -197,7 +199,8 @@ fn knockout() -> Table {
         low,
         high,
     ];
-    Table::new("knockout", "Loss without each expert", "Expert set to zero, gates kept.", columns).unwrap()
+    Table::new("knockout", "Loss without each expert", "Expert set to zero, gates kept.", columns)
+        .expect("the columns fit together")
 }
 
 fn applications() -> Section {
@@ -219,7 +222,8 @@ fn applications() -> Section {
         low,
         high,
     ];
-    let table = Table::new("gain", "Gain over dense by domain", "Paired by seed.", columns).unwrap();
+    let table = Table::new("gain", "Gain over dense by domain", "Paired by seed.", columns)
+        .expect("the columns fit together");
     let kind = FigureKind::Bars { x: "domain".into(), y: "gain".into(), series: Some("granularity".into()) };
     let title = "Fine experts gain most on code and lose on conversation";
     Section {
