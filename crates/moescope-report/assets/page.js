@@ -196,7 +196,8 @@ function colorLabels(option) {
 // On a phone names of rows stand above their marks, and names of cells are cut.
 function makeNarrow(option) {
   if (option.hints.kind === "rows") {
-    Object.assign(option.yAxis.axisLabel, { inside: true, verticalAlign: "bottom", padding: [0, 0, 9, -6], width: 300, margin: 0 });
+    const above = Math.max(9, option.series.length * 7 + 2);
+    Object.assign(option.yAxis.axisLabel, { inside: true, verticalAlign: "bottom", padding: [0, 0, above, -6], width: 300, margin: 0 });
     option.yAxis.z = 5;
   }
   if (option.hints.kind === "matrix") {

@@ -13,20 +13,28 @@ pub(super) fn chart(plot: &MatrixPlot) -> Chart {
     let mut option = option(json!({"kind": "matrix"}));
     option["xAxis"] = axis::names(&plot.columns, Some(&plot.x));
     option["xAxis"]["axisLabel"]["hideOverlap"] = json!(true);
-    let longest = plot.columns.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    if longest * plot.columns.len() > 100 && longest > 4 {
-        option["xAxis"]["axisLabel"]["rotate"] = json!(40);
-        option["xAxis"]["axisLabel"]["width"] = json!(110);
-    }
+    let slope = slope_names(&mut option, &plot.columns);
     option["yAxis"] = axis::names(&plot.rows, Some(&plot.y));
     option["yAxis"]["inverse"] = json!(true);
     option["yAxis"]["axisLabel"]["width"] = json!(130);
     option["yAxis"]["axisLabel"]["hideOverlap"] = json!(true);
-    option["grid"]["bottom"] = json!(82);
+    option["grid"]["bottom"] = json!(82 + slope);
     option["visualMap"] = scale(plot);
     option["series"] = json!([series(plot)]);
     let row = (560 / plot.rows.len().max(1)).clamp(11, 34);
-    Chart { option, height: 150 + row * plot.rows.len() }
+    Chart { option, height: 150 + slope + row * plot.rows.len() }
+}
+
+/// Long names of columns stand aslant; the height that this takes in pixels.
+fn slope_names(option: &mut Value, names: &[String]) -> usize {
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    if longest <= 4 || longest * names.len() <= 100 {
+        return 0;
+    }
+    option["xAxis"]["axisLabel"]["rotate"] = json!(40);
+    option["xAxis"]["axisLabel"]["width"] = json!(110);
+    // A name of 110 pixels at 40 degrees is 71 high; 12 of them are there already.
+    60
 }
 
 fn series(plot: &MatrixPlot) -> Value {
