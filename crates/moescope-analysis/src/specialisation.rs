@@ -1,1 +1,0 @@
-//! Specialisation: what the choice of experts says about domains and tokens.
