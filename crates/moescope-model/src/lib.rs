@@ -24,7 +24,7 @@
 //! One forward pass serves training, recording, editing and differentiation, so none of them can drift from the others: a
 //! listener only copies, and an edit is an operation on the tape like any other. Families of checkpoints differ by data, a
 //! description and a map of names; there is no arithmetic in them. Models are Hugging Face folders from birth, so what is
-//! trained here opens elsewhere. See `docs/model.md`.
+//! trained here opens elsewhere.
 
 mod blocks;
 mod counts;

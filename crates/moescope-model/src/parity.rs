@@ -187,6 +187,10 @@ fn olmoe_in_the_fused_layout_agrees_with_transformers() {
     assert_eq!(compare_all(&folder, &reference_of(&folder)), 2 + 5 + 4 + 2 + 9);
     assert_eq!(compare_ablation(&folder, &reference_of(&folder)), 2);
     assert_eq!(compare_parameter_gradients(&folder, &reference_of(&folder)), 3 * 5 + 1);
+    let seen = crate::inspect(&folder).unwrap();
+    assert_eq!((seen.experts, seen.experts_per_token, seen.sparse_layers), (16, 4, vec![0, 1, 2]));
+    // Twelve of sixteen experts of three matrices, 24 by 64, rest in each of three layers.
+    assert_eq!(seen.params_total - seen.params_active, 3 * 12 * 3 * 24 * 64);
 }
 
 #[test]

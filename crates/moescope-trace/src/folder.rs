@@ -1,127 +1,14 @@
-//! The trace on disk: `routing.parquet`, `decisions.parquet`, `tokens.parquet`, `tensors.safetensors` and `manifest.json`.
+//! The trace on disk, read piece by piece.
 
 use std::path::{Path, PathBuf};
 
 use moescope_base::{HookPoint, Value, ValueData};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::columns::{self, Cells, ColumnReader};
+use crate::columns::{Cells, ColumnReader};
+use crate::manifest::{Manifest, SCHEMA, token_hash};
 use crate::tensor_reader::TensorReader;
-use crate::{LayerRouting, Recording, RoutingTrace, TokenTable, TraceError, files, write_recording};
-
-/// Version of the format that this code writes and reads.
-const SCHEMA: u32 = 1;
-
-const ROUTING_FIELDS: [&str; 5] = [
-    "REQUIRED INT32 token (INTEGER(32,false));",
-    "REQUIRED INT32 layer (INTEGER(32,false));",
-    "REQUIRED INT32 slot (INTEGER(32,false));",
-    "REQUIRED INT32 expert (INTEGER(32,false));",
-    "REQUIRED FLOAT weight;",
-];
-
-const DECISION_FIELDS: [&str; 4] = [
-    "REQUIRED INT32 token (INTEGER(32,false));",
-    "REQUIRED INT32 layer (INTEGER(32,false));",
-    "REQUIRED FLOAT entropy;",
-    "REQUIRED FLOAT margin;",
-];
-
-const TOKEN_FIELDS: [&str; 7] = [
-    "REQUIRED INT32 token (INTEGER(32,false));",
-    "REQUIRED INT32 id (INTEGER(32,false));",
-    "REQUIRED INT32 next_id (INTEGER(32,false));",
-    "REQUIRED BYTE_ARRAY domain (STRING);",
-    "REQUIRED INT32 document (INTEGER(32,false));",
-    "REQUIRED INT32 position (INTEGER(32,false));",
-    "REQUIRED BYTE_ARRAY class (STRING);",
-];
-
-/// What a trace was made from and with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// Version of the format.
-    pub schema: u32,
-    /// Hash of the model, as its reader gives it.
-    pub model_hash: String,
-    /// Hash of the token ids, in order: hexadecimal BLAKE3 of their little-endian bytes.
-    pub token_hash: String,
-    /// Version of the code that wrote the trace.
-    pub code_version: String,
-    /// Number of tokens.
-    pub tokens: usize,
-    /// Routed layers, in order.
-    pub layers: Vec<ManifestLayer>,
-    /// Names of the domains, in the order of their indices.
-    pub domain_names: Vec<String>,
-    /// Names of the token classes, in the order of their indices.
-    pub class_names: Vec<String>,
-}
-
-/// One routed layer of a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ManifestLayer {
-    /// Block.
-    pub layer: usize,
-    /// Number of experts.
-    pub experts: usize,
-    /// Experts of each token.
-    pub per_token: usize,
-}
-
-/// Writes a routing trace and, where there is one, a recording into a folder.
-///
-/// Every file is written under another name first; the manifest comes last, so a folder that has one is whole.
-///
-/// # Errors
-/// [`TraceError::File`] when something cannot be written.
-pub fn write_trace(
-    folder: &Path,
-    trace: &RoutingTrace,
-    recording: Option<&Recording>,
-    model_hash: &str,
-    code_version: &str,
-) -> Result<Manifest, TraceError> {
-    std::fs::create_dir_all(folder).map_err(|source| TraceError::File {
-        action: "make",
-        path: folder.into(),
-        source,
-    })?;
-    let layers = trace.layers();
-    columns::write(&folder.join("routing.parquet"), &ROUTING_FIELDS, layers.iter().map(routing_cells))?;
-    columns::write(&folder.join("decisions.parquet"), &DECISION_FIELDS, layers.iter().map(decision_cells))?;
-    columns::write(&folder.join("tokens.parquet"), &TOKEN_FIELDS, [token_cells(trace.tokens())])?;
-    if let Some(recording) = recording {
-        write_recording(&folder.join("tensors.safetensors"), recording)?;
-    }
-    let manifest = Manifest {
-        schema: SCHEMA,
-        model_hash: model_hash.into(),
-        token_hash: token_hash(&trace.tokens().ids),
-        code_version: code_version.into(),
-        tokens: trace.tokens().len(),
-        layers: layers
-            .iter()
-            .map(|l| ManifestLayer { layer: l.layer, experts: l.experts, per_token: l.per_token })
-            .collect(),
-        domain_names: trace.tokens().domain_names.clone(),
-        class_names: trace.tokens().class_names.clone(),
-    };
-    let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data") + "\n";
-    files::write_then_rename(&folder.join("manifest.json"), |path| std::fs::write(path, text))?;
-    Ok(manifest)
-}
-
-/// Hexadecimal BLAKE3 of token ids in little-endian order.
-pub fn token_hash(ids: &[u32]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    ids.iter().for_each(|id| {
-        hasher.update(&id.to_le_bytes());
-    });
-    hasher.finalize().to_hex().to_string()
-}
+use crate::{LayerRouting, RoutingTrace, TokenTable, TraceError};
 
 /// A trace on disk, read piece by piece.
 #[derive(Debug)]
@@ -272,43 +159,6 @@ impl TraceFolder {
     }
 }
 
-fn routing_cells(layer: &LayerRouting) -> Vec<Cells> {
-    let slots = layer.choices.len() as u32;
-    let per_token = layer.per_token as u32;
-    vec![
-        Cells::Unsigned((0..slots).map(|slot| slot / per_token).collect()),
-        Cells::Unsigned(vec![layer.layer as u32; slots as usize]),
-        Cells::Unsigned((0..slots).map(|slot| slot % per_token).collect()),
-        Cells::Unsigned(layer.choices.clone()),
-        Cells::Real(layer.weights.clone()),
-    ]
-}
-
-fn decision_cells(layer: &LayerRouting) -> Vec<Cells> {
-    let tokens = layer.entropy.len();
-    vec![
-        Cells::Unsigned((0..tokens as u32).collect()),
-        Cells::Unsigned(vec![layer.layer as u32; tokens]),
-        Cells::Real(layer.entropy.clone()),
-        Cells::Real(layer.margin.clone()),
-    ]
-}
-
-fn token_cells(table: &TokenTable) -> Vec<Cells> {
-    let names = |indices: &[u16], names: &[String]| {
-        Cells::Text(indices.iter().map(|index| names[*index as usize].clone()).collect())
-    };
-    vec![
-        Cells::Unsigned((0..table.len() as u32).collect()),
-        Cells::Unsigned(table.ids.clone()),
-        Cells::Unsigned(table.next_ids.clone()),
-        names(&table.domains, &table.domain_names),
-        Cells::Unsigned(table.documents.clone()),
-        Cells::Unsigned(table.positions.clone()),
-        names(&table.classes, &table.class_names),
-    ]
-}
-
 /// Places of texts in a list of names.
 fn indices(texts: &[String], names: &[String]) -> parquet::errors::Result<Vec<u16>> {
     let place = |text: &String| {
@@ -322,8 +172,9 @@ fn indices(texts: &[String], names: &[String]) -> parquet::errors::Result<Vec<u1
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorder::{record_routing, record_tensors};
+    use crate::recorder::{Recording, record_routing, record_tensors};
     use crate::testing::{Planted, batch};
+    use crate::write::write_trace;
     use moescope_base::Site;
 
     fn written(folder: &Path) -> (RoutingTrace, Recording) {

@@ -29,16 +29,20 @@ mod columns;
 mod error;
 mod files;
 mod folder;
+mod manifest;
 mod recorder;
 mod routing;
 mod tensor_file;
 mod tensor_reader;
 #[cfg(test)]
 mod testing;
+mod write;
 
 pub use error::TraceError;
-pub use folder::{Manifest, ManifestLayer, TraceFolder, token_hash, write_trace};
+pub use folder::TraceFolder;
+pub use manifest::{Manifest, ManifestLayer, token_hash};
 pub use recorder::{Recording, record_routing, record_tensors};
 pub use routing::{LayerRouting, RoutingTrace, TokenTable};
 pub use tensor_file::{read_input_ids, write_recording};
 pub use tensor_reader::TensorReader;
+pub use write::write_trace;
