@@ -25,7 +25,7 @@ const DRAWS: usize = 256;
 ///
 /// Each tensor draws from a stream of its own name, so two models with the same tensor share its weights.
 pub(crate) fn weights(description: &Description, layout: &Layout, seed: Seed) -> Vec<Parameter> {
-    let factors: Vec<f64> = description.feed_forward.iter().map(output_factor).collect();
+    let factors = output_factors(description);
     let depth = (2.0 * description.layers() as f64).sqrt();
     let tensor = |specification: &Specification| {
         let inputs = *specification.shape.last().expect("every tensor has an axis") as f64;
@@ -38,6 +38,20 @@ pub(crate) fn weights(description: &Description, layout: &Layout, seed: Seed) ->
         draw(specification, seed.child(&specification.name), deviation)
     };
     layout.specifications.iter().map(|s| s.with(tensor(s))).collect()
+}
+
+/// For each block, what `down_proj` is multiplied with so that the layer writes like a dense one; 1 for a dense one.
+pub(crate) fn output_factors(description: &Description) -> Vec<f64> {
+    // Most models have one kind of layer; the expectation behind a factor is worth taking once.
+    let mut known: Vec<(&FeedForward, f64)> = Vec::new();
+    let factor = |feed_forward| match known.iter().find(|(kind, _)| *kind == feed_forward) {
+        Some((_, factor)) => *factor,
+        None => {
+            known.push((feed_forward, output_factor(feed_forward)));
+            known[known.len() - 1].1
+        }
+    };
+    description.feed_forward.iter().map(factor).collect()
 }
 
 fn draw(specification: &Specification, seed: Seed, deviation: f64) -> Tensor {

@@ -6,7 +6,7 @@ use moescope_engine::Rotary;
 use crate::ModelError;
 use crate::description::Description;
 use crate::initialise;
-use crate::parameters::{Layout, Parameter};
+use crate::parameters::{Layout, Parameter, Role};
 
 /// Longest sequence for which rotary tables are kept with the model; longer ones are made for the pass.
 const KEPT_POSITIONS: usize = 2048;
@@ -41,8 +41,14 @@ impl Model {
     pub(crate) fn from_parts(
         description: Description,
         layout: Layout,
-        parameters: Vec<Parameter>,
+        mut parameters: Vec<Parameter>,
     ) -> Result<Model, ModelError> {
+        let factors = initialise::output_factors(&description);
+        for (parameter, specification) in parameters.iter_mut().zip(&layout.specifications) {
+            if let Role::Writer { feed_forward: Some(layer) } = specification.role {
+                parameter.rate_factor = factors[layer] as f32;
+            }
+        }
         for (parameter, wanted) in parameters.iter().zip(&layout.specifications) {
             if parameter.tensor.shape() != wanted.shape {
                 return Err(ModelError::TensorShape {

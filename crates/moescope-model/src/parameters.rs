@@ -16,6 +16,11 @@ pub struct Parameter {
     pub trained: bool,
     /// Whether weight decay applies: to matrices, not to norms.
     pub decay: bool,
+    /// Factor of the learning rate: the factor by which the first weights are larger than those of a dense layer, 1 for all
+    /// but the writers of routed and top-k layers. AdamW moves every weight by about the learning rate whatever the
+    /// gradient, so without it a layer whose output is scaled down by routing weights would learn its output that much more
+    /// slowly than a dense one. Training `W` at `factor · rate` is training `V` with `W = factor · V` at `rate`.
+    pub rate_factor: f32,
 }
 
 /// What a tensor is for; decides how it is initialised.
@@ -56,7 +61,13 @@ impl Specification {
     /// The parameter with these weights.
     pub(crate) fn with(&self, tensor: Tensor) -> Parameter {
         let trained = self.role != Role::Router { trained: false };
-        Parameter { name: self.name.clone(), tensor, trained, decay: self.role != Role::Norm }
+        Parameter {
+            name: self.name.clone(),
+            tensor,
+            trained,
+            decay: self.role != Role::Norm,
+            rate_factor: 1.0,
+        }
     }
 }
 

@@ -80,9 +80,14 @@ impl StudyFolder {
         self.root.join("runs").join(run.to_string())
     }
 
-    /// Folder of the result tables.
-    pub fn tables(&self) -> PathBuf {
-        self.root.join("tables")
+    /// Folder of the result tables, made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn tables(&self) -> Result<PathBuf, StudyError> {
+        let tables = self.root.join("tables");
+        create_folder(&tables)?;
+        Ok(tables)
     }
 
     /// Reads a result, or makes and keeps it. What is kept is what a second reading gives, so that a resumed study

@@ -17,8 +17,6 @@ use crate::{Batches, StepMetrics, TrainError, TrainPlan, files};
 
 /// First bytes of a resume state; the last one is the version of the layout.
 const MARK: &[u8; 16] = b"moescope-resume1";
-/// Bytes of the checksum.
-const CHECKSUM: usize = 32;
 
 /// What the numbers in the file are.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +67,7 @@ pub(crate) fn load_state(
     let header = read_header(&mut file, length).map_err(damaged)?;
     header.require_same(path, plan, batches)?;
     let mut state = State::start(plan)?;
-    header.require_parameters(&state).map_err(damaged)?;
+    header.require_sizes(&state).map_err(damaged)?;
     read_state(&mut file, &header, &mut state).map_err(|error| damaged(cut(&error)))?;
     let wanted = file.hasher.finalize();
     let mut found = Vec::new();
@@ -104,11 +102,16 @@ impl Header {
         Ok(())
     }
 
-    /// Guards against a file of a program version whose models had other parameters.
-    fn require_parameters(&self, state: &State) -> Result<(), String> {
+    /// Guards against a file of another program version, and against a header that was changed: its sizes are used before
+    /// the checksum at the end of the file has been seen.
+    fn require_sizes(&self, state: &State) -> Result<(), String> {
         let wanted = state.model.parameters().iter().map(|p| (p.name.clone(), p.tensor.len()));
-        if !self.parameters.iter().cloned().eq(wanted) {
-            return Err("its parameters are not those of this model; it is of another program version".into());
+        let layers = &self.plan.description.feed_forward;
+        let experts =
+            |layer: usize| layers.get(layer)?.routed().filter(|r| r.router.kind.scores()).map(|r| r.experts);
+        let biases = self.biases.iter().all(|(layer, length)| experts(*layer) == Some(*length));
+        if !self.parameters.iter().cloned().eq(wanted) || !biases || self.step > self.plan.steps {
+            return Err("its sizes are not those of this plan; it is of another program version".into());
         }
         Ok(())
     }
@@ -313,6 +316,18 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_claims_other_sizes_is_refused_before_they_are_used() {
+        let saved = saved();
+        let header = || Header::of(&saved.plan, &saved.batches, &saved.state);
+        let refused = |header: Header| header.require_sizes(&saved.state).is_err();
+        assert!(!refused(header()));
+        assert!(refused(Header { biases: vec![(0, usize::MAX)], ..header() }));
+        assert!(refused(Header { biases: vec![(9, 4)], ..header() }));
+        assert!(refused(Header { step: u64::MAX, ..header() }));
+        assert!(refused(Header { parameters: Vec::new(), ..header() }));
+    }
+
+    #[test]
     fn no_file_is_no_state() {
         let saved = saved();
         std::fs::remove_file(&saved.path).unwrap();
@@ -323,7 +338,7 @@ mod tests {
     fn a_cut_file_is_refused_wherever_it_is_cut() {
         let saved = saved();
         let bytes = std::fs::read(&saved.path).unwrap();
-        for kept in [0, 10, 20, 100, bytes.len() / 2, bytes.len() - CHECKSUM, bytes.len() - 1] {
+        for kept in [0, 10, 20, 100, bytes.len() / 2, bytes.len() - 32, bytes.len() - 1] {
             std::fs::write(&saved.path, &bytes[..kept]).unwrap();
             let error = error(&saved, &saved.plan, &saved.batches);
             assert!(

@@ -59,7 +59,7 @@ mod testing;
 mod trainer;
 
 pub use batches::{Batch, Batches};
-pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig};
+pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig, Vocabulary, parse_toml};
 pub use data::{TaskBatches, WindowBatches};
 pub use error::TrainError;
 pub use evaluate::{EVALUATION_SALT, Evaluation, evaluate, evaluate_batch};

@@ -53,7 +53,7 @@ pub(crate) fn update(
         let gradient = gradient.unwrap_or_else(|| Tensor::zeros(parameter.tensor.shape()));
         let decay = decays(parameter);
         adamw_step(
-            &adamw,
+            &at_own_rate(&adamw, parameter),
             step + 1,
             parameter.tensor.data_mut(),
             gradient.data(),
@@ -63,6 +63,12 @@ pub(crate) fn update(
             decay,
         );
     }
+}
+
+/// The settings for one parameter: its own learning rate, and the same decay for all.
+fn at_own_rate(adamw: &AdamW, parameter: &Parameter) -> AdamW {
+    let factor = parameter.rate_factor;
+    AdamW { learning_rate: adamw.learning_rate * factor, weight_decay: adamw.weight_decay / factor, ..*adamw }
 }
 
 /// Whether weight decay acts on a parameter: on the matrices, not on norms, and not on the embedding, whose rows a batch

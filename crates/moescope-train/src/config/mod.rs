@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use model::ModelConfig;
+pub use syntax::parse_toml;
 pub use training::TrainingConfig;
 
 use crate::{TrainError, TrainPlan, files};

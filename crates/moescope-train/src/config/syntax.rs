@@ -23,6 +23,15 @@ impl From<toml::de::Error> for Problem {
     }
 }
 
+/// Reads a TOML text into plain data; a mistake is reported with its place and, for an unknown key or value, the nearest
+/// known one. `file` names the text.
+///
+/// # Errors
+/// [`TrainError::Config`] if the text is no TOML, or does not have the form of `T`.
+pub fn parse_toml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T, TrainError> {
+    toml::from_str(text).map_err(|error| at(text, file, error.into()))
+}
+
 /// The error with its line and column.
 pub(super) fn at(text: &str, file: &str, problem: Problem) -> TrainError {
     let before = &text[..text.floor_char_boundary(problem.span.start)];

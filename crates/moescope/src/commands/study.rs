@@ -125,8 +125,9 @@ fn observe(study: &Study, context: &Context) -> Result<Results, Failure> {
 
 fn write(study: &Study, results: &Results, conclusion: &Conclusion, args: &StudyArgs) -> Result<(), Failure> {
     let folder = study.folder();
+    let tables = folder.tables()?;
     for table in conclusion.chapters.iter().flat_map(|c| &c.tables) {
-        moescope_report::write_parquet(table, &folder.tables().join(format!("{}.parquet", table.name())))?;
+        moescope_report::write_parquet(table, &tables.join(format!("{}.parquet", table.name())))?;
     }
     let report = study_report::build(results, conclusion, &command_line(args));
     moescope_report::write_html(&report, &folder.root().join("report.html"))?;
