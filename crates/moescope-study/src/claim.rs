@@ -23,6 +23,9 @@ pub(crate) struct Draft {
     pub(crate) table: &'static str,
     /// One difference for each seed, paired by seed.
     pub(crate) values: Vec<f64>,
+    /// Whether the verdict rests on it. Primary and secondary claims are corrected apart, so that looking at more things
+    /// does not weaken what was asked first.
+    pub(crate) primary: bool,
     /// Difference that counts as none, if "the same" is to be claimable.
     pub(crate) margin: Option<f64>,
     /// The sentences.
@@ -72,21 +75,38 @@ pub struct Claim {
 /// Decides the claims of one question together.
 ///
 /// Each draft is tested against zero by a t-test over seeds and, if it has a margin, for equivalence by two one-sided
-/// t-tests. Holm's correction runs over the tests of difference and over those of equivalence separately; together
-/// they keep the chance of any wrong decision below twice [`LEVEL`] in the worst case, and both are stated.
+/// t-tests. Holm's correction runs over the primary and over the secondary claims separately, and within each over the
+/// tests of difference and over those of equivalence; each of these groups keeps its chance of any wrong decision below
+/// [`LEVEL`].
 ///
 /// # Errors
 /// If a draft has fewer than two values or one that is not a number.
 pub(crate) fn decide(drafts: Vec<Draft>) -> Result<Vec<Claim>, StudyError> {
     let tests: Vec<Test> = drafts.iter().map(Test::of).collect::<Result<_, _>>()?;
-    let difference = statistics::holm(&tests.iter().map(|t| t.difference).collect::<Vec<_>>());
-    let with_margin: Vec<f64> = tests.iter().filter_map(|t| t.equivalence).collect();
-    let mut equivalence = statistics::holm(&with_margin).into_iter();
-    let claims = drafts.into_iter().zip(tests).zip(difference).map(|((draft, test), p_holm)| {
-        let p_same = test.equivalence.and_then(|_| equivalence.next());
-        claim(draft, &test, p_holm, p_same)
+    let primary: Vec<bool> = drafts.iter().map(|draft| draft.primary).collect();
+    let difference = holm_by_group(&tests.iter().map(|t| t.difference).collect::<Vec<_>>(), &primary);
+    let equivalence: Vec<f64> = tests.iter().map(|t| t.equivalence.unwrap_or(f64::NAN)).collect();
+    let equivalence = holm_by_group(&equivalence, &primary);
+    let corrected = difference.into_iter().zip(equivalence);
+    let claims = drafts.into_iter().zip(&tests).zip(corrected).map(|((draft, test), (p_holm, p_same))| {
+        claim(draft, test, p_holm, test.equivalence.map(|_| p_same))
     });
     Ok(claims.collect())
+}
+
+/// Holm's correction within the primary and within the secondary claims. What is not a number was not tested.
+fn holm_by_group(p_values: &[f64], primary: &[bool]) -> Vec<f64> {
+    let group = |wanted: bool| {
+        let of = |(p, is): (&f64, &bool)| if *is == wanted { *p } else { f64::NAN };
+        statistics::holm(&p_values.iter().zip(primary).map(of).collect::<Vec<_>>())
+    };
+    let (first, second) = (group(true), group(false));
+    first
+        .iter()
+        .zip(second)
+        .zip(primary)
+        .map(|((first, second), is)| if *is { *first } else { second })
+        .collect()
 }
 
 /// The tests of one draft, uncorrected.
@@ -135,7 +155,7 @@ fn claim(draft: Draft, test: &Test, p_holm: f64, p_same: Option<f64>) -> Claim {
         ci_low: test.low,
         ci_high: test.high,
         n_seeds: draft.values.len(),
-        test: describe_test(draft.margin, p_same),
+        test: describe_test(draft.primary, draft.margin, p_same),
         p_holm: Some(p_holm),
         null: draft.null.into(),
         table: draft.table.into(),
@@ -143,13 +163,14 @@ fn claim(draft: Draft, test: &Test, p_holm: f64, p_same: Option<f64>) -> Claim {
     Claim { key: draft.key, decision, margin: draft.margin, evidence }
 }
 
-fn describe_test(margin: Option<f64>, p_same: Option<f64>) -> String {
-    let difference = "two-sided t-test over seeds, 95 % t-interval";
+fn describe_test(primary: bool, margin: Option<f64>, p_same: Option<f64>) -> String {
+    let rank = if primary { "primary" } else { "secondary" };
+    let difference = format!("{rank}: two-sided t-test over seeds, 95 % t-interval");
     match (margin, p_same) {
         (Some(margin), Some(p)) => {
             format!("{difference}; equivalence within ±{margin} by two one-sided tests, p (Holm) = {p:.2}")
         }
-        _ => difference.into(),
+        _ => difference,
     }
 }
 
@@ -187,6 +208,7 @@ mod tests {
             null: "0",
             table: "t",
             values,
+            primary: true,
             margin,
             wording,
         }
@@ -214,6 +236,17 @@ mod tests {
         assert_eq!(decision(weak.clone(), None), Decision::Above);
         let many = decide(vec![draft(weak, None); 20]).unwrap();
         assert!(many.iter().all(|c| c.decision == Decision::Open));
+    }
+
+    #[test]
+    fn secondary_claims_do_not_weaken_primary_ones() {
+        let weak = vec![1.0, 1.4, 0.7];
+        let secondary = Draft { primary: false, ..draft(weak.clone(), Some(0.1)) };
+        let mut drafts = vec![secondary; 20];
+        drafts.push(draft(weak, Some(0.1)));
+        let claims = decide(drafts).unwrap();
+        assert_eq!(claims[20].decision, Decision::Above);
+        assert!(claims[..20].iter().all(|c| c.decision == Decision::Open));
     }
 
     #[test]

@@ -115,6 +115,7 @@ mod tests {
             null: "0",
             table: "t",
             values: values.to_vec(),
+            primary: true,
             margin: None,
             wording: Wording {
                 above: String::new(),

@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_with_place_and_suggestion() {
-        let message = quick_with("learning_rate = 4e-3\nwarmup", "learning_rat = 4e-3\nwarmup")
+        let message = quick_with("learning_rate = 6e-3\nwarmup", "learning_rat = 6e-3\nwarmup")
             .unwrap_err()
             .to_string();
         assert!(message.contains("test.toml") && message.contains("learning_rat`"), "{message}");
@@ -277,7 +277,7 @@ mod tests {
         assert!(message.contains("5 with d_ff = 192") && message.contains("divide d_ff"), "{message}");
         assert!(quick_with("seeds = 3", "seeds = 1").is_err());
         assert!(quick_with("primary_granularity = 4", "primary_granularity = 3").is_err());
-        assert!(quick_with("warmup = 20", "warmup = 20000").is_err());
+        assert!(quick_with("warmup = 40", "warmup = 20000").is_err());
         assert!(quick_with("seeds = 3", "seeds = \"three\"").is_err());
     }
 }

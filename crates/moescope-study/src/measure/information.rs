@@ -10,6 +10,10 @@ pub struct Information {
     pub null_mean: f64,
     /// One-sided p-value against the null.
     pub p_value: f64,
+    /// Excess over the null as a share of what there was left to find above it, 1 if the route names the label; none if
+    /// the null already reaches the entropy of the label. The form in which units with very different numbers of values
+    /// compare.
+    pub adjusted_share: Option<f64>,
 }
 
 impl Information {
@@ -26,6 +30,7 @@ impl From<&InformationTest> for Information {
             observed: comparison.observed,
             null_mean: comparison.null_mean,
             p_value: comparison.p_value,
+            adjusted_share: super::finite(test.adjusted_share()),
         }
     }
 }

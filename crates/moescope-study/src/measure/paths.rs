@@ -37,9 +37,9 @@ pub struct PathMeasure {
     pub domain: Information,
     /// What the whole path tells about the token.
     pub token: Information,
-    /// Corrected information of the most telling single layer's set about the domain, in bits.
+    /// Adjusted share that the most telling single layer's set tells about the domain.
     pub single_domain: f64,
-    /// Corrected information of the most telling single layer's set about the token, in bits.
+    /// Adjusted share that the most telling single layer's set tells about the token.
     pub single_token: f64,
 }
 
@@ -115,7 +115,7 @@ fn whole(report: &PathInformationReport) -> &PathInformation {
 
 fn most_telling_layer(report: &PathInformationReport) -> f64 {
     let sets = report.units.iter().filter(|unit| unit.unit.starts_with("set of layer"));
-    sets.map(|unit| unit.test.excess()).fold(f64::NEG_INFINITY, f64::max)
+    sets.map(|unit| unit.test.adjusted_share()).fold(f64::NEG_INFINITY, f64::max)
 }
 
 impl RestrictionMeasure {

@@ -105,7 +105,7 @@ fn attribution(run: &Run) -> Value {
 
 fn layer(planted: &Planted, run: &Run) -> Value {
     let information = (planted.domain_information)(run.family, run.seed);
-    let test = json!({ "observed": information + 0.01, "null_mean": 0.01, "p_value": 0.01 });
+    let test = json!({ "observed": information + 0.01, "null_mean": 0.01, "p_value": 0.01, "adjusted_share": information });
     let rank = 20.0 + wobble(run.family, run.seed);
     json!({
         "layer": 0, "effective_experts": 3.0, "max_violation": 0.2, "dead_share": 0.0, "entropy": 1.0, "domain": test,
@@ -114,7 +114,7 @@ fn layer(planted: &Planted, run: &Run) -> Value {
 }
 
 fn paths(run: &Run) -> Value {
-    let test = json!({ "observed": 0.5, "null_mean": 0.1, "p_value": 0.01 });
+    let test = json!({ "observed": 0.5, "null_mean": 0.1, "p_value": 0.01, "adjusted_share": 0.5 });
     json!({
         "tokens": 100, "distinct": 50, "entropy": 5.0 + wobble(run.family, run.seed), "entropy_shuffled": 6.0,
         "log2_possible": 8.0, "coverage": [{ "paths": 1, "share": 0.1 }, { "paths": 16, "share": 0.6 }], "domain": test,

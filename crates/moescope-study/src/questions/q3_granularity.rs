@@ -18,6 +18,7 @@ struct Quantity {
     rises: &'static str,
     falls: &'static str,
     pick: fn(&Measures) -> Option<f64>,
+    primary: bool,
     margin: Option<f64>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "The share of experts that a token chooses is the same at every granularity: granularity is varied, sparsity is not.".into(),
         "A slope describes the measured range, not what lies beyond it.".into(),
     ];
-    let needed: Vec<&str> = quantities.iter().map(|q| q.key).collect();
+    let needed: Vec<&str> = quantities.iter().filter(|q| q.primary).map(|q| q.key).collect();
     let answer = put_together(QuestionId::Q3, verdict(&quantities, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
         question: Some(QuestionId::Q3),
@@ -78,6 +79,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             rises: "raises the loss",
             falls: "lowers the loss",
             pick: loss,
+            primary: true,
             margin: Some(results.config.margins.loss),
         },
         Quantity {
@@ -88,6 +90,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             rises: "spreads the layer's output over more dimensions",
             falls: "confines the layer's output to fewer dimensions",
             pick: |m| over_layers(m, |l| l.layer_rank),
+            primary: false,
             margin: None,
         },
         Quantity {
@@ -98,6 +101,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             rises: "spreads each expert's output over more dimensions",
             falls: "confines each expert's output to fewer dimensions",
             pick: |m| over_layers(m, |l| l.expert_rank.unwrap_or(f64::NAN)),
+            primary: true,
             margin: None,
         },
         Quantity {
@@ -108,6 +112,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             rises: "evens out the layer's directions",
             falls: "concentrates the layer's output on its main directions",
             pick: |m| over_layers(m, |l| l.layer_participation),
+            primary: false,
             margin: None,
         },
         Quantity {
@@ -118,6 +123,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             rises: "makes each choice of an expert tell more about the domain",
             falls: "makes each choice of an expert tell less about the domain",
             pick: |m| over_layers(m, |l| l.domain.corrected()),
+            primary: true,
             margin: None,
         },
         Quantity {
@@ -128,6 +134,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             rises: "makes each choice of an expert tell more about the token",
             falls: "makes each choice of an expert tell less about the token",
             pick: |m| over_layers(m, |l| l.token.corrected()),
+            primary: true,
             margin: None,
         },
     ]
@@ -156,6 +163,7 @@ fn draft(results: &Results, quantity: &Quantity) -> Result<Draft, StudyError> {
         null: "0: granularity changes nothing",
         table: quantity.table,
         values: slopes,
+        primary: quantity.primary,
         margin: quantity.margin,
         wording: Wording {
             above: format!("finer experts: granularity {}", quantity.rises),

@@ -21,6 +21,8 @@ struct Application {
     table: &'static str,
     /// Granular minus coarse, paired by seed.
     difference: Vec<f64>,
+    /// Whether the answer rests on it: the tasks and the text as a whole; single domains are looked at besides.
+    primary: bool,
     margin: Option<f64>,
 }
 
@@ -38,7 +40,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "Equal compute means equal active and total parameters without the router, whose cost grows with granularity.".into(),
         "One learning rate for both granularities.".into(),
     ];
-    let needed: Vec<&str> = applications.iter().map(|a| a.name.as_str()).collect();
+    let needed: Vec<&str> = applications.iter().filter(|a| a.primary).map(|a| a.name.as_str()).collect();
     let answer = put_together(QuestionId::Q5, verdict(&applications, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
         question: Some(QuestionId::Q5),
@@ -89,6 +91,7 @@ fn applications(results: &Results) -> Vec<Application> {
             unit,
             more_is_better: true,
             table: "q5_tasks",
+            primary: true,
             difference: subtract(&results.values(task, granular, pick), &results.values(task, COARSE, pick)),
             margin: (task != Workload::Facts).then_some(results.config.margins.accuracy),
         }
@@ -100,11 +103,26 @@ fn applications(results: &Results) -> Vec<Application> {
         unit: "nats/token",
         more_is_better: false,
         table: "q5_domains",
+        primary: false,
         difference: results
             .difference(results.primary(), COARSE, |m| m.language.as_ref().map(|l| l.loss_by_domain[domain])),
         margin: Some(results.config.margins.loss),
     });
-    domains.chain(tasks).collect()
+    [text(results)].into_iter().chain(tasks).chain(domains).collect()
+}
+
+/// The text as a whole, every domain weighing equally.
+fn text(results: &Results) -> Application {
+    Application {
+        name: "text as a whole".into(),
+        metric: "validation loss",
+        unit: "nats/token",
+        more_is_better: false,
+        table: "families",
+        primary: true,
+        difference: results.difference(results.primary(), COARSE, crate::results::loss),
+        margin: Some(results.config.margins.loss),
+    }
 }
 
 fn task_in_words(task: Workload) -> &'static str {
@@ -125,6 +143,7 @@ fn draft(application: &Application) -> Draft {
         null: "0: granularity makes no difference",
         table: application.table,
         values: application.difference.clone(),
+        primary: application.primary,
         margin: application.margin,
         wording: compare(&format!("on {}, granular MoE", application.name), application.metric, "coarse MoE"),
     }
