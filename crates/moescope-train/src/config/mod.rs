@@ -104,8 +104,7 @@ impl TrainConfig {
     /// [`TrainError::Config`] with line and column: no TOML, an unknown key (with the nearest known one), a missing one, a
     /// value of the wrong kind, or values that contradict each other.
     pub fn parse(text: &str, file: &str) -> Result<TrainConfig, TrainError> {
-        let sections: Sections =
-            toml::from_str(text).map_err(|error| syntax::at(text, file, error.into()))?;
+        let sections: Sections = parse_toml(text, file)?;
         sections.check().map_err(|problem| syntax::at(text, file, problem))
     }
 
