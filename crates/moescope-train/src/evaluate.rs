@@ -82,7 +82,7 @@ pub fn evaluate_batch(model: &Model, batch: &Batch) -> Result<Evaluation, TrainE
 }
 
 fn without_last(evaluation: Evaluation, positions: usize) -> Evaluation {
-    let inner = |index: &usize| (index + 1) % positions != 0;
+    let inner = |index: &usize| !(index + 1).is_multiple_of(positions);
     let kept: Vec<usize> = (0..evaluation.losses.len()).filter(inner).collect();
     Evaluation {
         losses: kept.iter().map(|index| evaluation.losses[*index]).collect(),

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn each_field_is_checked_by_name() {
-        let broken: [(&str, fn(&mut TrainPlan)); 12] = [
+        type Spoil = fn(&mut TrainPlan);
+        let broken: [(&str, Spoil); 12] = [
             ("steps", |plan| plan.steps = 0),
             ("batch", |plan| plan.batch = 0),
             ("positions", |plan| plan.positions = 1),

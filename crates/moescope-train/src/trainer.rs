@@ -9,6 +9,7 @@ use crate::{Batches, StepMetrics, TrainError, TrainPlan, files, write_metrics};
 
 /// How a call of [`train`] ended.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a run has one outcome, so its size does not matter
 pub enum Outcome {
     /// All steps are done.
     Done(Trained),
