@@ -103,6 +103,17 @@ pub(crate) fn digits(value: f64) -> String {
     format!("{value:.decimals$}").replace('-', "−")
 }
 
+/// A large count as people say it: `3.4 million`. Two digits are as much as an estimate of such a count bears.
+pub(crate) fn count_in_words(count: f64) -> String {
+    let scales = [(1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e4, "thousand")];
+    match scales.into_iter().find(|(scale, _)| count >= *scale) {
+        Some((_, name)) if count >= 1e15 => format!("{:.1e} {name}", count / 1e12),
+        Some((1e4, name)) => format!("{:.0} {name}", count / 1e3),
+        Some((scale, name)) => format!("{:.1} {name}", count / scale),
+        None => format!("{count:.0}"),
+    }
+}
+
 /// A mean with its interval, for sentences.
 pub(crate) fn with_interval(claim: &Claim) -> String {
     let e = &claim.evidence;
@@ -120,6 +131,15 @@ mod tests {
         assert_eq!(digits(0.012345), "0.0123");
         assert_eq!(digits(-1.0), "−1.00");
         assert_eq!(digits(f64::NAN), "unknown");
+    }
+
+    #[test]
+    fn counts_are_said_as_people_say_them() {
+        assert_eq!(count_in_words(4542.3), "4542");
+        assert_eq!(count_in_words(45_420.0), "45 thousand");
+        assert_eq!(count_in_words(3.36e6), "3.4 million");
+        assert_eq!(count_in_words(2.0e13), "20.0 trillion");
+        assert_eq!(count_in_words(2.0e20), "2.0e8 trillion");
     }
 
     #[test]

@@ -13,11 +13,11 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
     let figure = Figure {
         id: "families".into(),
         title: finding(results),
-        caption: "Validation loss on the same windows, every domain weighing equally; bars are 95 % t-intervals over seeds. \
+        caption: "Validation loss on the same windows, every domain weighing equally; bars are 95 % t-intervals over seeds; left is better. \
                   The families differ in the feed-forward layer only."
             .into(),
         table: "families".into(),
-        kind: FigureKind::Bars { x: "family".into(), y: "loss".into(), series: None },
+        kind: FigureKind::Forest { label: "family".into(), estimate: "loss".into(), reference: None },
     };
     let chapter = Chapter {
         question: None,

@@ -3,7 +3,7 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 use super::claims::{on_paths, restricted, share};
 use crate::measure::{Measures, PathMeasure};
 use crate::results::{Results, mean, subtract};
-use crate::tabulate::{Estimates, digits};
+use crate::tabulate::{Estimates, count_in_words, digits};
 use crate::{Family, StudyError};
 
 pub(super) fn restriction_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
@@ -76,14 +76,14 @@ pub(super) fn number_exhibit(results: &Results) -> Result<(Table, Figure), Study
         "Chao–Shen estimate from the validation tokens.",
         columns,
     )?;
-    let of = |family: Family, pick: Pick| digits(mean(&results.language(family, on_paths(pick))));
+    let count = |pick: Pick| count_in_words(mean(&results.language(results.primary(), on_paths(pick))).exp2());
     let figure = Figure {
         id: "q4_number".into(),
         title: format!(
-            "{} uses 2^{} of 2^{} possible paths",
+            "{} uses about {} of {} possible paths",
             results.primary(),
-            of(results.primary(), |p| p.entropy),
-            of(results.primary(), |p| p.log2_possible)
+            count(|p| p.entropy),
+            count(|p| p.log2_possible)
         ),
         caption: "Effective number of paths (exponential of the entropy), in powers of two. The sample bounds what can be seen: \
                   it holds fewer tokens than there are possible paths at fine granularity."

@@ -10,7 +10,7 @@ use crate::claim::{Claim, Claims, Decision, decide};
 use crate::conclusion::{Chapter, answer as put_together};
 use crate::measure::PathMeasure;
 use crate::results::{Results, mean};
-use crate::tabulate::digits;
+use crate::tabulate::{count_in_words, digits};
 
 /// Q4: what the many paths do.
 pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError> {
@@ -65,8 +65,8 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
     let claims = Claims(claims);
     let moe = results.primary();
     let sets = &results.config.instruments.restriction;
-    let number = digits(mean(&results.language(moe, on_paths(PathMeasure::effective))));
-    let possible = digits(mean(&results.language(moe, on_paths(|p| p.log2_possible))));
+    let number = count_in_words(mean(&results.language(moe, on_paths(PathMeasure::effective))));
+    let possible = count_in_words(mean(&results.language(moe, on_paths(|p| p.log2_possible))).exp2());
     let few = &claims.get("few").evidence;
     let restriction = match (claims.decision("few"), claims.decision("many")) {
         (Decision::Same, _) => {
@@ -105,7 +105,7 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
         }
     };
     format!(
-        "Of 2^{possible} possible paths the tokens use about {number}. {restriction} {combination} {}",
+        "Of {possible} possible paths the tokens use about {number}. {restriction} {combination} {}",
         learning(&claims)
     )
 }
