@@ -80,10 +80,10 @@ impl Grower<'_, '_> {
         let name = run.to_string();
         let mut watch = |metrics: &StepMetrics| {
             let step = metrics.step;
-            if step % REPORT_STEPS == 0 || step == plan.steps {
-                let steps = if step % REPORT_STEPS == 0 { REPORT_STEPS } else { step % REPORT_STEPS };
+            let since = step - (step - 1) / REPORT_STEPS * REPORT_STEPS;
+            if since == REPORT_STEPS || step == plan.steps {
                 let state = format!("step {step}/{}, loss {:.3}", plan.steps, metrics.loss);
-                self.progress.advance(&name, state, work * steps as f64 / plan.steps as f64);
+                self.progress.advance(&name, state, work * since as f64 / plan.steps as f64);
             }
         };
         match train(plan, batches.as_ref(), Some(&self.folder.run(run)), &mut watch, self.stop)? {

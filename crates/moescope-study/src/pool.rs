@@ -30,7 +30,12 @@ pub(crate) fn work<J: Sync, R: Send>(
                     if stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed) {
                         break;
                     }
-                    let result = pool.install(|| run(job));
+                    let result = pool.install(|| {
+                        let result = run(job);
+                        // Buffers fit the sizes of this job; kept, they would add up over models of many sizes.
+                        moescope_train::release_spare_buffers();
+                        result
+                    });
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     *results[index].lock().expect("no job panics while it holds its result") = Some(result);
                 }

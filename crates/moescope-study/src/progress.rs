@@ -31,9 +31,12 @@ pub enum Event {
     },
 }
 
+/// Who hears the events.
+type Listener<'a> = Box<dyn FnMut(&Event) + Send + 'a>;
+
 /// Counts the work of all jobs and tells a listener.
 pub(crate) struct Progress<'a> {
-    listener: Mutex<Box<dyn FnMut(&Event) + Send + 'a>>,
+    listener: Mutex<Listener<'a>>,
     clock: Mutex<Clock>,
     total: f64,
 }

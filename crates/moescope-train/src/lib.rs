@@ -65,6 +65,7 @@ pub use error::TrainError;
 pub use evaluate::{EVALUATION_SALT, Evaluation, evaluate, evaluate_batch};
 pub use manifest::{DataRecord, Losses, Machine, Manifest};
 pub use metrics::{StepMetrics, read_metrics, write_metrics};
+pub use moescope_engine::release_spare_buffers;
 pub use plan::{Balance, TrainPlan};
 pub use run::{RunOutcome, run};
 pub use schedule::Schedule;

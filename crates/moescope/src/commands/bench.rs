@@ -247,8 +247,10 @@ fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads:
     let passes = if args.what == What::Train { 3.0 } else { 1.0 };
     let gflops = passes * counts.flops_per_token as f64 * rate(median(&cpu)) / 1e9;
     // The model's largest product is the unembedding or the feed-forward layer, whichever is wider.
-    let one_core = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one more thread can be started");
-    let gemm = one_core.install(|| measure::gemm_rate(tokens, args.d_model, args.vocab.max(args.d_ff), 15).best);
+    let one_core =
+        rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one more thread can be started");
+    let gemm =
+        one_core.install(|| measure::gemm_rate(tokens, args.d_model, args.vocab.max(args.d_ff), 15).best);
     BenchResult {
         what: args.what,
         ffn: args.ffn,

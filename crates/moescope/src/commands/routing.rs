@@ -1,3 +1,4 @@
+use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -89,6 +90,13 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
 
 type Batch = (Tokens, TokenTable);
 
+/// Consecutive tokens of one document.
+struct Window {
+    domain: u16,
+    document: u32,
+    ids: Vec<u32>,
+}
+
 fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> impl Iterator<Item = Batch> {
     let all = batches.len();
     let started = std::time::Instant::now();
@@ -107,13 +115,15 @@ fn batches(
     limit: usize,
 ) -> Result<Vec<Batch>, Failure> {
     let mut windows = Vec::new();
-    let mut document_number = 0;
+    // Numbered through all domains: documents are the independent units, so no two may share a number.
+    let mut document = 0;
     for (domain, source) in corpus.domains().iter().enumerate() {
         let before = windows.len();
-        for document in &source.documents {
-            let ids = tokenizer.encode(&document.text)?;
-            windows.extend(ids.chunks_exact(positions).map(|ids| (domain, document_number, ids.to_vec())));
-            document_number += 1;
+        for text in &source.documents {
+            let ids = tokenizer.encode(&text.text)?;
+            let window = |ids: &[u32]| Window { domain: domain as u16, document, ids: ids.to_vec() };
+            windows.extend(ids.chunks_exact(positions).map(window));
+            document += 1;
         }
         windows.truncate(before + (limit / positions).max(1));
         if windows.len() == before {
@@ -123,26 +133,23 @@ fn batches(
             )));
         }
     }
-    let table = |chunk: &[(usize, u32, Vec<u32>)]| token_table(chunk, corpus, tokenizer, positions);
+    let table = |chunk: &[Window]| token_table(chunk, corpus, tokenizer, positions);
     windows.chunks(BATCH).map(table).collect()
 }
 
 fn token_table(
-    windows: &[(usize, u32, Vec<u32>)],
+    windows: &[Window],
     corpus: &Corpus,
     tokenizer: &Tokenizer,
     positions: usize,
 ) -> Result<Batch, Failure> {
-    let ids: Vec<u32> = windows.iter().flat_map(|(.., ids)| ids).copied().collect();
+    let ids: Vec<u32> = windows.iter().flat_map(|window| &window.ids).copied().collect();
     let tokens = Tokens::new(ids, windows.len(), positions)?;
-    let repeated = |pick: &dyn Fn(&(usize, u32, Vec<u32>)) -> u32| -> Vec<u32> {
-        windows.iter().flat_map(|window| std::iter::repeat_n(pick(window), positions)).collect()
-    };
     let table = TokenTable {
         ids: tokens.ids().to_vec(),
         next_ids: tokens.next_ids(tokenizer.end().unwrap_or(0)),
-        domains: repeated(&|window| window.0 as u32).into_iter().map(|domain| domain as u16).collect(),
-        documents: repeated(&|window| window.1),
+        domains: windows.iter().flat_map(|window| repeat_n(window.domain, positions)).collect(),
+        documents: windows.iter().flat_map(|window| repeat_n(window.document, positions)).collect(),
         positions: (0..tokens.len()).map(|token| (token % positions) as u32).collect(),
         classes: tokens.ids().iter().map(|id| tokenizer.class(*id).number() as u16).collect(),
         domain_names: corpus.domain_names(),

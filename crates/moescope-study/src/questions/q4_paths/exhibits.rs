@@ -76,7 +76,8 @@ pub(super) fn number_exhibit(results: &Results) -> Result<(Table, Figure), Study
         "Chao–Shen estimate from the validation tokens.",
         columns,
     )?;
-    let count = |pick: Pick| count_in_words(mean(&results.language(results.primary(), on_paths(pick))).exp2());
+    let count =
+        |pick: Pick| count_in_words(mean(&results.language(results.primary(), on_paths(pick))).exp2());
     let figure = Figure {
         id: "q4_number".into(),
         title: format!(
