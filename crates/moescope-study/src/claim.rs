@@ -165,10 +165,10 @@ fn claim(draft: Draft, test: &Test, p_holm: f64, p_same: Option<f64>) -> Claim {
 
 fn describe_test(primary: bool, margin: Option<f64>, p_same: Option<f64>) -> String {
     let rank = if primary { "primary" } else { "secondary" };
-    let difference = format!("{rank}: two-sided t-test over seeds, 95 % t-interval");
+    let difference = format!("{rank}; t-test and 95 % t-interval over seeds");
     match (margin, p_same) {
         (Some(margin), Some(p)) => {
-            format!("{difference}; equivalence within ±{margin} by two one-sided tests, p (Holm) = {p:.2}")
+            format!("{difference}; equivalence within ±{margin} (TOST): p (Holm) = {p:.3}")
         }
         _ => difference,
     }

@@ -69,7 +69,6 @@ pub(crate) fn claims_table(
     );
     let columns = vec![
         Column::key("contrast", "what is compared", of(|c| c.evidence.contrast.clone())),
-        Column::text("metric", "what is measured", of(|c| c.evidence.metric.clone())),
         Column::estimate("estimate", unit, "mean over seeds", number(|c| c.evidence.estimate)),
         low,
         high,
@@ -84,7 +83,6 @@ pub(crate) fn claims_table(
             "above, below, same (within the margin) or open",
             of(|c| format!("{:?}", c.decision).to_lowercase()),
         ),
-        Column::text("claim", "the claim in words", of(|c| c.evidence.claim.clone())),
     ];
     let method = "Each row: one value per seed, paired by seed; t-test against zero, Holm within the question; where a margin \
                   was fixed in advance, two one-sided tests for equivalence.";

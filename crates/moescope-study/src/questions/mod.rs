@@ -52,6 +52,10 @@ fn claims_exhibit(id: &str, title: &str, claims: &[Claim]) -> Result<(Vec<Table>
     let mut figures = Vec::new();
     for (index, unit) in units.iter().enumerate() {
         let rows: Vec<Claim> = claims.iter().filter(|c| c.evidence.unit == *unit).cloned().collect();
+        // A single claim is told in full by the list of claims; a picture of one point tells nothing more.
+        if rows.len() < 2 {
+            continue;
+        }
         let name = format!("{id}_claims_{}", index + 1);
         let decided = rows.iter().filter(|c| c.decision != crate::claim::Decision::Open).count();
         figures.push(Figure {

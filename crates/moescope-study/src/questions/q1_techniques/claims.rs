@@ -100,16 +100,16 @@ fn compares(results: &Results) -> Vec<Draft> {
     let (moe, dense) = (results.primary(), Family::Dense { times: 1 });
     let margins = &results.config.margins;
     let draft = |key: &str,
-                 metric,
+                 what: &str,
                  unit,
                  pick: fn(&Measures) -> Option<f64>,
                  margin,
                  subject: &str,
                  quantity: &str| Draft {
         key: key.into(),
-        metric,
+        metric: "difference from dense",
         unit,
-        contrast: format!("{metric}: {moe} − {dense}"),
+        contrast: format!("{what}: {moe} − {dense}"),
         null: "0: as on dense",
         table: "q1_techniques",
         values: results.difference(moe, dense, pick),
@@ -156,7 +156,7 @@ fn flip_cost(results: &Results) -> Draft {
         key: "flip_cost".into(),
         metric: "absolute error of attribution over the mean true effect",
         unit: "relative error",
-        contrast: format!("{moe}: edits that flip a route, routes free − the same edits, routes held"),
+        contrast: format!("{moe}: edits that flip a route, free − held"),
         null: "0: flips do not hurt",
         table: "q1_flips",
         values: results.language(moe, cost),
