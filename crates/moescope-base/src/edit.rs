@@ -6,7 +6,7 @@ use crate::HookPoint;
 ///
 /// An edit takes effect downstream of its place, as documented on each variant, or the request is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Edit {
     /// Changes the value at one hook point.
     Value {

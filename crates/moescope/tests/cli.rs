@@ -154,6 +154,16 @@ fn an_edit_changes_what_comes_after_it_and_nothing_before() {
     let same = |name: &str| plain.reals(name).unwrap() == edited.reals(name).unwrap();
     assert!(same("blocks.0.hook_resid_post"));
     assert!(!same("blocks.1.hook_resid_post") && !same("logits"));
+    fs::write(
+        &plan,
+        "[[edit]]\nkind = \"value\"\nat = \"blocks.1.hook_mlp_out\"\nop = \"zero\"\nfactor = 2.0\n",
+    )
+    .unwrap();
+    let out = scratch.path().join("c");
+    let mut call =
+        vec!["record", text(&model), "--ids", text(&ids), "--hooks", "logits", "--out", text(&out)];
+    call.extend(["--edit", text(&plan)]);
+    assert!(refusal(&call).contains("`factor`"), "a key that does nothing must be refused");
 }
 
 #[test]
@@ -331,7 +341,7 @@ fn a_trained_run_can_be_recorded_routed_and_exported() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     exported.sort();
-    assert_eq!(exported, ["config.json", "model.safetensors", "tokenizer.json"]);
+    assert_eq!(exported, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
     assert!(refusal(&["export", text(&run), "--out", text(&plain)]).contains("not empty"));
 }
 

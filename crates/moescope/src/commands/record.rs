@@ -87,8 +87,30 @@ fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
 fn edits(path: &Path) -> Result<Vec<Edit>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
-    let plan: EditPlan = moescope_train::parse_toml(&text, &path.display().to_string())?;
+    let place = path.display().to_string();
+    let plan: EditPlan = moescope_train::parse_toml(&text, &place)?;
+    require_no_surplus(&text, &plan.edit, &place)?;
     Ok(plan.edit)
+}
+
+/// Refuses keys that an edit does not have. The parser cannot: an edit's keys depend on its operation, and what it does not
+/// know it passes over, so a misspelt key would silently do nothing.
+fn require_no_surplus(text: &str, edits: &[Edit], place: &str) -> Result<(), Failure> {
+    let written: toml::Table = moescope_train::parse_toml(text, place)?;
+    let tables = written["edit"].as_array().into_iter().flatten();
+    for (number, (table, edit)) in tables.zip(edits).enumerate() {
+        let understood = toml::Table::try_from(edit).expect("an edit is plain data");
+        let surplus = table.as_table().into_iter().flatten().find(|(key, _)| !understood.contains_key(*key));
+        if let Some((key, _)) = surplus {
+            let known: Vec<&str> = understood.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            return Err(Failure::input(format!(
+                "{place}: edit {} has the key `{key}`; its keys are {known}",
+                number + 1
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn tokens(args: &RecordArgs, subject: &ModelSubject) -> Result<Tokens, Failure> {

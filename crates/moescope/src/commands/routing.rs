@@ -161,11 +161,11 @@ fn token_table(
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
     let model = args.model.display().to_string();
     write_trace(&args.out, trace, None, &model, env!("CARGO_PKG_VERSION"))?;
+    let folder = args.out.join("tables");
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Failure::input(format!("cannot create {}: {error}", folder.display())))?;
     for table in tables {
-        moescope_report::write_parquet(
-            table,
-            &args.out.join("tables").join(format!("{}.parquet", table.name())),
-        )?;
+        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
     }
     moescope_report::write_html(&report(args, trace, tables), &args.out.join("report.html"))?;
     Ok(())
