@@ -1,9 +1,19 @@
+//! Claims: numbers over seeds become decisions, and decisions become sentences.
+//!
+//! The independent unit is the seed. Tokens and documents never count as `n` of a claim about a kind of model, since
+//! thousands of tokens through one trained model are still one trained model. All claims of a question are decided in
+//! one call, because the correction for looking at many things has to know all of them.
+
 use moescope_analysis::statistics;
 use moescope_base::Evidence;
 
 use crate::StudyError;
 
 /// Probability of error that the claims of one question may have together.
+///
+/// It bounds the chance that *any* claim of a group is decided wrongly, not the share of wrong ones among the
+/// decided. A question has up to four such groups: primary and secondary claims, each tested for difference and for
+/// equivalence.
 pub const LEVEL: f64 = 0.05;
 
 /// A claim before it is decided: one number for each seed, and the sentences that may come out.
@@ -11,28 +21,31 @@ pub const LEVEL: f64 = 0.05;
 pub(crate) struct Draft {
     /// Short name by which a verdict finds the claim.
     pub(crate) key: String,
-    /// What was measured.
+    /// What was measured, as a noun: `validation loss`.
     pub(crate) metric: &'static str,
-    /// Unit of the values.
+    /// Unit of the values; empty for what has none, such as correlations.
     pub(crate) unit: &'static str,
-    /// What was compared with what.
+    /// What was compared with what, in the order of the subtraction: `a − b`.
     pub(crate) contrast: String,
     /// What the values would be if there were nothing to find. The test is against zero.
     pub(crate) null: &'static str,
-    /// Table that holds the data.
+    /// Name of the table in which a reader finds the numbers behind the claim.
     pub(crate) table: &'static str,
-    /// One difference for each seed, paired by seed.
+    /// `values[seed]`: one difference for each seed, paired by seed. Pairing removes what the seed does to both
+    /// models alike.
     pub(crate) values: Vec<f64>,
     /// Whether the verdict rests on it. Primary and secondary claims are corrected apart, so that looking at more things
     /// does not weaken what was asked first.
     pub(crate) primary: bool,
-    /// Difference that counts as none, if "the same" is to be claimable.
+    /// Difference that counts as none, in the unit of the values and fixed by the configuration before any result is
+    /// seen; absent if "the same" is not to be claimable.
     pub(crate) margin: Option<f64>,
     /// The sentences.
     pub(crate) wording: Wording,
 }
 
-/// What a claim says in each case.
+/// What a claim says in each case. All four sentences are written before the data are looked at, so that no result
+/// can choose its own words.
 #[derive(Clone, Debug)]
 pub(crate) struct Wording {
     /// If the values are decided to be above zero.
@@ -55,20 +68,24 @@ pub enum Decision {
     /// Within the margin, by two one-sided tests, corrected likewise. Takes precedence over the two above: a
     /// difference may be real and still too small to matter.
     Same,
-    /// None of these.
+    /// None of these: the seeds at hand do not tell. It is not evidence that there is no effect.
     Open,
 }
 
 /// A decided claim.
+///
+/// The p-value in it is that of the difference test; a claim may be [`Decision::Same`] with a p-value that is small.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// Short name.
+    /// Name by which a verdict finds the claim, unique within its question.
     pub key: String,
     /// What the data decide.
     pub decision: Decision,
-    /// Margin of equivalence, if there was one.
+    /// Margin of equivalence in the unit of the evidence, if there was one.
     pub margin: Option<f64>,
-    /// The claim as it goes into the answers.
+    /// The claim as it goes into the answers: the sentence of its decision, mean, 95 % t-interval, Holm p-value,
+    /// number of seeds. The interval is of this claim alone and is not widened for the number of claims, so it may
+    /// exclude zero where the corrected test leaves the claim open.
     pub evidence: Evidence,
 }
 
@@ -81,6 +98,9 @@ pub struct Claim {
 ///
 /// # Errors
 /// If a draft has fewer than two values or one that is not a number.
+///
+/// With as few as three seeds the t-distribution has heavy tails, and only means of many standard errors survive the
+/// correction; that is intended.
 pub(crate) fn decide(drafts: Vec<Draft>) -> Result<Vec<Claim>, StudyError> {
     let tests: Vec<Test> = drafts.iter().map(Test::of).collect::<Result<_, _>>()?;
     let primary: Vec<bool> = drafts.iter().map(|draft| draft.primary).collect();
@@ -109,7 +129,9 @@ fn holm_by_group(p_values: &[f64], primary: &[bool]) -> Vec<f64> {
         .collect()
 }
 
-/// The tests of one draft, uncorrected.
+/// The tests of one draft, uncorrected: mean and its 95 % t-interval over seeds in the unit of the draft, the
+/// two-sided p-value against zero, and the p-value of equivalence (the larger of two one-sided ones) if there is a
+/// margin.
 struct Test {
     mean: f64,
     low: f64,
@@ -119,6 +141,8 @@ struct Test {
 }
 
 impl Test {
+    /// Tests one draft. The errors are those of the statistics: fewer than two values, a value that is not finite, or
+    /// a margin that is not positive.
     fn of(draft: &Draft) -> Result<Test, StudyError> {
         let summary = statistics::one_sample(&draft.values)?;
         let equivalence = draft.margin.map(|margin| statistics::tost(&draft.values, margin)).transpose()?;
@@ -132,6 +156,10 @@ impl Test {
     }
 }
 
+/// Chooses decision and sentence from the corrected p-values.
+///
+/// Equivalence comes first: a difference can be real and yet lie within what was called none beforehand, and then
+/// saying "better" would mislead.
 fn claim(draft: Draft, test: &Test, p_holm: f64, p_same: Option<f64>) -> Claim {
     let decision = match p_same {
         Some(p) if p < LEVEL => Decision::Same,
@@ -163,6 +191,8 @@ fn claim(draft: Draft, test: &Test, p_holm: f64, p_same: Option<f64>) -> Claim {
     Claim { key: draft.key, decision, margin: draft.margin, evidence }
 }
 
+/// The test in words, as the answers show it. The p-value of equivalence stands here, since the evidence has one
+/// field for p-values and the difference test holds it.
 fn describe_test(primary: bool, margin: Option<f64>, p_same: Option<f64>) -> String {
     let rank = if primary { "primary" } else { "secondary" };
     let difference = format!("{rank}; t-test and 95 % t-interval over seeds");
@@ -178,7 +208,8 @@ fn describe_test(primary: bool, margin: Option<f64>, p_same: Option<f64>) -> Str
 pub(crate) struct Claims<'a>(pub &'a [Claim]);
 
 impl Claims<'_> {
-    /// The claim of that name.
+    /// The claim of that name. Panics for a name that the question did not draft: that is a mistake in the verdict,
+    /// which every test of the question finds.
     pub(crate) fn get(&self, key: &str) -> &Claim {
         self.0.iter().find(|c| c.key == key).expect("a verdict asks only for claims of its own question")
     }

@@ -53,6 +53,9 @@ impl Dataset {
         } else {
             Corpus::from_folder(&config.data.corpus)?
         };
+        if let [only] = corpus.domains() {
+            return Err(StudyError::OneDomain { domain: only.name.clone() });
+        }
         let split = SplitCorpus::new(&corpus, SplitShares::default())?;
         let texts: Vec<&str> = (0..split.domains().len())
             .flat_map(|domain| {

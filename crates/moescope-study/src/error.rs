@@ -13,6 +13,14 @@ pub enum StudyError {
         /// What was wanted.
         wanted: String,
     },
+    /// A corpus in which nothing can be told apart.
+    #[error(
+        "the corpus has one domain, `{domain}`; a study needs two or more sub-folders, since it asks what tells domains apart"
+    )]
+    OneDomain {
+        /// The domain.
+        domain: String,
+    },
     /// The output folder holds something else.
     #[error("{} {found}; {wanted}", folder.display())]
     Folder {
@@ -43,13 +51,15 @@ pub enum StudyError {
     },
     /// The models have not learned enough for any answer to mean something.
     #[error(
-        "run {run}: validation loss {loss:.3} nats is not below the unigram entropy {unigram:.3}; train longer (`training.steps`) or check `training.learning_rate`"
+        "run {run}: validation loss {loss:.3} nats; wanted at most {wanted:.3}, well below the unigram entropy of {unigram:.3}; train longer (`training.steps`) or check `training.learning_rate`"
     )]
     NotLearned {
         /// Run.
         run: String,
         /// Its loss.
         loss: f64,
+        /// The most that was allowed.
+        wanted: f64,
         /// Entropy of single tokens.
         unigram: f64,
     },

@@ -16,6 +16,10 @@ use crate::roster::{Run, Workload};
 use crate::tasks::{task_of, tasks};
 use crate::{Family, StudyConfig, StudyError};
 
+/// A model has learned something if its validation loss is at most this share of the unigram entropy. What a model of token
+/// frequencies alone reaches is 1; a model that merely approaches it has nothing inside worth looking at.
+pub(crate) const LEARNED_SHARE: f64 = 0.95;
+
 /// A study in its folder: from configuration to results, in steps that can be interrupted and taken up again.
 pub struct Study {
     config: StudyConfig,
@@ -114,9 +118,15 @@ impl Study {
 
     fn require_learning(&self, runs: &BTreeMap<Run, Measures>) -> Result<(), StudyError> {
         let unigram = self.dataset.facts().unigram_entropy;
+        let wanted = LEARNED_SHARE * unigram;
         for (run, measures) in runs.iter().filter(|(run, _)| !run.untrained) {
-            if let Some(language) = measures.language.as_ref().filter(|l| l.loss >= unigram) {
-                return Err(StudyError::NotLearned { run: run.to_string(), loss: language.loss, unigram });
+            if let Some(language) = measures.language.as_ref().filter(|l| l.loss > wanted) {
+                return Err(StudyError::NotLearned {
+                    run: run.to_string(),
+                    loss: language.loss,
+                    wanted,
+                    unigram,
+                });
             }
         }
         Ok(())

@@ -1,3 +1,5 @@
+//! The command line: which commands there are, and which options hold for all of them.
+
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;

@@ -1,3 +1,5 @@
+//! What every command gets: threads, the form of its output, progress, and the wish to stop.
+
 use std::io::IsTerminal;
 
 use serde::Serialize;

@@ -1,3 +1,5 @@
+//! Exit codes, which scripts depend on.
+
 use std::process::ExitCode;
 
 /// Exit codes of the program. They are part of its contract: scripts depend on them.

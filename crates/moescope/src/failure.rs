@@ -1,3 +1,5 @@
+//! How a command ends early: with a sentence for people and a code for scripts.
+
 use crate::exit::Exit;
 
 /// Why a command ended without doing what was asked.

@@ -1,3 +1,5 @@
+//! Ctrl-C and SIGTERM: an orderly end that keeps the work.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

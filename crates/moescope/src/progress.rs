@@ -1,3 +1,5 @@
+//! The line on the error stream that says how far the work is and how long it will take.
+
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -75,10 +75,11 @@ fn lead(results: &Results) -> Vec<String> {
         ),
         format!(
             "They have learned: their validation losses lie between {} and {} nats per token, where a model that knows only \
-             how often each token occurs would have {}.",
+             how often each token occurs would have {}; the study would have refused to answer above {}.",
             digits(best),
             digits(worst),
-            digits(unigram)
+            digits(unigram),
+            digits(crate::study::LEARNED_SHARE * unigram)
         ),
         format!(
             "Noise floor: the same family trained from another seed differs by {} nats (pooled standard deviation). \

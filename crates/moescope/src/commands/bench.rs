@@ -1,3 +1,5 @@
+//! `moescope bench`: how fast models train and run on this machine.
+
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 

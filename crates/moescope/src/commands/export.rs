@@ -1,3 +1,5 @@
+//! `moescope export`: a plain Hugging Face folder from a run.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

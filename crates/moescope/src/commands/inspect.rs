@@ -1,3 +1,5 @@
+//! `moescope inspect`: what a model is, from its headers alone.
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `moescope record`: every value inside a forward pass, with edits and gradients.
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;

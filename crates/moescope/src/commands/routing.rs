@@ -1,3 +1,5 @@
+//! `moescope routing`: where the tokens of a corpus go, and what that tells.
+
 use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 

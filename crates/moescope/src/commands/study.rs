@@ -1,3 +1,5 @@
+//! `moescope study`: from text to five answers.
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

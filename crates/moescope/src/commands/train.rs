@@ -1,3 +1,5 @@
+//! `moescope train`: one model.
+
 use std::path::PathBuf;
 use std::time::Instant;
 
