@@ -1,3 +1,5 @@
+//! The answers for machines, in the same words and numbers as the page has them for people.
+
 use std::path::Path;
 
 use moescope_base::Answers;

@@ -27,6 +27,8 @@ pub(crate) struct Chart {
 
 impl Chart {
     /// The chart of a plot, or none when there is nothing to draw.
+    ///
+    /// Series have the order of the plot, so that colour, dash and marker agree with the still picture.
     pub(crate) fn of(plot: &Plot) -> Option<Chart> {
         if plot.is_empty() {
             return None;
@@ -42,6 +44,9 @@ impl Chart {
 }
 
 /// What all charts have in common: no motion, words on hover, room for the labels.
+///
+/// `hints` is a key that ECharts does not know and passes over: the page reads there which kind of figure it has and
+/// how many rows, to fit the chart to a narrow screen.
 fn option(hints: Value) -> Value {
     json!({
         "animation": false,

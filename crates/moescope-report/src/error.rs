@@ -1,7 +1,12 @@
+//! What can keep a document from being written.
+
 use std::io;
 use std::path::PathBuf;
 
 /// Why a report, a table or the answers could not be written.
+///
+/// Every error is met before the file takes its name: a document is there whole or not at all. A message names what
+/// was found and what would do; `source` keeps the words of the library below.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The file system refused.

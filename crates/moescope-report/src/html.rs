@@ -3,6 +3,9 @@
 use std::fmt::{self, Write as _};
 
 /// Shows a text so that a browser reads it as text, in an element and in a quoted attribute alike.
+///
+/// Every text that a person or a corpus wrote goes through it; markup comes from this crate alone. It is not safe in
+/// a script, in a style or in an attribute without quotes, and no such place takes a text.
 pub(crate) struct Text<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Text<'_> {
@@ -26,6 +29,9 @@ pub(crate) fn paragraphs(lines: &[String]) -> String {
 }
 
 /// A list of sentences under a heading of the given level, or nothing when there are none.
+///
+/// `class` comes from this crate and is not escaped. An empty heading never stands alone: a reader would take it for
+/// "none known" where nobody has looked.
 pub(crate) fn list(heading: &str, class: &str, lines: &[String]) -> String {
     if lines.is_empty() {
         return String::new();
@@ -35,6 +41,8 @@ pub(crate) fn list(heading: &str, class: &str, lines: &[String]) -> String {
 }
 
 /// An identifier that may stand in `id` and `href`: letters, digits, `-` and `_`.
+///
+/// Any other character becomes `-`, so distinct texts may give one identifier.
 pub(crate) fn identifier(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
 }

@@ -1,9 +1,13 @@
 //! Numbers as a person reads them: few digits, a true minus sign, spaces between thousands.
 
 /// What stands for a number that is missing.
+///
+/// An en dash, not an empty cell, which would look like an oversight, and not zero, which would be a result.
 pub(crate) const MISSING: &str = "–";
 
 /// About `digits` significant digits; very large and very small numbers as a power of ten.
+///
+/// Plain digits from 0.0001 to 10⁷, at most eight of them after the point. NaN is [`MISSING`].
 pub(crate) fn significant(x: f64, digits: i32) -> String {
     if !x.is_finite() {
         return special(x);
@@ -18,6 +22,10 @@ pub(crate) fn significant(x: f64, digits: i32) -> String {
 /// An estimate with its interval: as many decimals as the interval gives meaning to.
 ///
 /// Two digits of the half-width are kept. Without an interval the estimate has four significant digits.
+///
+/// Gives the estimate and, where at least one end is finite, `[low, high]`. All three have equal decimals, so that
+/// the text claims no more digits of the estimate than its interval holds up; where an end is infinite, the interval
+/// has no width, or a number is 10⁷ or more, each has three significant digits instead.
 pub(crate) fn with_interval(x: f64, low: f64, high: f64) -> (String, Option<String>) {
     if !low.is_finite() && !high.is_finite() {
         return (significant(x, 4), None);
@@ -79,6 +87,7 @@ pub(crate) fn integer(x: i64) -> String {
     format!("{sign}{}", grouped(&x.unsigned_abs().to_string()))
 }
 
+/// The word for a number that is not finite: an infinite end of an interval is a result, NaN is none.
 fn special(x: f64) -> String {
     match x {
         f64::INFINITY => "∞".to_owned(),
@@ -87,10 +96,12 @@ fn special(x: f64) -> String {
     }
 }
 
+/// Power of ten of the first digit; 0 for zero, which has none.
 fn exponent(x: f64) -> i32 {
     if x == 0.0 { 0 } else { x.abs().log10().floor() as i32 }
 }
 
+/// A number with so many decimals. What rounds to zero loses its sign: `−0.00` would tell of a direction.
 fn fixed(x: f64, decimals: i32) -> String {
     let text = format!("{:.*}", decimals as usize, x.abs());
     let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |parts| parts);
@@ -100,6 +111,7 @@ fn fixed(x: f64, decimals: i32) -> String {
     format!("{sign}{}{point}{fraction}", grouped(whole))
 }
 
+/// As `1.23 × 10⁻⁷`, with raised digits, since a person reads it; files for machines have the full number.
 fn power_of_ten(x: f64, digits: i32) -> String {
     let text = format!("{:.*e}", (digits - 1).max(0) as usize, x.abs());
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -107,6 +119,7 @@ fn power_of_ten(x: f64, digits: i32) -> String {
     format!("{}{mantissa} × 10{raised}", if x < 0.0 { "−" } else { "" })
 }
 
+/// A raised digit; any other character, which is the minus of an exponent, as a raised minus.
 fn superscript(digit: char) -> char {
     const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     digit.to_digit(10).map_or('⁻', |d| RAISED[d as usize])

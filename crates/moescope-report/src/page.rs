@@ -29,6 +29,9 @@ pub fn write_html(report: &Report, path: &Path) -> Result<(), ReportError> {
 }
 
 /// What the scripts of the page need, gathered while the page is written.
+///
+/// It is written once, at the end of the page, compressed: the numbers of a long table would otherwise be most of the
+/// file.
 #[derive(Default)]
 struct PageData {
     /// Options of the charts by figure.
@@ -38,11 +41,14 @@ struct PageData {
 }
 
 /// A section with the answer whose claims it shows.
+///
+/// A section is borrowed from the report, or owned where an answer had none and got one with its claims alone.
 struct Part<'a> {
     section: std::borrow::Cow<'a, Section>,
     answer: Option<&'a Answer>,
 }
 
+/// The document as text. The same report gives the same bytes: no date, no random identifier.
 fn page(report: &Report) -> Result<String, ReportError> {
     let parts = parts(report);
     let mut data = PageData::default();

@@ -34,14 +34,21 @@ pub(crate) const DIVERGING: Ramp = Ramp {
 
 /// The stops of a colour scale for a light and for a dark page.
 pub(crate) struct Ramp {
+    /// Stops on a light page at equal distances, as `#rrggbb`.
     pub(crate) light: &'static [&'static str],
+    /// Stops on a dark page, as many as for a light one.
     pub(crate) dark: &'static [&'static str],
 }
 
 /// How the series of one number looks.
+///
+/// It depends on the number alone, so the second series has one look in every figure of the page.
 pub(crate) struct Look {
+    /// Place in [`SERIES`].
     pub(crate) color: usize,
+    /// Stroke and gap in pixels; empty for an unbroken line.
     pub(crate) dash: &'static [u32],
+    /// One of [`MARKERS`].
     pub(crate) marker: &'static str,
 }
 
@@ -58,6 +65,9 @@ impl Look {
 
 impl Ramp {
     /// The light colour at `t` in `[0, 1]`, by linear interpolation.
+    ///
+    /// Still pictures alone use it, since paper is white; the live chart has both scales and follows the theme. The
+    /// mix is of sRGB values, so equal steps of `t` are only about equal to the eye.
     pub(crate) fn color(&self, t: f64) -> String {
         let steps = (self.light.len() - 1) as f64;
         let place = t.clamp(0.0, 1.0) * steps;
@@ -76,6 +86,7 @@ pub(crate) fn style() -> String {
     format!(":root{{{}}}\n", lines.collect::<String>())
 }
 
+/// Red, green and blue of `#rrggbb`, each from 0 to 255.
 fn channels(hex: &str) -> [f64; 3] {
     let channel = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).map_or(0.0, f64::from);
     [channel(1), channel(3), channel(5)]

@@ -1,3 +1,5 @@
+//! Tables as Parquet files that carry their own meaning.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ pub fn write_parquet(table: &Table, path: &Path) -> Result<(), ReportError> {
     write_whole(path, &bytes)
 }
 
+/// The file in memory: one row group, compressed with Zstandard. Tables of results are small; what is large goes into
+/// traces, which are not written here.
 fn encode(table: &Table, metadata: Vec<KeyValue>) -> Result<Vec<u8>, ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -44,11 +48,13 @@ fn encode(table: &Table, metadata: Vec<KeyValue>) -> Result<Vec<u8>, ParquetErro
     file.into_inner()
 }
 
+/// The columns of the table in their order, all at the top level.
 fn schema(table: &Table) -> Result<TypePtr, ParquetError> {
     let fields = table.columns().iter().map(field).collect::<Result<Vec<_>, _>>()?;
     Ok(Arc::new(Type::group_type_builder("moescope").with_fields(fields).build()?))
 }
 
+/// One column. Only numbers may be missing: text and integers of a table always have a value.
 fn field(column: &Column) -> Result<TypePtr, ParquetError> {
     let (physical, logical, repetition) = match column.data {
         ColumnData::Text(_) => (Physical::BYTE_ARRAY, Some(LogicalType::String), Repetition::REQUIRED),
@@ -59,6 +65,7 @@ fn field(column: &Column) -> Result<TypePtr, ParquetError> {
     Ok(Arc::new(builder.with_logical_type(logical).with_repetition(repetition).build()?))
 }
 
+/// Writes the entries of a column and closes it. Infinite numbers stay as they are; only NaN is null.
 fn write_column(mut writer: SerializedColumnWriter<'_>, data: &ColumnData) -> Result<(), ParquetError> {
     match data {
         ColumnData::Text(text) => {
@@ -78,6 +85,7 @@ fn write_column(mut writer: SerializedColumnWriter<'_>, data: &ColumnData) -> Re
     writer.close()
 }
 
+/// What the table says about itself, so that a file that is passed on alone can still be understood.
 fn metadata(table: &Table) -> Result<Vec<KeyValue>, ReportError> {
     let mut pairs = vec![
         KeyValue::new("moescope.table".to_owned(), table.name().to_owned()),

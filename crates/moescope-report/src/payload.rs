@@ -6,12 +6,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The text as base64 of gzip; the same text always gives the same letters.
+///
+/// The gzip header holds no time and no name. Browsers unpack it with `DecompressionStream`, without a library.
 pub(crate) fn packed(text: &str) -> String {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     let bytes = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
     base64(&bytes.expect("writing to memory does not fail"))
 }
 
+/// Base64 with padding (RFC 4648, section 4), as the browser's `atob` wants it.
 fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -19,16 +19,29 @@ use crate::ReportError;
 use source::Source;
 
 /// The content of a figure.
+///
+/// A plot has chosen and ordered everything: rows, series, positions, words. What draws it decides about looks alone.
 pub(crate) enum Plot {
+    /// One row for each row of the table, beside a reference.
     Forest(RowPlot),
+    /// One row for each category, from zero.
     Bars(RowPlot),
+    /// Estimates along a numeric axis.
     Lines(LinePlot),
+    /// A colour for each pair of categories.
     Heatmap(MatrixPlot),
+    /// Two estimates against each other.
     Scatter(PointPlot),
 }
 
 impl Plot {
     /// Reads the columns that the figure names.
+    ///
+    /// Intervals, nulls, counts and probabilities come from the columns whose roles point at the estimate; a figure
+    /// does not name them, so it cannot pair an estimate with the interval of another.
+    ///
+    /// # Errors
+    /// [`ReportError::MissingColumn`], or [`ReportError::NotNumeric`] where numbers are needed.
     pub(crate) fn read(figure: &Figure, table: &Table) -> Result<Plot, ReportError> {
         let source = Source { figure: &figure.id, table };
         Ok(match &figure.kind {

@@ -1,8 +1,12 @@
+//! What a page is made of.
+
 use moescope_base::{Answers, Figure, QuestionId, Table};
 
 /// Everything that one page shows, in the order in which it is read.
 ///
 /// A report holds text and tables that others computed; writing it computes no result.
+///
+/// Texts are plain: no markup is read from them, and each entry of a list is one paragraph or one item.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Name of the page.
@@ -22,9 +26,13 @@ pub struct Report {
 }
 
 /// One part of a [`Report`]: a question with its evidence, or a finding that belongs to none.
+///
+/// Empty lists leave out their heading, so `..Section::default()` makes a short section.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Section {
     /// Identifier within the page, the target of links.
+    ///
+    /// To be unique within a report; characters other than letters, digits, `-` and `_` become `-` in the page.
     pub id: String,
     /// Heading.
     pub heading: String,
@@ -37,13 +45,19 @@ pub struct Section {
     /// Results.
     pub tables: Vec<Table>,
     /// How it was measured.
+    ///
+    /// One sentence for each step that a second person would have to do alike.
     pub method: Vec<String>,
     /// What it does not show.
+    ///
+    /// Shown together with the limits of the answer, each once.
     pub limits: Vec<String>,
 }
 
 impl Report {
     /// The table of that name, looked for in `section` first and then in the whole report.
+    ///
+    /// Sections may have tables of the same name; a figure means the nearest.
     pub(crate) fn table(&self, section: &Section, name: &str) -> Option<&Table> {
         let here = self.sections.iter().find(|other| other.id == section.id);
         let all = here.into_iter().chain(&self.sections);

@@ -16,6 +16,9 @@ use crate::plot::Plot;
 const WIDTH: f64 = 720.0;
 
 /// The picture of a plot as an `<svg>` element, or none when there is nothing to draw.
+///
+/// `description` is the finding in words, for readers who hear the page. Unlike the live chart, a picture shows no
+/// number on hover; they are those of the table that the caption names.
 pub(crate) fn picture(plot: &Plot, description: &str) -> Option<String> {
     if plot.is_empty() {
         return None;

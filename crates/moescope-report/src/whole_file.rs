@@ -1,3 +1,5 @@
+//! Files that are there whole or not at all.
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,6 +9,9 @@ use crate::ReportError;
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// The bytes go to a file beside it, reach the disk, and take the name in one step.
+///
+/// # Errors
+/// [`ReportError::NoFileName`] for a path such as `..`; [`ReportError::Write`] with the cause. The folder must exist.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let partial = Partial::beside(path)?;
     let written = partial.fill(bytes).and_then(|()| fs::rename(&partial.0, path));
@@ -17,6 +22,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> 
 struct Partial(PathBuf);
 
 impl Partial {
+    /// A hidden name in the same folder: a rename is one step only within a file system.
     fn beside(path: &Path) -> Result<Partial, ReportError> {
         let name = path.file_name().ok_or_else(|| ReportError::NoFileName { path: path.to_owned() })?;
         // The process number keeps two writers of one folder apart.
@@ -24,6 +30,7 @@ impl Partial {
         Ok(Partial(path.with_file_name(hidden)))
     }
 
+    /// Writes and waits for the disk, so that after a power cut the new name never stands on an empty file.
     fn fill(&self, bytes: &[u8]) -> io::Result<()> {
         let mut file = File::create(&self.0)?;
         file.write_all(bytes)?;

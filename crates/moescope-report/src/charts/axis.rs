@@ -1,8 +1,13 @@
+//! Axes: numbers, powers of two, and names.
+
 use serde_json::{Value, json};
 
 use crate::plot::Quantity;
 
 /// An axis of numbers with its name and unit.
+///
+/// The axis need not hold zero: intervals are compared with each other, and a chart whose marks have a length from
+/// zero asks for zero itself.
 pub(super) fn numbers(quantity: &Quantity, vertical: bool) -> Value {
     json!({
         "type": "value",
@@ -19,6 +24,9 @@ pub(super) fn numbers(quantity: &Quantity, vertical: bool) -> Value {
 }
 
 /// An axis in powers of two over positions that are logarithms.
+///
+/// The positions are logarithms already, so the axis is linear, with a label at each whole power. A single position
+/// still gets an axis one power wide.
 pub(super) fn powers_of_two(quantity: &Quantity, positions: impl Iterator<Item = f64>) -> Value {
     let (low, high) = positions.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     let mut axis = numbers(quantity, false);
@@ -30,6 +38,8 @@ pub(super) fn powers_of_two(quantity: &Quantity, positions: impl Iterator<Item =
 }
 
 /// An axis of names, the first at the top or at the left.
+///
+/// A label is cut at 230 pixels; its full text stands in the words of its marks.
 pub(super) fn names(labels: &[String], title: Option<&Quantity>) -> Value {
     let mut axis = json!({
         "type": "category",

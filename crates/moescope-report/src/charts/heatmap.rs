@@ -1,3 +1,5 @@
+//! Heatmaps: one coloured cell for each pair of a column and a row.
+
 use serde_json::{Value, json};
 
 use super::{Chart, axis, option};
@@ -9,6 +11,9 @@ use crate::plot::{Cell, MatrixPlot};
 const LABELLED_CELLS: usize = 130;
 
 /// A matrix of colours with its scale below.
+///
+/// A matrix of many rows has low rows rather than a tall chart: 34 pixels each at most, 11 at least. A cell without a
+/// number stays empty.
 pub(super) fn chart(plot: &MatrixPlot) -> Chart {
     let mut option = option(json!({"kind": "matrix"}));
     option["xAxis"] = axis::names(&plot.columns, Some(&plot.x));
@@ -37,6 +42,10 @@ fn slope_names(option: &mut Value, names: &[String]) -> usize {
     60
 }
 
+/// Cells with a finite value, each `[column, row, value]`; the number of three digits that stands in the cell is
+/// `short`.
+///
+/// The rim between cells goes away above 1500 of them, where it would cover the colour.
 fn series(plot: &MatrixPlot) -> Value {
     let present = plot.cells.iter().filter(|cell| cell.reading.value.is_finite());
     let datum = |cell: &Cell| {
@@ -52,6 +61,9 @@ fn series(plot: &MatrixPlot) -> Value {
     })
 }
 
+/// The bar of colours below the matrix, with the ends of the scale as text.
+///
+/// The colours are given for both themes, because a sequential scale begins near the background of the page.
 fn scale(plot: &MatrixPlot) -> Value {
     let (min, max) = plot.scale();
     let Ramp { light, dark } = if plot.center.is_some() { DIVERGING } else { SEQUENTIAL };

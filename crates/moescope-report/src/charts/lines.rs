@@ -1,3 +1,5 @@
+//! Lines: estimates along a numeric axis.
+
 use serde_json::{Value, json};
 
 use super::{Chart, axis, option, with_legend};
@@ -5,6 +7,9 @@ use crate::palette::Look;
 use crate::plot::{LinePlot, LineSeries, Reading};
 
 /// One line with an interval band for each series, and dotted lines for the nulls.
+///
+/// Where all series have one null, it is drawn once, in the colour of text; else each null has the colour of its
+/// line.
 pub(super) fn chart(plot: &LinePlot) -> Chart {
     let mut option = option(json!({"kind": "lines"}));
     option["xAxis"] = match plot.log2_x {
@@ -30,6 +35,8 @@ pub(super) fn chart(plot: &LinePlot) -> Chart {
     Chart { option, height: 360 }
 }
 
+/// The line itself through `[position, estimate]`; it breaks where an estimate is missing, for a bridge would be read
+/// as a measurement.
 fn line_of(line: &LineSeries, i: usize) -> Value {
     let look = Look::of(i);
     let color = format!("@series-{}", look.color);
@@ -50,6 +57,8 @@ fn line_of(line: &LineSeries, i: usize) -> Value {
 }
 
 /// The band between the ends of the intervals; none where the table has no intervals.
+///
+/// Data are `[position, low, high]`. Bands grow paler above six series, where several lie on each other.
 fn band_of(line: &LineSeries, i: usize, series: usize) -> Option<Value> {
     if !line.points.iter().any(|(_, reading, _)| reading.has_interval()) {
         return None;
@@ -69,6 +78,7 @@ fn band_of(line: &LineSeries, i: usize, series: usize) -> Option<Value> {
     }))
 }
 
+/// The nulls of one line in its own colour; none where it has none.
 fn null_of(line: &LineSeries, i: usize) -> Option<Value> {
     let points: Vec<(f64, f64)> = line.points.iter().map(|(x, r, _)| (*x, r.null)).collect();
     null_line(&format!("@series-{}", Look::of(i).color), &points)

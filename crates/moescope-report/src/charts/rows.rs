@@ -1,3 +1,5 @@
+//! The option that forests and bars share.
+
 use serde_json::{Value, json};
 
 use super::{axis, option, with_legend};
@@ -27,6 +29,9 @@ pub(super) fn option_of(plot: &RowPlot, style: &str) -> Value {
     option
 }
 
+/// One series of marks. `style` is `interval` or `bar`; `slot` of `slots` is its place within each row, from the top.
+///
+/// The horizontal axis is told of estimate, both ends and null, so that none of them is cut off.
 fn series_of(series: &RowSeries, style: &str, slot: usize, slots: usize) -> Value {
     let look = Look::of(slot);
     let datum = |(row, reading, words): &(usize, crate::plot::Reading, Vec<String>)| json!({"value": [reading.value, row, reading.low, reading.high, reading.null], "words": words});
@@ -42,6 +47,7 @@ fn series_of(series: &RowSeries, style: &str, slot: usize, slots: usize) -> Valu
     })
 }
 
+/// A dashed line at the value to compare with, named with its number: the eye alone does not tell 0 from 1.
 fn reference_line(at: f64) -> Value {
     json!({
         "silent": true,

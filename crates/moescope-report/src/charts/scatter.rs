@@ -1,3 +1,5 @@
+//! Scatters: points that have a measured value on both axes.
+
 use serde_json::{Value, json};
 
 use super::{Chart, axis, option, with_legend};
@@ -5,6 +7,9 @@ use crate::palette::Look;
 use crate::plot::{PointPlot, PointSeries, Reading};
 
 /// Points with thin crosses for their intervals, and the line of equality where it is asked for.
+///
+/// The two axes have scales of their own, so the line of equality is not at 45 degrees; it is drawn, not left to the
+/// eye.
 pub(super) fn chart(plot: &PointPlot) -> Chart {
     let mut option = option(json!({"kind": "scatter"}));
     option["xAxis"] = axis::numbers(&plot.x, false);
@@ -23,6 +28,7 @@ pub(super) fn chart(plot: &PointPlot) -> Chart {
     Chart { option, height: 400 }
 }
 
+/// Markers at `[x, y]`; smaller and half transparent above 200 points, so that their density shows.
 fn points_of(points: &PointSeries, i: usize) -> Value {
     let look = Look::of(i);
     let crowded = points.points.len() > 200;
@@ -39,6 +45,7 @@ fn points_of(points: &PointSeries, i: usize) -> Value {
     })
 }
 
+/// Both intervals of each point, `[x, y, x low, x high, y low, y high]`; a missing end (NaN, so `null`) is not drawn.
 fn crosses(points: &PointSeries, i: usize) -> Value {
     let datum =
         |(x, y, _): &(Reading, Reading, Vec<String>)| json!([x.value, y.value, x.low, x.high, y.low, y.high]);

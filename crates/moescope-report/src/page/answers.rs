@@ -1,3 +1,5 @@
+//! The verdicts at the head of the page, for a reader who reads nothing else.
+
 use moescope_base::{Answer, Confidence, Evidence};
 
 use super::Part;
@@ -6,6 +8,8 @@ use crate::html::Text;
 use crate::{Report, number};
 
 /// How many key numbers a card shows.
+///
+/// They are the first claims of the answer in its own order; all of them stand in its section.
 const KEY_NUMBERS: usize = 3;
 
 /// The answers in words, each with its certainty and its first numbers.
@@ -15,6 +19,9 @@ pub(super) fn cards(report: &Report, parts: &[Part<'_>]) -> String {
     format!("<section id=\"answers\">\n<h2>Answers</h2>\n<div class=\"cards\">\n{cards}</div>\n</section>\n")
 }
 
+/// One answer: question, verdict, confidence, key numbers, and the way to the evidence.
+///
+/// An answer without numbers says so, for a verdict without a number is an opinion.
 fn card(answer: &Answer, parts: &[Part<'_>]) -> String {
     let (id, question, verdict) = (answer.id, Text(&answer.question), Text(&answer.verdict));
     let badge = badge(answer.confidence);
@@ -55,6 +62,7 @@ pub(super) fn badge(confidence: Confidence) -> String {
     format!("<p class=\"badge {level}\"><span aria-hidden=\"true\">{dots}</span> {words}</p>\n")
 }
 
+/// One claim in short: the estimate with unit and interval, the seeds behind it, and the claim in words.
 fn key_number(evidence: &Evidence) -> String {
     let (value, interval) = number::with_interval(evidence.estimate, evidence.ci_low, evidence.ci_high);
     let interval = interval.map_or(String::new(), |i| format!(" <span class=\"interval\">{i}</span>"));

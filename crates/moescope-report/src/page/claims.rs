@@ -1,3 +1,5 @@
+//! The claims behind a verdict, as a table.
+
 use moescope_base::{Answer, Evidence};
 use serde_json::{Value, json};
 
@@ -32,6 +34,7 @@ pub(super) fn unit(unit: &str) -> String {
     }
 }
 
+/// Headings in the order of [`row`]. `p` is adjusted by Holm's method, or missing where a claim has no test.
 fn heads() -> Vec<Head> {
     let head = |label: &str, detail: &str, numeric| Head::new(label, detail, numeric);
     vec![
@@ -44,6 +47,7 @@ fn heads() -> Vec<Head> {
     ]
 }
 
+/// One claim as it is read: rounded to what its interval gives meaning to.
 fn row(evidence: &Evidence) -> Vec<Cell> {
     let (value, interval) = number::with_interval(evidence.estimate, evidence.ci_low, evidence.ci_high);
     let value = format!("{value} {}", evidence.unit);
@@ -63,6 +67,7 @@ fn row(evidence: &Evidence) -> Vec<Cell> {
     ]
 }
 
+/// The claims for download, with full precision and every field, also those that the table on the page leaves out.
 fn csv(evidence: &[Evidence]) -> Vec<(String, Value)> {
     let text = |name: &str, of: fn(&Evidence) -> &String| {
         (name.to_owned(), json!(evidence.iter().map(of).collect::<Vec<_>>()))

@@ -1,3 +1,5 @@
+//! Figures: the finding as heading, the picture, and how to read it.
+
 use moescope_base::Figure;
 
 use super::PageData;
@@ -7,6 +9,13 @@ use crate::plot::Plot;
 use crate::{Report, ReportError, Section, static_svg};
 
 /// A figure: the finding, the still picture, room for the live chart, and how to read it.
+///
+/// The still picture is what stands in the page; the script puts the live chart in its place, so that paper and
+/// readers without scripts lose nothing but the words on hover. `place` is the anchor of the section, which keeps two
+/// figures of one name apart.
+///
+/// # Errors
+/// If the figure names a table or column that the report does not have, or text where it needs numbers.
 pub(super) fn figure(
     report: &Report,
     section: &Section,

@@ -1,11 +1,16 @@
+//! What stands around the evidence: head, contents, limits of the whole, and the scripts.
+
 use serde_json::json;
 
 use super::{PageData, Part};
 use crate::html::{Text, list, paragraphs};
 use crate::{Report, palette, payload};
 
+/// Style of the page, for screen and paper, light and dark.
 const STYLE: &str = include_str!("../../assets/page.css");
+/// The script of the page: unpacks the data, draws the charts, sorts and downloads the tables.
 const SCRIPT: &str = include_str!("../../assets/page.js");
+/// The chart library, a custom build with what the figures need; left out of a page without charts.
 const ENGINE: &str = include_str!("../../assets/echarts.custom.min.js");
 
 /// Nothing may be loaded, sent or framed; only what stands in the file runs.
@@ -31,6 +36,7 @@ pub(super) fn page(report: &Report, parts: &[Part<'_>], body: &str, data: &PageD
     )
 }
 
+/// Title, subtitle and opening sentences.
 fn header(report: &Report) -> String {
     let (title, subtitle) = (Text(&report.title), Text(&report.subtitle));
     let lead = paragraphs(&report.lead);
@@ -62,6 +68,7 @@ fn contents(report: &Report, parts: &[Part<'_>]) -> String {
     format!("<nav class=\"contents\" aria-label=\"Contents\">\n<ol>\n{}</ol>\n</nav>\n", links.concat())
 }
 
+/// One entry of the contents; a narrow page shows `short` alone where there is one.
 fn link(anchor: &str, short: &str, long: &str) -> String {
     let (short_text, long_text) = (Text(short), Text(long));
     let short_text = if short.is_empty() { String::new() } else { format!("<b>{short_text}</b> ") };

@@ -1,3 +1,5 @@
+//! Tables as the page shows them, whatever they hold.
+
 use serde_json::{Value, json};
 
 use super::PageData;
@@ -10,11 +12,16 @@ const WHOLE: usize = 16;
 const EXCERPT: usize = 10;
 
 /// A table as the page shows it: sortable, and with the whole data for download.
+///
+/// What is read (`rows`) and what is kept (`csv`) are apart: a cell is rounded, a download never is.
 pub(super) struct Grid {
     /// Name of the downloaded file without its ending.
     pub(super) file: String,
+    /// Name above the table, also for readers who hear the page.
     pub(super) caption: String,
+    /// One heading for each shown column.
     pub(super) heads: Vec<Head>,
+    /// Cells as they are read, `[row, shown column]`, in the order of the table.
     pub(super) rows: Vec<Vec<Cell>>,
     /// Columns with full precision.
     pub(super) csv: Vec<(String, Value)>,
@@ -23,6 +30,9 @@ pub(super) struct Grid {
 }
 
 /// A heading.
+///
+/// `detail` is the quieter text behind the label: unit, and whether an interval follows. A numeric column stands to
+/// the right and sorts by number.
 pub(super) struct Head {
     label: String,
     detail: String,
@@ -30,6 +40,8 @@ pub(super) struct Head {
 }
 
 /// A text with a quieter one below or behind it.
+///
+/// An estimate and its interval, mostly: together they are one result, so they share a cell.
 pub(super) struct Cell {
     main: String,
     aside: String,
@@ -79,15 +91,18 @@ impl Grid {
         )
     }
 
+    /// One row; a cell is aligned as its column is.
     fn row_html(&self, row: &[Cell]) -> String {
         let cells = row.iter().zip(&self.heads).map(|(cell, head)| cell.html(head.numeric));
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     }
 
+    /// Rows that stand in the page before a script adds more.
     fn shown(&self) -> usize {
         if self.rows.len() <= WHOLE { self.rows.len() } else { EXCERPT }
     }
 
+    /// What the reader should know about rows that are not there; nothing when all are.
     fn rest(&self) -> String {
         match self.rows.len() {
             0 => "The table has no rows.".to_owned(),
@@ -98,6 +113,7 @@ impl Grid {
         }
     }
 
+    /// All that the script needs: the names and values of `csv`, and every row as `[main]` or `[main, aside]`.
     fn content(&self) -> Value {
         let cell = |cell: &Cell| match cell.aside.is_empty() {
             true => json!([cell.main]),

@@ -1,8 +1,16 @@
+//! Sections: the evidence on one question, from the verdict to its limits.
+
 use super::{PageData, Part, answers, claims, figure, table};
 use crate::html::{Text, list, paragraphs};
 use crate::{Report, ReportError};
 
 /// One part of the page: question and verdict, claims, figures, tables, method, limits.
+///
+/// The limits of the section and of its answer make one list without repetitions. Method and limits come after the
+/// evidence and are never folded away.
+///
+/// # Errors
+/// As for a figure of the section.
 pub(super) fn section(report: &Report, part: &Part<'_>, data: &mut PageData) -> Result<String, ReportError> {
     let section = &part.section;
     let anchor = part.anchor();

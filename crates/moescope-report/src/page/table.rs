@@ -1,3 +1,5 @@
+//! Tables of results as grids, with the meaning of their columns.
+
 use moescope_base::{Column, ColumnData, ColumnRole, Table};
 use serde_json::{Value, json};
 
@@ -7,6 +9,8 @@ use crate::html::{Text, identifier};
 use crate::number;
 
 /// A table with its method and the meaning of its columns.
+///
+/// Intervals stand beside their estimates, so the table has fewer columns than the download, which has all of them.
 pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
     let columns: Vec<&Column> = table.columns().iter().filter(|c| !stands_aside(table, c)).collect();
     let position = |column: &Column| table.columns().iter().position(|c| c.name == column.name);
@@ -23,11 +27,14 @@ pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
 }
 
 /// Ends of an interval stand in the cell of their estimate.
+///
+/// A column that has only one end stays a column: half an interval in a cell would pass for a whole one.
 fn stands_aside(table: &Table, column: &Column) -> bool {
     let (ColumnRole::Low(of) | ColumnRole::High(of)) = &column.role else { return false };
     table.companion(ColumnRole::Low, of).is_some() && table.companion(ColumnRole::High, of).is_some()
 }
 
+/// Heading of a column by its role; a probability has no unit to show.
 fn head(table: &Table, column: &Column) -> Head {
     let label = match &column.role {
         ColumnRole::Count(of) => format!("n of {of}"),
@@ -58,6 +65,7 @@ fn cells(table: &Table, column: &Column) -> Vec<Cell> {
     }
 }
 
+/// Estimate and interval of one row, rounded together; a missing end is NaN.
 fn with_interval(table: &Table, column: &Column, row: usize) -> Cell {
     let end = |role| table.companion(role, &column.name).and_then(|c| c.data.number(row)).unwrap_or(f64::NAN);
     let value = column.data.number(row).unwrap_or(f64::NAN);
@@ -71,6 +79,7 @@ fn turned(columns: Vec<Vec<Cell>>, rows: usize) -> Vec<Vec<Cell>> {
     (0..rows).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect()
 }
 
+/// Entries with full precision; a number that is not finite becomes `null`.
 fn values(data: &ColumnData) -> Value {
     match data {
         ColumnData::Text(text) => json!(text),
@@ -79,6 +88,7 @@ fn values(data: &ColumnData) -> Value {
     }
 }
 
+/// How the table was made, and name, unit and meaning of every column, folded up below it.
 fn notes(table: &Table) -> String {
     let meaning = |column: &Column| {
         let unit = if column.unit.is_empty() { String::new() } else { format!(" ({})", column.unit) };

@@ -1,11 +1,16 @@
+//! Estimates along a numeric axis, as tables give them.
+
 use super::source::{Source, distinct};
 use super::{Quantity, Reading};
 use crate::ReportError;
 
 /// Estimates along a numeric axis.
 pub(crate) struct LinePlot {
+    /// What the horizontal axis shows; the unit is that before the logarithm.
     pub(crate) x: Quantity,
+    /// What is estimated.
     pub(crate) y: Quantity,
+    /// Lines in the order of their first row.
     pub(crate) series: Vec<LineSeries>,
     /// Positions are powers of two: `position = log2(x)`.
     pub(crate) log2_x: bool,
@@ -13,12 +18,17 @@ pub(crate) struct LinePlot {
 
 /// One line.
 pub(crate) struct LineSeries {
+    /// Entry of the series column; empty when the figure names none.
     pub(crate) name: String,
     /// Position on the horizontal axis, estimate, words; in the order of the position.
     pub(crate) points: Vec<(f64, Reading, Vec<String>)>,
 }
 
 impl LinePlot {
+    /// Groups the rows by series and sorts each by position.
+    ///
+    /// A row without a finite position is left out (with `log2_x`, also one at or below zero); a row without an
+    /// estimate stays, since the line must break there.
     pub(crate) fn read(
         source: &Source<'_>,
         x: &str,
@@ -62,6 +72,9 @@ impl LinePlot {
     }
 
     /// The null of every line, when all lines share it: one value for each position.
+    ///
+    /// Pairs of position and null. Lines may cover different positions: the longest null must hold those of all
+    /// others.
     pub(crate) fn shared_null(&self) -> Option<Vec<(f64, f64)>> {
         let null = |s: &LineSeries| -> Vec<(f64, f64)> {
             s.points.iter().map(|(x, r, _)| (*x, r.null)).filter(|(_, null)| null.is_finite()).collect()

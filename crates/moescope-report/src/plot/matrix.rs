@@ -1,3 +1,5 @@
+//! A value for each pair of categories, as tables give them.
+
 use super::source::{Source, distinct};
 use super::{Quantity, Reading};
 use crate::ReportError;
@@ -8,9 +10,13 @@ pub(crate) struct MatrixPlot {
     pub(crate) columns: Vec<String>,
     /// Names of the rows, from the top.
     pub(crate) rows: Vec<String>,
+    /// What the columns are.
     pub(crate) x: Quantity,
+    /// What the rows are.
     pub(crate) y: Quantity,
+    /// What the colour shows.
     pub(crate) value: Quantity,
+    /// One cell for each row of the table; a pair that the table lacks has none.
     pub(crate) cells: Vec<Cell>,
     /// Value of the neutral colour; none for a sequential scale.
     pub(crate) center: Option<f64>,
@@ -18,13 +24,18 @@ pub(crate) struct MatrixPlot {
 
 /// One cell.
 pub(crate) struct Cell {
+    /// Place in [`MatrixPlot::columns`].
     pub(crate) column: usize,
+    /// Place in [`MatrixPlot::rows`].
     pub(crate) row: usize,
+    /// Value with its interval; the colour shows the value alone, whatever its uncertainty.
     pub(crate) reading: Reading,
+    /// Lines for the reader who points at the cell.
     pub(crate) words: Vec<String>,
 }
 
 impl MatrixPlot {
+    /// Reads three columns; columns and rows of the matrix have the order in which the table first names them.
     pub(crate) fn read(
         source: &Source<'_>,
         x: &str,

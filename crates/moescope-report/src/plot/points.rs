@@ -1,11 +1,16 @@
+//! Two estimates against each other, as tables give them.
+
 use super::source::{Source, distinct};
 use super::{Quantity, Reading};
 use crate::ReportError;
 
 /// Points in the plane.
 pub(crate) struct PointPlot {
+    /// What stands across.
     pub(crate) x: Quantity,
+    /// What stands upward.
     pub(crate) y: Quantity,
+    /// Points in groups, in the order of their first row.
     pub(crate) series: Vec<PointSeries>,
     /// Whether to draw the line on which both are equal.
     pub(crate) diagonal: bool,
@@ -13,12 +18,14 @@ pub(crate) struct PointPlot {
 
 /// The points of one colour.
 pub(crate) struct PointSeries {
+    /// Entry of the series column; empty when the figure names none.
     pub(crate) name: String,
     /// Both coordinates and the words.
     pub(crate) points: Vec<(Reading, Reading, Vec<String>)>,
 }
 
 impl PointPlot {
+    /// Reads two measured columns. A row that lacks either value has no place in the plane and is left out.
     pub(crate) fn read(
         source: &Source<'_>,
         x: &str,

@@ -1,3 +1,5 @@
+//! One estimate with its companions, and what it is an estimate of.
+
 use moescope_base::Column;
 
 use crate::number;
@@ -5,23 +7,32 @@ use crate::number;
 /// What an axis shows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Quantity {
+    /// Name of the column, with spaces for underscores.
     pub(crate) name: String,
+    /// Unit; empty for a number without one.
     pub(crate) unit: String,
 }
 
 /// One estimate with all that its row says about it; NaN where the table says nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reading {
+    /// Estimate, in the unit of its [`Quantity`], as are both ends and the null.
     pub(crate) value: f64,
+    /// Lower end of the interval; the table's method says of which kind and level.
     pub(crate) low: f64,
+    /// Upper end.
     pub(crate) high: f64,
+    /// What the estimate would be if there were no effect.
     pub(crate) null: f64,
+    /// Probability of so extreme an estimate under the null, in `[0, 1]`; the column's meaning says whether it is
+    /// adjusted.
     pub(crate) p: f64,
     /// Observations with what they are of, such as `5 seeds`.
     pub(crate) count: Option<String>,
 }
 
 impl Quantity {
+    /// The quantity that a column holds.
     pub(crate) fn of(column: &Column) -> Quantity {
         Quantity { name: column.name.replace('_', " "), unit: column.unit.clone() }
     }

@@ -1,3 +1,5 @@
+//! Estimates one below the other, as tables give them.
+
 use super::source::{Source, distinct};
 use super::{Quantity, Reading};
 use crate::ReportError;
@@ -6,7 +8,9 @@ use crate::ReportError;
 pub(crate) struct RowPlot {
     /// Names of the rows, from the top.
     pub(crate) rows: Vec<String>,
+    /// At most one mark of each series stands in a row, unless the table names a category twice.
     pub(crate) series: Vec<RowSeries>,
+    /// What is estimated.
     pub(crate) quantity: Quantity,
     /// Where a line of comparison stands.
     pub(crate) reference: Option<f64>,
@@ -22,6 +26,8 @@ pub(crate) struct RowSeries {
 
 impl RowPlot {
     /// One row for each row of the table.
+    ///
+    /// Labels may repeat: two studies of one name stay two rows.
     pub(crate) fn forest(
         source: &Source<'_>,
         label: &str,
@@ -44,6 +50,7 @@ impl RowPlot {
         RowPlot::build(source, y, rows, series, None)
     }
 
+    /// Reads the estimates into series; `index[table row]` is the row of the plot that it belongs to.
     fn build(
         source: &Source<'_>,
         estimate: &str,

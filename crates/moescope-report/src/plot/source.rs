@@ -1,3 +1,5 @@
+//! How a figure reads a table: by column name, with the companions found by role.
+
 use moescope_base::{Column, ColumnData, ColumnRole, Table};
 
 use super::{Quantity, Reading};
@@ -5,7 +7,9 @@ use crate::{ReportError, number};
 
 /// A table under the eyes of a figure; errors name both.
 pub(crate) struct Source<'a> {
+    /// Identifier of the figure, for errors.
     pub(crate) figure: &'a str,
+    /// Where it reads.
     pub(crate) table: &'a Table,
 }
 
@@ -20,6 +24,10 @@ pub(crate) struct Measured<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// The column of that name.
+    ///
+    /// # Errors
+    /// [`ReportError::MissingColumn`], with the columns that there are.
     pub(crate) fn column(&self, name: &str) -> Result<&'a Column, ReportError> {
         self.table.column(name).ok_or_else(|| ReportError::MissingColumn {
             figure: self.figure.to_owned(),
@@ -69,10 +77,12 @@ impl<'a> Source<'a> {
 }
 
 impl Measured<'_> {
+    /// What the numbers of the column are of.
     pub(crate) fn quantity(&self) -> Quantity {
         Quantity::of(self.value)
     }
 
+    /// The estimate of one row with its companions; NaN for each that the table lacks.
     pub(crate) fn reading(&self, row: usize) -> Reading {
         let number = |column: Option<&Column>| column.and_then(|c| c.data.number(row)).unwrap_or(f64::NAN);
         let count = self.count.map(|c| format!("{} {}", label(c, row), c.unit).trim().to_owned());
@@ -115,6 +125,8 @@ fn visible(text: &str) -> String {
 }
 
 /// The position of each label in the list of distinct labels, in order of first appearance.
+///
+/// Not sorted: the author of a table has put its rows in an order that means something.
 pub(crate) fn distinct(labels: &[String]) -> (Vec<String>, Vec<usize>) {
     let mut places = std::collections::BTreeMap::new();
     let mut names: Vec<String> = Vec::new();

@@ -1,3 +1,5 @@
+//! Elements of an SVG, with positions rounded to a tenth of a unit.
+
 use std::fmt::Write;
 
 use super::WIDTH;
@@ -18,6 +20,7 @@ pub(super) enum Anchor {
 }
 
 impl Canvas {
+    /// An empty picture of this height and of the width of all pictures.
     pub(super) fn new(height: f64) -> Canvas {
         Canvas { height, body: String::new() }
     }
@@ -27,10 +30,12 @@ impl Canvas {
         let _ = self.body.write_fmt(element);
     }
 
+    /// A straight line; both ends must be finite. Classes are those of the page's style sheet.
     pub(super) fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
         self.add(format_args!("<path class=\"{class}\" d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\"/>"));
     }
 
+    /// A text on one line, with its base line at `y`.
     pub(super) fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -51,6 +56,7 @@ impl Canvas {
         ));
     }
 
+    /// A rectangle by its upper left corner and its size, which is not negative.
     pub(super) fn rect(&mut self, class: &str, (x, y): (f64, f64), (w, h): (f64, f64)) {
         self.add(format_args!(
             "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\"/>"
@@ -95,10 +101,12 @@ impl Canvas {
         self.add(format_args!("<g style=\"color:var(--series-{color})\">"));
     }
 
+    /// Ends what [`Canvas::begin_series`] began.
     pub(super) fn end(&mut self) {
         self.body.push_str("</g>");
     }
 
+    /// The picture as one element; readers who hear the page get the description in its place.
     pub(super) fn finish(self, description: &str) -> String {
         let (height, body) = (self.height, self.body);
         let label = Text(description);
@@ -106,6 +114,7 @@ impl Canvas {
     }
 }
 
+/// Path data through the points; after a pair that is not a number, a new part begins.
 fn polyline(points: impl Iterator<Item = (f64, f64)>) -> String {
     let mut d = String::new();
     let mut pen_down = false;

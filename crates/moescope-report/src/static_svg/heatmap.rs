@@ -1,3 +1,5 @@
+//! Still heatmaps.
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -42,6 +44,7 @@ fn cells(plot: &MatrixPlot, (left, top): (f64, f64), (width, height): (f64, f64)
     paths
 }
 
+/// Names of rows and columns; where there is no room for all, every second, third … is written.
 fn draw_names(
     canvas: &mut Canvas,
     plot: &MatrixPlot,
@@ -63,6 +66,7 @@ fn draw_names(
     canvas.text("soft", ((left + WIDTH) / 2.0, bottom + 34.0), Anchor::Middle, &plot.x.title());
 }
 
+/// The bar of colours with the values at its ends and the quantity below.
 fn draw_scale(canvas: &mut Canvas, plot: &MatrixPlot, ramp: &Ramp, y: f64) {
     let (left, step) = (WIDTH / 2.0 - 96.0, 6.0);
     for i in 0..32 {

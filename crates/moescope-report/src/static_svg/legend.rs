@@ -1,8 +1,12 @@
+//! Legends, and how wide a text is when nobody can measure it.
+
 use super::WIDTH;
 use super::canvas::{Anchor, Canvas};
 use crate::palette::Look;
 
 /// Average width of a letter.
+///
+/// In units of the picture. The font is the reader's own, so every width here is an estimate.
 pub(super) const LETTER: f64 = 6.4;
 
 /// Height of a line of the legend.
@@ -16,6 +20,7 @@ pub(super) struct Legend<'a> {
 }
 
 impl<'a> Legend<'a> {
+    /// Sets the names in lines; fewer than two names need no legend.
     pub(super) fn new(names: impl Iterator<Item = &'a str>) -> Legend<'a> {
         let names: Vec<&str> = names.collect();
         if names.len() < 2 {
@@ -34,6 +39,7 @@ impl<'a> Legend<'a> {
         Legend { entries, height: y + 14.0 }
     }
 
+    /// Draws marker and name of each series, `with_lines` also the dash of its line.
     pub(super) fn draw(&self, canvas: &mut Canvas, with_lines: bool) {
         for (i, &(name, x, y)) in self.entries.iter().enumerate() {
             let look = Look::of(i);

@@ -1,3 +1,5 @@
+//! Still line charts.
+
 use super::WIDTH;
 use super::canvas::{Anchor, Canvas};
 use super::legend::Legend;
@@ -6,6 +8,8 @@ use crate::palette::Look;
 use crate::plot::{LinePlot, LineSeries};
 
 /// Lines with bands.
+///
+/// Bands lie below their own line but above earlier ones; the order is that of the series.
 pub(super) fn draw(plot: &LinePlot) -> Canvas {
     let legend = Legend::new(plot.series.iter().map(|s| s.name.as_str()));
     let (top, left, right) = (legend.height + 8.0, 76.0, WIDTH - 40.0);
@@ -46,6 +50,7 @@ fn draw_bands(canvas: &mut Canvas, line: &LineSeries, (across, up): (&Scale, &Sc
     }
 }
 
+/// The null that all lines share, once, or that of each line; the word stands at the last point.
 fn draw_nulls(canvas: &mut Canvas, plot: &LinePlot, (across, up): (&Scale, &Scale)) {
     let place = |(x, null): &(f64, f64)| (across.at(*x), up.at(*null));
     let lines: Vec<Vec<(f64, f64)>> = match plot.shared_null() {

@@ -1,3 +1,5 @@
+//! Still forests and bars.
+
 use super::WIDTH;
 use super::canvas::{Anchor, Canvas};
 use super::legend::{LETTER, Legend, shortened};
@@ -6,6 +8,7 @@ use crate::number;
 use crate::palette::Look;
 use crate::plot::{Reading, RowPlot};
 
+/// Longest label of a row; longer ones end in an ellipsis, and the table has them whole.
 const LABEL_LETTERS: usize = 38;
 
 /// Estimates one below the other; with `bars`, from a bar that begins at zero.
@@ -40,6 +43,7 @@ pub(super) fn draw(plot: &RowPlot, bars: bool) -> Canvas {
     canvas
 }
 
+/// The dashed line of comparison, with its value above the rows.
 fn draw_reference(canvas: &mut Canvas, reference: Option<f64>, scale: &Scale, (top, bottom): (f64, f64)) {
     if let Some(reference) = reference {
         let x = scale.at(reference);
@@ -49,6 +53,8 @@ fn draw_reference(canvas: &mut Canvas, reference: Option<f64>, scale: &Scale, (t
     }
 }
 
+/// One estimate: bar, whiskers, tick of the null, and the marker on top. What is not finite is left out, part by
+/// part.
 fn draw_mark(canvas: &mut Canvas, reading: &Reading, scale: &Scale, y: f64, marker: &str, bars: bool) {
     let x = scale.at(reading.value);
     if bars && x.is_finite() {

@@ -1,7 +1,11 @@
+//! Axes of still pictures.
+
 use super::canvas::{Anchor, Canvas};
 use crate::number;
 
 /// Maps numbers to positions on one axis.
+///
+/// Linear from `low..high` in the unit of the data to `from..to` in the picture; `from > to` for an axis that rises.
 pub(super) struct Scale {
     low: f64,
     high: f64,
@@ -38,6 +42,7 @@ impl Scale {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
+    /// The number at a tick, in the unit of the data.
     fn label(&self, tick: f64) -> String {
         number::round(if self.powers { tick.exp2() } else { tick })
     }

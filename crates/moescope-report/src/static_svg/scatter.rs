@@ -1,3 +1,5 @@
+//! Still scatters.
+
 use super::WIDTH;
 use super::canvas::{Anchor, Canvas};
 use super::legend::Legend;
@@ -34,6 +36,7 @@ pub(super) fn draw(plot: &PointPlot) -> Canvas {
     canvas
 }
 
+/// The intervals of one point, each only where it has both ends.
 fn draw_cross(canvas: &mut Canvas, (x, y): (&Reading, &Reading), (across, up): (&Scale, &Scale)) {
     let center = (across.at(x.value), up.at(y.value));
     if x.has_interval() {
