@@ -67,8 +67,8 @@ pub(crate) struct View {
 impl View {
     /// Looks at the validation passes: losses at every token, residual streams at evenly spread ones.
     ///
-    /// Only about `instruments.probe_tokens` rows are kept for each layer, at most twice of that stride rounded up
-    /// per pass: the cost of CKA and the memory of a view follow the sample, not the text.
+    /// Only about `instruments.probe_tokens` rows are kept for each layer, so that the cost of CKA and the memory of
+    /// a view follow the sample, not the text.
     ///
     /// # Errors
     /// If the model cannot answer, or the streams make no matrix.

@@ -1,3 +1,5 @@
+//! From measurements to answers: what a study says, and how far it may be trusted.
+
 use moescope_base::{Answer, Answers, Confidence, Figure, QuestionId, Table};
 
 use crate::StudyError;
@@ -8,11 +10,11 @@ use crate::results::Results;
 /// What a study concludes, with everything its report shows.
 #[derive(Clone, Debug)]
 pub struct Conclusion {
-    /// Opening sentences: what was run, the noise floor, whether the models have learned.
+    /// Opening sentences: what was run, the noise floor, whether the models have learned. One paragraph each.
     pub lead: Vec<String>,
-    /// The five answers.
+    /// The five answers, Q1 to Q5, as programs read them (`answers.json`).
     pub answers: Answers,
-    /// One chapter of evidence for each question, after one on the models themselves.
+    /// One chapter of evidence for each question in order, after one on the models themselves.
     pub chapters: Vec<Chapter>,
 }
 
@@ -25,20 +27,19 @@ pub struct Chapter {
     pub heading: String,
     /// Text before the figures.
     pub prose: Vec<String>,
-    /// Pictures of the tables.
+    /// Pictures of the tables; each names the table of this chapter that it draws.
     pub figures: Vec<Figure>,
-    /// Data.
+    /// Data, complete: nothing is in a figure or a sentence that is not in a table.
     pub tables: Vec<Table>,
-    /// How it was measured.
+    /// How it was measured: the instrument, its null, its unit.
     pub method: Vec<String>,
-    /// What it does not show.
+    /// What it does not show. The same sentences stand in the answer of the question.
     pub limits: Vec<String>,
 }
 
 /// Draws the conclusion from the measurements. A pure function: the same results give the same words.
 ///
-/// # Errors
-/// If a measurement is missing or not a number.
+/// No model is opened and nothing is drawn at random here, so results written by hand can test every verdict.
 pub fn conclude(results: &Results) -> Result<Conclusion, StudyError> {
     let (lead, models) = questions::models(results)?;
     let answered = [
@@ -53,7 +54,8 @@ pub fn conclude(results: &Results) -> Result<Conclusion, StudyError> {
     Ok(Conclusion { lead, answers: Answers { schema: 1, questions: answers }, chapters })
 }
 
-/// Puts an answer together. Its verdict is followed by what stayed open.
+/// Puts an answer together. `needed` names the claims on which the verdict rests; they decide its confidence, while
+/// all `claims` go into the evidence. What stayed open is part of `verdict` already.
 pub(crate) fn answer(
     id: QuestionId,
     verdict: String,
@@ -73,8 +75,11 @@ pub(crate) fn answer(
 
 /// How far a verdict may be trusted: by the share of the claims it needs that are decided, and by how clearly.
 ///
-/// High needs every one decided with an interval that stays clear of zero (or of the margin) by half its own width, and
-/// five seeds or more; moderate every one decided; low some; otherwise the question is not decided.
+/// High needs every one decided with an interval that stays clear of zero (or of the margin) by half its own width,
+/// and five seeds or more; moderate every one decided; low some; otherwise the question is not decided.
+///
+/// - **Does not show:** whether the verdict holds for other sizes, texts or budgets. All of it is about repetitions
+///   of the same study.
 fn confidence(needed: &[&str], claims: &[Claim]) -> Confidence {
     let claims = Claims(claims);
     let needed: Vec<&Claim> = needed.iter().map(|key| claims.get(key)).collect();
@@ -90,6 +95,8 @@ fn confidence(needed: &[&str], claims: &[Claim]) -> Confidence {
     }
 }
 
+/// Whether a decided claim would stay decided if its interval were twice as wide, and has five seeds behind it. Below
+/// five, an interval is itself too uncertain for "clear" to mean anything.
 fn is_clear(claim: &Claim) -> bool {
     let e = &claim.evidence;
     let spare = (e.ci_high - e.ci_low) / 2.0;

@@ -1,3 +1,9 @@
+//! The configuration of a study: one TOML file, complete, checked before anything is computed.
+//!
+//! Every number that a result depends on stands here or is a named constant beside its use; there is no environment
+//! variable and no default that a file could leave out. A mistake must fail in the first second, not after an hour of
+//! training, so all that can contradict each other is compared in [`StudyConfig::check`].
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +17,11 @@ use crate::StudyError;
 pub struct StudyConfig {
     /// Name, shown in the report.
     pub name: String,
-    /// Independent repetitions: each has its own weights and its own order of the data.
+    /// Independent repetitions, 2 or more: each has its own weights and its own order of the data. They are the `n`
+    /// of every claim.
     pub seeds: u64,
-    /// Seed of the first repetition; the others follow by one.
+    /// Seed of the first repetition; the others follow by one. A second study with another first seed repeats the
+    /// first one with fresh models.
     pub first_seed: u64,
     /// Sizes of the models.
     pub model: ModelSizes,
@@ -33,21 +41,24 @@ pub struct StudyConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSizes {
-    /// Width of the residual stream.
+    /// Width of the residual stream; a multiple of twice the heads, since rotary positions turn pairs of coordinates.
     pub d_model: usize,
-    /// Blocks.
+    /// Blocks, each of attention and a feed-forward layer. Every block of a family has the same feed-forward layer.
     pub layers: usize,
-    /// Attention heads.
+    /// Attention heads, as many for keys and values as for queries.
     pub heads: usize,
     /// Feed-forward width that is active for each token, in every family but the wider dense ones.
     pub d_ff: usize,
-    /// Total over active feed-forward width of the sparse families (E).
+    /// Total over active feed-forward width of the sparse families (E), 2 or more.
     pub expansion: usize,
-    /// Granularities of the sweep, in the Warsaw definition: `d_ff` over the width of one expert.
+    /// Granularities of the sweep, in the Warsaw definition: `d_ff` over the width of one expert. Ascending from 1,
+    /// three or more, each a divisor of `d_ff`. Granularity G means E·G experts, of which G are chosen for each
+    /// token: total and active parameters stay the same, router aside.
     pub granularities: Vec<usize>,
-    /// Granularity of the routing controls and of the comparisons with dense models.
+    /// Granularity of the routing controls and of the comparisons with dense models: one of the sweep, above 1.
     pub primary_granularity: usize,
-    /// Widths of the dense models, in multiples of `d_ff`. Must hold 1 and the expansion, and three values or more.
+    /// Widths of the dense models, in multiples of `d_ff`. Ascending; must hold 1 and the expansion, and three values
+    /// or more, since the effective width of MoE is read off a curve through them.
     pub dense_widths: Vec<usize>,
 }
 
@@ -55,31 +66,35 @@ pub struct ModelSizes {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataChoice {
-    /// `embedded`, or a folder with one sub-folder for each domain.
+    /// `embedded` for the text that the program carries, or a folder with one sub-folder for each domain.
     pub corpus: PathBuf,
-    /// Entries of the byte-level vocabulary that is trained on the training split.
+    /// Entries of the byte-level vocabulary that is trained on the training split alone.
     pub vocabulary: usize,
-    /// Tokens in a window.
+    /// Tokens in a window, 8 or more: the context of every language model. Tasks bring their own length.
     pub positions: usize,
-    /// Validation windows for each domain.
+    /// Validation windows for each domain, 2 or more, evenly spaced over its text. More of them narrow the noise
+    /// within a seed; only seeds narrow the intervals of claims.
     pub evaluation_windows: usize,
 }
 
-/// How every language model of the study is trained.
+/// How every language model of the study is trained: AdamW with a trapezoid schedule, the same for all families.
+///
+/// One learning rate for all keeps the families comparable in budget. It does not show what each would reach at its
+/// own best rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Optimiser steps.
+    /// Optimiser steps. Tokens seen are `steps × batch × positions`.
     pub steps: u64,
     /// Windows in a step.
     pub batch: usize,
-    /// Peak learning rate.
+    /// Peak learning rate, held between warm-up and decay.
     pub learning_rate: f32,
-    /// Steps of linear warm-up.
+    /// Steps of linear warm-up; together with `decay` at most `steps`.
     pub warmup: u64,
     /// Steps of linear decay at the end.
     pub decay: u64,
-    /// Decoupled weight decay of the matrices.
+    /// Decoupled weight decay of the matrices, per step and in units of the learning rate.
     pub weight_decay: f32,
     /// Coefficient of the balance loss, already divided by the number of chosen experts.
     pub balance: f32,
@@ -87,11 +102,12 @@ pub struct Training {
     pub z_loss: f32,
 }
 
-/// How the models of the synthetic tasks are trained.
+/// How the models of the synthetic tasks are trained. What is not here (weight decay, balance, the proportions of the
+/// schedule) is as in [`Training`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskTraining {
-    /// Granularities compared; must hold 1 and at least one other.
+    /// Granularities compared, ascending; must hold 1 and at least one other. Each divides `model.d_ff`.
     pub granularities: Vec<usize>,
     /// Optimiser steps.
     pub steps: u64,
@@ -101,39 +117,47 @@ pub struct TaskTraining {
     pub learning_rate: f32,
 }
 
-/// How much the instruments look at.
+/// How much the instruments look at. More gives less noise within a seed and takes longer; the intervals of the
+/// claims are over seeds and narrow only as far as that noise was part of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Instruments {
-    /// Tokens for probes and for similarity of representations.
+    /// Tokens for probes and for similarity of representations, about: they are taken evenly spaced from all
+    /// validation tokens.
     pub probe_tokens: usize,
-    /// Single-position edits for the attribution test.
+    /// Single-position edits for the attribution test, at least: every validation sequence gets the same number, so
+    /// the sum is rounded up.
     pub attribution_edits: usize,
-    /// Shuffles behind each permutation null.
+    /// Shuffles behind each permutation null, 19 or more: a p-value cannot fall below 1/(permutations + 1).
     pub permutations: usize,
-    /// Numbers of expert sets that a layer may still use in the restriction of paths.
+    /// Numbers of expert sets that each layer may still use in the restriction of paths; one point of the curve each.
     pub restriction: Vec<usize>,
 }
 
-/// Differences that count as none.
+/// Differences that count as none, each in the unit of what it is compared with.
+///
+/// They are part of the configuration so that they are fixed before any result: a margin chosen afterwards makes "the
+/// same" a matter of taste. Wider margins make equivalence easier to claim and less worth claiming.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Margins {
-    /// Loss, in nats per token.
+    /// Loss, in nats per token: 0.02 is about two per cent of perplexity.
     pub loss: f64,
-    /// Accuracy, as a share.
+    /// Accuracy, as a share from 0 to 1: of probes and of tasks.
     pub accuracy: f64,
-    /// Correlation coefficients.
+    /// Correlation coefficients, on the scale from −1 to 1.
     pub correlation: f64,
-    /// Similarity of representations (CKA).
+    /// Similarity of representations (CKA), on the scale to 1.
     pub similarity: f64,
 }
 
 impl StudyConfig {
-    /// Names of the configurations that the program carries.
+    /// Names of the configurations that the program carries: `quick` is the default, `standard` takes hours, `smoke`
+    /// shows only that every part works.
     pub const PRESETS: [&'static str; 3] = ["quick", "standard", "smoke"];
 
-    /// The text of a preset; `None` if there is none of that name.
+    /// The TOML text of a preset, with its comments; `None` if there is none of that name. It is text so that a
+    /// person can print it, change a line and run the result.
     pub fn preset_text(name: &str) -> Option<&'static str> {
         match name {
             "quick" => Some(include_str!("../presets/quick.toml")),

@@ -1,3 +1,5 @@
+//! The text of a study: split, tokenised, cut into windows, the same for every model.
+
 use std::path::Path;
 
 use moescope_base::{Seed, Tokens};
@@ -12,6 +14,9 @@ use crate::{StudyConfig, StudyError};
 const PASS_TOKENS: usize = 2048;
 
 /// The text of a study, tokenised and cut into windows.
+///
+/// The tokenizer sees the training split only, and windows come from one document collection split beforehand, so
+/// nothing of the validation text reaches a model. The test split stays untouched by studies.
 #[derive(Debug)]
 pub struct Dataset {
     tokenizer: Tokenizer,
@@ -20,21 +25,21 @@ pub struct Dataset {
     facts: DatasetFacts,
 }
 
-/// What the answers need to know about the text.
+/// What the answers need to know about the text, so that concluding needs no corpus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetFacts {
-    /// Domains in order.
+    /// Domains in order; indices of domains elsewhere refer to it.
     pub domain_names: Vec<String>,
-    /// Entries of the vocabulary.
+    /// Entries of the vocabulary as trained.
     pub vocabulary: usize,
-    /// Tokens for training.
+    /// Tokens of the training split, all domains together. A run may see them more than once, or not all of them.
     pub training_tokens: usize,
-    /// Tokens of the validation windows.
+    /// Tokens of the validation windows: windows × positions. The first of a window is not predicted.
     pub validation_tokens: usize,
     /// Mean over the domains of the entropy of single tokens under the mixture of all domains, in nats: what a model
     /// that knows only frequencies would have as its loss on the validation windows.
     pub unigram_entropy: f64,
-    /// Hash of the training windows with their provenance.
+    /// Hash of the training windows with their provenance: two studies with equal hashes trained on the same text.
     pub training_hash: String,
     /// Hash of the validation windows.
     pub validation_hash: String,
@@ -45,8 +50,8 @@ pub struct DatasetFacts {
 impl Dataset {
     /// Reads the corpus of a study, trains its tokenizer and cuts its windows.
     ///
-    /// # Errors
-    /// If the corpus is missing, damaged or too small for the windows asked for.
+    /// Everything follows from the corpus and the configuration; no seed is involved, so every repetition has the
+    /// same text and they differ in the order of it.
     pub fn prepare(config: &StudyConfig) -> Result<Dataset, StudyError> {
         let corpus = if config.data.corpus == Path::new("embedded") {
             Corpus::embedded()?
@@ -77,31 +82,25 @@ impl Dataset {
         &self.facts
     }
 
-    /// The tokenizer.
+    /// The byte-level tokenizer; a copy goes into the folder of each language run, which makes the folder complete.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The training batches of a seed: the same windows in the same order for every family.
-    ///
-    /// # Errors
-    /// If the batch is empty.
+    /// The training batches of a seed: the same windows in the same order for every family, so that families of one
+    /// seed can be compared in pairs. Every domain is drawn equally often, whatever its size.
     pub fn batches(&self, seed: u64, batch: usize) -> Result<WindowBatches, StudyError> {
         Ok(WindowBatches::new(self.training.clone(), Seed(seed).child("data"), batch, Balance::Equal)?)
     }
 
-    /// The validation windows as passes, domain after domain, each pass within one domain.
-    ///
-    /// # Errors
-    /// None for windows that exist.
+    /// The validation windows as passes, domain after domain, each pass within one domain and of about 2048 tokens or
+    /// one window.
     pub fn validation_passes(&self) -> Result<Vec<Pass>, StudyError> {
         passes(&self.validation, &self.tokenizer)
     }
 
-    /// As many training windows for each domain as there are validation windows, as passes.
-    ///
-    /// # Errors
-    /// If a domain has fewer training than validation windows.
+    /// As many training windows for each domain as there are validation windows, as passes. Instruments that choose
+    /// something by looking (such as the most used expert sets) look here and are judged on validation text.
     pub fn training_passes(&self) -> Result<Vec<Pass>, StudyError> {
         passes(&self.training.evaluation(self.validation.windows_in(0))?, &self.tokenizer)
     }
@@ -110,14 +109,16 @@ impl Dataset {
 /// Windows for one forward pass, and what is known about their tokens.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// Input.
+    /// Input, `[window, position]`.
     pub tokens: Tokens,
-    /// Domain of the windows.
+    /// Domain of the windows, an index into [`DatasetFacts::domain_names`].
     pub domain: usize,
-    /// What is known about each token.
+    /// What is known about each token: ids, next ids, domain, document, position, class; row `window × positions +
+    /// position`.
     pub table: TokenTable,
 }
 
+/// Cuts windows into passes. A pass never mixes domains, so a mean over a pass belongs to one of them.
 fn passes(windows: &WindowSet, tokenizer: &Tokenizer) -> Result<Vec<Pass>, StudyError> {
     let per_pass = (PASS_TOKENS / windows.length()).max(1);
     let mut passes = Vec::new();
@@ -132,6 +133,8 @@ fn passes(windows: &WindowSet, tokenizer: &Tokenizer) -> Result<Vec<Pass>, Study
     Ok(passes)
 }
 
+/// The facts about each token of a chunk of windows, in the row order of the pass. After the last token of a window
+/// stands the end token as the next one; instruments that need a true next token leave that position out.
 fn token_table(windows: &WindowSet, chunk: &[usize], tokens: &Tokens, tokenizer: &Tokenizer) -> TokenTable {
     let end = tokenizer.end().unwrap_or(0);
     let documents = chunk.iter().flat_map(|&index| {
@@ -150,11 +153,13 @@ fn token_table(windows: &WindowSet, chunk: &[usize], tokens: &Tokens, tokenizer:
     }
 }
 
-/// Documents are numbered within their domain; across domains the number must not repeat.
+/// Documents are numbered within their domain; across domains the number must not repeat, because permutations and
+/// resampling take the document as their unit. Holds up to 2^20 documents in a domain.
 fn unique_document(domain: usize, document: u32) -> u32 {
     (domain as u32) << 20 | document
 }
 
+/// Collects what concluding needs, once, right after the windows are cut.
 fn facts(tokenizer: &Tokenizer, training: &WindowSet, validation: &WindowSet) -> DatasetFacts {
     DatasetFacts {
         domain_names: training.domain_names().to_vec(),

@@ -1,3 +1,5 @@
+//! What can go wrong in a study. Every message says what was found, what was wanted, and what to do next.
+
 use std::path::{Path, PathBuf};
 
 /// Why a study cannot go on.
@@ -6,7 +8,7 @@ pub enum StudyError {
     /// A value that contradicts another, or is out of range.
     #[error("the study's configuration has `{key}` = {found}; wanted: {wanted}")]
     Config {
-        /// Key.
+        /// Key as in the TOML file, with its table: `model.d_model`.
         key: String,
         /// What was found.
         found: String,
@@ -56,14 +58,14 @@ pub enum StudyError {
     NotLearned {
         /// Run.
         run: String,
-        /// Its loss.
+        /// Its validation loss, nats per token.
         loss: f64,
         /// The most that was allowed.
         wanted: f64,
-        /// Entropy of single tokens.
+        /// Loss on the same windows of a model that knows only the frequencies of tokens, nats per token.
         unigram: f64,
     },
-    /// Stopped on request; what is done is kept.
+    /// Stopped on request; what is done is kept. Not a failure: the same study goes on with `--resume`.
     #[error("interrupted; {done} of {all} runs are kept: run the same command with `--resume` to go on")]
     Interrupted {
         /// Finished runs.
@@ -95,6 +97,7 @@ pub enum StudyError {
 }
 
 impl StudyError {
+    /// An input or output error with its place; `action` is a verb, as in "cannot *read* …".
     pub(crate) fn file(action: &'static str, path: &Path, source: std::io::Error) -> StudyError {
         StudyError::File { action, path: path.to_owned(), source }
     }
