@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::description::{Description, FeedForward, Routed};
 
 /// Exact numbers of parameters, and the cost of a token in multiply-adds.
+///
+/// Counted from the description alone, before any weight exists. They do not show time: a small expert costs more for
+/// each operation than a wide matrix, and attention over short sequences costs less than counted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All weights, embeddings and norms included. Selection biases are not counted: no gradient trains them.
@@ -60,13 +63,19 @@ impl Description {
 }
 
 /// Weights of one feed-forward layer.
+///
+/// In single weights; norms stand outside, since every layer has the same.
 struct LayerSize {
+    /// All weights of the layer, router included.
     total: u64,
+    /// Those that one token meets; multiply-adds of a token too, for each of them is used once.
     active: u64,
+    /// The router matrix; 0 where the choice is a function of ids.
     router: u64,
 }
 
 impl FeedForward {
+    /// Three matrices for a SwiGLU layer: gate, up and down.
     fn size(&self, d_model: usize) -> LayerSize {
         match self {
             FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => {
@@ -79,6 +88,7 @@ impl FeedForward {
 }
 
 impl Routed {
+    /// The whole router, but only `per_token` of the experts, whichever a token chooses: all are of one width.
     fn size(&self, d_model: usize) -> LayerSize {
         let router = if self.router.kind.scores() { product(self.experts, d_model) } else { 0 };
         let expert = 3 * product(self.expert_width, d_model);
@@ -90,6 +100,7 @@ impl Routed {
     }
 }
 
+/// In `u64`, so that sizes of large models fit on every machine.
 fn product(a: usize, b: usize) -> u64 {
     a as u64 * b as u64
 }

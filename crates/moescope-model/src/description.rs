@@ -9,6 +9,9 @@ use crate::ModelError;
 ///
 /// A pre-norm decoder: RMSNorm, causal rotary attention (grouped keys and values, optional norm of each query and key head),
 /// RMSNorm, SwiGLU feed-forward layer, dense or routed.
+///
+/// Sizes are numbers of entries, not bytes, and at most 2³⁰ (experts 2²⁰). It says nothing about training: rates, losses and
+/// schedules belong to a run, not to a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
@@ -25,14 +28,20 @@ pub struct Description {
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Added to the mean square in every RMSNorm.
+    ///
+    /// One value for all norms, those of heads and the last included; it reaches the engine as `f32`.
     pub norm_epsilon: f64,
     /// Longest sequence that the model takes, in tokens.
+    ///
+    /// A longer sequence is refused, although the rotary turn could be worked out: the weights have never seen it.
     pub max_positions: usize,
     /// Whether the unembedding is the embedding table.
     pub tied_embeddings: bool,
     /// Whether queries and keys are normalised before the rotary turn.
     pub qk_norm: bool,
     /// One feed-forward layer for each block.
+    ///
+    /// Its length is the number of blocks. Layers may differ in kind and size.
     pub feed_forward: Vec<FeedForward>,
 }
 
@@ -46,6 +55,9 @@ pub enum FeedForward {
         width: usize,
     },
     /// SwiGLU of which each token keeps only the neurons of largest magnitude: sparse, but not routed.
+    ///
+    /// The control for "sparse is enough": as few active neurons as a routed layer, but each chosen by its own value.
+    /// It saves no arithmetic, since all neurons are computed first.
     TopKDense {
         /// Neurons.
         width: usize,
@@ -57,6 +69,8 @@ pub enum FeedForward {
 }
 
 /// A layer of experts and its router.
+///
+/// Every expert is a SwiGLU of the same width; there are no shared experts, no capacity and no dropped tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Routed {
@@ -65,6 +79,8 @@ pub struct Routed {
     /// Neurons of one expert.
     pub expert_width: usize,
     /// Experts that each token passes through.
+    ///
+    /// From 1 to `experts`; the same for every token.
     pub per_token: usize,
     /// How they are chosen and weighted.
     pub router: Router,
@@ -81,6 +97,8 @@ pub struct Router {
     /// Whether scores are taken over all experts or over the chosen.
     pub order: Order,
     /// Whether the weights of the chosen are divided by their sum.
+    ///
+    /// Without it, the softmax scores of the chosen sum to less than one; the first weights of the layer make up for that.
     pub renormalise: bool,
 }
 
@@ -91,6 +109,8 @@ pub enum RouterKind {
     /// A trained linear map of the token's representation.
     Learned,
     /// The same map, left as it was initialised.
+    ///
+    /// The control for "learned routing matters": it still sends alike tokens to alike experts.
     Frozen,
     /// A seeded function of token id and layer; weights `1 / per_token`; no scores. Source: Roller et al. 2021.
     Hash {
@@ -98,6 +118,9 @@ pub enum RouterKind {
         seed: u64,
     },
     /// A seeded function of the whole prefix, the layer and the pass's salt; weights `1 / per_token`; no scores.
+    ///
+    /// In training the salt is the step, so one prefix meets other experts each time. The control for "any consistent
+    /// routing is enough".
     Random {
         /// Seed of the function.
         seed: u64,
@@ -117,6 +140,8 @@ pub enum Score {
     /// Over all experts, or over the chosen: see [`Order`].
     Softmax,
     /// Each expert for itself.
+    ///
+    /// Scores of a token then have no fixed sum.
     Sigmoid,
 }
 
@@ -127,6 +152,8 @@ pub enum Order {
     /// Scores over all experts; the best are chosen and weighted by their score.
     ScoreThenSelect,
     /// The largest logits are chosen; scores over these alone are the weights.
+    ///
+    /// With softmax the weights sum to one without [`Router::renormalise`].
     SelectThenScore,
 }
 
@@ -223,6 +250,7 @@ impl Description {
 }
 
 impl FeedForward {
+    /// Refuses sizes of one layer; `layer` is for the message.
     fn check(&self, layer: usize) -> Result<(), ModelError> {
         let name = |what: &str| format!("layer {layer}: {what}");
         match self {
@@ -242,6 +270,7 @@ impl FeedForward {
 }
 
 impl Routed {
+    /// A committee must be a whole team of `per_token` experts, and teams must use up all experts.
     fn check_committees(&self, name: &dyn Fn(&str) -> String) -> Result<(), ModelError> {
         let RouterKind::Committee { members } = self.router.kind else { return Ok(()) };
         if members != self.per_token {
@@ -256,6 +285,7 @@ impl Routed {
     }
 }
 
+/// Refuses a size outside `low..=high`.
 fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), ModelError> {
     if (low..=high).contains(&found) {
         return Ok(());
@@ -263,6 +293,7 @@ fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), Model
     Err(ModelError::description(what, found, format!("{low} to {high}")))
 }
 
+/// Refuses zero, negative numbers, infinity and not-a-number.
 fn positive(what: &str, found: f64) -> Result<(), ModelError> {
     if found.is_finite() && found > 0.0 {
         return Ok(());

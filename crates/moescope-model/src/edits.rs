@@ -12,6 +12,9 @@ use crate::route_edits;
 use crate::router::Selection;
 
 /// The edits of one pass, by place.
+///
+/// Edits at one place apply in the order in which they were given, so a scale after a set scales what was set.
+/// Everything that can be checked without values is checked here, before the first operation.
 #[derive(Debug)]
 pub(crate) struct EditBook<'a> {
     values: BTreeMap<HookPoint, Vec<(&'a TokenSelection, &'a ValueEdit)>>,
@@ -113,6 +116,7 @@ fn pattern_tokens(shape: &[usize]) -> Vec<u32> {
     rows.map(|token| token as u32).collect()
 }
 
+/// Refuses an edit whose place or tokens do not exist; its numbers are checked where the width is known.
 fn check_value_edit(
     description: &Description,
     at: HookPoint,
@@ -137,6 +141,7 @@ fn check_value_edit(
     }
 }
 
+/// Why a site cannot be edited, and what to edit instead.
 fn read_only_reason(site: Site) -> &'static str {
     match site {
         Site::Logits => "the logits are the end of the pass; edit the final norm's output instead",
@@ -179,6 +184,7 @@ fn apply(
     }
 }
 
+/// Refuses a vector that is not as long as a row of the value.
 fn check_vector(point: HookPoint, vector: &[f32], width: usize) -> Result<(), ModelError> {
     if vector.len() == width {
         return Ok(());
@@ -187,6 +193,7 @@ fn check_vector(point: HookPoint, vector: &[f32], width: usize) -> Result<(), Mo
     Err(ModelError::edit(point, reason))
 }
 
+/// Replaces the named rows by `values[row, column]`; without rows nothing is put on the tape.
 fn overwrite(tape: &mut Tape<'_>, var: Var, rows: &[usize], values: Vec<f32>) -> Result<Var, ModelError> {
     if rows.is_empty() {
         return Ok(var);
@@ -195,6 +202,7 @@ fn overwrite(tape: &mut Tape<'_>, var: Var, rows: &[usize], values: Vec<f32>) ->
     Ok(tape.overwrite_rows(var, rows, Tensor::new([rows.len(), width], values)?)?)
 }
 
+/// Adds one vector to each named row. The other rows get zero, which changes no value.
 fn add(tape: &mut Tape<'_>, var: Var, rows: &[usize], vector: &[f32]) -> Result<Var, ModelError> {
     let mut shift = Tensor::zeros(tape.value(var).shape());
     for row in rows {
@@ -204,6 +212,7 @@ fn add(tape: &mut Tape<'_>, var: Var, rows: &[usize], vector: &[f32]) -> Result<
     Ok(tape.add(var, shift)?)
 }
 
+/// Multiplies the named rows by `factor` and leaves the others as they are.
 fn scale(tape: &mut Tape<'_>, var: Var, rows: &[usize], factor: f32) -> Result<Var, ModelError> {
     let height = tape.value(var).rows();
     let width = tape.value(var).columns();

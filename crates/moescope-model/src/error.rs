@@ -143,14 +143,17 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// An edit that cannot take effect. The reason says what was found and what would do.
     pub(crate) fn edit(at: impl ToString, reason: impl Into<String>) -> ModelError {
         ModelError::Edit { at: at.to_string(), reason: reason.into() }
     }
 
+    /// Tokens that do not fit; `what` is a noun that stands before "is".
     pub(crate) fn tokens(what: &str, found: impl ToString, wanted: impl ToString) -> ModelError {
         ModelError::Tokens { what: what.into(), found: found.to_string(), wanted: wanted.to_string() }
     }
 
+    /// A size or option that makes no model; `what` names the field.
     pub(crate) fn description(what: impl Into<String>, found: impl ToString, wanted: impl ToString) -> Self {
         ModelError::Description { what: what.into(), found: found.to_string(), wanted: wanted.to_string() }
     }

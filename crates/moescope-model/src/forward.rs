@@ -19,12 +19,16 @@ pub(crate) enum Weights {
 }
 
 /// The state of one pass.
+///
+/// Blocks and routers take it whole; what they compute goes through [`at`](Run::at), where edits and listener meet it.
 pub(crate) struct Run<'r, 'w, 'a> {
     pub(crate) model: &'w Model,
     pub(crate) tape: &'r mut Tape<'w>,
     pub(crate) tokens: &'r Tokens,
     pub(crate) pass: &'r mut Pass<'a>,
+    /// The pass's edits, checked and sorted by place.
     pub(crate) edits: EditBook<'a>,
+    /// Tables for all positions of the batch.
     pub(crate) rotary: Rotary,
     weights: Weights,
 }
@@ -33,6 +37,9 @@ impl Model {
     /// Runs the model on a batch and puts everything on the tape.
     ///
     /// Trained parameters are leaves under their place in [`parameters`](Model::parameters); frozen ones are constants.
+    ///
+    /// The logits are those of every position, `[token, vocab]`, where `token = sequence * positions + position`.
+    /// There is no cache of keys and values: each pass computes the whole batch.
     ///
     /// # Errors
     /// - [`ModelError::Tokens`] for an id outside the vocabulary or too long a sequence;
@@ -46,6 +53,8 @@ impl Model {
         self.forward_with(tape, tokens, pass, Weights::Trained)
     }
 
+    /// The same, with a say in whether the weights' gradients will be asked for; when not, the way back skips their
+    /// products.
     pub(crate) fn forward_with<'w>(
         &'w self,
         tape: &mut Tape<'w>,
@@ -59,6 +68,7 @@ impl Model {
         Run { model: self, tape, tokens, pass, edits, rotary, weights }.all()
     }
 
+    /// Refuses ids outside the vocabulary and sequences longer than the model takes.
     fn check_tokens(&self, tokens: &Tokens) -> Result<(), ModelError> {
         let (vocab, longest) = (self.description().vocab, self.description().max_positions);
         if tokens.positions() > longest {
@@ -73,6 +83,7 @@ impl Model {
 }
 
 impl Run<'_, '_, '_> {
+    /// From ids to logits.
     fn all(mut self) -> Result<Forward, ModelError> {
         let layout = self.model.layout();
         let table = self.weight(layout.embedding);
@@ -90,6 +101,7 @@ impl Run<'_, '_, '_> {
         Ok(Forward { logits, routes })
     }
 
+    /// One block, `[token, model]` → `[token, model]`. Both halves read a normalised stream and add to the plain one.
     fn block(&mut self, layer: usize, x: Var, routes: &mut Vec<LayerRoutes>) -> Result<Var, ModelError> {
         let index = self.model.layout().blocks[layer];
         let before = self.at(HookPoint::block(Site::ResidPre, layer), x)?;
@@ -117,10 +129,12 @@ impl Run<'_, '_, '_> {
         }
     }
 
+    /// The addend of every norm, in the engine's precision.
     pub(crate) fn epsilon(&self) -> f32 {
         self.model.description().norm_epsilon as f32
     }
 
+    /// RMSNorm over the last axis with the weights at `place`.
     pub(crate) fn norm(&mut self, x: Var, place: usize) -> Result<Var, ModelError> {
         let weight = self.weight(place);
         let epsilon = self.epsilon();

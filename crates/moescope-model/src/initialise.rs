@@ -54,6 +54,7 @@ pub(crate) fn output_factors(description: &Description) -> Vec<f64> {
     description.feed_forward.iter().map(factor).collect()
 }
 
+/// Truncated normal numbers of this standard deviation, row-major from one stream.
 fn draw(specification: &Specification, seed: Seed, deviation: f64) -> Tensor {
     let mut normal = Normal::new(seed);
     let mut tensor = Tensor::zeros(specification.shape.clone());

@@ -12,12 +12,16 @@ use crate::parameters::{Layout, Parameter, Role};
 const KEPT_POSITIONS: usize = 2048;
 
 /// A transformer: its description and its weights.
+///
+/// Weights are `f32` and stay in memory whole; a clone copies them.
 #[derive(Clone, Debug)]
 pub struct Model {
     description: Description,
     layout: Layout,
     parameters: Vec<Parameter>,
+    /// By block, `[expert]` each; kept apart from the parameters because no gradient trains it.
     selection_bias: Vec<Option<Vec<f32>>>,
+    /// Tables for the first positions, worked out once.
     rotary: Rotary,
 }
 
@@ -95,6 +99,7 @@ impl Model {
         self.selection_bias[layer] = Some(bias);
     }
 
+    /// Which parameter is which.
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }

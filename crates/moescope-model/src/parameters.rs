@@ -47,8 +47,11 @@ pub(crate) enum Role {
 /// A tensor that a description calls for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Specification {
+    /// As [`Parameter::name`].
     pub(crate) name: String,
+    /// Lengths of the axes; of a matrix, the last is the one that its product sums over.
     pub(crate) shape: Vec<usize>,
+    /// Decides the first weights, and whether they train and decay.
     pub(crate) role: Role,
 }
 
@@ -84,6 +87,10 @@ pub(crate) struct Layout {
 }
 
 /// Places of one block's tensors.
+///
+/// Each is a place in [`Layout::specifications`], and so the id of the parameter on a tape. `None` stands for what
+/// the block does not have. `gate`, `up` and `down` are one matrix each in a dense block and all experts' in a routed
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockIndex {
     pub(crate) attention_norm: usize,

@@ -69,6 +69,8 @@ pub struct Forward {
 }
 
 /// The routes of one layer.
+///
+/// What training needs for its balancing losses; analyses listen at the router's sites.
 #[derive(Clone, Debug)]
 pub struct LayerRoutes {
     /// Block.

@@ -15,6 +15,7 @@ pub(crate) fn check(description: &Description, point: HookPoint) -> Result<(), M
     Ok(())
 }
 
+/// The answer without the list of all points, which a model of many experts makes long.
 fn exists(description: &Description, point: HookPoint) -> bool {
     let site = point.site();
     let Some(layer) = point.layer() else { return !site.in_block() };

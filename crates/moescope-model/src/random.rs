@@ -8,11 +8,15 @@ use rand_chacha::ChaCha8Rng;
 const TRUNCATED_DEVIATION: f64 = 0.879_596_566_170_685;
 
 /// A stream of normal numbers.
+///
+/// ChaCha8 gives the bits; the turn into normal numbers is written here, because a library may change its own between
+/// versions.
 pub(crate) struct Normal {
     generator: ChaCha8Rng,
 }
 
 impl Normal {
+    /// The stream of a seed, from its start.
     pub(crate) fn new(seed: Seed) -> Normal {
         Normal { generator: seed.rng() }
     }

@@ -45,6 +45,8 @@ pub(crate) fn selection(
 }
 
 /// What the edits of a layer have asked for.
+///
+/// Expert lists are ascending, each expert once. `allowed` is `None` while no edit restricts the sets.
 struct Rule<'a> {
     layer: usize,
     routed: &'a Routed,
@@ -54,10 +56,12 @@ struct Rule<'a> {
 }
 
 impl Rule<'_> {
+    /// The error at this layer.
     fn refuse(&self, reason: impl Into<String>) -> ModelError {
         ModelError::edit(place(self.layer), reason)
     }
 
+    /// Refuses a name beyond the layer's experts.
     fn check_experts(&self, experts: &[u32]) -> Result<(), ModelError> {
         match experts.iter().find(|e| **e as usize >= self.routed.experts) {
             Some(e) => {
@@ -67,6 +71,7 @@ impl Rule<'_> {
         }
     }
 
+    /// Adds checked experts to one of the lists.
     fn note_experts(
         &mut self,
         experts: &[u32],
@@ -80,6 +85,8 @@ impl Rule<'_> {
         Ok(())
     }
 
+    /// Restricts the choice to these sets, and to those that earlier edits also allow. Each set must be as large as a
+    /// token's choice: a smaller one would leave a slot open.
     fn allow(&mut self, sets: &[Vec<u32>]) -> Result<(), ModelError> {
         let wanted = self.routed.per_token;
         let mut sorted = Vec::with_capacity(sets.len());
@@ -130,6 +137,7 @@ impl Rule<'_> {
         }
     }
 
+    /// The best experts without the banned and with the forced; refused when too few are left or too many forced.
     fn best(&self) -> Result<Selection, ModelError> {
         let (experts, per_token) = (self.routed.experts, self.routed.per_token);
         if let Some(both) = self.forced.iter().find(|e| self.banned.contains(e)) {
@@ -150,6 +158,7 @@ impl Rule<'_> {
         Ok(Selection::Best { per_token, banned, forced: self.forced.clone() })
     }
 
+    /// Recorded `choices[token, slot]` as the rule. The weights still come from the scores of this pass.
     fn replay(&self, choices: &[u32], tokens: usize) -> Result<Selection, ModelError> {
         let per_token = self.routed.per_token;
         if choices.len() != tokens * per_token {
@@ -169,6 +178,7 @@ impl Rule<'_> {
     }
 }
 
+/// How messages name the place of a route edit.
 fn place(layer: usize) -> String {
     format!("the routes of layer {layer}")
 }

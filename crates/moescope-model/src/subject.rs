@@ -46,6 +46,10 @@ impl ModelSubject {
         &self.model
     }
 
+    /// Runs one pass and gathers what was asked.
+    ///
+    /// Gradients are of the sum, not the mean, of the losses of all tokens, so one token's gradient does not shrink
+    /// with the batch.
     fn observe(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
         self.check(request)?;
         let mode = if request.gradients.is_empty() { Mode::Inference } else { Mode::Gradient };
@@ -66,6 +70,7 @@ impl ModelSubject {
         Ok(observation)
     }
 
+    /// Refuses points that the model lacks, and gradients that do not exist.
     fn check(&self, request: &Request<'_>) -> Result<(), ModelError> {
         let description = self.model.description();
         let mut all = request.record.iter().chain(request.gradients);
@@ -125,6 +130,8 @@ fn kept_losses(losses: &[f32], positions: usize) -> Vec<f32> {
 }
 
 /// Keeps what a request asks for.
+///
+/// Points are sorted, because every site of a pass asks whether it is wanted.
 struct Recorder<'a> {
     tokens: &'a Tokens,
     record: Vec<HookPoint>,
@@ -142,6 +149,7 @@ struct Source {
 }
 
 impl<'a> Recorder<'a> {
+    /// Listens for what the request records or differentiates.
     fn new(request: &Request<'a>) -> Recorder<'a> {
         let sorted = |points: &[HookPoint]| {
             let mut points = points.to_vec();
@@ -167,6 +175,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
+    /// Copies a value before the pass frees it.
     fn keep(&mut self, point: HookPoint, tape: &Tape<'_>, value: &Heard<'_>) {
         let tokens = self.tokens.len();
         let (data, rows) = match value {
@@ -188,6 +197,7 @@ impl<'a> Recorder<'a> {
         self.values.insert(point, value);
     }
 
+    /// Notes where the gradient of a value will stand; what is not on the tape has none, which reads as zero.
     fn follow(&mut self, point: HookPoint, tape: &mut Tape<'_>, value: &Heard<'_>) {
         let (height, width) = extent(tape, value, self.tokens.len());
         let (var, rows, tokens) = match value {

@@ -35,6 +35,9 @@ const ONE: [&str; 8] = [
 ];
 
 /// Refuses every key that would change the result and that we do not honour.
+///
+/// The list holds the effects that are known to us. A key that nobody here has heard of passes, so a checkpoint of a
+/// known family with a new option may still differ; tests against the reference implementation are what shows that.
 pub(crate) fn refuse(configuration: &Configuration) -> Result<(), ModelError> {
     for key in OFF {
         expect(configuration, key, "false or absent: this effect is not reproduced", is_off)?;
@@ -87,6 +90,7 @@ fn sliding_window(configuration: &Configuration) -> Result<(), ModelError> {
     Err(configuration.complain("sliding_window", window, "null: attention to a window is not reproduced"))
 }
 
+/// Refuses a key that is there and not `fine`; an absent key passes.
 fn expect(
     configuration: &Configuration,
     key: &str,
@@ -99,6 +103,7 @@ fn expect(
     }
 }
 
+/// Whether a value switches its effect off: false, zero or an empty list.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Bool(flag) => !flag,

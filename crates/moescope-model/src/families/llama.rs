@@ -2,6 +2,7 @@
 
 use super::{Defaults, Family, PROJECTIONS, QkNorm, uniform_dense};
 
+/// Defaults of the reference implementation, for keys that a checkpoint leaves out.
 pub(super) const FAMILY: Family = Family {
     model_type: "llama",
     architecture: "LlamaForCausalLM",

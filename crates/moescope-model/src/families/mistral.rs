@@ -2,6 +2,7 @@
 
 use super::{Defaults, Family, PROJECTIONS, QkNorm, uniform_dense};
 
+/// Unlike Llama, a missing number of key-value heads means eight.
 pub(super) const FAMILY: Family = Family {
     model_type: "mistral",
     architecture: "MistralForCausalLM",

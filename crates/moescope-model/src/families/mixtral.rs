@@ -5,6 +5,7 @@ use crate::ModelError;
 use crate::description::{FeedForward, Routed, Router};
 use crate::folder::Configuration;
 
+/// Experts are named `w1` (gate), `w3` (up) and `w2` (down), in the module `block_sparse_moe`.
 pub(super) const FAMILY: Family = Family {
     model_type: "mixtral",
     architecture: "MixtralForCausalLM",
@@ -20,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
     feed_forward,
 };
 
+/// Every layer is routed; the weights of the chosen always sum to one.
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
     let routed = Routed {
         experts: configuration.size_of(&["num_local_experts", "num_experts"])?,

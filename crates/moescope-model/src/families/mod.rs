@@ -17,13 +17,18 @@ use crate::folder::Configuration;
 use crate::model::Model;
 
 /// One family.
+///
+/// A new family is a constant of this kind, in a file of its own, with tests against the reference implementation.
 pub(crate) struct Family {
     /// As `config.json` says.
     pub(crate) model_type: &'static str,
     /// Class name of the reference implementation.
     pub(crate) architecture: &'static str,
+    /// Values of keys that a checkpoint leaves out.
     pub(crate) defaults: Defaults,
+    /// Fixed by the family, not by a key, but for our own.
     pub(crate) qk_norm: QkNorm,
+    /// Of no meaning in a dense family.
     pub(crate) experts: ExpertNames,
     /// The feed-forward layer of each block.
     pub(crate) feed_forward: fn(&Configuration, usize) -> Result<Vec<FeedForward>, ModelError>,
@@ -31,18 +36,22 @@ pub(crate) struct Family {
 
 /// What a missing key means.
 pub(crate) struct Defaults {
+    /// For `rms_norm_eps`.
     pub(crate) norm_epsilon: f64,
+    /// For `rope_theta`, in either place where it may stand.
     pub(crate) rope_theta: f64,
     /// `None`: as many as query heads.
     pub(crate) key_value_heads: Option<usize>,
     /// `None`: `hidden_size / num_attention_heads`.
     pub(crate) head_dim: Option<usize>,
+    /// For `max_position_embeddings`.
     pub(crate) max_positions: usize,
 }
 
 /// Whether queries and keys are normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QkNorm {
+    /// Not at all; the model has no such weights.
     None,
     /// Each head for itself.
     Heads,
@@ -54,9 +63,13 @@ pub(crate) enum QkNorm {
 
 /// What the tensors of one expert are called, `model.layers.L.MODULE.experts.E.LEAF.weight`.
 pub(crate) struct ExpertNames {
+    /// Where a block keeps its experts and its router.
     pub(crate) module: &'static str,
+    /// The matrix whose product goes through `silu`, `[width, model]`.
     pub(crate) gate: &'static str,
+    /// The matrix whose product is gated, `[width, model]`.
     pub(crate) up: &'static str,
+    /// The matrix that writes into the residual stream, `[model, width]`.
     pub(crate) down: &'static str,
 }
 
@@ -77,8 +90,12 @@ const FAMILIES: [&Family; 7] = [
 
 /// A configuration, understood.
 pub(crate) struct Reading {
+    /// Decides what the tensors of the folder are called.
     pub(crate) family: &'static Family,
+    /// Checked: its sizes make a model.
     pub(crate) description: Description,
+    /// Not part of the description, because only checkpoints of OLMoE's kind have it; it decides the shape of two
+    /// norms.
     pub(crate) wide_qk_norm: bool,
 }
 
@@ -88,6 +105,10 @@ pub fn supported_families() -> Vec<&'static str> {
 }
 
 /// Understands a configuration, whichever family it is of.
+///
+/// # Errors
+/// [`ModelError::UnknownFamily`], [`ModelError::Configuration`] for a key that is missing, mistyped or of an effect
+/// that is not reproduced, and [`ModelError::Description`] for sizes that make no model.
 pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError> {
     let found = configuration.text_if("model_type")?.unwrap_or("absent");
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
@@ -107,6 +128,7 @@ pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError>
     Ok(Reading { family, description, wide_qk_norm: qk_norm == QkNorm::Wide })
 }
 
+/// The sizes that all families spell alike; the feed-forward layers are the family's own.
 fn description(
     configuration: &Configuration,
     family: &Family,

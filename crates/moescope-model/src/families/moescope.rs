@@ -9,6 +9,7 @@ use crate::ModelError;
 use crate::description::{Description, FeedForward};
 use crate::folder::Configuration;
 
+/// Only this crate opens such folders; every key that matters is written out, so the defaults are rarely read.
 pub(super) const FAMILY: Family = Family {
     model_type: "moescope",
     architecture: "MoescopeForCausalLM",
@@ -24,6 +25,7 @@ pub(super) const FAMILY: Family = Family {
     feed_forward,
 };
 
+/// One entry for each block, in the form in which a description serialises.
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
     let Some(value) = configuration.get("feed_forward") else {
         return Err(configuration.complain("feed_forward", "absent", "a list with one entry for each layer"));

@@ -5,6 +5,7 @@ use crate::ModelError;
 use crate::description::{FeedForward, Routed, Router};
 use crate::folder::Configuration;
 
+/// Of these, `intermediate_size` is the width of one expert: there are no dense layers.
 pub(super) const FAMILY: Family = Family {
     model_type: "olmoe",
     architecture: "OlmoeForCausalLM",
@@ -20,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
     feed_forward,
 };
 
+/// Every layer is routed; `norm_topk_prob`, false when absent, says whether weights are divided by their sum.
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
     let routed = Routed {
         experts: configuration.size_of(&["num_experts", "num_local_experts"])?,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Defaults, Family, PROJECTIONS, QkNorm, uniform_dense};
 use crate::description::{Description, FeedForward};
 
+/// A head has 128 entries unless the checkpoint says otherwise, whatever the width of the model.
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen3",
     architecture: "Qwen3ForCausalLM",

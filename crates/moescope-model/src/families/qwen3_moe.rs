@@ -8,6 +8,7 @@ use crate::ModelError;
 use crate::description::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
 use crate::folder::Configuration;
 
+/// Unlike dense Qwen3, a missing `head_dim` means the width of the model over the number of heads.
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen3_moe",
     architecture: "Qwen3MoeForCausalLM",
@@ -26,6 +27,8 @@ pub(super) const FAMILY: Family = Family {
 /// A key of ours, which other readers ignore: a router that was never trained is to stay so.
 const FROZEN: &str = "moescope_frozen_router";
 
+/// A block is routed when its number, counted from 1, is a multiple of `decoder_sparse_step` and it is not in
+/// `mlp_only_layers`.
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
     let kind = match configuration.flag(FROZEN)? {
         true => RouterKind::Frozen,
@@ -69,6 +72,8 @@ pub(super) fn express(description: &Description) -> Option<Map<String, Value>> {
     (alike && plain).then(|| keys(description, routed, width))
 }
 
+/// The keys of a model that the family can express. Dense blocks are listed one by one, so any pattern of them can be
+/// told.
 fn keys(description: &Description, routed: &Routed, dense_width: Option<usize>) -> Map<String, Value> {
     let layers = description.feed_forward.iter().enumerate();
     let dense: Vec<usize> = layers.filter(|(_, layer)| layer.routed().is_none()).map(|(l, _)| l).collect();

@@ -27,6 +27,7 @@ impl Configuration {
         Ok(Configuration { path, keys })
     }
 
+    /// The file, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -45,26 +46,32 @@ impl Configuration {
         }
     }
 
+    /// A whole number that must be there.
     pub(crate) fn size(&self, key: &str) -> Result<usize, ModelError> {
         self.size_of(&[key])
     }
 
+    /// A whole number, if the key is there; another type is an error, never a missing key.
     pub(crate) fn size_if(&self, key: &str) -> Result<Option<usize>, ModelError> {
         self.typed(key, "a whole number", |value| value.as_u64().map(|n| n as usize))
     }
 
+    /// A number, whole or not, if the key is there.
     pub(crate) fn number_if(&self, key: &str) -> Result<Option<f64>, ModelError> {
         self.typed(key, "a number", Value::as_f64)
     }
 
+    /// True or false; false when the key is absent, as in the reference implementations.
     pub(crate) fn flag(&self, key: &str) -> Result<bool, ModelError> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
     }
 
+    /// A text, if the key is there.
     pub(crate) fn text_if(&self, key: &str) -> Result<Option<&str>, ModelError> {
         self.typed(key, "a text", Value::as_str)
     }
 
+    /// A list of whole numbers; empty when the key is absent.
     pub(crate) fn sizes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
         let list = |value: &Value| {
             value.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect::<Option<Vec<_>>>()
@@ -72,6 +79,7 @@ impl Configuration {
         Ok(self.typed(key, "a list of whole numbers", list)?.unwrap_or_default())
     }
 
+    /// The value of a key through `read`, which answers `None` for a wrong type.
     fn typed<'v, T>(
         &'v self,
         key: &str,
@@ -84,6 +92,7 @@ impl Configuration {
         }
     }
 
+    /// The error about one key of this file.
     pub(crate) fn complain(&self, key: &str, found: impl ToString, wanted: impl Into<String>) -> ModelError {
         ModelError::Configuration {
             path: self.path.clone(),

@@ -30,6 +30,9 @@ pub struct Inspection {
     /// Numbers in all tensors of the files.
     pub params_total: u64,
     /// The same, less the experts that a token does not choose.
+    ///
+    /// Unlike [`Counts`](crate::Counts), it counts what the files hold, such as selection biases and a table that is
+    /// stored twice.
     pub params_active: u64,
     /// Bytes of all tensors.
     pub bytes: u64,

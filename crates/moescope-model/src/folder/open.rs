@@ -37,6 +37,7 @@ impl Model {
     }
 }
 
+/// The numbers of one parameter of this shape, put together from wherever they lie.
 fn gather(tensors: &Tensors, source: &Source, shape: &[usize]) -> Result<Tensor, ModelError> {
     match source {
         Source::Whole(name) => tensors.read(name),
@@ -58,6 +59,7 @@ fn gather(tensors: &Tensors, source: &Source, shape: &[usize]) -> Result<Tensor,
     }
 }
 
+/// Sets the biases that the folder has. They are no parameters: no gradient trains them.
 fn read_selection_biases(model: &mut Model, tensors: &Tensors) -> Result<(), ModelError> {
     for layer in 0..model.description().layers() {
         let name = selection_bias_name(layer);

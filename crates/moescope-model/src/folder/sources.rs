@@ -19,6 +19,10 @@ pub(crate) enum Source {
 }
 
 /// The source of every parameter of the layout, with shapes checked and no tensor left over.
+///
+/// # Errors
+/// [`ModelError::MissingTensor`], [`ModelError::TensorShape`], and [`ModelError::UnexpectedTensor`] for one that
+/// would be ignored: a bias or a shared expert left aside would give plausible and wrong results.
 pub(crate) fn sources(
     tensors: &Tensors,
     reading: &Reading,
@@ -48,6 +52,7 @@ fn without_effect(name: &str, reading: &Reading) -> bool {
     name.ends_with("rotary_emb.inv_freq") || (reading.description.tied_embeddings && name == "lm_head.weight")
 }
 
+/// Whether the tensor is the selection bias of a layer that can have one; only our own family writes them.
 fn is_selection_bias(name: &str, reading: &Reading) -> bool {
     let layers = reading.description.feed_forward.iter().enumerate();
     let mut biased =
@@ -55,6 +60,7 @@ fn is_selection_bias(name: &str, reading: &Reading) -> bool {
     reading.family.model_type == "moescope" && biased.any(|(layer, _)| selection_bias_name(layer) == name)
 }
 
+/// The source of one parameter, under the name that the family gives it.
 fn find(tensors: &Tensors, family: &Family, wanted: &Specification) -> Result<Source, ModelError> {
     if let Some((prefix, leaf)) = wanted.name.split_once(".mlp.experts.") {
         return find_experts(tensors, &family.experts, prefix, leaf, wanted);
@@ -71,6 +77,8 @@ fn find(tensors: &Tensors, family: &Family, wanted: &Specification) -> Result<So
     Ok(Source::Whole(name))
 }
 
+/// The source of one matrix of all experts, `leaf` of the block `prefix`: fused if the folder has that, else one by
+/// one.
 fn find_experts(
     tensors: &Tensors,
     names: &ExpertNames,
@@ -101,6 +109,7 @@ fn find_experts(
     Ok(Source::Experts(all))
 }
 
+/// Refuses a tensor that is missing or of another shape.
 fn check_shape(tensors: &Tensors, name: &str, wanted: &[usize]) -> Result<(), ModelError> {
     match tensors.get(name) {
         None => Err(missing(tensors, name.into())),
@@ -113,6 +122,7 @@ fn check_shape(tensors: &Tensors, name: &str, wanted: &[usize]) -> Result<(), Mo
     }
 }
 
+/// The error for a tensor that the folder lacks.
 fn missing(tensors: &Tensors, name: String) -> ModelError {
     ModelError::MissingTensor { path: tensors.folder().into(), name }
 }

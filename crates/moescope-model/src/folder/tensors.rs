@@ -26,10 +26,14 @@ pub(crate) struct Tensors {
 
 /// One tensor in a file.
 pub(crate) struct Entry {
+    /// Place of the file in the folder's list.
     file: usize,
+    /// First byte, counted from the beginning of the file.
     start: u64,
+    /// Length; shape and format were checked against it.
     bytes: usize,
     format: Dtype,
+    /// Lengths of the axes, slowest first.
     pub(crate) shape: Vec<usize>,
 }
 
@@ -48,14 +52,17 @@ impl Tensors {
         Ok(Tensors { folder: folder.into(), entries, files })
     }
 
+    /// The folder, for messages.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
+    /// All names in alphabetical order, so that the first complaint is always the same.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
+    /// What the header says about a tensor.
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
@@ -109,6 +116,8 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(names.iter().map(|name| folder.join(name)).collect())
 }
 
+/// Adds the tensors of one file. Every offset is checked here against the length of the file, so that no later read can
+/// reach beyond its end.
 fn read_header(path: &Path, index: usize, entries: &mut BTreeMap<String, Entry>) -> Result<(), ModelError> {
     let failed = |source| ModelError::File { action: "read", path: path.into(), source };
     let broken = |reason: String| ModelError::Broken { path: path.into(), reason };

@@ -32,6 +32,7 @@ pub(crate) fn route(
     }
 }
 
+/// A router with logits: its choice goes by score plus bias, its weights by score alone.
 fn by_scores(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
@@ -59,6 +60,7 @@ fn by_scores(
     Ok(LayerRoutes { layer, plan, logits: Some(logits), scores: Some(scores), weights })
 }
 
+/// A router without logits: listeners are told that there are none, and every chosen expert weighs `1 / per_token`.
 fn by_function(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
@@ -84,6 +86,7 @@ fn by_function(
     Ok(LayerRoutes { layer, plan, logits: None, scores: None, weights })
 }
 
+/// The choices `[token, slot]` sorted by expert, told to whoever listens.
 fn planned(
     run: &mut Run<'_, '_, '_>,
     layer: usize,

@@ -60,6 +60,7 @@ impl Selection {
         choices
     }
 
+    /// Slots of a token, whatever the rule.
     fn per_token(&self) -> usize {
         match self {
             Selection::Best { per_token, .. }
