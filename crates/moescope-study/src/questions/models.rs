@@ -44,6 +44,7 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
     Ok((lead(results), chapter))
 }
 
+/// The sizes of the study in one sentence.
 fn design(results: &Results) -> String {
     let (sizes, data) = (&results.config.model, &results.config.data);
     format!(
@@ -62,6 +63,7 @@ fn design(results: &Results) -> String {
     )
 }
 
+/// The opening sentences: how many models, whether they have learned, how much seeds alone make losses differ.
 fn lead(results: &Results) -> Vec<String> {
     let losses: Vec<f64> = trained(results).map(|(_, l)| l).collect();
     let worst = losses.iter().copied().fold(f64::MIN, f64::max);
@@ -97,11 +99,13 @@ pub(crate) fn noise_floor(results: &Results) -> f64 {
     mean(&variances).sqrt()
 }
 
+/// The trained language models with their losses; the untrained floor is left out.
 fn trained(results: &Results) -> impl Iterator<Item = (&Run, f64)> {
     let language = |run: &Run| run.workload == Workload::Language && !run.untrained;
     results.runs.iter().filter(move |(run, _)| language(run)).filter_map(|(run, m)| Some((run, loss(m)?)))
 }
 
+/// Which family has the lowest and the highest mean loss: a description of the means, not a claim.
 fn finding(results: &Results) -> String {
     let of = |family| mean(&results.language(family, loss));
     let families = results.config.language_families();
@@ -114,6 +118,7 @@ fn finding(results: &Results) -> String {
     )
 }
 
+/// One row for each family: loss over seeds, parameters, arithmetic.
 fn family_table(results: &Results) -> Result<Table, StudyError> {
     let families = results.config.language_families();
     let rows: Vec<Vec<f64>> = families.iter().map(|f| results.language(*f, loss)).collect();
@@ -151,6 +156,7 @@ fn family_table(results: &Results) -> Result<Table, StudyError> {
     Ok(Table::new("families", "Families: size and validation loss", method, columns)?)
 }
 
+/// One row for each run, so that every mean can be taken again.
 fn run_table(results: &Results) -> Result<Table, StudyError> {
     let rows: Vec<(&Run, f64)> = trained(results).collect();
     let columns = vec![

@@ -65,10 +65,12 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     Ok((answer, chapter))
 }
 
+/// Mean of one number over the routed layers of a model; none for a model without routes. It hides that layers may differ.
 fn over_layers(m: &Measures, pick: fn(&LayerMeasure) -> f64) -> Option<f64> {
     m.routing.as_ref().map(|r| mean(&r.layers.iter().map(pick).collect::<Vec<_>>()))
 }
 
+/// What is followed over granularity, and how a rise and a fall of it are put into words.
 fn quantities(results: &Results) -> Vec<Quantity> {
     vec![
         Quantity {
@@ -140,6 +142,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
     ]
 }
 
+/// One quantity at every granularity: the granularity, and one value for each seed.
 fn sweep(results: &Results, quantity: &Quantity) -> Vec<(usize, Vec<f64>)> {
     let granularities = &results.config.model.granularities;
     granularities
@@ -148,6 +151,7 @@ fn sweep(results: &Results, quantity: &Quantity) -> Vec<(usize, Vec<f64>)> {
         .collect()
 }
 
+/// The slope of one quantity on log2 of granularity, one for each seed, as a claim against zero.
 fn draft(results: &Results, quantity: &Quantity) -> Result<Draft, StudyError> {
     let sweep = sweep(results, quantity);
     let doses: Vec<f64> = sweep.iter().map(|(granularity, _)| *granularity as f64).collect();
@@ -203,6 +207,7 @@ fn verdict(quantities: &[Quantity], claims: &[Claim]) -> String {
     sentences.join(" ")
 }
 
+/// One quantity by granularity as a table and a line, with the claim about its slope as the title.
 fn sweep_exhibit(
     results: &Results,
     quantity: &Quantity,
@@ -251,6 +256,7 @@ fn sweep_exhibit(
     Ok((table, figure))
 }
 
+/// The text with its first letter in upper case.
 fn capitalise(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())

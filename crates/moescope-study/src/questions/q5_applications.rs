@@ -62,6 +62,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     Ok((answer, chapter))
 }
 
+/// The granular MoE of the tasks: of the primary granularity if the tasks have it, otherwise the finest they have.
 fn granular_task(results: &Results) -> Family {
     let granularities = &results.config.tasks.granularities;
     let primary = results.config.model.primary_granularity;
@@ -70,14 +71,17 @@ fn granular_task(results: &Results) -> Family {
     Family::Moe { granularity }
 }
 
+/// Share of right answers on a task.
 fn accuracy(m: &Measures) -> Option<f64> {
     m.task.as_ref().map(|t| t.accuracy)
 }
 
+/// Bits of facts recalled for each parameter; none for the other tasks.
 fn bits_per_parameter(m: &Measures) -> Option<f64> {
     m.task.as_ref().and_then(|t| t.bits_per_parameter)
 }
 
+/// Every application with its differences: the text as a whole, the three tasks, then the single domains.
 fn applications(results: &Results) -> Vec<Application> {
     let granular = granular_task(results);
     let tasks = Workload::TASKS.into_iter().map(|task| {
@@ -125,6 +129,7 @@ fn text(results: &Results) -> Application {
     }
 }
 
+/// A task as the report calls it.
 fn task_in_words(task: Workload) -> &'static str {
     match task {
         Workload::Language => "language",
@@ -134,6 +139,7 @@ fn task_in_words(task: Workload) -> &'static str {
     }
 }
 
+/// An application as a claim: the difference of granular and coarse MoE against zero.
 fn draft(application: &Application) -> Draft {
     Draft {
         key: application.name.clone(),
@@ -180,6 +186,7 @@ fn verdict(applications: &[Application], claims: &[Claim]) -> String {
     [better].into_iter().chain(rest).collect::<Vec<_>>().join(" ")
 }
 
+/// Difference in loss by domain, with the number of domains on which it is decided either way.
 fn domain_exhibit(
     results: &Results,
     applications: &[Application],
@@ -221,6 +228,7 @@ fn domain_exhibit(
     Ok((table, figure))
 }
 
+/// Accuracy of every family on every task beside that of guessing, and bits of facts for each parameter.
 fn task_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let families: Vec<Family> = [Family::Dense { times: 1 }]
         .into_iter()
@@ -260,6 +268,7 @@ fn task_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     Ok((table, figure))
 }
 
+/// Which family has the most right answers on each task: a description of the means, not a claim.
 fn task_finding(results: &Results, families: &[Family]) -> String {
     let mean = |task, family| crate::results::mean(&results.values(task, family, accuracy));
     let best = |task: Workload| {

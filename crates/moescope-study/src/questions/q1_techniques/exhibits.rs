@@ -7,6 +7,10 @@ use crate::roster::Workload;
 use crate::tabulate::{Estimates, digits};
 use crate::{Family, StudyError};
 
+/// Every technique's validity on every model it was tried on, and the picture of attribution.
+///
+/// One row for each family; each number is the mean over seeds with its interval. Accuracies stand beside those of the control
+/// task, without which they cannot be read.
 pub(super) fn technique_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let families = technique_subjects(&results.config);
     let column = |pick: fn(&Measures) -> Option<f64>| {
@@ -64,6 +68,9 @@ pub(super) fn technique_exhibit(results: &Results) -> Result<(Table, Figure), St
     Ok((table, figure))
 }
 
+/// The logit lens by depth: how far the reading after each block is from the final prediction.
+///
+/// The last block is zero by construction and is drawn all the same, so that the fall towards it can be seen.
 pub(super) fn lens_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let mut keys = Vec::new();
     let mut layers = Vec::new();
@@ -110,6 +117,9 @@ pub(super) fn lens_exhibit(results: &Results) -> Result<(Table, Figure), StudyEr
     Ok((table, figure))
 }
 
+/// Error of attribution where routes flip, on the same edits with routes held, and where none flips.
+///
+/// Only the first two compare like with like: edits that flip a route are also the larger ones.
 pub(super) fn flip_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let families: Vec<Family> =
         technique_subjects(&results.config).into_iter().filter(|f| f.is_routed()).collect();

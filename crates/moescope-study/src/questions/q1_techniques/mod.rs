@@ -45,6 +45,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     Ok((answer, chapter))
 }
 
+/// What a reader needs to know about the three techniques and their controls.
 fn method() -> Vec<String> {
     vec![
         "Linear probe: multinomial logistic regression with L2 on the residual stream after the last block, predicting the \
@@ -97,6 +98,7 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
     )
 }
 
+/// How a technique fares, from its claim against its control and its claim against dense; see [`verdict`] for the rule.
 fn transfer(claims: &Claims<'_>, works: &str, equal: Option<&str>) -> &'static str {
     match (claims.decision(works), equal.map(|key| claims.decision(key))) {
         (Decision::Open, _) => "is not decided",

@@ -6,6 +6,9 @@ use crate::results::{Results, loss, mean};
 use crate::tabulate::{Estimates, digits};
 use crate::{Family, StudyError};
 
+/// Loss against feed-forward width: the dense curve, with MoE and the unrouted sparse layer at their total width.
+///
+/// A MoE on the dense curve is worth its total width; one level with its left end is worth its active width only.
 pub(super) fn width_exhibit(results: &Results, widths: &Widths) -> Result<(Table, Figure), StudyError> {
     let mut series = Vec::new();
     let mut x = Vec::new();
@@ -45,6 +48,8 @@ pub(super) fn width_exhibit(results: &Results, widths: &Widths) -> Result<(Table
     Ok((table, figure))
 }
 
+/// Similarity of representations by depth: MoE with a wide model, between the ceiling of two wide models and the floor of an
+/// untrained one; and the agreement about hard tokens of the same pairs.
 pub(super) fn similarity_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     type Pick = fn(&Comparison) -> &Pair;
     let kinds: [(&str, Pick); 5] = [

@@ -81,6 +81,7 @@ impl Widths {
         Ok(Widths { log2_ratio: found.by_seed.iter().map(log2_bound).collect(), below, above })
     }
 
+    /// What must be said where the effective width is a bound and not an estimate; nothing if every seed lies inside the range.
     fn note(&self) -> Option<String> {
         (self.below + self.above > 0).then(|| {
             format!(
@@ -156,6 +157,7 @@ fn verdict(results: &Results, claims: &[Claim], widths: &Widths) -> String {
     format!("{gain} {} {sparsity} {nature}", worth(results, &claims, widths))
 }
 
+/// The effective width in a sentence, as a bound where every seed only gave one.
 fn worth(results: &Results, claims: &Claims<'_>, widths: &Widths) -> String {
     let ratio = mean(&widths.log2_ratio).exp2();
     let bound = if widths.below + widths.above == widths.log2_ratio.len() {
@@ -171,6 +173,7 @@ fn worth(results: &Results, claims: &Claims<'_>, widths: &Widths) -> String {
     )
 }
 
+/// The effective width in doublings with its interval, without repeating the unit.
 fn with_interval_plain(claims: &Claims<'_>) -> String {
     with_interval(claims.get("width")).replace(" doublings", "")
 }

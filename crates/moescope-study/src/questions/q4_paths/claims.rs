@@ -9,6 +9,7 @@ pub(super) fn share(information: &Information) -> f64 {
     information.adjusted_share.unwrap_or(f64::NAN)
 }
 
+/// One number of the path measure; none for models without paths.
 pub(super) fn on_paths(pick: fn(&PathMeasure) -> f64) -> impl Fn(&Measures) -> Option<f64> + Copy {
     move |m| m.paths.as_ref().map(pick)
 }

@@ -6,6 +6,9 @@ use crate::results::{Results, mean, subtract};
 use crate::tabulate::{Estimates, count_in_words, digits};
 use crate::{Family, StudyError};
 
+/// What it costs to allow only K sets in each layer: the most used, and as many drawn at random among those observed.
+///
+/// The distance between the two lines is what choosing the sets by their use saves.
 pub(super) fn restriction_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let moe = results.primary();
     let sets = &results.config.instruments.restriction;
@@ -46,6 +49,7 @@ pub(super) fn restriction_exhibit(results: &Results) -> Result<(Table, Figure), 
     Ok((table, figure))
 }
 
+/// Number of paths by granularity, in bits: used, used if layers chose independently, possible.
 pub(super) fn number_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let sweep: Vec<Family> =
         results.config.model.granularities.iter().map(|g| Family::Moe { granularity: *g }).collect();
@@ -95,6 +99,9 @@ pub(super) fn number_exhibit(results: &Results) -> Result<(Table, Figure), Study
     Ok((table, figure))
 }
 
+/// Share of tokens on the K most used paths, for each granularity.
+///
+/// The same tokens rank the paths and are counted on them, so the curve flatters the first few.
 pub(super) fn coverage_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let mut names = Vec::new();
     let mut x = Vec::new();
@@ -144,6 +151,7 @@ pub(super) fn coverage_exhibit(results: &Results) -> Result<(Table, Figure), Stu
     Ok((table, figure))
 }
 
+/// What the whole path and its most telling layer tell about domain and token.
 pub(super) fn information_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     type Pick = fn(&PathMeasure) -> f64;
     let kinds: [(&str, &str, Pick); 4] = [

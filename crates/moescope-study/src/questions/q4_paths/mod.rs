@@ -110,6 +110,7 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
     )
 }
 
+/// The third sentence of the verdict: what a learned choice is worth beside each way of not learning it.
 fn learning(claims: &Claims<'_>) -> String {
     let controls =
         [("random", "random routes"), ("frozen", "an untrained router"), ("hash", "routes by token id")];
