@@ -4,17 +4,26 @@ use crate::tape::{Node, Value};
 use crate::{Device, EngineError, Gradients, Mode, Tape, Tensor, Var};
 
 /// What an operation does on the way back: from the gradient of its result to those of its arguments.
+///
+/// An operation holds the variables of its arguments and what it needs besides their values: indices, a plan, sums of
+/// the forward pass. It is only asked when a gradient for its result has arrived.
 pub(crate) trait Operation: Send {
     /// Hands a gradient to every argument that [wants](Sweep::wants) one.
     fn backward(&self, sweep: &mut Sweep<'_, '_>, gradient: Tensor);
 }
 
 /// The state of a backward pass.
+///
+/// Nodes are visited from the loss to the first, which is the reverse of their making, so all gradients for a value
+/// have arrived before its turn.
 pub(crate) struct Sweep<'t, 'w> {
     device: &'w dyn Device,
     nodes: &'t mut [Node<'w>],
+    /// By node: whether anything that is kept lies on the way back through it.
     wanted: Vec<bool>,
+    /// By node: the sum of what has arrived so far.
     gradients: Vec<Option<Tensor>>,
+    /// The node whose turn it is.
     position: usize,
 }
 
@@ -40,6 +49,7 @@ impl Tape<'_> {
         self.sweep(loss, false)
     }
 
+    /// The way back from `loss`, with values given back on the way if `free`.
     fn sweep(&mut self, loss: Var, free: bool) -> Result<Gradients, EngineError> {
         if self.mode != Mode::Gradient {
             return Err(EngineError::NoGradientMode);
@@ -62,6 +72,7 @@ impl Tape<'_> {
 }
 
 impl<'t, 'w> Sweep<'t, 'w> {
+    /// Finds out which nodes a gradient is wanted for, before any is computed.
     fn new(tape: &'t mut Tape<'w>, loss: Var) -> Self {
         let nodes = &mut tape.nodes[..=loss.0];
         let mut wanted = Vec::with_capacity(nodes.len());
@@ -99,6 +110,7 @@ impl<'t, 'w> Sweep<'t, 'w> {
         }
     }
 
+    /// Where the tape's values were computed.
     pub(crate) fn device(&self) -> &'w dyn Device {
         self.device
     }
@@ -113,6 +125,7 @@ impl<'t, 'w> Sweep<'t, 'w> {
         self.nodes[var.0].watched
     }
 
+    /// The value of an argument; still there, because an argument's own turn comes later.
     pub(crate) fn value(&self, var: Var) -> &Tensor {
         self.nodes[var.0].tensor()
     }

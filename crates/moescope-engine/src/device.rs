@@ -67,6 +67,8 @@ pub trait Device: Send + Sync {
     /// Rows of `table[vocabulary, width]` named by `ids`.
     fn embedding(&self, table: &[f32], ids: &[u32], out: &mut [f32]);
     /// Adds each row of `gradient[token, width]` to the row of `table_gradient` that it came from.
+    ///
+    /// Always adds; the caller clears the table's gradient first where it is new.
     fn embedding_backward(&self, gradient: &[f32], ids: &[u32], table_gradient: &mut [f32]);
 
     /// `x · weightᵀ`.
@@ -81,6 +83,8 @@ pub trait Device: Send + Sync {
         accumulate: bool,
     );
     /// Gradient of [`linear`](Self::linear) for `weight`.
+    ///
+    /// Sums over all rows.
     fn linear_weight(
         &self,
         gradient: &[f32],
@@ -142,10 +146,14 @@ pub trait Device: Send + Sync {
     /// Gradient of [`softmax`](Self::softmax) from its result `y`, in place of `gradient`.
     fn softmax_backward(&self, y: &[f32], columns: usize, gradient: &mut [f32]);
     /// Each row over its sum.
+    ///
+    /// Sums are not guarded: scores are positive, and a row that sums to zero should show.
     fn renormalise(&self, x: &[f32], columns: usize, out: &mut [f32]);
     /// Gradient of [`renormalise`](Self::renormalise) from its argument, in place of `gradient`.
     fn renormalise_backward(&self, x: &[f32], columns: usize, gradient: &mut [f32]);
     /// Keeps the `k` largest magnitudes of each row, zeros the others; writes the kept columns `[row, k]`, ascending.
+    ///
+    /// Of equal magnitudes the lower column is kept.
     fn top_k_activation(&self, x: &[f32], columns: usize, k: usize, out: &mut [f32], kept: &mut [u32]);
     /// `out[row, i] = x[row, indices[row, i]]`.
     fn gather_columns(&self, x: &[f32], columns: usize, indices: &[u32], per_row: usize, out: &mut [f32]);
@@ -240,10 +248,14 @@ pub trait Device: Send + Sync {
     );
 
     /// `n Σ_i f_i P_i`; `P` is the mean over rows of `scores` over their row sums.
+    ///
+    /// `f_i = counts[i] / slot rows` and `n` the number of experts.
     fn balance_loss(&self, scores: &[f32], plan: &RoutePlan) -> f32;
     /// `factor` times the gradient of [`balance_loss`](Self::balance_loss), through `P` alone.
     fn balance_loss_backward(&self, scores: &[f32], plan: &RoutePlan, factor: f32, out: &mut [f32]);
     /// `log Σ exp` of each row.
+    ///
+    /// Must not overflow for large logits, which is what the z-loss is there to notice.
     fn log_sum_exp(&self, x: &[f32], columns: usize, out: &mut [f32]);
     /// `out[row, j] = factors[row] * exp(x[row, j] - log_sums[row])`, then `- factors[row]` at the row's target if it has one.
     fn scaled_softmax(
@@ -255,6 +267,8 @@ pub trait Device: Send + Sync {
         out: &mut [f32],
     );
     /// `Σ x * with`.
+    ///
+    /// In an order that depends on the length alone.
     fn sum_product(&self, x: &[f32], with: &[f32]) -> f32;
 
     /// One step of AdamW; see [`adamw_step`](crate::optimizer::adamw_step).
@@ -278,6 +292,8 @@ pub struct MixReach {
 }
 
 /// The numbers of one AdamW step, with the bias corrections worked out.
+///
+/// Worked out once for a step, in `f64`; a device only sweeps over the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
     /// The settings.

@@ -7,9 +7,13 @@ use crate::{ParameterId, Tensor, Var};
 /// Gradients of the loss for parameters and watched variables.
 ///
 /// A variable that the loss does not depend on has none: [`of`](Self::of) then answers `None`, which means zero.
+///
+/// All are sums: a weight that is used twice has one gradient, the sum over its uses.
 #[derive(Debug, Default)]
 pub struct Gradients {
+    /// Gradients by variable, in the variable's shape.
     pub(crate) by_var: BTreeMap<Var, Tensor>,
+    /// The variable of every parameter of the tape, also of those without a gradient.
     pub(crate) parameters: BTreeMap<ParameterId, Var>,
 }
 
@@ -20,6 +24,8 @@ impl Gradients {
     }
 
     /// The gradient for a parameter.
+    ///
+    /// `None` when the loss does not depend on it, which means zero.
     pub fn parameter(&self, id: ParameterId) -> Option<&Tensor> {
         self.by_var.get(self.parameters.get(&id)?)
     }

@@ -12,6 +12,7 @@ const SMALLEST: usize = 1024;
 /// A pool keeps at most this many numbers (512 MiB), so that a thread cannot hoard memory.
 const LARGEST_TOTAL: usize = 128 << 20;
 
+/// Spare blocks of one thread.
 #[derive(Default)]
 struct Pool {
     /// Spare blocks by length.
@@ -21,6 +22,7 @@ struct Pool {
 }
 
 thread_local! {
+    /// Freed when its thread ends.
     static POOL: RefCell<Pool> = RefCell::default();
 }
 

@@ -5,6 +5,8 @@ use crate::{AdamWStep, Device};
 
 /// Settings of AdamW.
 ///
+/// A tensor with a rate of its own gets a copy with another `learning_rate`; whether it decays is said at each step.
+///
 /// **Source:** Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2, with the decay multiplied by
 /// the learning rate as PyTorch does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +60,9 @@ pub fn adamw_step(
 }
 
 /// Euclidean norm of all gradients together, summed in `f64` in the order given.
+///
+/// Gradients are in loss units for each unit of weight, so the norm grows with the number of weights; not-a-number in
+/// any entry makes it not-a-number.
 pub fn global_norm<'a>(gradients: impl Iterator<Item = &'a [f32]>) -> f64 {
     let square = |gradient: &[f32]| gradient.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
     gradients.map(square).sum::<f64>().sqrt()

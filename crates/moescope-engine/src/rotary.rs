@@ -14,6 +14,7 @@ pub struct Rotary {
     tables: Arc<Tables>,
 }
 
+/// Row-major, `[position, head_dim / 2]`.
 #[derive(Debug, PartialEq)]
 struct Tables {
     head_dim: usize,

@@ -14,10 +14,14 @@ use crate::EngineError;
 pub struct RoutePlan {
     experts: usize,
     per_token: usize,
+    /// `[token, slot]`, as they were given.
     choices: Vec<u32>,
+    /// `[expert]`, zero for an expert without tokens.
     counts: Vec<usize>,
     offsets: Vec<usize>,
+    /// `[slot_row]`, ascending within an expert.
     row_tokens: Vec<u32>,
+    /// `[token, slot]`, the way from a slot to its row.
     row_of_slot: Vec<u32>,
 }
 
@@ -97,6 +101,7 @@ impl RoutePlan {
     }
 }
 
+/// Refuses sizes that make no plan. A batch without tokens makes one.
 fn check_sizes(choices: &[u32], experts: usize, per_token: usize) -> Result<(), EngineError> {
     let operation = "route plan";
     if per_token == 0 || per_token > experts {
@@ -115,6 +120,7 @@ fn check_sizes(choices: &[u32], experts: usize, per_token: usize) -> Result<(), 
     Ok(())
 }
 
+/// Refuses experts that do not exist and repeats within a token, in one walk over the choices.
 fn check_choices(choices: &[u32], experts: usize, per_token: usize) -> Result<(), EngineError> {
     // The token that named each expert last, counted from 1.
     let mut named_by = vec![0; experts];

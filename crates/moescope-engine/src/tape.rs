@@ -28,18 +28,26 @@ pub enum Mode {
 /// The tape borrows weights for `'w` and owns what it computes. Values stay readable until they are released, or until
 /// [`backward`](Self::backward) has passed them.
 pub struct Tape<'w> {
+    /// Computes everything on this tape.
     pub(crate) device: &'w dyn Device,
     pub(crate) mode: Mode,
+    /// In the order of their making: arguments always stand before results.
     pub(crate) nodes: Vec<Node<'w>>,
+    /// The variable of each parameter, so that one id has one.
     pub(crate) parameters: BTreeMap<ParameterId, Var>,
+    /// Losses by row of every cross-entropy.
     pub(crate) token_losses: BTreeMap<Var, Vec<f32>>,
+    /// A backward pass has freed values; no other can follow.
     pub(crate) spent: bool,
 }
 
 /// One value with its origin.
 pub(crate) struct Node<'w> {
+    /// What was computed or given.
     pub(crate) value: Value<'w>,
+    /// Arguments to which a gradient may flow; both empty for a leaf.
     pub(crate) inputs: [Option<Var>; 2],
+    /// The way back; none for a leaf and in [`Mode::Inference`].
     pub(crate) operation: Option<Box<dyn Operation>>,
     /// A leaf to which gradients flow.
     pub(crate) source: bool,
@@ -51,8 +59,11 @@ pub(crate) struct Node<'w> {
 
 /// Where a value lives.
 pub(crate) enum Value<'w> {
+    /// A weight of the model, never copied.
     Borrowed(&'w Tensor),
+    /// Computed here, or given away by the caller.
     Owned(Tensor),
+    /// Freed; reading it is an error of the program.
     Released,
 }
 
@@ -165,6 +176,7 @@ impl<'w> Tape<'w> {
         Err(EngineError::Shape { operation, argument, found: found.to_vec(), wanted: format!("{wanted:?}") })
     }
 
+    /// A node without arguments; `source` says whether gradients flow to it.
     fn push_leaf(&mut self, value: Value<'w>, source: bool) -> Var {
         self.push(Node { value, inputs: [None; 2], operation: None, source, watched: false, causal: false })
     }

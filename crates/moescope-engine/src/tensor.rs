@@ -8,6 +8,9 @@ use crate::memory;
 /// The last axis is contiguous. Many operations see a tensor as a matrix: [`columns`](Self::columns) is the last axis and
 /// [`rows`](Self::rows) the product of all others. The storage comes from, and goes back to, a pool of buffers that each
 /// thread keeps, so a training step does not ask the system for fresh pages.
+///
+/// There are no views and no strides: an operation that needs another order copies, or its kernel reads with strides
+/// of its own.
 #[derive(Debug, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,

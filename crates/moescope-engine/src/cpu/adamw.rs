@@ -4,6 +4,7 @@ use super::chunks::{PIECE, run};
 use super::vector::vectorised;
 use crate::AdamWStep;
 
+/// Pieces of fixed length, each weight on its own: no sum, so the bits cannot depend on the cut.
 pub(super) fn adamw(
     step: &AdamWStep,
     weight: &mut [f32],

@@ -11,6 +11,8 @@ use crate::{AttentionLayout, MixReach};
 const BLOCK: usize = 64;
 
 /// What a task sees of its sequence.
+///
+/// One key-value head with the query heads that share it; `shared` is its number.
 struct Heads {
     layout: AttentionLayout,
     sequence: usize,
@@ -24,6 +26,7 @@ impl Heads {
         Self { layout, sequence, shared }
     }
 
+    /// Token rows of the sequence.
     fn tokens(&self) -> Range<usize> {
         self.sequence * self.layout.positions..(self.sequence + 1) * self.layout.positions
     }
@@ -40,6 +43,7 @@ impl Heads {
         self.head(data, self.layout.heads, self.shared * self.layout.group() + member)
     }
 
+    /// The key-value head of this group: `[position, head_dim]`.
     fn shared_head<'a>(&self, data: &'a [f32]) -> Matrix<'a> {
         self.head(data, self.layout.key_value_heads, self.shared)
     }
@@ -62,6 +66,7 @@ fn blocks(positions: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
     })
 }
 
+/// The same queries further down, where those of another head of the group lie.
 fn shift(range: &Range<usize>, by: usize) -> Range<usize> {
     range.start + by..range.end + by
 }
@@ -78,6 +83,7 @@ fn token_tasks(data: &mut [f32], layout: AttentionLayout, heads: usize) -> Vec<M
     MatrixMut::new(data, layout.tokens(), width).tiles(layout.positions, heads * layout.head_dim)
 }
 
+/// Scores of a block of queries as one product, then a softmax for each query over the keys that it may see.
 pub(super) fn attention_pattern(q: &[f32], k: &[f32], layout: AttentionLayout, out: &mut [f32]) {
     let scale = 1.0 / (layout.head_dim as f32).sqrt();
     let tasks: Vec<_> = pattern_tasks(out, layout).into_iter().enumerate().collect();
@@ -112,6 +118,7 @@ fn normalise_row(row: &mut [f32], seen: usize) {
 }
 
 vectorised! {
+    /// The largest entry is taken off first, so that no exponential overflows.
     fn softmax_in_place<'a>(row: &'a mut [f32]) {
         let highest = largest(row);
         for entry in row.iter_mut() {
@@ -124,6 +131,9 @@ vectorised! {
     }
 }
 
+/// `gradient` becomes that of the scores; then two products, with the keys and with the queries.
+///
+/// The gradient of a key sums over the query heads of its group inside one task, in order.
 pub(super) fn attention_pattern_backward(
     (q, k): (&[f32], &[f32]),
     pattern: &[f32],
@@ -170,12 +180,14 @@ vectorised! {
     }
 }
 
+/// Zeros, where products will be added.
 fn clear(matrix: &mut MatrixMut<'_>) {
     for row in 0..matrix.rows() {
         matrix.row(row).fill(0.0);
     }
 }
 
+/// One product for each block of queries; a causal one stops at the last key that any of them sees.
 pub(super) fn attention_mix(
     pattern: &[f32],
     v: &[f32],
@@ -199,6 +211,7 @@ pub(super) fn attention_mix(
     });
 }
 
+/// Either gradient alone or both, as they are wanted.
 pub(super) fn attention_mix_backward(
     (pattern, v): (&[f32], &[f32]),
     gradient: &[f32],

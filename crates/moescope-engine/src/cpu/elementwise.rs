@@ -8,6 +8,7 @@ pub(super) fn add_scaled(a: &[f32], b: &[f32], factor: f32, out: &mut [f32]) {
 }
 
 vectorised! {
+    /// Fused: the product is not rounded before the sum.
     fn sum_piece<'a>(a: &'a [f32], b: &'a [f32], factor: f32, out: &'a mut [f32]) {
         for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
             *out = factor.mul_add(b, a);
@@ -42,6 +43,8 @@ pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
 }
 
 vectorised! {
+    /// For very negative gates the exponential stops at its largest finite value, so the result is a small number,
+    /// never NaN.
     fn swiglu_piece<'a>(gate: &'a [f32], up: &'a [f32], out: &'a mut [f32]) {
         for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
             *out = gate * up / (1.0 + exp(-gate));
@@ -91,6 +94,7 @@ pub(super) fn sigmoid_backward(y: &[f32], gradient: &mut [f32]) {
 }
 
 vectorised! {
+    /// The slope is `y (1 - y)`, so the argument need not be kept.
     fn sigmoid_backward_piece<'a>(y: &'a [f32], gradient: &'a mut [f32]) {
         for (gradient, &y) in gradient.iter_mut().zip(y) {
             *gradient *= y * (1.0 - y);
@@ -105,6 +109,7 @@ pub(super) fn sum_product(x: &[f32], with: &[f32]) -> f32 {
 }
 
 vectorised! {
+    /// The sum of one piece in fixed lanes of `f32`.
     fn dot_piece<'a>(x: &'a [f32], with: &'a [f32]) -> f32 {
         dot(x, with)
     }

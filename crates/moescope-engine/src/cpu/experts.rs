@@ -49,6 +49,8 @@ fn expert_matrix(weight: &[f32], expert: usize, shape: LinearShape) -> Matrix<'_
     Matrix::new(&weight[expert * size..][..size], shape.outputs, shape.inputs)
 }
 
+/// A share is one product: some rows of one expert with its whole matrix. A busy expert has many shares, so threads
+/// stay busy however uneven the load is.
 pub(super) fn expert_linear(
     rows: &[f32],
     weight: &[f32],
@@ -63,6 +65,7 @@ pub(super) fn expert_linear(
     });
 }
 
+/// As [`expert_linear`], with the matrix as it is instead of turned over.
 pub(super) fn expert_linear_input(
     gradient: &[f32],
     weight: &[f32],
@@ -116,15 +119,18 @@ pub(super) fn expert_linear_weight(
     });
 }
 
+/// A copy: a token's row stands once for each of its slots.
 pub(super) fn expert_dispatch(x: &[f32], plan: &RoutePlan, out: &mut [f32]) {
     let width = (out.len() / plan.rows().max(1)).max(1);
     copy_rows(x, plan.row_tokens(), width, out);
 }
 
+/// A combination in which every weight is 1.
 pub(super) fn expert_dispatch_backward(gradient: &[f32], plan: &RoutePlan, out: &mut [f32]) {
     gather(gradient, None, plan, out);
 }
 
+/// `weights[token, slot]` decide; the order of the sum is that of the slots, not of the experts.
 pub(super) fn expert_combine(rows: &[f32], weights: &[f32], plan: &RoutePlan, out: &mut [f32]) {
     gather(rows, Some(weights), plan, out);
 }
@@ -162,6 +168,7 @@ vectorised! {
     }
 }
 
+/// For a row, its token's gradient times its weight; for a weight, the product of its row with its token's gradient.
 pub(super) fn expert_combine_backward(
     (rows, weights): (&[f32], &[f32]),
     plan: &RoutePlan,
@@ -253,6 +260,7 @@ pub(super) fn balance_loss_backward(scores: &[f32], plan: &RoutePlan, factor: f3
 }
 
 vectorised! {
+    /// `pull[expert]` is what one more unit of share costs; only its distance from the token's mean moves the scores.
     fn balance_rows<'a>(scores: &'a [f32], pull: &'a [f32], out: &'a mut [f32]) {
         for (row, out) in scores.chunks_exact(pull.len()).zip(out.chunks_exact_mut(pull.len())) {
             let total = sum(row);

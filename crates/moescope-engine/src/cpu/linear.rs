@@ -9,12 +9,14 @@ pub(super) const TILE_ROWS: usize = 256;
 /// Columns of a tile.
 const TILE_COLUMNS: usize = 1024;
 
+/// The weight is read through a transposed view; nothing is copied.
 pub(super) fn linear(x: &[f32], weight: &[f32], shape: LinearShape, out: &mut [f32]) {
     let x = Matrix::new(x, shape.rows, shape.inputs);
     let weight = Matrix::new(weight, shape.outputs, shape.inputs).transposed();
     tiled(MatrixMut::new(out, shape.rows, shape.outputs), x, weight, false);
 }
 
+/// `gradient[row, output] · weight[output, input]`, tiled as the forward product.
 pub(super) fn linear_input(
     gradient: &[f32],
     weight: &[f32],
@@ -40,6 +42,7 @@ pub(super) fn linear_weight(
     tiled(MatrixMut::new(out, shape.outputs, shape.inputs), gradient, x, accumulate);
 }
 
+/// One task for each tile of the result. The inner axis is never cut, so every entry is summed by one task.
 fn tiled(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
     let (height, width) = (TILE_ROWS, TILE_COLUMNS);
     let (columns, inner) = (out.columns(), left.columns());

@@ -140,10 +140,12 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
+    /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
+    /// Length of a row.
     pub(super) fn columns(&self) -> usize {
         self.columns
     }

@@ -1,4 +1,7 @@
 //! The reference device: this machine's processors.
+//!
+//! Each file holds kernels of one kind, as plain functions on slices; this one only hands over to them. `chunks` cuts
+//! the work, `vector` and `matrix` do the arithmetic, the others say what is computed.
 
 mod adamw;
 mod attention;

@@ -11,6 +11,7 @@ fn inverse_root(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt()
 }
 
+/// One row of [`rms_norm`]; a head is normalised by the same lines, so both round alike.
 #[inline(always)]
 fn norm_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let scale = inverse_root(x, epsilon);
@@ -53,6 +54,9 @@ vectorised! {
     }
 }
 
+/// The gain's gradient sums over all rows: each piece has a partial sum of its own, and these are added in order.
+///
+/// The root of each row is worked out again, which is cheaper than keeping it.
 pub(super) fn rms_norm_backward(
     x: &[f32],
     weight: &[f32],
@@ -73,6 +77,7 @@ pub(super) fn rms_norm_backward(
 }
 
 vectorised! {
+    /// The rows of one piece; `partial[column]` is its share of the gain's gradient.
     fn norm_rows_backward<'a>(
         x: &'a [f32],
         weight: &'a [f32],
@@ -110,6 +115,7 @@ fn angles(rotary: &Rotary, row: usize, shape: HeadShape) -> (&[f32], &[f32]) {
     (&rotary.cosine()[start..][..half], &rotary.sine()[start..][..half])
 }
 
+/// Norm and turn in one pass over memory, token by token.
 pub(super) fn head_norm_rotary(
     x: &[f32],
     weight: Option<&[f32]>,
@@ -147,6 +153,7 @@ vectorised! {
     }
 }
 
+/// Turns the gradient back by the opposite angle, then through the norm, in place of `gradient`.
 pub(super) fn head_norm_rotary_backward(
     x: &[f32],
     weight: Option<&[f32]>,
@@ -180,6 +187,7 @@ struct Piece<'a> {
 }
 
 vectorised! {
+    /// The rows of one piece; `turned[head_dim]` is scratch space for the head that is being turned back.
     fn turn_rows_backward<'a>(
         piece: Piece<'a>,
         weight: Option<&'a [f32]>,

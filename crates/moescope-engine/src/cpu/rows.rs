@@ -39,6 +39,7 @@ pub(super) fn softmax_backward(y: &[f32], columns: usize, gradient: &mut [f32]) 
 }
 
 vectorised! {
+    /// `dx = y (g - Σ y g)`.
     fn softmax_backward_rows<'a>(y: &'a [f32], columns: usize, gradient: &'a mut [f32]) {
         for (y, gradient) in y.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns)) {
             let mean = dot(y, gradient);
@@ -69,6 +70,7 @@ pub(super) fn renormalise_backward(x: &[f32], columns: usize, gradient: &mut [f3
 }
 
 vectorised! {
+    /// `dx = (g - Σ y g) / Σ x` with `y = x / Σ x`.
     fn renormalise_backward_rows<'a>(x: &'a [f32], columns: usize, gradient: &'a mut [f32]) {
         for (x, gradient) in x.chunks_exact(columns).zip(gradient.chunks_exact_mut(columns)) {
             let total = sum(x);
@@ -80,6 +82,7 @@ vectorised! {
     }
 }
 
+/// One number for each row, finite for every finite row.
 pub(super) fn log_sum_exp(x: &[f32], columns: usize, out: &mut [f32]) {
     each(out, rows_per_piece(columns), |start, out| {
         log_sum_exp_rows(&x[start * columns..][..out.len() * columns], columns, out);
@@ -87,6 +90,7 @@ pub(super) fn log_sum_exp(x: &[f32], columns: usize, out: &mut [f32]) {
 }
 
 vectorised! {
+    /// `max + log Σ exp(x - max)`, without a copy of the row.
     fn log_sum_exp_rows<'a>(x: &'a [f32], columns: usize, out: &'a mut [f32]) {
         for (out, x) in out.iter_mut().zip(x.chunks_exact(columns)) {
             let highest = largest(x);
@@ -96,6 +100,7 @@ vectorised! {
 }
 
 vectorised! {
+    /// `factor * exp(x - shift)`: a softmax whose sum is known, times the gradient of its row.
     fn scaled_exp<'a>(x: &'a [f32], shift: f32, factor: f32, out: &'a mut [f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = factor * exp(x - shift);
@@ -103,6 +108,8 @@ vectorised! {
     }
 }
 
+/// The gradient of cross-entropy with targets, and of the squared log-sum without: both are a softmax times a factor
+/// per row.
 pub(super) fn scaled_softmax(
     x: &[f32],
     log_sums: &[f32],

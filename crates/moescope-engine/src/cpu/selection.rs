@@ -3,6 +3,7 @@
 use super::chunks::{each, each_pair, rows_per_piece};
 use super::vector::{add_scaled, vectorised};
 
+/// Kept columns stand in ascending order, so the way back reads a row from left to right.
 pub(super) fn top_k_activation(x: &[f32], columns: usize, k: usize, out: &mut [f32], kept: &mut [u32]) {
     let rows = rows_per_piece(columns);
     each_pair((out, rows * columns), (kept, rows * k), |index, out, kept| {
@@ -43,6 +44,7 @@ pub(super) fn gather_columns(x: &[f32], columns: usize, indices: &[u32], per_row
     });
 }
 
+/// Each row belongs to one piece, so repeated indices add up without a lock.
 pub(super) fn scatter_columns(
     gradient: &[f32],
     columns: usize,
@@ -62,6 +64,7 @@ pub(super) fn scatter_columns(
     });
 }
 
+/// A copy of one row of the table for each token.
 pub(super) fn embedding(table: &[f32], ids: &[u32], out: &mut [f32]) {
     let width = (out.len() / ids.len().max(1)).max(1);
     copy_rows(table, ids, width, out);

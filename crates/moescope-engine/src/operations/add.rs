@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// Needs no values on the way back.
 struct AddScaled {
     a: Var,
     b: Var,
@@ -26,6 +27,7 @@ impl Tape<'_> {
         self.sum("add_scaled", a, b, factor)
     }
 
+    /// Both of the above; `operation` is the name in errors.
     fn sum(&mut self, operation: &'static str, a: Var, b: Var, factor: f32) -> Result<Var, EngineError> {
         self.require_shape(operation, "b", b, self.value(a).shape())?;
         let mut out = Tensor::unfilled(self.value(a).shape());

@@ -4,6 +4,7 @@ use super::attention_pattern::check_layout;
 use crate::backward::{Operation, Sweep};
 use crate::{AttentionLayout, EngineError, MixReach, Tape, Tensor, Var};
 
+/// `causal`: the pattern's zeros for later keys were skipped, and will be.
 struct AttentionMix {
     pattern: Var,
     v: Var,

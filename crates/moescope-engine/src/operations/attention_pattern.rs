@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{AttentionLayout, EngineError, Tape, Tensor, Var};
 
+/// The way back reads the pattern itself, not the scores before the softmax.
 struct AttentionPattern {
     q: Var,
     k: Var,

@@ -17,6 +17,9 @@ impl Tape<'_> {
     /// One at perfect balance, whatever `k`; `n` when all goes to one expert. The gradient flows through `P` alone, since a
     /// count has none.
     ///
+    /// What it does not show: whether single tokens are sure of their experts. A router with even scores for every
+    /// token and one with a sure and even choice both have the value one.
+    ///
     /// **Source:** Fedus et al. 2022, "Switch Transformers", equation 4, with `f` over slots in place of tokens.
     ///
     /// # Errors

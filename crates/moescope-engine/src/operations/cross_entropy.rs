@@ -6,6 +6,7 @@ use crate::{EngineError, Tape, Tensor, Var};
 /// A target that does not count.
 pub const IGNORE: u32 = u32::MAX;
 
+/// `log_sums[row]` are kept, so the way back needs one exponential for each logit and no second sum.
 struct CrossEntropy {
     logits: Var,
     targets: Vec<u32>,

@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// The ids, since the rows alone do not tell where they came from.
 struct Embedding {
     table: Var,
     ids: Vec<u32>,

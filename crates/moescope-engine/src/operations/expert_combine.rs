@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, RoutePlan, Tape, Tensor, Var};
 
+/// Both arguments may want a gradient: that of `weights` is how the router learns from the loss.
 struct ExpertCombine {
     rows: Var,
     weights: Var,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, RoutePlan, Tape, Tensor, Var};
 
+/// The plan alone: a copy needs no values on the way back.
 struct ExpertDispatch {
     x: Var,
     plan: Arc<RoutePlan>,

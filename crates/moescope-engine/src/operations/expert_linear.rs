@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, LinearShape, RoutePlan, Tape, Tensor, Var};
 
+/// `shape.rows` are slot rows.
 struct ExpertLinear {
     rows: Var,
     weight: Var,
@@ -17,6 +18,8 @@ const NAME: &str = "expert_linear";
 impl Tape<'_> {
     /// Every slot row times the matrix of its expert: `rows[slot_row, input]`, `weight[expert, output, input]` →
     /// `[slot_row, output]`.
+    ///
+    /// An expert without tokens is skipped, and its weights get a gradient of zero, not none.
     ///
     /// # Errors
     /// [`EngineError::Shape`] when rows or weights do not fit the plan or each other.

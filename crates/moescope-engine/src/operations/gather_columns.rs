@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// `indices[row, i]`, which have no gradient themselves.
 struct GatherColumns {
     x: Var,
     indices: Vec<u32>,

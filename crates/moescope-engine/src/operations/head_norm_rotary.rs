@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, HeadShape, Rotary, Tape, Tensor, Var};
 
+/// The tables are shared with the model, not copied.
 struct HeadNormRotary {
     x: Var,
     weight: Option<Var>,
@@ -37,6 +38,7 @@ impl Tape<'_> {
         Ok(self.record(out, [Some(x), weight], operation))
     }
 
+    /// Refuses head sizes that cannot be paired, positions beyond the tables and widths that do not fit.
     fn check_heads(
         &self,
         x: Var,

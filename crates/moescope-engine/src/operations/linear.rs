@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, LinearShape, Tape, Tensor, Var};
 
+/// Adds to a weight's gradient in place, for a weight may be used twice: a tied table, say.
 struct Linear {
     x: Var,
     weight: Var,

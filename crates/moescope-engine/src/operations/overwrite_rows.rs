@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// The replaced rows, whose gradient ends here.
 struct OverwriteRows {
     x: Var,
     rows: Vec<usize>,
@@ -14,6 +15,8 @@ impl Tape<'_> {
     /// `x` with the named rows replaced by those of `values`; of a row named twice, the last wins.
     ///
     /// The gradient flows to the other rows only: a replaced row no longer depends on `x`.
+    ///
+    /// `values[i, column]` stands in for row `rows[i]`. `x` itself stays as it is.
     ///
     /// # Errors
     /// [`EngineError::Range`] for a row that does not exist, [`EngineError::Length`] when `values` does not hold one row as

@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// The way back starts from the argument: the result alone does not tell its sum.
 struct Renormalise {
     x: Var,
 }

@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// The roots are not kept; they are worked out again on the way back.
 struct RmsNorm {
     x: Var,
     weight: Var,

@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// The way back starts from the result.
 struct Sigmoid {
     x: Var,
 }

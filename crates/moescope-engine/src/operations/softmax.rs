@@ -3,12 +3,15 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// The way back starts from the result.
 struct Softmax {
     x: Var,
 }
 
 impl Tape<'_> {
     /// `exp(x) / Σ exp(x)` over the last axis.
+    ///
+    /// Each row's largest entry is taken off first, so large logits do not overflow.
     ///
     /// # Errors
     /// None today; the result keeps the signature of all operations.

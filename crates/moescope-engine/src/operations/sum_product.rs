@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// `with` is a constant: it gets no gradient.
 struct SumProduct {
     x: Var,
     with: Tensor,

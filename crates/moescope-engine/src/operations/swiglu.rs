@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// Both arguments are kept; their gradients share one pass over memory.
 struct Swiglu {
     gate: Var,
     up: Var,

@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// `kept[row, k]`, ascending.
 struct TopK {
     x: Var,
     k: usize,

@@ -3,6 +3,7 @@
 use crate::backward::{Operation, Sweep};
 use crate::{EngineError, Tape, Tensor, Var};
 
+/// `log_sums[row]`, of which the loss is the mean square.
 struct ZLoss {
     logits: Var,
     log_sums: Tensor,
@@ -10,6 +11,9 @@ struct ZLoss {
 
 impl Tape<'_> {
     /// Mean over rows of `(log Σ exp(logits))²`.
+    ///
+    /// Adding a constant to all logits of a row changes no routing weight of a softmax, but it changes this loss:
+    /// that is its use.
     ///
     /// **Source:** Zoph et al. 2022, "ST-MoE", equation 5.
     ///
