@@ -96,11 +96,11 @@ pub struct Claim {
 /// tests of difference and over those of equivalence; each of these groups keeps its chance of any wrong decision below
 /// [`LEVEL`].
 ///
-/// # Errors
-/// If a draft has fewer than two values or one that is not a number.
-///
 /// With as few as three seeds the t-distribution has heavy tails, and only means of many standard errors survive the
 /// correction; that is intended.
+///
+/// # Errors
+/// If a draft has fewer than two values or one that is not a number.
 pub(crate) fn decide(drafts: Vec<Draft>) -> Result<Vec<Claim>, StudyError> {
     let tests: Vec<Test> = drafts.iter().map(Test::of).collect::<Result<_, _>>()?;
     let primary: Vec<bool> = drafts.iter().map(|draft| draft.primary).collect();

@@ -40,6 +40,9 @@ pub struct Chapter {
 /// Draws the conclusion from the measurements. A pure function: the same results give the same words.
 ///
 /// No model is opened and nothing is drawn at random here, so results written by hand can test every verdict.
+///
+/// # Errors
+/// If a measurement is missing or not a number.
 pub fn conclude(results: &Results) -> Result<Conclusion, StudyError> {
     let (lead, models) = questions::models(results)?;
     let answered = [

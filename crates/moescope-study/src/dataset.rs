@@ -52,6 +52,9 @@ impl Dataset {
     ///
     /// Everything follows from the corpus and the configuration; no seed is involved, so every repetition has the
     /// same text and they differ in the order of it.
+    ///
+    /// # Errors
+    /// [`StudyError::OneDomain`]; or if the corpus is missing, damaged or too small for the windows asked for.
     pub fn prepare(config: &StudyConfig) -> Result<Dataset, StudyError> {
         let corpus = if config.data.corpus == Path::new("embedded") {
             Corpus::embedded()?
@@ -89,18 +92,27 @@ impl Dataset {
 
     /// The training batches of a seed: the same windows in the same order for every family, so that families of one
     /// seed can be compared in pairs. Every domain is drawn equally often, whatever its size.
+    ///
+    /// # Errors
+    /// If the batch is empty.
     pub fn batches(&self, seed: u64, batch: usize) -> Result<WindowBatches, StudyError> {
         Ok(WindowBatches::new(self.training.clone(), Seed(seed).child("data"), batch, Balance::Equal)?)
     }
 
     /// The validation windows as passes, domain after domain, each pass within one domain and of about 2048 tokens or
     /// one window.
+    ///
+    /// # Errors
+    /// None for windows that exist.
     pub fn validation_passes(&self) -> Result<Vec<Pass>, StudyError> {
         passes(&self.validation, &self.tokenizer)
     }
 
     /// As many training windows for each domain as there are validation windows, as passes. Instruments that choose
     /// something by looking (such as the most used expert sets) look here and are judged on validation text.
+    ///
+    /// # Errors
+    /// If a domain has fewer training than validation windows.
     pub fn training_passes(&self) -> Result<Vec<Pass>, StudyError> {
         passes(&self.training.evaluation(self.validation.windows_in(0))?, &self.tokenizer)
     }

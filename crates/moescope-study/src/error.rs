@@ -52,6 +52,9 @@ pub enum StudyError {
         reason: String,
     },
     /// The models have not learned enough for any answer to mean something.
+    ///
+    /// A model near the unigram entropy knows little more than the frequencies of single tokens; comparing what is
+    /// inside such models would compare noise. The whole study is refused, since a claim needs every seed.
     #[error(
         "run {run}: validation loss {loss:.3} nats; wanted at most {wanted:.3}, well below the unigram entropy of {unigram:.3}; train longer (`training.steps`) or check `training.learning_rate`"
     )]
@@ -60,7 +63,7 @@ pub enum StudyError {
         run: String,
         /// Its validation loss, nats per token.
         loss: f64,
-        /// The most that was allowed.
+        /// The most that was allowed, nats per token.
         wanted: f64,
         /// Loss on the same windows of a model that knows only the frequencies of tokens, nats per token.
         unigram: f64,

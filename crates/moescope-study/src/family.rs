@@ -1,3 +1,9 @@
+//! Families of models: what a study compares.
+//!
+//! A comparison says something about routing only if nothing else differs. So every family is one line of difference
+//! in [`Description`]: the feed-forward layer. Sizes are chosen so that sparse families equal the dense one in
+//! active, and the wide one in total parameters.
+
 use std::fmt;
 
 use moescope_model::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
@@ -10,34 +16,40 @@ use crate::StudyConfig;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
-    /// Dense, its width a multiple of the active width.
+    /// Dense, its width a multiple of the active width: 1 matches the sparse families in active, the expansion in
+    /// total parameters.
     Dense {
         /// Multiple of `d_ff`.
         times: usize,
     },
-    /// As wide as all experts together, of which only the largest activations pass: sparse, but without a router.
+    /// As wide as all experts together, of which only the `d_ff` largest activations pass: sparse, but without a
+    /// router. It computes the whole width, so it costs the FLOPs of the wide model; what it controls for is
+    /// sparsity, not speed.
     TopKDense,
-    /// Routed, token choice, with a learned router.
+    /// Routed, token choice, with a learned router: G of E·G experts for each token, each of width `d_ff` / G.
     Moe {
         /// Granularity in the Warsaw definition.
         granularity: usize,
     },
-    /// Routed by token id.
+    /// Routed by token id, through one fixed table for each layer: a choice without learning. The table is the same
+    /// for every seed of a study, so intervals over seeds do not contain the luck of the table.
     Hash {
         /// Granularity.
         granularity: usize,
     },
-    /// Routed by a router that is drawn once and never trained.
+    /// Routed by a router that is drawn once and never trained: a choice by content that cannot adapt. Drawn anew for
+    /// each seed.
     Frozen {
         /// Granularity.
         granularity: usize,
     },
-    /// Routed at random for each token.
+    /// Routed at random for each token, from a hash of its whole prefix: a choice that tells the experts nothing.
     Random {
         /// Granularity.
         granularity: usize,
     },
     /// Fine experts that can be chosen only in fixed groups: granular weights, coarse choice.
+    /// The step from [`Family::Moe`] to this one removes nothing but the free combination of experts.
     Committee {
         /// Granularity.
         granularity: usize,
@@ -45,7 +57,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// What the family is for, in words.
+    /// What the family is for, in a few words for tables and legends.
     pub fn meaning(self) -> &'static str {
         match self {
             Family::Dense { times: 1 } => "dense at the active width",
@@ -60,12 +72,15 @@ impl Family {
         }
     }
 
-    /// Whether tokens are routed to experts.
+    /// Whether tokens are routed to experts, by whatever rule.
     pub fn is_routed(self) -> bool {
         !matches!(self, Family::Dense { .. } | Family::TopKDense)
     }
 
     /// The model of this family in a study, for a vocabulary and a window length.
+    ///
+    /// The configuration is taken as checked ([`StudyConfig::check`]): a granularity that does not divide `d_ff`
+    /// would be rounded down here. What no study varies (rotary base, normalisation, untied embeddings) is fixed.
     pub fn description(self, config: &StudyConfig, vocab: usize, positions: usize) -> Description {
         let sizes = &config.model;
         Description {
@@ -83,6 +98,7 @@ impl Family {
         }
     }
 
+    /// The feed-forward layer, the one thing in which families differ.
     fn feed_forward(self, config: &StudyConfig) -> FeedForward {
         let (d_ff, expansion) = (config.model.d_ff, config.model.expansion);
         let seed = config.first_seed;
@@ -100,6 +116,8 @@ impl Family {
     }
 }
 
+/// A routed layer of equal total and active width at every granularity. The router alone grows with the number of
+/// experts, and is told apart in the parameter counts.
 fn routed(config: &StudyConfig, granularity: usize, kind: RouterKind) -> FeedForward {
     FeedForward::Routed(Routed {
         experts: config.model.expansion * granularity,

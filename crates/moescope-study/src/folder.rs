@@ -1,3 +1,9 @@
+//! The folder of a study on disk: what may be opened, and how results are kept so that a study can stop at any
+//! moment.
+//!
+//! There is no log of progress beside the results: a result that is there under its final name is done, one that is
+//! not is made. So nothing can disagree with the files, however the program ended.
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,6 +15,7 @@ use crate::roster::Run;
 use crate::{StudyConfig, StudyError};
 
 /// Name of the file that makes a folder a study.
+/// It holds the complete configuration, which is what a resumed study is compared with.
 const MARKER: &str = "study.toml";
 
 /// The folder of one study. Every file in it is written beside its place and renamed, so that what has its final
@@ -20,6 +27,9 @@ pub struct StudyFolder {
 
 impl StudyFolder {
     /// Opens the folder of a study, or makes it.
+    ///
+    /// A folder is compared by the text of its configuration, so that any changed value counts as another study:
+    /// results of two configurations must never be mixed. What differs only in its comments is the same.
     ///
     /// # Errors
     /// If the path holds something that is no study, a study of another configuration, or a study when `resume` is
@@ -48,6 +58,7 @@ impl StudyFolder {
         }
     }
 
+    /// Refuses a folder with anything in it, so that no file of somebody else is ever written over.
     fn require_empty(&self) -> Result<(), StudyError> {
         match fs::read_dir(&self.root) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -66,6 +77,7 @@ impl StudyFolder {
         }
     }
 
+    /// An error that names the folder, what is in it, and what to do instead.
     fn refuse(&self, found: &str, wanted: &str) -> StudyError {
         StudyError::Folder { folder: self.root.clone(), found: found.into(), wanted: wanted.into() }
     }
@@ -75,12 +87,12 @@ impl StudyFolder {
         &self.root
     }
 
-    /// Folder of one run.
+    /// Folder of one run, `runs/NAME`; it need not exist yet.
     pub fn run(&self, run: &Run) -> PathBuf {
         self.root.join("runs").join(run.to_string())
     }
 
-    /// Folder of the result tables, made if it is not there.
+    /// Folder of the result tables, `tables/`, made if it is not there.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -115,6 +127,9 @@ impl StudyFolder {
 
     /// Reads a result if it is there.
     ///
+    /// A file that is not there is `None` and no error, so that the caller makes it; a file that is there and does
+    /// not read is never made anew over the old one, since it may be evidence of what went wrong.
+    ///
     /// # Errors
     /// If it is there and is not what the study writes.
     pub fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StudyError> {
@@ -128,6 +143,8 @@ impl StudyFolder {
     }
 
     /// Writes a text file whole or not at all.
+    ///
+    /// The text goes to a file beside the place, which is then renamed; missing folders on the way are made.
     ///
     /// # Errors
     /// If the disk is full, or the folder may not be written; nothing is then left under the final name.
@@ -145,18 +162,22 @@ impl StudyFolder {
     }
 }
 
+/// Ending of a file that is being written.
 const PARTIAL: &str = ".partial";
 
+/// Writes and waits for the disk, since a rename may otherwise become durable before the text does.
 fn write_and_sync(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
 
+/// Makes a folder with its parents; one that is there already is no error.
 fn create_folder(path: &Path) -> Result<(), StudyError> {
     fs::create_dir_all(path).map_err(|error| StudyError::file("create", path, error))
 }
 
+/// Name of the study in a marker, for error messages.
 fn name_of(marker: &str) -> String {
     toml::from_str::<StudyConfig>(marker).map_or_else(|_| "unreadable".into(), |config| config.name)
 }

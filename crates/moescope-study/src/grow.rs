@@ -1,3 +1,8 @@
+//! One run from nothing to its measurements: trained, saved, measured, each stage kept on disk.
+//!
+//! Stages are found done by their files: `measures.json` means that nothing is left to do, `run.json` that the model
+//! is whole, and a resume state that training can go on from a step.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -15,9 +20,11 @@ use crate::tasks::{task_of, task_seed};
 use crate::{StudyConfig, StudyError};
 
 /// Steps between two reports of progress.
+/// They are for people; no result depends on the number.
 const REPORT_STEPS: u64 = 10;
 
-/// Grows models and measures them.
+/// Grows models and measures them. Shared by all worker threads: it holds references only, and each run writes to a
+/// folder of its own.
 pub(crate) struct Grower<'a, 'p> {
     pub(crate) config: &'a StudyConfig,
     pub(crate) folder: &'a StudyFolder,
@@ -29,6 +36,13 @@ pub(crate) struct Grower<'a, 'p> {
 
 impl Grower<'_, '_> {
     /// The measurements on a run: read if they are there, otherwise made and kept.
+    ///
+    /// `work` is the share of the run in the progress, in FLOPs; six sevenths are training, as estimated by
+    /// [`Run::work`].
+    ///
+    /// # Errors
+    /// [`StudyError::Interrupted`] once the stop flag is set during training; otherwise whatever training, an
+    /// instrument or the disk fails with. A model that is whole stays in its folder in any case.
     pub(crate) fn measured(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
         let path = self.folder.run(run).join("measures.json");
         if let Some(found) = self.folder.read_json(&path)? {
@@ -47,6 +61,9 @@ impl Grower<'_, '_> {
     }
 
     /// The model of a run: opened if it is there, otherwise grown and kept.
+    ///
+    /// The manifest decides, not the weights: it is written last, so weights without it may be those of a training
+    /// that was stopped.
     fn model(&self, run: &Run, work: f64) -> Result<Model, StudyError> {
         let folder = self.folder.run(run);
         if folder.join("run.json").exists() {
@@ -64,6 +81,7 @@ impl Grower<'_, '_> {
         Ok(model)
     }
 
+    /// How the run is trained, with vocabulary and window length of its workload.
     fn plan(&self, run: &Run) -> TrainPlan {
         let (vocab, positions) = match task_of(self.tasks, run.workload) {
             Some(task) => (task.vocabulary(), task.positions()),
@@ -72,6 +90,10 @@ impl Grower<'_, '_> {
         self.config.train_plan(run, vocab, positions)
     }
 
+    /// Trains the model in the folder of the run, from the last resume point if there is one, and tells the progress.
+    ///
+    /// Language runs of one seed see the same windows in the same order whatever their family; task runs draw from a
+    /// seed that their test shares.
     fn train(&self, run: &Run, plan: &TrainPlan, work: f64) -> Result<Model, StudyError> {
         let batches: Box<dyn Batches> = match task_of(self.tasks, run.workload) {
             Some(task) => Box::new(TaskBatches::new(task.clone(), task_seed(run.seed), plan.batch)?),
@@ -92,7 +114,8 @@ impl Grower<'_, '_> {
         }
     }
 
-    /// Writes `tokenizer.json` and, last of all, `run.json`, which marks the model as whole.
+    /// Writes `tokenizer.json` for language runs and, last of all, `run.json`, which marks the model as whole. The
+    /// manifest says what made the model: run, plan, counts, hashes of text and tokenizer, version of the program.
     fn manifest(&self, run: &Run, plan: &TrainPlan) -> Result<(), StudyError> {
         let folder = self.folder.run(run);
         if run.workload == Workload::Language {
@@ -113,6 +136,7 @@ impl Grower<'_, '_> {
     }
 }
 
+/// Exact counts of the model, by arithmetic on its description, for readers who do not open the weights.
 fn counts_json(description: &Description) -> serde_json::Value {
     let counts = description.counts();
     serde_json::json!({

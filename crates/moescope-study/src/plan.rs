@@ -1,3 +1,5 @@
+//! What a study will cost, told before it starts: work by exact counts, speed by a short measurement on this machine.
+
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -19,32 +21,39 @@ const COUNTED: u64 = 6;
 const BYTES_PER_PARAMETER: u64 = 16;
 
 /// What a study will take, estimated before it starts.
+///
+/// - **Does not show:** how fast the machine is when something else runs on it. Work and sizes are computed; the rate
+///   is measured over some seconds and carried over to all models, though small and strongly routed ones run at a
+///   lower rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     /// Name of the study.
     pub study: String,
-    /// Models.
+    /// Models, untrained ones included.
     pub runs: usize,
     /// Seeds.
     pub seeds: u64,
-    /// Parameters of the largest model.
+    /// Parameters of the largest model, all experts included.
     pub largest_parameters: u64,
-    /// FLOPs of all training and measuring.
+    /// FLOPs of all training and measuring, as in [`Run`]: three forward passes for a training step, and a sixth of
+    /// that again for measuring. Untrained models count as nothing.
     pub flops: f64,
-    /// FLOPs per second that one core reached in a short calibration on this machine.
+    /// FLOPs per second that one core reached in a short calibration on this machine: the dense and the primary MoE
+    /// model, in the same arithmetic as `flops`.
     pub flops_per_core_second: f64,
-    /// Models that grow at the same time.
+    /// Models that grow at the same time, each on one core; never more than there are models.
     pub workers: usize,
-    /// Estimated time in seconds.
+    /// Estimated time in seconds, if every worker is busy to the end.
     pub seconds: f64,
-    /// Estimated resident memory in bytes.
+    /// Estimated resident memory in bytes, as if every worker trained the largest model at once: an upper estimate.
     pub memory: u64,
-    /// Estimated size of the folder in bytes.
+    /// Estimated size of the finished folder in bytes: weights in f32 and some hundred kibibytes for each run.
     pub disk: u64,
 }
 
 impl Plan {
-    /// Plans a study; trains two small models for some steps to see how fast this machine is.
+    /// Plans a study for that many workers; trains two small models for some steps to see how fast this machine is.
+    /// Nothing is written, and no corpus is read: the steps run on arbitrary tokens.
     ///
     /// # Errors
     /// If a model of the study cannot be built.
@@ -106,6 +115,9 @@ fn computed_width(feed_forward: &FeedForward) -> usize {
 }
 
 /// FLOPs per second of one core, from training the dense and the primary model on random tokens.
+///
+/// Each model runs on one thread, as in the study. The first steps are left out of the time, since they fill caches
+/// and memory pools.
 fn calibrate(config: &StudyConfig, plan_of: &dyn Fn(&Run) -> TrainPlan) -> Result<f64, StudyError> {
     let families =
         [Family::Dense { times: 1 }, Family::Moe { granularity: config.model.primary_granularity }];

@@ -1,3 +1,5 @@
+//! Several models at a time: a queue of jobs for single-threaded workers.
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,6 +10,9 @@ use crate::StudyError;
 /// Small models do not fill two cores, two small models do: one job per core wastes nothing on waiting. Results come
 /// back in the order of the jobs and do not depend on the number of workers. The first error stops the rest; `stop`
 /// lets the jobs in progress end and starts no others.
+///
+/// Jobs are taken in order, so an interrupted study has done its first ones. `run` must not depend on what other jobs
+/// do: only then is the result the same for any number of workers.
 ///
 /// # Errors
 /// The error of the earliest job that failed, or [`StudyError::Interrupted`].
@@ -45,6 +50,8 @@ pub(crate) fn work<J: Sync, R: Send>(
     collect(results)
 }
 
+/// The results in order, or the error of the earliest failed job. Jobs that never started are an interruption, which
+/// tells how many were done.
 fn collect<R>(results: Vec<Mutex<Option<Result<R, StudyError>>>>) -> Result<Vec<R>, StudyError> {
     let all = results.len();
     let mut done = Vec::with_capacity(all);
@@ -59,6 +66,7 @@ fn collect<R>(results: Vec<Mutex<Option<Result<R, StudyError>>>>) -> Result<Vec<
     if missing { Err(StudyError::Interrupted { done: done.len(), all }) } else { Ok(done) }
 }
 
+/// A pool of one thread, so that kernels inside a job do not spread over the cores of other jobs.
 fn single_threaded() -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one more thread can be started")
 }

@@ -1,3 +1,5 @@
+//! How far a study is, for people who wait. The only place of the study, beside the plan, that looks at a clock.
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,11 @@ pub enum Event {
         job: String,
         /// State of the job in a few words, such as step and loss.
         state: String,
-        /// Share of the whole study that is done, from 0 to 1.
+        /// Share of the work of the whole study that is done, from 0 to 1, by FLOPs: comparisons and the report are
+        /// not in it.
         done: f64,
-        /// Time that the rest will take, at the rate so far.
+        /// Time that the rest will take at the rate so far; none at the beginning, when there is no rate worth
+        /// telling.
         left: Option<Duration>,
     },
     /// A job is finished.
@@ -34,13 +38,14 @@ pub enum Event {
 /// Who hears the events.
 type Listener<'a> = Box<dyn FnMut(&Event) + Send + 'a>;
 
-/// Counts the work of all jobs and tells a listener.
+/// Counts the work of all jobs and tells a listener. Workers share it; events of different jobs interleave.
 pub(crate) struct Progress<'a> {
     listener: Mutex<Listener<'a>>,
     clock: Mutex<Clock>,
     total: f64,
 }
 
+/// Work counted so far, in the unit of the total.
 struct Clock {
     /// When the first work was counted; what was done before a resume says nothing about the rate.
     started: Instant,
@@ -49,7 +54,7 @@ struct Clock {
 }
 
 impl<'a> Progress<'a> {
-    /// Progress towards `total` units of work.
+    /// Progress towards `total` units of work. The unit is the caller's; here it is FLOPs.
     pub(crate) fn new(listener: &'a mut (dyn FnMut(&Event) + Send), total: f64) -> Progress<'a> {
         let clock = Clock { started: Instant::now(), done: 0.0, skipped: 0.0 };
         Progress {
@@ -59,18 +64,20 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Tells that a stage of so many jobs begins.
     pub(crate) fn stage(&self, name: &'static str, jobs: usize) {
         self.tell(&Event::Stage { name, jobs });
     }
 
-    /// Counts work that was found done.
+    /// Counts work that was found done. It moves the share and leaves the rate alone, so that a resumed study does
+    /// not promise the speed of reading files.
     pub(crate) fn skip(&self, work: f64) {
         let mut clock = self.clock.lock().expect("no listener panics");
         clock.done += work;
         clock.skipped += work;
     }
 
-    /// Counts work that was just done.
+    /// Counts work that was just done, and tells where the job stands.
     pub(crate) fn advance(&self, job: &str, state: String, work: f64) {
         let (done, left) = {
             let mut clock = self.clock.lock().expect("no listener panics");
@@ -80,6 +87,7 @@ impl<'a> Progress<'a> {
         self.tell(&Event::Advance { job: job.to_owned(), state, done: done.min(1.0), left });
     }
 
+    /// Tells the result of a job; its work has been counted by then.
     pub(crate) fn finished(&self, job: &str, state: String) {
         self.tell(&Event::Finished { job: job.to_owned(), state });
     }
@@ -90,6 +98,7 @@ impl<'a> Progress<'a> {
 }
 
 impl Clock {
+    /// Time for the rest at the rate of the fresh work, if there is enough of it.
     fn left(&self, total: f64) -> Option<Duration> {
         let fresh = self.done - self.skipped;
         let spent = self.started.elapsed();

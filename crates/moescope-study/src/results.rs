@@ -1,3 +1,8 @@
+//! Everything that a study measured, and the ways in which the questions ask for it.
+//!
+//! The questions pick numbers by workload and family and get one value for each seed, always in the order of the
+//! seeds, so that subtracting two lists pairs them.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +16,13 @@ use crate::{Family, StudyConfig};
 /// Everything a study measured, from which its answers follow without looking at a model again.
 #[derive(Clone, Debug)]
 pub struct Results {
-    /// What was asked for.
+    /// What was asked for. Sizes, margins and seeds are read from here.
     pub config: StudyConfig,
-    /// The text.
+    /// The text: domains, sizes, hashes, and the unigram entropy below which learning begins.
     pub dataset: DatasetFacts,
-    /// Facts about the synthetic tasks.
+    /// What chance reaches on the synthetic tasks.
     pub tasks: BTreeMap<Workload, TaskFacts>,
-    /// Measurements on single models.
+    /// Measurements on single models; untrained ones are in it too.
     pub runs: BTreeMap<Run, Measures>,
     /// Comparisons of models, by seed.
     pub comparisons: BTreeMap<u64, Comparison>,
@@ -26,20 +31,21 @@ pub struct Results {
 /// What is known about a synthetic task before any model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskFacts {
-    /// Accuracy of guessing.
+    /// Accuracy of guessing, from 0 to 1: the null of every accuracy on the task.
     pub chance_accuracy: f64,
     /// Entries of its vocabulary.
     pub vocabulary: usize,
 }
 
 impl Results {
-    /// The measurements on the trained model of a family, for each seed in order.
+    /// The measurements on the trained model of a family, for each seed in order. A seed without such a run is left
+    /// out, so the list is shorter than the seeds if the family is not in the study.
     pub fn of(&self, workload: Workload, family: Family) -> Vec<&Measures> {
         let run = |seed| Run { workload, family, seed, untrained: false };
         self.config.seed_list().into_iter().filter_map(|seed| self.runs.get(&run(seed))).collect()
     }
 
-    /// One number of a family for each seed.
+    /// One number of a family for each seed: `[seed]`, NaN where the measurement does not apply.
     pub fn values(
         &self,
         workload: Workload,
@@ -49,12 +55,13 @@ impl Results {
         self.of(workload, family).into_iter().map(|m| pick(m).unwrap_or(f64::NAN)).collect()
     }
 
-    /// One number of a language model for each seed.
+    /// One number of a language model for each seed, as in [`Results::values`].
     pub fn language(&self, family: Family, pick: impl Fn(&Measures) -> Option<f64>) -> Vec<f64> {
         self.values(Workload::Language, family, pick)
     }
 
-    /// The difference `a − b` of one number, paired by seed.
+    /// The difference `a − b` of one number between two families of language models: `[seed]`, paired by seed, NaN
+    /// where either is missing.
     pub fn difference(
         &self,
         a: Family,
@@ -64,7 +71,7 @@ impl Results {
         subtract(&self.language(a, pick), &self.language(b, pick))
     }
 
-    /// One number of the comparisons for each seed.
+    /// One number of the comparisons for each seed in order.
     pub fn compared(&self, pick: impl Fn(&Comparison) -> f64) -> Vec<f64> {
         self.comparisons.values().map(pick).collect()
     }
@@ -80,17 +87,17 @@ impl Results {
     }
 }
 
-/// Validation loss of a language model.
+/// Validation loss of a language model in nats per token, every domain weighing equally; none for task runs.
 pub(crate) fn loss(measures: &Measures) -> Option<f64> {
     measures.language.as_ref().map(|l| l.loss)
 }
 
-/// Entry by entry `a − b`.
+/// Entry by entry `a − b`: `[seed]`. Lists of different lengths are cut to the shorter one.
 pub(crate) fn subtract(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// Arithmetic mean.
+/// Arithmetic mean; NaN of an empty list and of one that holds NaN.
 pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

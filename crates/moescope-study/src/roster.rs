@@ -1,3 +1,5 @@
+//! The grid of a study: which models are grown, how each is trained, and how much work it is.
+
 use std::fmt;
 
 use moescope_train::{Balance, Schedule, TrainPlan};
@@ -5,14 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Family, StudyConfig};
 
-/// One model of a study: a family, a repetition, and what it learns.
+/// One model of a study: a family, a repetition, and what it learns. Its text form, such as `moe-g4.s1`, is the name
+/// of its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Run {
     /// What it learns.
     pub workload: Workload,
     /// Kind of model.
     pub family: Family,
-    /// Repetition: decides weights and order of the data.
+    /// Repetition: decides weights and order of the data. Families of one seed see the same windows in the same
+    /// order.
     pub seed: u64,
     /// Whether it is measured as drawn, without training: the floor of every comparison.
     pub untrained: bool,
@@ -22,13 +26,13 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Workload {
-    /// The corpus.
+    /// The corpus: next-token prediction on text.
     Language,
-    /// Key–value pairs recalled in context.
+    /// Key–value pairs recalled in context: what is asked for stands earlier in the sequence.
     Recall,
-    /// Random facts, memorised.
+    /// Random facts, memorised: nothing can be inferred, so the answers measure capacity.
     Facts,
-    /// Arithmetic modulo a prime, with held-out pairs.
+    /// Arithmetic modulo a prime, with held-out pairs: answers ask for a rule, not for memory.
     Arithmetic,
 }
 
@@ -36,7 +40,7 @@ impl Workload {
     /// The synthetic tasks.
     pub const TASKS: [Workload; 3] = [Workload::Recall, Workload::Facts, Workload::Arithmetic];
 
-    /// Short name.
+    /// Short name, the prefix of task runs in folder names.
     pub fn name(self) -> &'static str {
         match self {
             Workload::Language => "language",
@@ -49,6 +53,9 @@ impl Workload {
 
 impl Run {
     /// Work of the run in FLOPs: training costs three forward passes, and measuring about a sixth of that again.
+    ///
+    /// An estimate for progress and plan only. Untrained models count as nothing, though measuring their loss takes a
+    /// moment.
     pub(crate) fn work(&self, plan: &TrainPlan, config: &StudyConfig) -> f64 {
         if self.untrained {
             return 0.0;
@@ -78,12 +85,13 @@ impl fmt::Display for Run {
 }
 
 impl StudyConfig {
-    /// Seeds of the repetitions.
+    /// Seeds of the repetitions, ascending from `first_seed`.
     pub fn seed_list(&self) -> Vec<u64> {
         (self.first_seed..self.first_seed + self.seeds).collect()
     }
 
-    /// Families trained on the corpus.
+    /// Families trained on the corpus: dense widths, the sweep of granularities, then the controls at the primary
+    /// granularity.
     pub fn language_families(&self) -> Vec<Family> {
         let granularity = self.model.primary_granularity;
         let dense = self.model.dense_widths.iter().map(|times| Family::Dense { times: *times });
@@ -104,6 +112,8 @@ impl StudyConfig {
         self.seed_list().into_iter().flat_map(|seed| self.roster_of(seed)).collect()
     }
 
+    /// One repetition: every language family, one untrained wide model as the floor of similarity, and for each task
+    /// the dense model and the granularities compared.
     fn roster_of(&self, seed: u64) -> Vec<Run> {
         let language = Workload::Language;
         let trained = self.language_families().into_iter().map(|family| Run {
@@ -123,6 +133,9 @@ impl StudyConfig {
     }
 
     /// How a run is trained; `vocab` and `positions` belong to its workload.
+    ///
+    /// Optimiser constants that no study varies stand here: β₁ 0.9, β₂ 0.95, gradient norm clipped at 1. The tasks
+    /// take the balance losses and the weight decay of the language runs.
     pub fn train_plan(&self, run: &Run, vocab: usize, positions: usize) -> TrainPlan {
         let (steps, batch, learning_rate) = match run.workload {
             Workload::Language => (self.training.steps, self.training.batch, self.training.learning_rate),

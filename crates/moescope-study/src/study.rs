@@ -1,3 +1,5 @@
+//! The course of a study: grow and measure every model, compare them, return everything measured.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +23,8 @@ use crate::{Family, StudyConfig, StudyError};
 pub(crate) const LEARNED_SHARE: f64 = 0.95;
 
 /// A study in its folder: from configuration to results, in steps that can be interrupted and taken up again.
+///
+/// It holds no model between steps; models lie in the folder and are opened where needed.
 pub struct Study {
     config: StudyConfig,
     folder: StudyFolder,
@@ -29,10 +33,11 @@ pub struct Study {
 }
 
 impl Study {
-    /// Opens a study: checks its folder and prepares its text.
+    /// Opens a study: prepares its text, then checks or makes its folder. `resume` allows a folder that holds this
+    /// study already; a new or empty one is fine either way.
     ///
     /// # Errors
-    /// If the folder holds something else, or the text cannot be read or does not suffice.
+    /// If the text cannot be read or does not suffice, or the folder holds something else.
     pub fn open(config: StudyConfig, out: &Path, resume: bool) -> Result<Study, StudyError> {
         // The text first: a study that cannot begin leaves no folder behind.
         let dataset = Dataset::prepare(&config)?;
@@ -40,7 +45,7 @@ impl Study {
         Ok(Study { config, folder, dataset, tasks: tasks()? })
     }
 
-    /// The folder.
+    /// The folder, for what is written beside the results: tables, report, answers.
     pub fn folder(&self) -> &StudyFolder {
         &self.folder
     }
@@ -50,7 +55,7 @@ impl Study {
         &self.config
     }
 
-    /// The text.
+    /// The text, as every model of the study sees it.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
@@ -60,8 +65,8 @@ impl Study {
     /// The results do not depend on `workers`, nor on how often the study was interrupted.
     ///
     /// # Errors
-    /// [`StudyError::Interrupted`] once `stop` is set; [`StudyError::NotLearned`] if a language model stays above the
-    /// unigram entropy; otherwise whatever failed. What is done is kept in every case.
+    /// [`StudyError::Interrupted`] once `stop` is set; [`StudyError::NotLearned`] if a language model is not well
+    /// below the unigram entropy; otherwise whatever failed. What is done is kept in every case.
     pub fn run(
         &self,
         workers: usize,
@@ -82,6 +87,8 @@ impl Study {
         })
     }
 
+    /// First stage: every run of the roster, grown and measured. Ends with the check that the models have learned, so
+    /// that nothing is concluded from models that have not.
     fn grow_all(
         &self,
         roster: &[Run],
@@ -104,11 +111,13 @@ impl Study {
         Ok(runs)
     }
 
+    /// Work of a run in FLOPs, the unit of progress.
     fn work_of(&self, run: &Run) -> f64 {
         let (vocab, positions) = self.sizes_of(run.workload);
         run.work(&self.config.train_plan(run, vocab, positions), &self.config)
     }
 
+    /// Vocabulary and window length of a workload: those of the task, or of the text.
     fn sizes_of(&self, workload: Workload) -> (usize, usize) {
         match task_of(&self.tasks, workload) {
             Some(task) => (task.vocabulary(), task.positions()),
@@ -116,6 +125,7 @@ impl Study {
         }
     }
 
+    /// Refuses a study in which any trained language model has learned next to nothing; see [`LEARNED_SHARE`].
     fn require_learning(&self, runs: &BTreeMap<Run, Measures>) -> Result<(), StudyError> {
         let unigram = self.dataset.facts().unigram_entropy;
         let wanted = LEARNED_SHARE * unigram;
@@ -132,6 +142,8 @@ impl Study {
         Ok(())
     }
 
+    /// Second stage: one comparison for each seed, kept under `comparisons/`. It needs every language run of the seed
+    /// and the wide model of the next one.
     fn compare_all(
         &self,
         workers: usize,
@@ -173,6 +185,7 @@ impl Study {
     }
 }
 
+/// What the answers need to know about a task.
 fn task_facts(task: &Task) -> TaskFacts {
     TaskFacts { chance_accuracy: task.chance_accuracy(), vocabulary: task.vocabulary() }
 }

@@ -1,10 +1,12 @@
+//! Tables and numbers as the answers show them.
+
 use moescope_analysis::statistics;
 use moescope_base::{Column, Table};
 
 use crate::StudyError;
 use crate::claim::Claim;
 
-/// Rows of an estimate over seeds: mean, 95 % t-interval, number of seeds.
+/// Rows of an estimate over seeds: mean, 95 % t-interval, number of seeds. One entry for each row in every list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Estimates {
     mean: Vec<f64>,
@@ -14,7 +16,8 @@ pub(crate) struct Estimates {
 }
 
 impl Estimates {
-    /// Adds a row from one value for each seed. A value that is missing for some seed leaves the row empty.
+    /// Adds a row from one value for each seed. Values that are not finite are left out and not counted; with one
+    /// value left there is a mean without interval, with none a row of NaN, which tables show as empty.
     pub(crate) fn push(&mut self, values: &[f64]) -> Result<(), StudyError> {
         let known: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
         let (mean, low, high) = if known.len() < 2 {
@@ -30,7 +33,7 @@ impl Estimates {
         Ok(())
     }
 
-    /// The rows of a list.
+    /// The rows of `rows[row][seed]`.
     pub(crate) fn of(rows: &[Vec<f64>]) -> Result<Estimates, StudyError> {
         let mut estimates = Estimates::default();
         for row in rows {
@@ -39,7 +42,8 @@ impl Estimates {
         Ok(estimates)
     }
 
-    /// Columns `name`, its interval and its number of seeds.
+    /// Four columns: `name`, the two ends of its interval, and its number of seeds. A number never stands in a table
+    /// without the last three.
     pub(crate) fn columns(self, name: &str, unit: &str, meaning: &str) -> Vec<Column> {
         let [low, high] = Column::interval(name, unit, "95 % t-interval over seeds", self.low, self.high);
         vec![
@@ -51,7 +55,8 @@ impl Estimates {
     }
 }
 
-/// Claims in one unit as a table, for the forest plot and for download.
+/// Claims in one unit as a table, for the forest plot and for download. Claims in different units belong in different
+/// tables, since one axis cannot carry both.
 pub(crate) fn claims_table(
     name: &str,
     title: &str,
@@ -90,6 +95,8 @@ pub(crate) fn claims_table(
 }
 
 /// A number with three significant digits, for sentences.
+///
+/// With a true minus sign; at most six decimals, so that what is next to nothing reads as 0.
 pub(crate) fn digits(value: f64) -> String {
     if !value.is_finite() {
         return "unknown".into();
@@ -113,6 +120,8 @@ pub(crate) fn count_in_words(count: f64) -> String {
 }
 
 /// A mean with its interval, for sentences.
+///
+/// For instance `−0.0412 nats [−0.0520, −0.0304]`; a missing number reads `unknown`.
 pub(crate) fn with_interval(claim: &Claim) -> String {
     let e = &claim.evidence;
     let unit = if e.unit.is_empty() { String::new() } else { format!(" {}", e.unit) };

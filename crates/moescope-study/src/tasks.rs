@@ -1,3 +1,8 @@
+//! The synthetic tasks of question 5, and the seeds of their data.
+//!
+//! On text nobody knows what a right answer would have needed. These tasks need one thing each: looking back, memory,
+//! or a rule.
+
 use std::collections::BTreeMap;
 
 use moescope_base::Seed;
@@ -24,7 +29,8 @@ pub(crate) fn task_of(tasks: &BTreeMap<Workload, Task>, workload: Workload) -> O
     tasks.get(&workload)
 }
 
-/// The seed of a task's data: facts and splits belong to it, so training and test must use the same one.
+/// The seed of a task's data: facts and splits belong to it, so training and test must use the same one. It differs
+/// from the seed of the weights, so that what is drawn for the one does not follow the other.
 pub(crate) fn task_seed(seed: u64) -> Seed {
     Seed(seed).child("task")
 }
