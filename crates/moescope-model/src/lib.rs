@@ -47,6 +47,8 @@ mod points;
 mod random;
 mod route_edits;
 mod router;
+#[cfg(test)]
+mod routing_invariants;
 mod subject;
 #[cfg(test)]
 mod testing;

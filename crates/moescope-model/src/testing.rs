@@ -1,9 +1,10 @@
-//! Small models for the tests of this crate.
+//! Small models for the tests of this crate, and how they are asked.
 
-use moescope_base::{Seed, Tokens};
+use moescope_base::{Edit, HookPoint, Observation, Request, Seed, Site, Subject, Tokens};
 
 use crate::description::{Description, FeedForward, Routed, Router};
 use crate::model::Model;
+use crate::subject::ModelSubject;
 
 /// Two dense layers.
 pub(crate) fn dense_description() -> Description {
@@ -38,4 +39,25 @@ pub(crate) fn model(description: Description) -> Model {
 pub(crate) fn tokens() -> Tokens {
     let ids = (0..18).map(|i| (i * 7 + i * i * 3) % 32).collect();
     Tokens::new(ids, 2, 9).unwrap()
+}
+
+/// A subject from a fresh model.
+pub(crate) fn subject(description: &Description) -> ModelSubject {
+    ModelSubject::new(model(description.clone()))
+}
+
+/// One pass over the usual tokens.
+pub(crate) fn run(subject: &mut ModelSubject, record: &[HookPoint], edits: &[Edit]) -> Observation {
+    subject.run(&Request { tokens: &tokens(), record, edits, gradients: &[] }).unwrap()
+}
+
+/// The logits of such a pass, `[token, vocab]`.
+pub(crate) fn logits(subject: &mut ModelSubject, edits: &[Edit]) -> Vec<f32> {
+    let point = HookPoint::global(Site::Logits);
+    run(subject, &[point], edits).values[&point].real().unwrap().to_vec()
+}
+
+/// Bits of the numbers, with both zeros alike.
+pub(crate) fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|x| (x + 0.0).to_bits()).collect()
 }
