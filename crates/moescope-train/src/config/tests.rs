@@ -109,9 +109,16 @@ fn unknown_keys_suggest_the_nearest() {
     assert!(far.starts_with("run.toml:20:1: unknown key `throughput`; Known keys here:"), "{far}");
 }
 
+/// Checks the whole message of each case: what is found in the good file, what replaces it, what is said.
+fn assert_messages(cases: &[(&str, &str, &str)]) {
+    for (found, replaced, wanted) in cases {
+        assert_eq!(message(found, replaced), *wanted);
+    }
+}
+
 #[test]
-fn each_kind_of_mistake_has_its_message() {
-    let cases = [
+fn each_mistake_in_the_sizes_of_a_layer_has_its_message() {
+    assert_messages(&[
         (
             "granularity = 4",
             "granularity = 3",
@@ -143,6 +150,12 @@ fn each_kind_of_mistake_has_its_message() {
             "run.toml:1:1: found d_ff, granularity, wanted one of the sets {d_ff, expansion, granularity}, {experts, expert_width, per_token}, {total_width, d_ff, experts} or {expert_width, active_share, experts}",
         ),
         ("granularity = 4", "granularity = 0", "run.toml:8:15: `granularity` is 0, wanted 1 or more"),
+    ]);
+}
+
+#[test]
+fn each_mistake_in_heads_family_and_data_has_its_message() {
+    assert_messages(&[
         (
             "heads = 4",
             "heads = 5",
@@ -164,6 +177,12 @@ fn each_kind_of_mistake_has_its_message() {
             "",
             "run.toml:10:1: found neither `vocab` nor `tokenizer` in [data], wanted one of them",
         ),
+    ]);
+}
+
+#[test]
+fn each_mistake_in_training_has_its_message() {
+    assert_messages(&[
         ("steps = 100", "steps = 0", "run.toml:16:9: `steps` is 0, wanted 1 or more"),
         (
             "learning_rate = 3e-3",
@@ -188,10 +207,7 @@ fn each_kind_of_mistake_has_its_message() {
         ("seed = 1", "", "run.toml:15:1: missing key `seed`"),
         ("steps = 100", "steps = \"many\"", "run.toml:16:9: invalid type: string \"many\", expected u64"),
         ("steps = 100", "steps = ", "run.toml:16:9: string values must be quoted, expected literal string"),
-    ];
-    for (found, replaced, wanted) in cases {
-        assert_eq!(message(found, replaced), wanted);
-    }
+    ]);
 }
 
 #[test]
