@@ -81,7 +81,7 @@ impl Family {
     ///
     /// The configuration is taken as checked ([`StudyConfig::check`]): a granularity that does not divide `d_ff`
     /// would be rounded down here. What no study varies (rotary base, normalisation, untied embeddings) is fixed.
-    pub fn description(self, config: &StudyConfig, vocab: usize, positions: usize) -> Description {
+    pub fn description(self, config: &StudyConfig, vocab: usize, positions: usize, seed: u64) -> Description {
         let sizes = &config.model;
         Description {
             vocab,
@@ -94,14 +94,13 @@ impl Family {
             max_positions: positions,
             tied_embeddings: false,
             qk_norm: true,
-            feed_forward: vec![self.feed_forward(config); sizes.layers],
+            feed_forward: vec![self.feed_forward(config, seed); sizes.layers],
         }
     }
 
     /// The feed-forward layer, the one thing in which families differ.
-    fn feed_forward(self, config: &StudyConfig) -> FeedForward {
+    fn feed_forward(self, config: &StudyConfig, seed: u64) -> FeedForward {
         let (d_ff, expansion) = (config.model.d_ff, config.model.expansion);
-        let seed = config.first_seed;
         match self {
             Family::Dense { times } => FeedForward::Dense { width: times * d_ff },
             Family::TopKDense => FeedForward::TopKDense { width: expansion * d_ff, active: d_ff },
@@ -149,7 +148,7 @@ mod tests {
 
     fn counts(family: Family) -> moescope_model::Counts {
         let config = StudyConfig::parse(StudyConfig::preset_text("quick").unwrap(), "quick").unwrap();
-        family.description(&config, 512, 64).counts()
+        family.description(&config, 512, 64, 1).counts()
     }
 
     /// Parameters without the router, which granularity cannot keep constant.

@@ -144,7 +144,7 @@ impl StudyConfig {
         // The tasks keep the proportions of the language schedule.
         let share = |part: u64| part * steps / self.training.steps;
         TrainPlan {
-            description: run.family.description(self, vocab, positions),
+            description: run.family.description(self, vocab, positions, run.seed),
             seed: run.seed,
             steps,
             batch,

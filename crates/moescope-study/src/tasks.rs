@@ -18,8 +18,8 @@ use crate::roster::Workload;
 pub(crate) fn tasks() -> Result<BTreeMap<Workload, Task>, StudyError> {
     Ok(BTreeMap::from([
         (Workload::Recall, Task::Recall(KeyValueRecall::preset())),
-        // 3,072 facts of two values from 32: 30,720 bits, so that no model is done within the budget.
-        (Workload::Facts, Task::Facts(MemorisedFacts::new(3072, 2, 64, 2, 32, 16)?)),
+        // 1,536 facts of two values from 32: 15,360 bits, so that no model is done within the budget.
+        (Workload::Facts, Task::Facts(MemorisedFacts::new(1536, 2, 64, 2, 32, 16)?)),
         (Workload::Arithmetic, Task::Modular(ModularArithmetic::preset())),
     ]))
 }

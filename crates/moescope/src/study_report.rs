@@ -66,7 +66,7 @@ fn machine() -> String {
 fn notes() -> Vec<String> {
     vec![
         "Every verdict follows from its claims by a fixed rule; none was written by hand.".into(),
-        "A claim's p-value is corrected for the number of claims of its question (Holm); “not decided” means that this budget \
+        "A claim's p-value is corrected for the number of claims of its question by Holm's method, primary and secondary claims apart; “not decided” means that this budget \
          did not decide it, not that there is nothing."
             .into(),
         "The same configuration, program and instruction set give the same answers, bit for bit, for any number of threads."

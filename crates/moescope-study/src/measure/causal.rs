@@ -1,3 +1,8 @@
+//! Attribution against ablation: does the gradient tell what a change inside the model would do?
+//!
+//! Routing makes the loss jump where a change flips a choice of experts, and a gradient sees no jump. So errors are
+//! told apart by whether a route flipped, and the edits are made a second time with the routes held.
+
 use moescope_analysis::attribution::{Attribution, AttributionOptions, Replacement, attribution};
 use moescope_analysis::statistics::{Bootstrap, BootstrapMethod, Resampling};
 use moescope_base::{Seed, Subject};
@@ -11,28 +16,40 @@ use crate::{StudyConfig, StudyError};
 const REPLICATES: usize = 20;
 
 /// How well gradient × difference predicts what an edit of one position does.
+///
+/// An edit replaces the output of attention or of the feed-forward layer at one position by the mean vector of that
+/// place. A relative error is mean |predicted − true| over mean |true| of the same edits: 0 is exact, 1 as good as
+/// predicting no effect.
+///
+/// - **Does not show:** that flips cause the larger error of edits that flip; such edits are larger, too. That is
+///   what [`AttributionMeasure::cost_of_flips`] is for.
+/// - **Source:** attribution patching, Nanda 2023; Syed et al. 2023.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttributionMeasure {
-    /// Edits made.
+    /// Edits made, `instruments.attribution_edits` or a little more.
     pub edits: usize,
-    /// Correlation of predicted and true effect.
+    /// Pearson correlation of predicted and true effect over the edits, −1 to 1; 0 if the prediction says nothing.
     pub pearson: f64,
-    /// Share of edits that change some token's experts.
+    /// Share of edits that change some token's experts in some layer, 0 to 1; 0 for dense models.
     pub flip_share: f64,
     /// Relative error of edits that flip a route; none if there are too few.
     pub error_with_flip: Option<f64>,
     /// Relative error of edits that do not; none if there are too few.
     pub error_without_flip: Option<f64>,
-    /// Relative error of the edits that flip a route when the routes are held as they were.
+    /// Relative error of the edits that flip a route when the routes are held as they were: the same edits as in
+    /// `error_with_flip`, without the jump.
     pub frozen_error_with_flip: Option<f64>,
 }
 
 impl AttributionMeasure {
-    /// What flipping itself costs: error of the same edits with routes free minus with routes held.
+    /// What flipping itself costs: error of the same edits with routes free minus with routes held. None without
+    /// flips; below 0 if holding the routes makes the prediction worse.
     pub fn cost_of_flips(&self) -> Option<f64> {
         Some(self.error_with_flip? - self.frozen_error_with_flip?)
     }
 
+    /// Edits every validation sequence equally often; places are drawn from `seed`, so all families of a seed are
+    /// edited at the same places as far as their depths agree.
     pub(crate) fn of(
         subject: &mut dyn Subject,
         passes: &[Pass],

@@ -1,3 +1,5 @@
+//! Loss and accuracy on text.
+
 use moescope_model::Model;
 use moescope_train::{Evaluation, evaluate};
 use serde::{Deserialize, Serialize};
@@ -6,17 +8,22 @@ use crate::StudyError;
 use crate::dataset::Pass;
 
 /// How well a language model predicts the validation windows.
+///
+/// The windows are the same for every model of a study, so losses can be compared in pairs. Across studies of another
+/// vocabulary they cannot: a token is then another piece of text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LanguageMeasure {
     /// Mean over the domains of their losses, in nats per token: every domain weighs equally.
     pub loss: f64,
-    /// Mean loss of each domain, in nats per token.
+    /// `loss_by_domain[domain]`: mean loss over the predicted tokens of each domain, in nats per token.
     pub loss_by_domain: Vec<f64>,
-    /// Mean over the domains of the share of right predictions.
+    /// Mean over the domains of the share of right predictions (the most probable token is the next one), 0 to 1.
     pub accuracy: f64,
 }
 
 impl LanguageMeasure {
+    /// Evaluates all passes. Sums are kept for each domain and divided at the end, so that the cut into passes has no
+    /// influence.
     pub(crate) fn of(model: &Model, passes: &[Pass], domains: usize) -> Result<LanguageMeasure, StudyError> {
         let mut losses = vec![Totals::default(); domains];
         for pass in passes {
@@ -28,6 +35,7 @@ impl LanguageMeasure {
     }
 }
 
+/// Sums over the predictions of one domain: nats, right predictions, predictions.
 #[derive(Clone, Default)]
 struct Totals {
     loss: f64,

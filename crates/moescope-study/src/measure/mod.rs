@@ -1,4 +1,8 @@
 //! What is measured on single models, one instrument or group of instruments per file.
+//!
+//! An instrument of the analysis crate gives more than a study keeps: here each result is cut down to the plain
+//! numbers that the questions use, as JSON holds them. Intervals within a model are dropped on the way, since the
+//! intervals of a study are over seeds.
 
 mod causal;
 mod information;
@@ -34,34 +38,45 @@ pub use routing::{LayerMeasure, RoutingMeasure};
 pub use task::TaskMeasure;
 
 /// Everything measured on one run; what does not apply to it is absent.
+///
+/// This is the content of `measures.json`. Task runs have sizes and `task`; untrained ones sizes and `language`;
+/// trained language runs more, by family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
-    /// Parameters, all and active for one token.
+    /// All parameters, every expert included.
     pub parameters_total: u64,
-    /// Parameters that one token passes through.
+    /// Parameters that one token passes through, by the rule of the routing; router included.
     pub parameters_active: u64,
-    /// Forward FLOPs for one token, router included.
+    /// Forward FLOPs for one token by exact counts, router included. Not a time: layers of equal FLOPs differ in
+    /// speed.
     pub flops_per_token: u64,
+    /// Largest learning-rate factor of any matrix: that of the output matrices of routed and top-k layers, 1 for dense.
+    pub rate_factor: f64,
     /// Loss on text.
     pub language: Option<LanguageMeasure>,
     /// Result on a synthetic task.
     pub task: Option<TaskMeasure>,
-    /// Linear probes.
+    /// Linear probes; on the families of question 1, like the next two.
     pub probes: Option<ProbeMeasure>,
     /// Logit lens.
     pub lens: Option<LensMeasure>,
     /// Attribution against ablation.
     pub attribution: Option<AttributionMeasure>,
-    /// Routes and what they carry.
+    /// Routes and what they carry; on MoE with a learned router, like `paths`.
     pub routing: Option<RoutingMeasure>,
     /// Paths and what they carry.
     pub paths: Option<PathMeasure>,
-    /// Loss when only some expert sets may be used.
+    /// Loss when only some expert sets may be used; on the primary MoE only.
     pub restriction: Option<RestrictionMeasure>,
 }
 
 impl Measures {
     /// Measures a run with every instrument that applies to it.
+    ///
+    /// The model is measured as it is; no instrument changes a weight.
+    ///
+    /// # Errors
+    /// If an instrument refuses its input, such as text with too few documents.
     pub(crate) fn of(
         run: &Run,
         model: Model,
@@ -83,12 +98,14 @@ impl Measures {
         Ok(measures)
     }
 
+    /// The sizes, with everything else still absent.
     fn sizes(model: &Model) -> Measures {
         let counts = model.description().counts();
         Measures {
             parameters_total: counts.parameters_total,
             parameters_active: counts.parameters_active,
             flops_per_token: counts.flops_per_token,
+            rate_factor: model.parameters().iter().map(|p| f64::from(p.rate_factor)).fold(0.0, f64::max),
             language: None,
             task: None,
             probes: None,
@@ -100,6 +117,7 @@ impl Measures {
         }
     }
 
+    /// Instruments that need hooks or routes. What runs on which family is decided here and nowhere else.
     fn look_inside(
         &mut self,
         run: &Run,
@@ -131,7 +149,7 @@ impl Measures {
         Ok(())
     }
 
-    /// The result in a few words, for people who watch.
+    /// The result in a few words, for people who watch the progress.
     pub(crate) fn summary(&self) -> String {
         match (&self.language, &self.task) {
             (Some(language), _) => format!("validation loss {:.3} nats", language.loss),
@@ -141,7 +159,8 @@ impl Measures {
     }
 }
 
-/// Families on which the techniques of question 1 are tried.
+/// Families on which the techniques of question 1 are tried: dense of the active and of the total width, coarse and
+/// granular MoE. Transfer means that a technique does on the latter what it does on the former.
 pub(crate) fn technique_subjects(config: &StudyConfig) -> [Family; 4] {
     [
         Family::Dense { times: 1 },
@@ -151,19 +170,20 @@ pub(crate) fn technique_subjects(config: &StudyConfig) -> [Family; 4] {
     ]
 }
 
-/// Routes of all tokens of the passes.
+/// Routes of all tokens of the passes, in the order of the passes.
 fn record(subject: &mut dyn Subject, passes: &[Pass]) -> Result<RoutingTrace, StudyError> {
     let batches = passes.iter().map(|pass| (pass.tokens.clone(), pass.table.clone()));
     Ok(moescope_trace::record_routing(subject, batches)?)
 }
 
-/// The passes as the causal instruments take them.
+/// The passes as the causal instruments take them: tokens with their documents.
 fn samples(passes: &[Pass]) -> Result<Vec<Sample>, StudyError> {
     let sample = |pass: &Pass| Sample::new(pass.tokens.clone(), pass.table.documents.clone());
     Ok(passes.iter().map(sample).collect::<Result<_, _>>()?)
 }
 
-/// The value unless it is not a number, which JSON cannot hold.
+/// The value unless it is not a number, which JSON cannot hold. An absent number stays absent in every table; it is
+/// never read as 0.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

@@ -1,3 +1,5 @@
+//! Linear probes: what can be read from the residual stream, and how much of that is the probe's own doing.
+
 use moescope_analysis::matrix::Features;
 use moescope_analysis::probe::{Probe, ProbeOptions, ProbeTask, probe};
 use moescope_base::{HookPoint, Request, Seed, Site, Subject};
@@ -6,34 +8,44 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::Pass;
 use crate::{StudyConfig, StudyError};
 
+/// Folds of the cross-validation; documents are never cut between them.
 const FOLDS: usize = 3;
+/// Strength of the squared penalty on the weights, the same for all families: a probe tuned for each would compare
+/// the tuning.
 const PENALTY: f64 = 1e-2;
+/// Control tasks for each probe.
 const CONTROLS: usize = 1;
 /// The study's intervals are over seeds, so those over documents need no precision.
 const REPLICATES: usize = 20;
 
-/// What linear probes read from the residual stream after the last block.
+/// What linear probes read from the residual stream after the last block, which every family has at the same width.
+///
+/// - **Does not show:** that the model uses what can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeMeasure {
     /// The domain of the text.
     pub domain: ProbeScore,
-    /// The class of the next token.
+    /// The class of the next token (word, space, digit and the like): what the last block works towards.
     pub class: ProbeScore,
 }
 
-/// How well one probe reads.
+/// How well one probe reads, judged on documents that it has not seen.
+///
+/// - **Source:** control tasks and selectivity, Hewitt and Liang 2019.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeScore {
-    /// Share of held-out tokens read rightly.
+    /// Share of held-out tokens read rightly, 0 to 1.
     pub accuracy: f64,
-    /// The same on a control task with a random label for each token type.
+    /// The same on a control task with a random label for each token type: what a probe reaches by knowing tokens by
+    /// heart.
     pub control: f64,
-    /// The same for always naming the most frequent label.
+    /// The same for always naming the most frequent label of the other folds. An accuracy near it shows nothing,
+    /// whatever its size.
     pub majority: f64,
 }
 
 impl ProbeScore {
-    /// Accuracy − control.
+    /// Accuracy − control, from −1 to 1: what is read beyond the identity of the token.
     pub fn selectivity(&self) -> f64 {
         self.accuracy - self.control
     }
@@ -45,7 +57,7 @@ impl From<Probe> for ProbeScore {
     }
 }
 
-/// Tokens with their vectors and labels.
+/// Tokens with their vectors and labels: `vectors[token, dimension]` flat, all other lists `[token]`.
 #[derive(Default)]
 struct Examples {
     vectors: Vec<f32>,
@@ -56,6 +68,8 @@ struct Examples {
 }
 
 impl ProbeMeasure {
+    /// Fits both probes on the same tokens, about `instruments.probe_tokens` of them; `seed` draws folds and control
+    /// labels.
     pub(crate) fn of(
         subject: &mut dyn Subject,
         passes: &[Pass],
@@ -92,7 +106,8 @@ impl ProbeMeasure {
 }
 
 impl Examples {
-    /// Evenly spread tokens that have a next token in their window.
+    /// Evenly spread tokens that have a next token in their window. They are the same for every model, since the
+    /// stride depends on text and configuration only.
     fn gather(
         subject: &mut dyn Subject,
         passes: &[Pass],

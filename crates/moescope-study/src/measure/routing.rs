@@ -1,3 +1,5 @@
+//! Routing, layer by layer: how evenly, how sharply, and by what.
+
 use moescope_analysis::routing::{NEAR_TIE, Permutations, load, sharpness};
 use moescope_analysis::specialisation::{
     Labels, domain_given_token, domain_specialisation, label_specialisation,
@@ -10,40 +12,53 @@ use super::{Information, finite};
 use crate::StudyError;
 
 /// Where the tokens go, and what that tells about them.
+///
+/// Even load is not specialisation and sharp routing is not either: a router can be each of the three without the
+/// others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoutingMeasure {
-    /// Routed layers in order.
+    /// Routed layers in order of depth.
     pub layers: Vec<LayerMeasure>,
 }
 
-/// One routed layer.
+/// One routed layer over all validation tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerMeasure {
-    /// Block.
+    /// Block, counted from 0.
     pub layer: usize,
-    /// Effective number of experts.
+    /// Effective number of experts, exp of the entropy of the loads: from 1 to the number of experts. A router that
+    /// draws at random also reaches the upper end.
     pub effective_experts: f64,
-    /// Largest load over the mean load, minus 1.
+    /// Largest load over the mean load, minus 1: 0 if even (MaxVio, Wang et al. 2024). Over all tokens, so shorter
+    /// batches are less even.
     pub max_violation: f64,
-    /// Share of experts that no token chose.
+    /// Share of experts that no token of the validation windows chose, 0 to 1.
     pub dead_share: f64,
     /// Mean entropy of the router's scores, in nats; none for routers that do not score.
     pub entropy: Option<f64>,
-    /// What one choice tells about the domain.
+    /// What one choice of an expert tells about the domain.
     pub domain: Information,
-    /// What one choice tells about the token.
+    /// What one choice tells about the token's id.
     pub token: Information,
-    /// What one choice tells about the domain once the token is known.
+    /// What one choice tells about the domain once the token is known: specialisation in the domain itself and not in
+    /// its vocabulary.
     pub domain_given_token: Information,
-    /// Effective rank of the layer's output.
+    /// Effective rank of the layer's output: exp of the entropy of its normalised covariance eigenvalues, from 1 to
+    /// the width of the residual stream. Comparable between models at the equal number of rows taken here.
     pub layer_rank: f64,
-    /// Participation ratio of the layer's output.
+    /// Participation ratio (Σλ)² / Σλ² of the layer's output; at most the effective rank, and more under the rule of
+    /// the largest directions.
     pub layer_participation: f64,
     /// Effective rank of one expert's output, mean over experts with enough tokens; none if no expert has enough.
+    /// Experts that are rarely chosen are not in it.
     pub expert_rank: Option<f64>,
+    /// The same as a share of the most that an expert of this width could have.
+    pub expert_rank_share: Option<f64>,
 }
 
 impl RoutingMeasure {
+    /// Puts loads, sharpness, information and spectra of each routed layer side by side. `spectra[routed layer]`
+    /// belongs to the layers of the trace in order.
     pub(crate) fn of(
         trace: &RoutingTrace,
         spectra: &[LayerSpectrum],
@@ -66,6 +81,7 @@ impl RoutingMeasure {
             layer_rank: spectra[i].layer_rank,
             layer_participation: spectra[i].layer_participation,
             expert_rank: finite(spectra[i].expert_rank),
+            expert_rank_share: finite(spectra[i].expert_rank_share),
         });
         Ok(RoutingMeasure { layers: layers.collect() })
     }

@@ -1,3 +1,5 @@
+//! How many dimensions routed layers and single experts write to.
+
 use moescope_analysis::spectrum::spectrum;
 use moescope_base::{FeedForwardShape, HookPoint, Request, Seed, Site, Subject};
 
@@ -10,21 +12,26 @@ const LAYER_ROWS: usize = 1024;
 /// Rows from which the spectrum of one expert is computed; experts with fewer tokens are left out.
 const EXPERT_ROWS: usize = 128;
 
-/// How many dimensions a layer and its experts write to.
+/// How many dimensions a layer and its experts write to; units and limits as in [`super::LayerMeasure`].
 pub(crate) struct LayerSpectrum {
     pub(crate) layer_rank: f64,
     pub(crate) layer_participation: f64,
     /// Mean over the experts with enough tokens; NaN if none has.
     pub(crate) expert_rank: f64,
+    /// The same as a share of the most that an expert of this width could have.
+    pub(crate) expert_rank_share: f64,
 }
 
-/// Outputs of one routed layer, gathered over passes.
+/// Outputs of one routed layer, gathered over passes: `layer[token, dimension]`, and for each expert `[token of the
+/// expert, dimension]`, as it writes before weighting by the router. All flat.
 struct Outputs {
     layer: Vec<f32>,
     experts: Vec<Vec<f32>>,
 }
 
-/// Spectra of every routed layer.
+/// Spectra of every routed layer, in order of depth.
+///
+/// The outputs of all passes are held at once, as f32: tokens × width × (1 + chosen experts) for each routed layer.
 pub(crate) fn spectra(
     subject: &mut dyn Subject,
     passes: &[Pass],
@@ -56,10 +63,22 @@ pub(crate) fn spectra(
             }
         }
     }
-    outputs.iter().map(|outputs| layer_spectrum(outputs, shape.d_model, seed)).collect()
+    let width_of = |layer: usize| match shape.feed_forward[layer] {
+        FeedForwardShape::Routed { expert_width, .. } => expert_width,
+        FeedForwardShape::Dense { width } => width,
+    };
+    let pairs = outputs.iter().zip(&layers);
+    pairs.map(|(outputs, layer)| layer_spectrum(outputs, shape.d_model, width_of(*layer), seed)).collect()
 }
 
-fn layer_spectrum(outputs: &Outputs, d_model: usize, seed: Seed) -> Result<LayerSpectrum, StudyError> {
+/// Spectra of one layer from seeded samples of its rows. All experts are seen through equally many rows, since
+/// effective rank grows with the number of rows.
+fn layer_spectrum(
+    outputs: &Outputs,
+    d_model: usize,
+    expert_width: usize,
+    seed: Seed,
+) -> Result<LayerSpectrum, StudyError> {
     let rows = (outputs.layer.len() / d_model).min(LAYER_ROWS);
     let layer = spectrum(&outputs.layer, d_model, rows, seed.child("layer rows"))?;
     let mut ranks = Vec::new();
@@ -73,5 +92,7 @@ fn layer_spectrum(outputs: &Outputs, d_model: usize, seed: Seed) -> Result<Layer
         layer_rank: layer.effective_rank,
         layer_participation: layer.participation_ratio,
         expert_rank: mean(&ranks),
+        // A matrix of `expert_width` columns cannot write to more dimensions than that.
+        expert_rank_share: mean(&ranks) / expert_width.min(d_model) as f64,
     })
 }

@@ -1,3 +1,5 @@
+//! Results on the synthetic tasks.
+
 use moescope_corpus::Split;
 use moescope_corpus::tasks::Task;
 use moescope_model::Model;
@@ -12,18 +14,20 @@ const BATCH: usize = 32;
 /// Passes of the test, for tasks whose test examples never end.
 const PASSES: u64 = 8;
 
-/// How well a model does on a synthetic task.
+/// How well a model does on a synthetic task, over the answers alone: what leads up to them is not counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskMeasure {
-    /// Share of right answers.
+    /// Share of right answers, 0 to 1; beside it stands the accuracy of guessing in [`crate::TaskFacts`].
     pub accuracy: f64,
-    /// Mean loss of the answers, in nats.
+    /// Mean loss of the answers, in nats for each answer token.
     pub loss: f64,
-    /// For facts: bits recalled per parameter, all parameters counted.
+    /// For facts: bits recalled per parameter, all parameters counted, from 0. A mean loss worse than guessing counts
+    /// as nothing, though single facts may be known.
     pub bits_per_parameter: Option<f64>,
 }
 
 impl TaskMeasure {
+    /// Tests on data of the same seed as the training: the same facts, and the pairs that arithmetic has held out.
     pub(crate) fn of(model: &Model, task: &Task, seed: u64) -> Result<TaskMeasure, StudyError> {
         let (mut loss, mut right, mut answers) = (0.0, 0.0, 0.0);
         for step in 0..passes(task) {

@@ -19,9 +19,11 @@ pub(crate) use q5_applications::answer as q5;
 
 use moescope_base::{Figure, FigureKind, Table};
 
-use crate::StudyError;
 use crate::claim::{Claim, Wording};
+use crate::results::{Results, loss, mean};
 use crate::tabulate::claims_table;
+use crate::tabulate::digits;
+use crate::{Family, StudyError};
 
 /// Sentences about a quantity of a subject, in comparison with something.
 fn compare(subject: &str, quantity: &str, other: &str) -> Wording {
@@ -75,6 +77,21 @@ fn claims_exhibit(id: &str, title: &str, claims: &[Claim]) -> Result<(Vec<Table>
 
 fn unit_in_words(unit: &str) -> &str {
     if unit.is_empty() { "pure numbers" } else { unit }
+}
+
+/// A warning where the coarse MoE, against which granularity is judged, is no better on average than a dense model of the same
+/// active width: what granularity gains may then be a handicap of choosing one expert.
+fn weak_baseline(results: &Results) -> Option<String> {
+    let of = |family| mean(&results.language(family, loss));
+    let (coarse, dense) = (Family::Moe { granularity: 1 }, Family::Dense { times: 1 });
+    (of(coarse) >= of(dense)).then(|| {
+        format!(
+            "Mind the baseline: {coarse} is itself no better than {dense} here ({} against {} nats), so part of what granularity \
+             gains may be the handicap of a single expert under raw softmax weights.",
+            digits(of(coarse)),
+            digits(of(dense))
+        )
+    })
 }
 
 /// `a, b and c`.

@@ -26,8 +26,10 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
         figures: vec![figure],
         tables: vec![table, run_table(results)?],
         method: vec![
-            "All families of a seed see the same windows in the same order, with the same schedule and optimiser; only the \
-             feed-forward layer differs. Parameters and FLOPs are exact counts, router included."
+            "All families of a seed see the same windows in the same order, with the same schedule and optimiser; the \
+             feed-forward layer differs. Where routing weights scale a layer's output down, its output matrix starts larger by \
+             that factor and learns at a rate larger by it (column rate factor), so that it moves its output as fast as a dense \
+             layer does. Parameters and FLOPs are exact counts, router included."
                 .into(),
             "Granularity is the Warsaw definition: d_ff over the width of one expert; experts = expansion × granularity, \
              chosen per token = granularity."
@@ -37,7 +39,8 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
                 .into(),
         ],
         limits: vec![
-            "One learning rate for all families: a family whose best rate lies elsewhere is put at a disadvantage.".into(),
+            "One base learning rate for all families, not tuned for any: a family whose best rate lies elsewhere is put at a \
+             disadvantage.".into(),
             "Models of this size at this budget say nothing certain about models a thousand times larger.".into(),
         ],
     };
@@ -112,7 +115,7 @@ fn finding(results: &Results) -> String {
     let best = families.iter().min_by(|a, b| of(**a).total_cmp(&of(**b))).expect("a study has families");
     let worst = families.iter().max_by(|a, b| of(**a).total_cmp(&of(**b))).expect("a study has families");
     format!(
-        "{best} has the lowest validation loss ({}), {worst} the highest ({})",
+        "Mean validation losses lie between {} ({best}) and {} ({worst})",
         digits(of(*best)),
         digits(of(*worst))
     )
@@ -128,6 +131,10 @@ fn family_table(results: &Results) -> Result<Table, StudyError> {
             .map(|f| results.of(Workload::Language, *f).first().map_or(0, |m| pick(m) as i64))
             .collect()
     };
+    let factors = families
+        .iter()
+        .map(|f| results.of(Workload::Language, *f).first().map_or(f64::NAN, |m| m.rate_factor))
+        .collect();
     let mut columns = vec![
         Column::key("family", "kind of model", families.iter().map(ToString::to_string).collect()),
         Column::text("what", "what the family is", families.iter().map(|f| f.meaning().to_owned()).collect()),
@@ -144,6 +151,12 @@ fn family_table(results: &Results) -> Result<Table, StudyError> {
             "parameters",
             "parameters that one token passes through",
             first(|m| m.parameters_active),
+        ),
+        Column::estimate(
+            "rate_factor",
+            "× base rate",
+            "of the output matrix of the feed-forward layer",
+            factors,
         ),
         Column::count(
             "flops_per_token",

@@ -69,7 +69,7 @@ fn dataset() -> DatasetFacts {
 }
 
 fn measures(config: &StudyConfig, planted: &Planted, run: &Run) -> Measures {
-    let mut document = json!({ "parameters_total": 1000, "parameters_active": 500, "flops_per_token": 1000 });
+    let mut document = json!({ "parameters_total": 1000, "parameters_active": 500, "flops_per_token": 1000, "rate_factor": 1.0 });
     if run.workload == Workload::Language {
         let loss = (planted.loss)(run.family, run.seed);
         document["language"] = json!({ "loss": loss, "loss_by_domain": [loss, loss], "accuracy": 0.3 });
@@ -109,7 +109,7 @@ fn layer(planted: &Planted, run: &Run) -> Value {
     let rank = 20.0 + wobble(run.family, run.seed);
     json!({
         "layer": 0, "effective_experts": 3.0, "max_violation": 0.2, "dead_share": 0.0, "entropy": 1.0, "domain": test,
-        "token": test, "domain_given_token": test, "layer_rank": rank, "layer_participation": rank, "expert_rank": rank
+        "token": test, "domain_given_token": test, "layer_rank": rank, "layer_participation": rank, "expert_rank": rank, "expert_rank_share": rank / 64.0
     })
 }
 
@@ -188,13 +188,43 @@ mod tests {
         };
         let answer = &verdicts(&planted)["Q2"];
         assert!(
-            answer.verdict.contains("better than the first, worse than the second")
-                || answer.verdict.contains("a fraction of its compute"),
+            answer.verdict.contains("better than the first, worse than the second"),
             "{}",
             answer.verdict
         );
         assert!(answer.verdict.contains("sparsity alone does not explain it"), "{}", answer.verdict);
         assert!(answer.verdict.contains("Its representation is its own"), "{}", answer.verdict);
+    }
+
+    #[test]
+    fn techniques_that_beat_their_controls_and_equal_dense_are_said_to_transfer() {
+        let verdict = &verdicts(&Planted::NOTHING)["Q1"].verdict;
+        assert!(
+            verdict.contains("the linear probe for token classes transfers, as good as on dense"),
+            "{verdict}"
+        );
+        assert!(verdict.contains("the logit lens works"), "{verdict}");
+        assert!(verdict.contains("gradient attribution transfers, as good as on dense"), "{verdict}");
+    }
+
+    #[test]
+    fn a_coarse_moe_that_is_no_better_than_dense_is_named_as_a_weak_baseline() {
+        let planted = Planted {
+            loss: |family, seed| match family {
+                Family::Moe { granularity } if granularity > 1 => 2.9 + wobble(family, seed),
+                Family::Moe { .. } => 3.2 + wobble(family, seed),
+                _ => 3.0 + wobble(family, seed),
+            },
+            ..Planted::NOTHING
+        };
+        let verdicts = verdicts(&planted);
+        for question in ["Q3", "Q5"] {
+            assert!(
+                verdicts[question].verdict.contains("is itself no better than dense"),
+                "{}",
+                verdicts[question].verdict
+            );
+        }
     }
 
     #[test]
@@ -209,7 +239,11 @@ mod tests {
         };
         let verdicts = verdicts(&planted);
         assert!(verdicts["Q3"].verdict.contains("tell more about the domain"), "{}", verdicts["Q3"].verdict);
-        assert!(verdicts["Q4"].verdict.contains("They matter"), "{}", verdicts["Q4"].verdict);
+        assert!(
+            verdicts["Q4"].verdict.contains("This trained model needs them"),
+            "{}",
+            verdicts["Q4"].verdict
+        );
         assert!(verdicts["Q4"].verdict.contains("yet the"), "{}", verdicts["Q4"].verdict);
     }
 

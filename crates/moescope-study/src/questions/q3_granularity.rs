@@ -41,7 +41,8 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "A slope describes the measured range, not what lies beyond it.".into(),
     ];
     let needed: Vec<&str> = quantities.iter().filter(|q| q.primary).map(|q| q.key).collect();
-    let answer = put_together(QuestionId::Q3, verdict(&quantities, &claims), &needed, &claims, &limits);
+    let answer =
+        put_together(QuestionId::Q3, verdict(results, &quantities, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
         question: Some(QuestionId::Q3),
         heading: "What does granularity do to representations?".into(),
@@ -56,8 +57,9 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
              treats the seed as a random effect."
                 .into(),
             "Effective rank: exponential of the entropy of the normalised eigenvalues of the covariance (Roy and Vetterli 2007), \
-             at an equal number of tokens. Specialisation: mutual information of the choice with domain or token, in bits per \
-             chosen expert, minus the mean of a permutation null that keeps every expert's load."
+             at an equal number of tokens; for an expert as a share of the smaller of its width and the residual width, since an \
+             expert of few neurons cannot write to many dimensions. Specialisation: mutual information of one choice with domain \
+             or token above a permutation null that keeps every expert's load, as a share of what was left to find."
                 .into(),
         ],
         limits,
@@ -98,11 +100,11 @@ fn quantities(results: &Results) -> Vec<Quantity> {
         Quantity {
             key: "expert_rank",
             table: "q3_expert_rank",
-            name: "effective rank of one expert's output",
-            unit: "dimensions",
-            rises: "spreads each expert's output over more dimensions",
-            falls: "confines each expert's output to fewer dimensions",
-            pick: |m| over_layers(m, |l| l.expert_rank.unwrap_or(f64::NAN)),
+            name: "share of its possible dimensions that one expert uses",
+            unit: "share",
+            rises: "makes each expert use more of the dimensions that its width allows",
+            falls: "makes each expert use fewer of the dimensions that its width allows",
+            pick: |m| over_layers(m, |l| l.expert_rank_share.unwrap_or(f64::NAN)),
             primary: true,
             margin: None,
         },
@@ -120,22 +122,22 @@ fn quantities(results: &Results) -> Vec<Quantity> {
         Quantity {
             key: "domain_information",
             table: "q3_domain_information",
-            name: "what one choice tells about the domain",
-            unit: "bits/choice",
+            name: "share of the domain that one choice tells",
+            unit: "share of the label",
             rises: "makes each choice of an expert tell more about the domain",
             falls: "makes each choice of an expert tell less about the domain",
-            pick: |m| over_layers(m, |l| l.domain.corrected()),
+            pick: |m| over_layers(m, |l| l.domain.adjusted_share.unwrap_or(f64::NAN)),
             primary: true,
             margin: None,
         },
         Quantity {
             key: "token_information",
             table: "q3_token_information",
-            name: "what one choice tells about the token",
-            unit: "bits/choice",
+            name: "share of the token that one choice tells",
+            unit: "share of the label",
             rises: "makes each choice of an expert tell more about the token",
             falls: "makes each choice of an expert tell less about the token",
-            pick: |m| over_layers(m, |l| l.token.corrected()),
+            pick: |m| over_layers(m, |l| l.token.adjusted_share.unwrap_or(f64::NAN)),
             primary: true,
             margin: None,
         },
@@ -170,8 +172,8 @@ fn draft(results: &Results, quantity: &Quantity) -> Result<Draft, StudyError> {
         primary: quantity.primary,
         margin: quantity.margin,
         wording: Wording {
-            above: format!("finer experts: granularity {}", quantity.rises),
-            below: format!("finer experts: granularity {}", quantity.falls),
+            above: format!("on average over the sweep, granularity {}", quantity.rises),
+            below: format!("on average over the sweep, granularity {}", quantity.falls),
             same: format!(
                 "granularity leaves the {} as it is, within the margin per doubling",
                 quantity.name
@@ -182,7 +184,7 @@ fn draft(results: &Results, quantity: &Quantity) -> Result<Draft, StudyError> {
 }
 
 /// Rule: the verdict lists what granularity is decided to change, what it is decided to leave, and what stays open.
-fn verdict(quantities: &[Quantity], claims: &[Claim]) -> String {
+fn verdict(results: &Results, quantities: &[Quantity], claims: &[Claim]) -> String {
     let of = |decisions: &[Decision], word: fn(&Quantity) -> &'static str| -> Vec<String> {
         let chosen = quantities.iter().zip(claims).filter(|(_, c)| decisions.contains(&c.decision));
         chosen.map(|(q, _)| word(q).to_owned()).collect()
@@ -196,7 +198,7 @@ fn verdict(quantities: &[Quantity], claims: &[Claim]) -> String {
         sentences
             .push("No effect of granularity on the representations is decided by this budget.".to_owned());
     } else {
-        sentences.push(format!("Each doubling of granularity {}.", enumerate(&changes)));
+        sentences.push(format!("On average over the sweep, granularity {}.", enumerate(&changes)));
     }
     if !same.is_empty() {
         sentences.push(format!("It leaves the {} as it is, within the margin.", enumerate(&same)));
@@ -204,7 +206,28 @@ fn verdict(quantities: &[Quantity], claims: &[Claim]) -> String {
     if !open.is_empty() {
         sentences.push(format!("Not decided: {}.", enumerate(&open)));
     }
+    sentences.extend(last_step(results, &quantities[0]));
+    sentences.extend(super::weak_baseline(results));
     sentences.join(" ")
+}
+
+/// What a slope hides: that the loss goes the other way between the two finest granularities.
+fn last_step(results: &Results, quantity: &Quantity) -> Option<String> {
+    let sweep = sweep(results, quantity);
+    let means: Vec<f64> = sweep.iter().map(|(_, values)| mean(values)).collect();
+    let [.., before, last] = means.as_slice() else { return None };
+    let (step, whole) = (last - before, last - means[0]);
+    (step * whole < 0.0).then(|| {
+        format!(
+            "From granularity {} to {} the mean {} goes the other way ({} {}), so the best lies inside the sweep or the step is \
+             noise.",
+            sweep[sweep.len() - 2].0,
+            sweep[sweep.len() - 1].0,
+            quantity.name,
+            digits(step),
+            quantity.unit
+        )
+    })
 }
 
 /// One quantity by granularity as a table and a line, with the claim about its slope as the title.

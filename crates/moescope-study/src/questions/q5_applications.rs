@@ -41,7 +41,8 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "One learning rate for both granularities.".into(),
     ];
     let needed: Vec<&str> = applications.iter().filter(|a| a.primary).map(|a| a.name.as_str()).collect();
-    let answer = put_together(QuestionId::Q5, verdict(&applications, &claims), &needed, &claims, &limits);
+    let answer =
+        put_together(QuestionId::Q5, verdict(results, &applications, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
         question: Some(QuestionId::Q5),
         heading: "Where does granular MoE outperform coarse MoE?".into(),
@@ -54,7 +55,8 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         tables,
         method: vec![
             "Recall: key–value pairs in context, then a key; the answer is its value. Facts: random names and values, seen many \
-             times; counted in bits recalled per parameter. Arithmetic: modulo a prime, tested on pairs never seen."
+             times; counted in bits recalled per parameter. Arithmetic: modulo a prime, tested on ordered pairs never seen; the same pair the other way round \
+             may have been."
                 .into(),
         ],
         limits,
@@ -115,6 +117,25 @@ fn applications(results: &Results) -> Vec<Application> {
     [text(results)].into_iter().chain(tasks).chain(domains).collect()
 }
 
+/// Tasks on which no seed of either MoE is clearly above guessing.
+fn not_learned(results: &Results) -> Vec<String> {
+    let clearly = |task: Workload| {
+        let chance = results.tasks.get(&task).map_or(0.0, |facts| facts.chance_accuracy);
+        let wanted = chance + LEARNED_SHARE * (1.0 - chance);
+        [COARSE, granular_task(results)]
+            .iter()
+            .any(|family| results.values(task, *family, accuracy).iter().any(|a| *a >= wanted))
+    };
+    Workload::TASKS
+        .into_iter()
+        .filter(|task| !clearly(*task))
+        .map(|task| task_in_words(task).to_owned())
+        .collect()
+}
+
+/// How far above chance accuracy must be for a task to count as learned at all, as a share of the way to 1.
+const LEARNED_SHARE: f64 = 0.1;
+
 /// The text as a whole, every domain weighing equally.
 fn text(results: &Results) -> Application {
     Application {
@@ -156,7 +177,7 @@ fn draft(application: &Application) -> Draft {
 }
 
 /// Rule: the verdict lists where granular is decided to be better, worse, and the same, and what stays open.
-fn verdict(applications: &[Application], claims: &[Claim]) -> String {
+fn verdict(results: &Results, applications: &[Application], claims: &[Claim]) -> String {
     let outcome =
         |(application, claim): &(&Application, &Claim)| match (claim.decision, application.more_is_better) {
             (Decision::Above, true) | (Decision::Below, false) => "better",
@@ -183,7 +204,15 @@ fn verdict(applications: &[Application], claims: &[Claim]) -> String {
         let names = names(kind);
         (!names.is_empty()).then(|| format!("{text} {}.", enumerate(&names)))
     });
-    [better].into_iter().chain(rest).collect::<Vec<_>>().join(" ")
+    let unlearned = not_learned(results);
+    let caution = (!unlearned.is_empty()).then(|| {
+        format!(
+            "Neither has learned {} beyond guessing, so nothing can be read from it.",
+            enumerate(&unlearned)
+        )
+    });
+    let warnings = caution.into_iter().chain(super::weak_baseline(results));
+    [better].into_iter().chain(rest).chain(warnings).collect::<Vec<_>>().join(" ")
 }
 
 /// Difference in loss by domain, with the number of domains on which it is decided either way.
@@ -260,7 +289,7 @@ fn task_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let figure = Figure {
         id: "q5_tasks".into(),
         title: task_finding(results, &families),
-        caption: "Share of right answers; arithmetic on pairs never seen, facts on those seen. Bars are 95 % t-intervals over seeds."
+        caption: "Share of right answers; arithmetic on ordered pairs never seen, facts on those seen. Bars are 95 % t-intervals over seeds."
             .into(),
         table: "q5_tasks".into(),
         kind: FigureKind::Bars { x: "task".into(), y: "accuracy".into(), series: Some("family".into()) },
@@ -278,5 +307,5 @@ fn task_finding(results: &Results, families: &[Family]) -> String {
             .expect("there are families");
         format!("{best} on {} ({:.0} %)", task_in_words(task), 100.0 * mean(task, *best))
     };
-    format!("Most right answers: {}", enumerate(&Workload::TASKS.map(best)))
+    format!("Highest mean accuracy: {}", enumerate(&Workload::TASKS.map(best)))
 }

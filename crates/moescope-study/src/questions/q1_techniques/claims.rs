@@ -14,6 +14,11 @@ pub(super) fn domain_accuracy(m: &Measures) -> Option<f64> {
     m.probes.as_ref().map(|p| p.domain.accuracy)
 }
 
+/// How far the probe for the domain is above one for random labels of tokens, which only a memory of tokens can read.
+pub(super) fn domain_selectivity(m: &Measures) -> Option<f64> {
+    m.probes.as_ref().map(|p| p.domain.selectivity())
+}
+
 /// How much nearer the lens is to the final prediction than its rotated control.
 pub(super) fn lens_gain(m: &Measures) -> Option<f64> {
     m.lens.as_ref().map(|l| l.rotated - l.last_inner())
@@ -28,6 +33,7 @@ pub(super) fn correlation(m: &Measures) -> Option<f64> {
 pub(super) fn drafts(results: &Results) -> Result<Vec<Draft>, StudyError> {
     let mut drafts = works(results);
     drafts.extend(compares(results));
+    drafts.push(domain_beyond_tokens(results));
     drafts.push(flip_cost(results));
     Ok(drafts)
 }
@@ -146,6 +152,26 @@ fn compares(results: &Results) -> Vec<Draft> {
             "correlation with the truth",
         ),
     ]
+}
+
+/// Secondary: whether the domain is read better than a memory of tokens would allow.
+fn domain_beyond_tokens(results: &Results) -> Draft {
+    let moe = results.primary();
+    Draft {
+        key: "domain_selective".into(),
+        metric: "selectivity of a linear probe for the domain",
+        unit: "accuracy",
+        contrast: format!("{moe}: domain accuracy − control"),
+        null: "0: the domain is read no better than random labels of tokens",
+        table: "q1_techniques",
+        values: results.language(moe, domain_selectivity),
+        primary: false,
+        margin: None,
+        wording: beyond_chance(
+            "the domain probe on MoE reads more than a memory of tokens",
+            "its control task",
+        ),
+    }
 }
 
 /// Secondary: what flipped routes do to attribution, on the same edits with routes free and held.

@@ -23,6 +23,11 @@ pub(super) fn technique_exhibit(results: &Results) -> Result<(Table, Figure), St
         "share",
         "accuracy of the domain probe",
     ));
+    columns.extend(column(|m| m.probes.as_ref().map(|p| p.domain.control))?.columns(
+        "domain_control",
+        "share",
+        "accuracy of the domain probe on its control task",
+    ));
     columns.extend(column(|m| m.probes.as_ref().map(|p| p.class.control))?.columns(
         "class_control",
         "share",

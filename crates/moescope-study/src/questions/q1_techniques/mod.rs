@@ -27,7 +27,15 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "A probe shows that information can be read out linearly, not that the model uses it.".into(),
         "The attribution test edits one position at a time by mean replacement; larger edits flip more routes.".into(),
     ];
-    let needed = ["probe_works", "domain_works", "lens_works", "attribution_works"];
+    let needed = [
+        "probe_works",
+        "domain_works",
+        "lens_works",
+        "attribution_works",
+        "probe_equal",
+        "domain_equal",
+        "attribution_equal",
+    ];
     let answer = put_together(QuestionId::Q1, verdict(results, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
         question: Some(QuestionId::Q1),
@@ -73,12 +81,16 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
         Decision::Open => "is not decided",
         _ => "fails",
     };
+    let memory = match claims.decision("domain_selective") {
+        Decision::Above => "",
+        _ => " (but no better than it reads random labels of tokens, so vocabulary may be all it reads)",
+    };
     let parts = [
         format!(
             "the linear probe for token classes {}",
             transfer(&claims, "probe_works", Some("probe_equal"))
         ),
-        format!("the one for domains {}", transfer(&claims, "domain_works", Some("domain_equal"))),
+        format!("the one for domains {}{memory}", transfer(&claims, "domain_works", Some("domain_equal"))),
         format!("the logit lens {lens}"),
         format!("gradient attribution {}", transfer(&claims, "attribution_works", Some("attribution_equal"))),
     ];

@@ -1,6 +1,5 @@
 use moescope_base::{Column, Figure, FigureKind, Table};
 
-use super::Widths;
 use crate::compare::{Comparison, Pair};
 use crate::results::{Results, loss, mean};
 use crate::tabulate::{Estimates, digits};
@@ -9,7 +8,7 @@ use crate::{Family, StudyError};
 /// Loss against feed-forward width: the dense curve, with MoE and the unrouted sparse layer at their total width.
 ///
 /// A MoE on the dense curve is worth its total width; one level with its left end is worth its active width only.
-pub(super) fn width_exhibit(results: &Results, widths: &Widths) -> Result<(Table, Figure), StudyError> {
+pub(super) fn width_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     let mut series = Vec::new();
     let mut x = Vec::new();
     let mut rows = Vec::new();
@@ -36,8 +35,10 @@ pub(super) fn width_exhibit(results: &Results, widths: &Widths) -> Result<(Table
     let figure = Figure {
         id: "q2_width".into(),
         title: format!(
-            "Granular MoE reaches the loss of a dense layer of {} times its active width",
-            digits(mean(&widths.log2_ratio).exp2())
+            "Mean loss: {} for granular MoE, {} for dense of its active width, {} of its total width",
+            digits(mean(&results.language(results.primary(), loss))),
+            digits(mean(&results.language(Family::Dense { times: 1 }, loss))),
+            digits(mean(&results.language(results.wide(), loss)))
         ),
         caption: "Validation loss against the width of the feed-forward layer. MoE and top-k are drawn at their total width; \
                   each token passes through 1 × d_ff of it. Bands and bars are 95 % t-intervals over seeds."

@@ -16,9 +16,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let widths = Widths::of(results)?;
     let claims = decide(claims::drafts(results, &widths))?;
     let (mut tables, mut figures) = claims_exhibit("q2", "MoE against dense models", &claims)?;
-    for (table, figure) in
-        [exhibits::width_exhibit(results, &widths)?, exhibits::similarity_exhibit(results)?]
-    {
+    for (table, figure) in [exhibits::width_exhibit(results)?, exhibits::similarity_exhibit(results)?] {
         tables.push(table);
         figures.push(figure);
     }
@@ -86,7 +84,7 @@ impl Widths {
         (self.below + self.above > 0).then(|| {
             format!(
                 "In {} of {} seeds the MoE's loss lies outside the range of the dense models ({} above the narrowest one's, {} \
-                 below the widest one's); the end of the range then stands for the effective width, which makes it a bound.",
+                 below the widest one's).",
                 self.below + self.above,
                 self.log2_ratio.len(),
                 self.below,
@@ -157,20 +155,27 @@ fn verdict(results: &Results, claims: &[Claim], widths: &Widths) -> String {
     format!("{gain} {} {sparsity} {nature}", worth(results, &claims, widths))
 }
 
-/// The effective width in a sentence, as a bound where every seed only gave one.
+/// The effective width in a sentence: a number only where the claim about it is decided and no seed gave a mere bound.
 fn worth(results: &Results, claims: &Claims<'_>, widths: &Widths) -> String {
-    let ratio = mean(&widths.log2_ratio).exp2();
-    let bound = if widths.below + widths.above == widths.log2_ratio.len() {
-        "at the end of the measured range, "
-    } else {
-        ""
-    };
-    format!(
-        "Its effective width is {bound}{} times its active width, of {} in total ({} doublings).",
-        digits(ratio),
-        results.config.model.expansion,
-        with_interval_plain(claims)
-    )
+    if let Some(note) = widths.note() {
+        return format!("Its effective width is known as a bound only: {}.", lower_first(&note));
+    }
+    let interval = with_interval_plain(claims);
+    match claims.decision("width") {
+        Decision::Open => {
+            format!("Its effective width is not decided (log2 of its ratio to the active width: {interval}).")
+        }
+        _ => format!(
+            "Its effective width is {} times its active width, of {} in total (log2: {interval}).",
+            digits(mean(&widths.log2_ratio).exp2()),
+            results.config.model.expansion
+        ),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.trim_end_matches('.').chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 /// The effective width in doublings with its interval, without repeating the unit.

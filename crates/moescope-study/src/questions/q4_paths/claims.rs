@@ -89,12 +89,15 @@ fn structure(results: &Results) -> Vec<Draft> {
         metric,
         unit: "share of the label",
         contrast: format!("{moe}, {label}: path − most telling single layer"),
-        null: "0: a path tells no more than its most telling layer",
+        null: "0: the other layers add nothing",
         table: "q4_information",
         values,
         primary: false,
         margin: None,
-        wording: beyond_chance(&format!("the path tells more about the {label}"), "its most telling layer"),
+        wording: beyond_chance(
+            &format!("the layers together tell about the {label}"),
+            "the most telling one alone",
+        ),
     };
     vec![
         Draft {

@@ -29,6 +29,12 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "The restriction acts on a trained model that never learned to live with few paths; one trained under it might lose less."
             .to_owned(),
         "Hash and random routes use equal weights, learned ones their scores, so these controls differ in weighting too.".into(),
+        "Few sets are also few experts: K sets of G experts reach K × G of them at most. And under raw softmax weights a token in a \
+         set that it did not prefer gets a smaller output. Both add to what the restriction costs."
+            .into(),
+        "A path joins its layers, so it cannot truly tell less than one of them; with nearly as many paths as tokens the correction \
+         of the estimate is weak."
+            .into(),
         "The number of paths is estimated from a sample; the estimate corrects for unseen paths on average.".into(),
     ];
     let needed = ["few", "committee", "random", "frozen", "hash"];
@@ -73,20 +79,20 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
             format!("The {} most used sets per layer would do, within the margin.", sets[0])
         }
         (Decision::Above, Decision::Same) => format!(
-            "They matter: with {} sets per layer the loss rises by {} nats; yet the {} most used suffice, within the margin.",
+            "This trained model needs them: with {} sets per layer the loss rises by {} nats; yet the {} most used suffice, within the margin.",
             sets[0],
             digits(few.estimate),
             sets[sets.len() - 1]
         ),
         (Decision::Above, Decision::Above) => format!(
-            "They matter: with {} sets per layer the loss rises by {} nats, and even {} do not suffice.",
+            "This trained model needs them: with {} sets per layer the loss rises by {} nats, and even {} do not suffice.",
             sets[0],
             digits(few.estimate),
             sets[sets.len() - 1]
         ),
         (Decision::Above, _) => {
             format!(
-                "They matter: with {} sets per layer the loss rises by {} nats.",
+                "This trained model needs them: with {} sets per layer the loss rises by {} nats.",
                 sets[0],
                 digits(few.estimate)
             )
