@@ -190,12 +190,7 @@ impl StudyConfig {
                 Err(StudyError::Config { key: key.into(), found, wanted: wanted.into() })
             }
         };
-        require(
-            self.seeds >= 2,
-            "seeds",
-            self.seeds.to_string(),
-            "2 or more, since an interval needs repetitions",
-        )?;
+        self.check_sizes()?;
         require(
             model.heads > 0 && model.d_model.is_multiple_of(2 * model.heads),
             "model.d_model",
@@ -239,7 +234,7 @@ impl StudyConfig {
         )?;
         require(self.training.steps > 0, "training.steps", "0".into(), "1 or more")?;
         require(
-            self.training.warmup + self.training.decay <= self.training.steps,
+            self.training.warmup.saturating_add(self.training.decay) <= self.training.steps,
             "training.warmup",
             format!(
                 "{} + decay {} in {} steps",
@@ -259,6 +254,72 @@ impl StudyConfig {
             self.instruments.permutations.to_string(),
             "19 or more, since p cannot fall below 1/(permutations + 1)",
         )
+    }
+
+    /// Every number within what makes sense and fits a machine, before memory is asked for or a folder made.
+    fn check_sizes(&self) -> Result<(), StudyError> {
+        let (model, instruments) = (&self.model, &self.instruments);
+        let counts = [
+            // An interval needs repetitions.
+            ("seeds", self.seeds, 2, 1000),
+            ("model.d_model", model.d_model as u64, 2, 1 << 14),
+            ("model.layers", model.layers as u64, 1, 256),
+            ("model.heads", model.heads as u64, 1, 1 << 10),
+            ("model.d_ff", model.d_ff as u64, 1, 1 << 16),
+            ("model.expansion", model.expansion as u64, 2, 1 << 10),
+            ("data.vocabulary", self.data.vocabulary as u64, 257, 1 << 18),
+            ("data.positions", self.data.positions as u64, 8, 1 << 14),
+            ("data.evaluation_windows", self.data.evaluation_windows as u64, 2, 1 << 16),
+            ("training.steps", self.training.steps, 1, 1 << 40),
+            ("training.batch", self.training.batch as u64, 1, 1 << 16),
+            ("tasks.steps", self.tasks.steps, 1, 1 << 40),
+            ("tasks.batch", self.tasks.batch as u64, 1, 1 << 16),
+            ("instruments.probe_tokens", instruments.probe_tokens as u64, 100, 1 << 24),
+            ("instruments.attribution_edits", instruments.attribution_edits as u64, 1, 1 << 24),
+            ("instruments.permutations", instruments.permutations as u64, 19, 1 << 20),
+            ("instruments.restriction (entries)", instruments.restriction.len() as u64, 2, 64),
+        ];
+        let wrong = counts.into_iter().find(|(_, found, least, most)| !(*least..=*most).contains(found));
+        if let Some((key, found, least, most)) = wrong {
+            return Err(StudyError::out_of_range(key, found, &format!("{least} to {most}")));
+        }
+        self.check_reals()
+    }
+
+    /// Rates, coefficients and margins are numbers of the right sign, and the seeds do not run over.
+    fn check_reals(&self) -> Result<(), StudyError> {
+        let (training, margins) = (&self.training, &self.margins);
+        let positive = [
+            ("training.learning_rate", f64::from(training.learning_rate)),
+            ("tasks.learning_rate", f64::from(self.tasks.learning_rate)),
+            ("margins.loss", margins.loss),
+            ("margins.accuracy", margins.accuracy),
+            ("margins.correlation", margins.correlation),
+            ("margins.similarity", margins.similarity),
+        ];
+        if let Some((key, found)) =
+            positive.into_iter().find(|(_, found)| !(found.is_finite() && *found > 0.0))
+        {
+            return Err(StudyError::out_of_range(key, found, "a positive number"));
+        }
+        let zero_or_more = [
+            ("training.balance", training.balance),
+            ("training.z_loss", training.z_loss),
+            ("training.weight_decay", training.weight_decay),
+        ];
+        if let Some((key, found)) =
+            zero_or_more.into_iter().find(|(_, found)| !(found.is_finite() && *found >= 0.0))
+        {
+            return Err(StudyError::out_of_range(key, found, "0 or a positive number"));
+        }
+        match self.first_seed.checked_add(self.seeds) {
+            Some(_) => Ok(()),
+            None => Err(StudyError::out_of_range(
+                "first_seed",
+                self.first_seed,
+                "a number with room for all seeds above it",
+            )),
+        }
     }
 }
 

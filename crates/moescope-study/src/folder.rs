@@ -152,7 +152,8 @@ impl StudyFolder {
         if let Some(parent) = path.parent() {
             create_folder(parent)?;
         }
-        let partial = PathBuf::from(format!("{}{PARTIAL}", path.display()));
+        // With the process in its name, two programs at work in one folder cannot take each other's file away.
+        let partial = PathBuf::from(format!("{}.{}{PARTIAL}", path.display(), std::process::id()));
         let written = write_and_sync(&partial, text).and_then(|()| fs::rename(&partial, path));
         written.map_err(|error| {
             // The error that matters is the first one; a partial file that stays behind is harmless.

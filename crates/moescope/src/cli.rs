@@ -28,6 +28,9 @@ pub struct Cli {
     no_progress: bool,
 }
 
+/// More threads than any machine has cores are a mistake, and starting them would only cost memory.
+const MOST_THREADS: usize = 1024;
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Study(commands::study::StudyArgs),
@@ -50,7 +53,15 @@ impl Cli {
     /// # Errors
     /// Whatever made it end early, with the exit code it calls for.
     pub fn run(&self) -> Result<(), Failure> {
-        let context = Context::new(self.threads, self.json, self.no_progress, Interrupt::listen()?);
+        if self.threads > MOST_THREADS {
+            return Err(Failure::input(format!("--threads {}; wanted at most {MOST_THREADS}", self.threads)));
+        }
+        // Only what can be taken up again ends in an orderly way; everything else simply ends at the first Ctrl-C.
+        let interrupt = match &self.command {
+            Command::Study(_) | Command::Train(_) => Interrupt::listen()?,
+            _ => Interrupt::default(),
+        };
+        let context = Context::new(self.threads, self.json, self.no_progress, interrupt);
         match &self.command {
             Command::Study(args) => commands::study::run(args, &context),
             Command::Train(args) => commands::train::run(args, &context),

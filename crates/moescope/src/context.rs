@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::ProgressLine;
+use crate::say;
 
 /// What every command shares: options that hold for all, and the terminal.
 #[derive(Debug)]
@@ -56,6 +57,6 @@ impl Context {
     /// Prints the one JSON document of the command.
     pub fn print_json(&self, document: &impl Serialize) {
         let text = serde_json::to_string_pretty(document).expect("results are plain data");
-        println!("{text}");
+        say!("{text}");
     }
 }

@@ -31,6 +31,7 @@ pub mod context;
 pub mod exit;
 pub mod failure;
 pub mod interrupt;
+pub mod output;
 pub mod progress;
 pub mod study_report;
 

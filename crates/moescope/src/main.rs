@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            eprintln!("moescope: {}", failure.message);
+            moescope::output::message(format_args!("moescope: {}", failure.message));
             failure.exit.into()
         }
     }

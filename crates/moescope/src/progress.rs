@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::commands::study::in_words;
+use crate::output;
 
 /// Parts into which the bar divides the whole.
 const PARTS: u64 = 10_000;
@@ -40,7 +41,7 @@ impl ProgressLine {
     pub fn note(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(message),
-            None => eprintln!("{message}"),
+            None => output::message(format_args!("{message}")),
         }
     }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 
 /// Steps that fill caches and memory pools and are not counted.
 const WARM_UP: u64 = 2;
@@ -101,9 +102,7 @@ struct BenchResult {
 /// # Errors
 /// If the sizes make no model.
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
-    if args.reps == 0 || args.batch == 0 || args.seq < 2 {
-        return Err(Failure::input("--reps and --batch must be 1 or more, --seq 2 or more"));
-    }
+    require_sizes(args)?;
     let description = description(args)?;
     let pool = context.pool()?;
     let laps = pool.install(|| match args.what {
@@ -117,6 +116,26 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
         print(&result);
     }
     Ok(())
+}
+
+/// Refuses sizes that no machine of today could hold, before memory is asked for.
+fn require_sizes(args: &BenchArgs) -> Result<(), Failure> {
+    let sizes = [
+        ("--d-model", args.d_model, 1, 1 << 16),
+        ("--layers", args.layers, 1, 1 << 10),
+        ("--d-ff", args.d_ff, 1, 1 << 20),
+        ("--vocab", args.vocab, 2, 1 << 20),
+        ("--expansion", args.expansion, 1, 1 << 12),
+        ("--seq", args.seq, 2, 1 << 17),
+        ("--batch", args.batch, 1, 1 << 16),
+        ("--reps", args.reps.try_into().unwrap_or(usize::MAX), 1, 1 << 30),
+    ];
+    match sizes.into_iter().find(|(_, found, least, most)| !(*least..=*most).contains(found)) {
+        Some((name, found, least, most)) => {
+            Err(Failure::input(format!("{name} {found}; wanted {least} or more, and at most {most}")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn description(args: &BenchArgs) -> Result<Description, Failure> {
@@ -293,7 +312,7 @@ fn peak_memory() -> Option<u64> {
 }
 
 fn print(result: &BenchResult) {
-    println!(
+    say!(
         "{:.0} tokens/s (best {:.0}), {:.0} tokens per core-second (best {:.0}), {} threads",
         result.tokens_per_second_median,
         result.tokens_per_second_best,
@@ -301,13 +320,13 @@ fn print(result: &BenchResult) {
         result.tokens_per_core_second_best,
         result.threads
     );
-    println!(
+    say!(
         "{:.1} GFLOP/s per core, {:.0} % of the {:.1} that one core reaches on the largest product",
         result.gflops_per_core_median,
         100.0 * result.gemm_fraction,
         result.gemm_gflops_per_core
     );
     if let Some(bytes) = result.peak_memory_bytes {
-        println!("peak memory {} MiB", bytes >> 20);
+        say!("peak memory {} MiB", bytes >> 20);
     }
 }

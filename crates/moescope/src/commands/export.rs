@@ -8,6 +8,7 @@ use moescope_model::Model;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 
 /// Files of a run that belong to the plain model beside configuration and weights.
 const COMPANIONS: [&str; 4] =
@@ -37,7 +38,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     if context.json() {
         context.print_json(&serde_json::json!({ "exported": args.out }));
     } else {
-        println!("{}", args.out.display());
+        say!("{}", args.out.display());
     }
     Ok(())
 }

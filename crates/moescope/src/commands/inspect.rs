@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 
 /// Say what a model is, from its headers alone: no weight is read.
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
     } else {
         let document = serde_json::to_value(&inspection).expect("an inspection is plain data");
         for (key, value) in document.as_object().expect("an inspection has fields") {
-            println!("{key:18} {value}");
+            say!("{key:18} {value}");
         }
     }
     Ok(())

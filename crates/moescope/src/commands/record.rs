@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 
 /// Run a model and store every value that is asked for.
 ///
@@ -72,6 +73,9 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("--hooks names no hook; see --list-hooks"));
     }
     let tokens = tokens(args, &subject)?;
+    if tokens.positions() < 2 {
+        return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
+    }
     let edits = args.edit.as_deref().map(edits).transpose()?.unwrap_or_default();
     let gradients = if args.grad.is_some() { differentiable(&points) } else { Vec::new() };
     let pool = context.pool()?;
@@ -151,7 +155,7 @@ fn list_hooks(subject: &ModelSubject, context: &Context) {
         return;
     }
     for point in &points {
-        println!("{:44} [{}]  {}", point.to_string(), axes(point).join(", "), point.site().meaning());
+        say!("{:44} [{}]  {}", point.to_string(), axes(point).join(", "), point.site().meaning());
     }
 }
 
@@ -167,6 +171,6 @@ fn tell(recording: &Recording, out: &Path, context: &Context) {
             "loss": loss,
         }));
     } else {
-        println!("{}: {} values, mean loss {loss:.4} nats per token", out.display(), recording.values.len());
+        say!("{}: {} values, mean loss {loss:.4} nats per token", out.display(), recording.values.len());
     }
 }

@@ -13,6 +13,7 @@ use moescope_trace::{RoutingTrace, TokenTable, record_routing, write_trace};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 
 /// Sequences in one forward pass.
 const BATCH: usize = 16;
@@ -53,6 +54,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     if args.positions < 2 || args.permutations == 0 {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
+    require_own(&args.out)?;
     let model = Model::open(&args.model)?;
     let tokenizer = Tokenizer::from_file(&args.model.join("tokenizer.json"))?;
     let positions = args.positions.min(model.description().max_positions);
@@ -80,12 +82,24 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
             "report": args.out.join("report.html"),
         }));
     } else {
-        println!(
+        say!(
             "{} tokens, {} routed layers: {}",
             trace.tokens().len(),
             trace.layers().len(),
             args.out.join("report.html").display()
         );
+    }
+    Ok(())
+}
+
+/// Refuses a folder that holds something else than an earlier record of routes.
+fn require_own(folder: &Path) -> Result<(), Failure> {
+    let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if taken && !folder.join("routing.parquet").exists() {
+        let place = folder.display();
+        return Err(Failure::input(format!(
+            "{place} holds something else; choose a new or empty folder as --out"
+        )));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use moescope_study::{Conclusion, Event, Results, Study, StudyConfig, StudyError,
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 use crate::study_report;
 
 /// Grow a family of models, look inside them, and answer the five questions.
@@ -49,7 +50,8 @@ pub struct StudyArgs {
 pub fn run(args: &StudyArgs, context: &Context) -> Result<(), Failure> {
     let config = configuration(args)?;
     if args.print_config {
-        print!("{}", toml::to_string(&config).expect("a study configuration is plain data"));
+        let text = toml::to_string(&config).expect("a study configuration is plain data");
+        say!("{}", text.trim_end());
         return Ok(());
     }
     if args.dry_run {
@@ -103,7 +105,7 @@ fn dry_run(config: StudyConfig, context: &Context) -> Result<(), Failure> {
     if context.json() {
         context.print_json(&plan);
     } else {
-        print!("{plan}");
+        say!("{}", plan.to_string().trim_end());
     }
     Ok(())
 }
@@ -154,12 +156,15 @@ fn tell(study: &Study, conclusion: &Conclusion, context: &Context) {
         return;
     }
     for answer in &conclusion.answers.questions {
-        println!(
+        say!(
             "{}  {}\n    {} (certainty: {})\n",
-            answer.id, answer.question, answer.verdict, answer.confidence
+            answer.id,
+            answer.question,
+            answer.verdict,
+            answer.confidence
         );
     }
-    println!("report: {}", study.folder().root().join("report.html").display());
+    say!("report: {}", study.folder().root().join("report.html").display());
 }
 
 /// A duration as people say it: `4 min 10 s`.

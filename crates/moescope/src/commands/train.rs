@@ -1,6 +1,6 @@
 //! `moescope train`: one model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use moescope_train::{RunOutcome, StepMetrics, TrainConfig};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::say;
 
 /// Train one model.
 ///
@@ -26,12 +27,30 @@ pub struct TrainArgs {
     resume: bool,
 }
 
+/// What a run leaves in its folder from its first save on.
+const TRACES: [&str; 4] = ["run.json", "resume.state", "metrics.parquet", "checkpoints"];
+
+/// Refuses a folder that holds something else, which a run would overwrite.
+fn require_own(folder: &Path) -> Result<(), Failure> {
+    let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let own = TRACES.iter().any(|name| folder.join(name).exists());
+    match entries.next() {
+        Some(Ok(entry)) if !own => Err(Failure::input(format!(
+            "{} exists and is not a run: it holds {}; choose a new or empty folder as --out",
+            folder.display(),
+            entry.file_name().to_string_lossy()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// If the configuration or the text is wrong, a file cannot be written, or training is interrupted.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     let config = TrainConfig::read(&args.config)?;
+    require_own(&args.out)?;
     let pool = context.pool()?;
     let progress = context.progress();
     let steps = config.training.steps;
@@ -57,7 +76,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     progress.clear();
     match outcome {
         RunOutcome::Done(manifest) if context.json() => context.print_json(&*manifest),
-        RunOutcome::Done(manifest) => println!(
+        RunOutcome::Done(manifest) => say!(
             "{}: validation loss {:.4} nats per token ({} predictions), {} parameters, {} active",
             args.out.display(),
             manifest.losses.validation,
