@@ -1,4 +1,7 @@
 //! The command line: which commands there are, and which options hold for all of them.
+//!
+//! Nothing is computed here. A command is one file under `commands`, with its options beside its code, and shares the
+//! options of this file through [`Context`].
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -31,6 +34,9 @@ pub struct Cli {
 /// More threads than any machine has cores are a mistake, and starting them would only cost memory.
 const MOST_THREADS: usize = 1024;
 
+// What can be asked for. The help of each command is the documentation of its arguments, so that options and their
+// description cannot part.
+// No documentation comment: it would become the first lines of the help of the whole program.
 #[derive(Debug, Subcommand)]
 enum Command {
     Study(commands::study::StudyArgs),

@@ -1,4 +1,7 @@
 //! What every command gets: threads, the form of its output, progress, and the wish to stop.
+//!
+//! It is the only way by which a command learns of the world outside its arguments, and so the place to look when a
+//! result seems to depend on that world: nothing in it may decide a number.
 
 use std::io::IsTerminal;
 
@@ -19,14 +22,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context of one call. `threads` of 0 means all cores.
+    /// The context of one call. `threads` of 0 means all cores that the process may use, 1 if the system does not
+    /// tell. The progress line is drawn only where the error stream is a terminal.
     pub fn new(threads: usize, json: bool, no_progress: bool, interrupt: Interrupt) -> Context {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cores } else { threads };
         Context { threads, json, show_progress: !no_progress && std::io::stderr().is_terminal(), interrupt }
     }
 
-    /// Threads to use. Results never depend on it.
+    /// Threads to use, 1 or more. Results never depend on it.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -36,7 +40,7 @@ impl Context {
         self.json
     }
 
-    /// The wish to stop.
+    /// The wish to stop, which long work looks at between its steps.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
     }
@@ -46,7 +50,7 @@ impl Context {
         ProgressLine::new(self.show_progress)
     }
 
-    /// A pool of as many threads.
+    /// A pool of as many threads, in which a command runs what computes.
     ///
     /// # Errors
     /// If the system gives no more threads.
@@ -54,7 +58,8 @@ impl Context {
         Ok(rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?)
     }
 
-    /// Prints the one JSON document of the command.
+    /// Prints the one JSON document of the command, indented, to the standard output. A command calls it at most
+    /// once, so that the output as a whole can be parsed.
     pub fn print_json(&self, document: &impl Serialize) {
         let text = serde_json::to_string_pretty(document).expect("results are plain data");
         say!("{text}");

@@ -1,4 +1,7 @@
 //! Exit codes, which scripts depend on.
+//!
+//! 75 is `EX_TEMPFAIL`, which batch schedulers take as "try again"; 130 is what shells report for Ctrl-C. The two are
+//! kept apart because only the first should start the same command again by itself.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,7 @@
 //! Ctrl-C and SIGTERM: an orderly end that keeps the work.
+//!
+//! The handlers only set flags. What is being computed looks at the flag where it can end whole: after a training
+//! step, before the next model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +10,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::Exit;
 
-/// Wish of the user or of the system that the program end soon, with its work saved.
+/// Wish of the user or of the system that the program end soon, with its work saved. Clones share the wish; the
+/// default one listens to nothing and never wishes.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
@@ -31,12 +35,13 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// The flag that long work looks at.
+    /// The flag that long work looks at; it goes up once and never down.
     pub fn flag(&self) -> &AtomicBool {
         &self.flag
     }
 
-    /// How the program ends after an interruption.
+    /// How the program ends after an interruption: resumable after SIGTERM, interrupted after Ctrl-C. The last signal
+    /// counts.
     pub fn exit(&self) -> Exit {
         if self.signal.load(Ordering::Relaxed) == SIGTERM as usize {
             Exit::Resumable

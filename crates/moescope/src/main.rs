@@ -6,6 +6,8 @@ use clap::Parser;
 use moescope::cli::Cli;
 use moescope::exit::Exit;
 
+/// Training frees and takes large blocks all the time, on many threads; this allocator gives them back without going
+/// to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

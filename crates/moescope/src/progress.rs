@@ -28,7 +28,8 @@ impl ProgressLine {
         ProgressLine { bar }
     }
 
-    /// Moves the line.
+    /// Moves the line. `done` is a share from 0 to 1, `left` the time that the rest will take if it is known; without
+    /// a terminal nothing is printed, since logs want results and not every step.
     pub fn advance(&self, done: f64, left: Option<Duration>, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position((done * PARTS as f64) as u64);
@@ -37,7 +38,7 @@ impl ProgressLine {
         }
     }
 
-    /// Prints a line that stays.
+    /// Prints a line that stays, above the progress line, to the error stream: the standard output belongs to data.
     pub fn note(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(message),
@@ -45,7 +46,7 @@ impl ProgressLine {
         }
     }
 
-    /// Removes the line.
+    /// Removes the line, before a command prints what it found.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,10 +1,17 @@
 //! From the conclusion of a study to its report: words and tables pass through, nothing is computed here.
+//!
+//! The study does not know what a report looks like, and the report does not know what a study is. This file is the
+//! whole of what joins them.
 
 use moescope_base::QuestionId;
 use moescope_report::{Report, Section};
 use moescope_study::{Chapter, Conclusion, Results};
 
-/// The report of a study. `command` is what made it.
+/// The report of a study: lead, five answers, one section for each chapter, and what it takes to repeat it. `command`
+/// is what made it, as a person would type it.
+///
+/// The text contains no date and no duration. It names the machine, so reports of two machines differ in that line
+/// though their numbers agree.
 pub fn build(results: &Results, conclusion: &Conclusion, command: &str) -> Report {
     Report {
         title: "What goes on inside Mixture-of-Experts models".into(),
@@ -17,6 +24,7 @@ pub fn build(results: &Results, conclusion: &Conclusion, command: &str) -> Repor
     }
 }
 
+/// A chapter as a section; the chapter on the models, which belongs to no question, gets the anchor `models`.
 fn section(chapter: &Chapter) -> Section {
     Section {
         id: chapter.question.map_or_else(|| "models".into(), |q: QuestionId| q.to_string().to_lowercase()),
@@ -30,6 +38,8 @@ fn section(chapter: &Chapter) -> Section {
     }
 }
 
+/// What it takes to get the same numbers again: command, program, seeds, hashes of text and tokenizer, and the
+/// configuration in full, since a preset may change with the program.
 fn reproduce(results: &Results, command: &str) -> Vec<(String, String)> {
     let pair = |name: &str, value: String| (name.to_owned(), value);
     let seeds: Vec<String> = results.config.seed_list().iter().map(u64::to_string).collect();
@@ -63,6 +73,7 @@ fn machine() -> String {
     )
 }
 
+/// How to read the report, the same for every study.
 fn notes() -> Vec<String> {
     vec![
         "Every verdict follows from its claims by a fixed rule; none was written by hand.".into(),

@@ -1,4 +1,9 @@
 //! `moescope bench`: how fast models train and run on this machine.
+//!
+//! Two figures are told apart: tokens per second, which is what a user waits for, and tokens per CPU-second, which
+//! does not change when other programs take their share of the machine. Speed alone says little about an
+//! implementation; beside it stands what the same core reaches on the largest product of the same model, measured in
+//! the same run.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -74,6 +79,9 @@ enum Ffn {
 }
 
 /// The document that the command prints.
+///
+/// Medians are over the counted steps; the best step is the one least disturbed. Neither shows how fast a long run is
+/// on a machine that grows hot.
 #[derive(Debug, Serialize)]
 struct BenchResult {
     what: What,
@@ -82,18 +90,26 @@ struct BenchResult {
     expansion: usize,
     threads: usize,
     reps: u64,
+    /// Sequences × tokens in each.
     tokens_per_step: usize,
+    /// All parameters, every expert included.
     parameters_total: u64,
+    /// Parameters that one token passes through.
     parameters_active: u64,
+    /// By the clock, all threads together.
     tokens_per_second_median: f64,
     tokens_per_second_best: f64,
+    /// By CPU time of the process, which all threads add to.
     tokens_per_core_second_median: f64,
     tokens_per_core_second_best: f64,
-    /// Arithmetic of the step by the exact counts, over CPU time.
+    /// Arithmetic of the step by the exact counts, over CPU time, in GFLOP/s. A training step counts as three forward
+    /// passes; what is computed beyond the counts is not credited.
     gflops_per_core_median: f64,
     /// What one core reaches on the model's own largest product, in the same run.
     gemm_gflops_per_core: f64,
+    /// The one over the other, 0 to about 1: how much of the time goes into useful products.
     gemm_fraction: f64,
+    /// Largest resident memory of the process, where the system tells; the corpus of a real run is not in it.
     peak_memory_bytes: Option<u64>,
 }
 
@@ -138,6 +154,7 @@ fn require_sizes(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
+/// The model that the arguments describe. Fixed choices are those of a study, so that speeds carry over.
 fn description(args: &BenchArgs) -> Result<Description, Failure> {
     if args.heads == 0 || !args.d_model.is_multiple_of(2 * args.heads) {
         let (width, heads) = (args.d_model, args.heads);
@@ -169,24 +186,27 @@ fn description(args: &BenchArgs) -> Result<Description, Failure> {
     Ok(description)
 }
 
-/// Seconds of one step.
+/// Seconds of one step, by the clock and by CPU time of all threads.
 #[derive(Clone, Copy)]
 struct Lap {
     wall: f64,
     cpu: f64,
 }
 
-/// Times the laps between calls.
+/// Times the laps between calls. Every lap begins where the one before it ended, so nothing between two steps is
+/// lost.
 struct Watch {
     wall: Instant,
     cpu: ProcessTime,
 }
 
 impl Watch {
+    /// A watch whose first lap begins now.
     fn start() -> Watch {
         Watch { wall: Instant::now(), cpu: ProcessTime::now() }
     }
 
+    /// Ends the lap and begins the next one.
     fn lap(&mut self) -> Lap {
         let lap = Lap { wall: self.wall.elapsed().as_secs_f64(), cpu: self.cpu.elapsed().as_secs_f64() };
         *self = Watch::start();
@@ -194,6 +214,8 @@ impl Watch {
     }
 }
 
+/// Random tokens, drawn from the number of the step. They are spread evenly over the vocabulary, and so over the
+/// experts of an untrained router; real text is routed less evenly, and slower.
 struct Noise {
     vocab: u32,
     batch: usize,
@@ -215,10 +237,13 @@ impl Batches for Noise {
     }
 }
 
+/// The source of tokens for the sizes that were asked for.
 fn noise(args: &BenchArgs) -> Noise {
     Noise { vocab: args.vocab as u32, batch: args.batch, positions: args.seq }
 }
 
+/// Times whole training steps. The trainer calls back after every step, which is where the laps are cut; the first
+/// ones are dropped.
 fn train_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, Failure> {
     let plan = TrainPlan {
         description: description.clone(),
@@ -243,6 +268,8 @@ fn train_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, F
     Ok(laps.split_off(WARM_UP as usize))
 }
 
+/// Times forward passes that keep nothing for a gradient, each on the same tokens; freeing the values of a pass is
+/// part of its time.
 fn forward_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, Failure> {
     let model = Model::initialise(description.clone(), Seed(1))?;
     let tokens = noise(args).tokens(0);
@@ -257,6 +284,7 @@ fn forward_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>,
     Ok(laps.split_off(WARM_UP as usize))
 }
 
+/// Turns laps into rates, and measures the product that they are compared with.
 fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads: usize) -> BenchResult {
     // Before the product below allocates memory of its own.
     let peak_memory_bytes = peak_memory();
@@ -293,12 +321,14 @@ fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads:
     }
 }
 
+/// Median; the mean of the two middle values for an even number of them.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
+/// Smallest value: the step that was disturbed least.
 fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
@@ -311,6 +341,7 @@ fn peak_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// The result for people, in three lines.
 fn print(result: &BenchResult) {
     say!(
         "{:.0} tokens/s (best {:.0}), {:.0} tokens per core-second (best {:.0}), {} threads",

@@ -1,4 +1,7 @@
 //! `moescope export`: a plain Hugging Face folder from a run.
+//!
+//! A run holds more than a model: manifest, metrics, resume points, measurements. Other tools expect a folder with
+//! nothing of that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,6 +46,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a folder that holds anything, so that an export is all of what lies there.
 fn require_empty(folder: &Path) -> Result<(), Failure> {
     let taken = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if taken {

@@ -1,4 +1,7 @@
 //! `moescope inspect`: what a model is, from its headers alone.
+//!
+//! Headers suffice for shapes and counts, so a checkpoint larger than memory is inspected in moments. Whether its
+//! numbers are sound is not looked at.
 
 use std::path::PathBuf;
 

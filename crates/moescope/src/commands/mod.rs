@@ -1,4 +1,7 @@
 //! One command per file.
+//!
+//! Each has its arguments as a type, whose documentation is the help of the command, and a `run` that reads, calls
+//! one or two rooms, and writes. A command that does more than that has found something which belongs in a room.
 
 pub mod bench;
 pub mod export;

@@ -1,4 +1,7 @@
 //! `moescope record`: every value inside a forward pass, with edits and gradients.
+//!
+//! One pass over one batch. Points and edits have names of the hook grammar, the same for own runs and downloaded
+//! checkpoints, so that a script written against the one works on the other.
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +49,7 @@ pub struct RecordArgs {
 }
 
 /// The file of `--edit`.
+/// Its tables are applied in order.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EditPlan {
@@ -85,11 +89,13 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Points at which a gradient exists: a choice of experts has none.
+/// Points at which a gradient exists: a choice of experts has none. They are left out rather than refused, so that a
+/// pattern may cover whole blocks.
 fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
     points.iter().copied().filter(|point| point.site() != Site::RouterIndices).collect()
 }
 
+/// Reads the edits of a file; an unknown key is an error that names the nearest known one.
 fn edits(path: &Path) -> Result<Vec<Edit>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
@@ -119,6 +125,7 @@ fn require_no_surplus(text: &str, edits: &[Edit], place: &str) -> Result<(), Fai
     Ok(())
 }
 
+/// The input, `[sequence, position]`, from ids or from text.
 fn tokens(args: &RecordArgs, subject: &ModelSubject) -> Result<Tokens, Failure> {
     match (&args.ids, args.text.as_slice()) {
         (Some(path), _) => Ok(read_input_ids(path)?),
@@ -127,6 +134,11 @@ fn tokens(args: &RecordArgs, subject: &ModelSubject) -> Result<Tokens, Failure> 
     }
 }
 
+/// Encodes each file as one sequence, cut to the shortest and to `longest`: a batch is a full rectangle, and padding
+/// would be seen by attention and routers.
+///
+/// # Errors
+/// If a file cannot be read, the model folder has no tokenizer, or the shortest text has fewer than two tokens.
 fn text_tokens(model: &Path, paths: &[PathBuf], longest: usize) -> Result<Tokens, Failure> {
     let tokenizer = Tokenizer::from_file(&model.join("tokenizer.json"))?;
     let mut sequences = Vec::new();
@@ -146,6 +158,7 @@ fn text_tokens(model: &Path, paths: &[PathBuf], longest: usize) -> Result<Tokens
     Ok(Tokens::new(ids, sequences.len(), length)?)
 }
 
+/// Every point of the model with axes and meaning, for people or as JSON.
 fn list_hooks(subject: &ModelSubject, context: &Context) {
     let points = subject.shape().hook_points();
     let axes = |point: &HookPoint| point.site().axes().iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -159,6 +172,8 @@ fn list_hooks(subject: &ModelSubject, context: &Context) {
     }
 }
 
+/// Says what was stored, with the mean loss in nats per token: a first check that model and tokenizer belong
+/// together.
 fn tell(recording: &Recording, out: &Path, context: &Context) {
     let loss = recording.loss.iter().map(|l| f64::from(*l)).sum::<f64>() / recording.loss.len().max(1) as f64;
     if context.json() {

@@ -1,4 +1,7 @@
 //! `moescope routing`: where the tokens of a corpus go, and what that tells.
+//!
+//! The routes are recorded once and analysed afterwards from memory: all analyses are of the same pass over the same
+//! tokens. The recorded files hold enough to repeat them elsewhere.
 
 use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
@@ -104,15 +107,17 @@ fn require_own(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The input of one forward pass, and what is known about its tokens in the same order.
 type Batch = (Tokens, TokenTable);
 
-/// Consecutive tokens of one document.
+/// Consecutive tokens of one document, exactly as many as were asked for.
 struct Window {
     domain: u16,
     document: u32,
     ids: Vec<u32>,
 }
 
+/// The batches, telling the progress as each is taken; the time left is at the rate so far.
 fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> impl Iterator<Item = Batch> {
     let all = batches.len();
     let started = std::time::Instant::now();
@@ -124,6 +129,12 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
 }
 
 /// The corpus as batches of windows; a window is of one document, and what does not fill one is left out.
+///
+/// Windows are taken from the beginning of each domain until `limit` tokens are reached, so a document at the end of
+/// a large domain may not be seen at all.
+///
+/// # Errors
+/// If a domain has no document as long as a window, or text cannot be encoded.
 fn batches(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
@@ -153,6 +164,8 @@ fn batches(
     windows.chunks(BATCH).map(table).collect()
 }
 
+/// Tokens of the windows with their facts: row `window × positions + position`. After the last token of a window
+/// stands the end token as the next one.
 fn token_table(
     windows: &[Window],
     corpus: &Corpus,
@@ -174,6 +187,7 @@ fn token_table(
     Ok((tokens, table))
 }
 
+/// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
     let model = args.model.display().to_string();
     write_trace(&args.out, trace, None, &model, env!("CARGO_PKG_VERSION"))?;
@@ -187,6 +201,8 @@ fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(
     Ok(())
 }
 
+/// The report: one section for each table, with the method that the analysis states. It has no answers, since one
+/// model answers none of the five questions.
 fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report {
     let section = |table: &Table| Section {
         id: table.name().to_owned(),
@@ -209,10 +225,12 @@ fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report 
     }
 }
 
+/// Name of the model for a heading: the last part of its path.
 fn name(model: &Path) -> String {
     model.file_name().map_or_else(|| model.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// The command with every option that decides a number, the defaults included.
 fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
     let command = format!(
         "moescope routing {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",

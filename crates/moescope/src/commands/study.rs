@@ -1,4 +1,7 @@
 //! `moescope study`: from text to five answers.
+//!
+//! What is written and when is the contract of the folder: tables first, then the report, `answers.json` last.
+//! Training, measuring and concluding are the study's own; this file only reads arguments and tells.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,6 +68,9 @@ pub fn run(args: &StudyArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The configuration that the arguments ask for: a file or a preset, with seeds and corpus replaced where they are
+/// given, and checked as a whole afterwards. What is stored in the folder is the result, so a resumed study needs the
+/// same arguments.
 fn configuration(args: &StudyArgs) -> Result<StudyConfig, Failure> {
     let (text, source) = match (&args.config, &args.preset) {
         (Some(path), _) => (read(path)?, path.display().to_string()),
@@ -81,6 +87,7 @@ fn configuration(args: &StudyArgs) -> Result<StudyConfig, Failure> {
     Ok(config)
 }
 
+/// The text of a preset, and the name under which errors speak of it.
 fn preset_text(name: &str) -> Result<(String, String), Failure> {
     if let Some(text) = StudyConfig::preset_text(name) {
         return Ok((text.to_owned(), format!("preset {name}")));
@@ -95,11 +102,13 @@ fn preset_text(name: &str) -> Result<(String, String), Failure> {
     )))
 }
 
+/// A text file, or a failure that names it.
 fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))
 }
 
+/// Prints the plan; nothing is written, and the time it takes is that of the calibration.
 fn dry_run(config: StudyConfig, context: &Context) -> Result<(), Failure> {
     let plan = moescope_study::Plan::measure(config, context.threads())?;
     if context.json() {
@@ -110,6 +119,8 @@ fn dry_run(config: StudyConfig, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs the study and turns its events into progress. An interruption becomes a failure with the code of whoever
+/// interrupted; what is done is kept.
 fn observe(study: &Study, context: &Context) -> Result<Results, Failure> {
     let progress = context.progress();
     let mut listener = |event: &Event| match event {
@@ -127,6 +138,8 @@ fn observe(study: &Study, context: &Context) -> Result<Results, Failure> {
     })
 }
 
+/// Writes everything that a reader opens. It is made anew from the measurements each time, so a changed program draws
+/// new conclusions from an old folder with `--resume`.
 fn write(study: &Study, results: &Results, conclusion: &Conclusion, args: &StudyArgs) -> Result<(), Failure> {
     let folder = study.folder();
     let tables = folder.tables()?;
@@ -140,6 +153,8 @@ fn write(study: &Study, results: &Results, conclusion: &Conclusion, args: &Study
     Ok(())
 }
 
+/// The command as a person would type it to get the same numbers: without the folder, threads and progress, which
+/// decide none.
 fn command_line(args: &StudyArgs) -> String {
     let what = match (&args.config, &args.preset) {
         (Some(path), _) => format!("--config {}", path.display()),
@@ -150,6 +165,7 @@ fn command_line(args: &StudyArgs) -> String {
     format!("moescope study {what}{seeds}{corpus}")
 }
 
+/// Prints the answers: for people question, verdict and certainty, as JSON the whole of `answers.json`.
 fn tell(study: &Study, conclusion: &Conclusion, context: &Context) {
     if context.json() {
         context.print_json(&conclusion.answers);
@@ -167,7 +183,7 @@ fn tell(study: &Study, conclusion: &Conclusion, context: &Context) {
     say!("report: {}", study.folder().root().join("report.html").display());
 }
 
-/// A duration as people say it: `4 min 10 s`.
+/// A duration as people say it: `4 min 10 s`. Whole seconds below an hour, whole minutes above; the rest is cut off.
 pub fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

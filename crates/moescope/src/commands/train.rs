@@ -1,4 +1,7 @@
 //! `moescope train`: one model.
+//!
+//! The folder is a run from its first moment: it says what it is, and goes on by the same command. How a run is
+//! stored and resumed is told at `moescope_train::run`; here is the progress line and the sentence at the end.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
