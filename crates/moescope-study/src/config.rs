@@ -88,7 +88,8 @@ pub struct Training {
     pub steps: u64,
     /// Windows in a step.
     pub batch: usize,
-    /// Peak learning rate, held between warm-up and decay.
+    /// Peak learning rate, held between warm-up and decay. The output matrices of routed and top-k layers take it times
+    /// the factor by which their first weights are larger, or they would learn more slowly than those of a dense layer.
     pub learning_rate: f32,
     /// Steps of linear warm-up; together with `decay` at most `steps`.
     pub warmup: u64,

@@ -100,13 +100,12 @@ pub enum StudyError {
 }
 
 impl StudyError {
-    /// An input or output error with its place; `action` is a verb, as in "cannot *read* …".
     /// A value that makes no sense or fits no machine.
     pub(crate) fn out_of_range(key: &str, found: impl std::fmt::Display, wanted: &str) -> StudyError {
         StudyError::Config { key: key.into(), found: found.to_string(), wanted: wanted.into() }
     }
 
-    /// A file operation that failed.
+    /// A file operation that failed, with its place; `action` is a verb, as in "cannot *read* …".
     pub(crate) fn file(action: &'static str, path: &Path, source: std::io::Error) -> StudyError {
         StudyError::File { action, path: path.to_owned(), source }
     }
