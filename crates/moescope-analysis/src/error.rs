@@ -26,7 +26,9 @@ pub enum AnalysisError {
         wanted: usize,
     },
     /// A number that is infinite or no number.
-    #[error("{method}: entry {index} is {value}, want a finite number; drop it or find out where it comes from")]
+    #[error(
+        "{method}: entry {index} is {value}, want a finite number; drop it or find out where it comes from"
+    )]
     NotFinite {
         /// Which method.
         method: &'static str,

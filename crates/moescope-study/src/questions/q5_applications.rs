@@ -185,9 +185,14 @@ fn verdict(results: &Results, applications: &[Application], claims: &[Claim]) ->
             (Decision::Same, _) => "same",
             (Decision::Open, _) => "open",
         };
+    // What nobody has learned says nothing about granularity, whatever its test says.
+    let unlearned = not_learned(results);
     let names = |wanted: &str| -> Vec<String> {
-        let pairs = applications.iter().zip(claims).filter(|pair| outcome(pair) == wanted);
-        pairs.map(|(application, _)| application.name.clone()).collect()
+        let pairs = applications.iter().zip(claims).filter(|(a, _)| !unlearned.contains(&a.name));
+        pairs
+            .filter(|pair| outcome(pair) == wanted)
+            .map(|(application, _)| application.name.clone())
+            .collect()
     };
     let better = match names("better") {
         none if none.is_empty() => {
@@ -204,7 +209,6 @@ fn verdict(results: &Results, applications: &[Application], claims: &[Claim]) ->
         let names = names(kind);
         (!names.is_empty()).then(|| format!("{text} {}.", enumerate(&names)))
     });
-    let unlearned = not_learned(results);
     let caution = (!unlearned.is_empty()).then(|| {
         format!(
             "Neither has learned {} beyond guessing, so nothing can be read from it.",
