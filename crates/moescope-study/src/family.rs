@@ -31,6 +31,12 @@ pub enum Family {
         /// Granularity in the Warsaw definition.
         granularity: usize,
     },
+    /// The same with routing weights renormalised over the chosen experts: what the weighting does, apart from the
+    /// choice. Its weights sum to 1, like those of the unlearned routes.
+    Renormalised {
+        /// Granularity, 2 or more: the weight of a single expert would be the constant 1.
+        granularity: usize,
+    },
     /// Routed by token id, through one fixed table for each layer: a choice without learning. The table is the same
     /// for every seed of a study, so intervals over seeds do not contain the luck of the table.
     Hash {
@@ -65,6 +71,7 @@ impl Family {
             Family::TopKDense => "wide, only the largest activations pass (sparse, unrouted)",
             Family::Moe { granularity: 1 } => "MoE, one coarse expert per token",
             Family::Moe { .. } => "granular MoE",
+            Family::Renormalised { .. } => "granular MoE, weights of the chosen experts sum to 1",
             Family::Hash { .. } => "experts by token id",
             Family::Frozen { .. } => "random router, never trained",
             Family::Random { .. } => "experts at random for each token",
@@ -105,6 +112,7 @@ impl Family {
             Family::Dense { times } => FeedForward::Dense { width: times * d_ff },
             Family::TopKDense => FeedForward::TopKDense { width: expansion * d_ff, active: d_ff },
             Family::Moe { granularity } => routed(config, granularity, RouterKind::Learned),
+            Family::Renormalised { granularity } => weighted(config, granularity, RouterKind::Learned, true),
             Family::Hash { granularity } => routed(config, granularity, RouterKind::Hash { seed }),
             Family::Frozen { granularity } => routed(config, granularity, RouterKind::Frozen),
             Family::Random { granularity } => routed(config, granularity, RouterKind::Random { seed }),
@@ -115,16 +123,21 @@ impl Family {
     }
 }
 
+/// A routed layer whose weights are the raw softmax scores. They keep a gradient to the router even where one expert
+/// is chosen; renormalised, the weight of a single expert is the constant 1 and granularity 1 would have an untrained
+/// router.
+fn routed(config: &StudyConfig, granularity: usize, kind: RouterKind) -> FeedForward {
+    weighted(config, granularity, kind, false)
+}
+
 /// A routed layer of equal total and active width at every granularity. The router alone grows with the number of
 /// experts, and is told apart in the parameter counts.
-fn routed(config: &StudyConfig, granularity: usize, kind: RouterKind) -> FeedForward {
+fn weighted(config: &StudyConfig, granularity: usize, kind: RouterKind, renormalise: bool) -> FeedForward {
     FeedForward::Routed(Routed {
         experts: config.model.expansion * granularity,
         expert_width: config.model.d_ff / granularity,
         per_token: granularity,
-        // The raw softmax weight keeps a gradient to the router even where one expert is chosen; renormalised, the
-        // weight of a single expert is the constant 1 and granularity 1 would have an untrained router.
-        router: Router { kind, score: Score::Softmax, order: Order::ScoreThenSelect, renormalise: false },
+        router: Router { kind, score: Score::Softmax, order: Order::ScoreThenSelect, renormalise },
     })
 }
 
@@ -134,6 +147,7 @@ impl fmt::Display for Family {
             Family::Dense { times } => write!(f, "dense-{times}x"),
             Family::TopKDense => f.write_str("topk-dense"),
             Family::Moe { granularity } => write!(f, "moe-g{granularity}"),
+            Family::Renormalised { granularity } => write!(f, "renormalised-g{granularity}"),
             Family::Hash { granularity } => write!(f, "hash-g{granularity}"),
             Family::Frozen { granularity } => write!(f, "frozen-g{granularity}"),
             Family::Random { granularity } => write!(f, "random-g{granularity}"),
@@ -162,6 +176,7 @@ mod tests {
         let coarse = without_router(Family::Moe { granularity: 1 });
         for granularity in [2, 4, 8] {
             assert_eq!(without_router(Family::Moe { granularity }), coarse);
+            assert_eq!(without_router(Family::Renormalised { granularity }), coarse);
             assert_eq!(without_router(Family::Hash { granularity }), coarse);
             assert_eq!(without_router(Family::Committee { granularity }), coarse);
         }

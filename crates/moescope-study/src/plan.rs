@@ -9,7 +9,7 @@ use moescope_model::FeedForward;
 use moescope_train::{Batch, Batches, TrainPlan, train};
 use serde::Serialize;
 
-use crate::roster::{Run, Workload};
+use crate::roster::Run;
 use crate::tasks::{task_of, tasks};
 use crate::{Family, StudyConfig, StudyError};
 
@@ -125,7 +125,7 @@ fn calibrate(config: &StudyConfig, plan_of: &dyn Fn(&Run) -> TrainPlan) -> Resul
         rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one more thread can be started");
     let (mut flops, mut spent) = (0.0, Duration::ZERO);
     for family in families {
-        let run = Run { workload: Workload::Language, family, seed: config.first_seed, untrained: false };
+        let run = Run::language(family, config.first_seed);
         let mut plan = plan_of(&run);
         let per_step = run.work(&plan, config) / plan.steps as f64 * 6.0 / 7.0;
         plan.steps = WARM_UP + COUNTED;

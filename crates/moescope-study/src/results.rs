@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::compare::Comparison;
 use crate::dataset::DatasetFacts;
 use crate::measure::Measures;
-use crate::roster::{Run, Workload};
+use crate::roster::{Rate, Run, Workload};
 use crate::{Family, StudyConfig};
 
 /// Everything a study measured, from which its answers follow without looking at a model again.
@@ -41,7 +41,7 @@ impl Results {
     /// The measurements on the trained model of a family, for each seed in order. A seed without such a run is left
     /// out, so the list is shorter than the seeds if the family is not in the study.
     pub fn of(&self, workload: Workload, family: Family) -> Vec<&Measures> {
-        let run = |seed| Run { workload, family, seed, untrained: false };
+        let run = |seed| Run { workload, ..Run::language(family, seed) };
         self.config.seed_list().into_iter().filter_map(|seed| self.runs.get(&run(seed))).collect()
     }
 
@@ -58,6 +58,29 @@ impl Results {
     /// One number of a language model for each seed, as in [`Results::values`].
     pub fn language(&self, family: Family, pick: impl Fn(&Measures) -> Option<f64>) -> Vec<f64> {
         self.values(Workload::Language, family, pick)
+    }
+
+    /// Validation loss of a language family at a learning rate: `[seed]`, in nats per token. Empty for families that
+    /// were trained at the rate of the study only.
+    pub fn loss_at(&self, family: Family, rate: Rate) -> Vec<f64> {
+        let run = |seed| Run { rate, ..Run::language(family, seed) };
+        let seeds = self.config.seed_list().into_iter();
+        seeds.filter_map(|seed| self.runs.get(&run(seed)).map(|m| loss(m).unwrap_or(f64::NAN))).collect()
+    }
+
+    /// The rate at which a family has the lowest mean validation loss, among those it was trained at.
+    ///
+    /// Chosen on the text that the loss is then quoted for, which flatters each family by about as much.
+    pub fn best_rate(&self, family: Family) -> Rate {
+        let at = |rate: &Rate| mean(&self.loss_at(family, *rate));
+        let tried = [Rate::Base, Rate::Halved, Rate::Doubled];
+        let known = tried.into_iter().filter(|rate| at(rate).is_finite());
+        known.min_by(|a, b| at(a).total_cmp(&at(b))).unwrap_or_default()
+    }
+
+    /// Validation losses at the best rate of each of two families, `a − b`: `[seed]`.
+    pub fn difference_at_best_rates(&self, a: Family, b: Family) -> Vec<f64> {
+        subtract(&self.loss_at(a, self.best_rate(a)), &self.loss_at(b, self.best_rate(b)))
     }
 
     /// The difference `a − b` of one number between two families of language models: `[seed]`, paired by seed, NaN

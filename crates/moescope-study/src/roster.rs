@@ -20,6 +20,36 @@ pub struct Run {
     pub seed: u64,
     /// Whether it is measured as drawn, without training: the floor of every comparison.
     pub untrained: bool,
+    /// Learning rate beside that of the study.
+    pub rate: Rate,
+}
+
+/// Learning rate of a run beside the one that its study trains everything with. The other two are there to see
+/// whether a finding hangs on that one rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// Half of it.
+    Halved,
+    /// The rate of the study.
+    #[default]
+    Base,
+    /// Twice of it.
+    Doubled,
+}
+
+impl Rate {
+    /// All of them, ascending.
+    pub const ALL: [Rate; 3] = [Rate::Halved, Rate::Base, Rate::Doubled];
+
+    /// What the rate of the study is multiplied with.
+    pub fn factor(self) -> f64 {
+        match self {
+            Rate::Halved => 0.5,
+            Rate::Base => 1.0,
+            Rate::Doubled => 2.0,
+        }
+    }
 }
 
 /// What a model learns.
@@ -52,6 +82,11 @@ impl Workload {
 }
 
 impl Run {
+    /// The run of a language family as every comparison takes it: trained, at the rate of the study.
+    pub(crate) fn language(family: Family, seed: u64) -> Run {
+        Run { workload: Workload::Language, family, seed, untrained: false, rate: Rate::Base }
+    }
+
     /// Work of the run in FLOPs: training costs three forward passes, and measuring about a sixth of that again.
     ///
     /// An estimate for progress and plan only. Untrained models count as nothing, though measuring their loss takes a
@@ -76,11 +111,16 @@ impl Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let untrained = if self.untrained { "untrained-" } else { "" };
-        match self.workload {
-            Workload::Language => write!(f, "{untrained}{}.s{}", self.family, self.seed),
-            task => write!(f, "{}-{untrained}{}.s{}", task.name(), self.family, self.seed),
+        if self.workload != Workload::Language {
+            write!(f, "{}-", self.workload.name())?;
         }
+        let untrained = if self.untrained { "untrained-" } else { "" };
+        let rate = match self.rate {
+            Rate::Halved => "-half-rate",
+            Rate::Base => "",
+            Rate::Doubled => "-double-rate",
+        };
+        write!(f, "{untrained}{}{rate}.s{}", self.family, self.seed)
     }
 }
 
@@ -99,6 +139,7 @@ impl StudyConfig {
             self.model.granularities.iter().map(|granularity| Family::Moe { granularity: *granularity });
         let controls = [
             Family::TopKDense,
+            Family::Renormalised { granularity },
             Family::Hash { granularity },
             Family::Frozen { granularity },
             Family::Random { granularity },
@@ -107,29 +148,32 @@ impl StudyConfig {
         dense.chain(sweep).chain(controls).collect()
     }
 
+    /// Families that are trained at every [`Rate`]: those between which granularity and routing are judged.
+    pub fn rate_families(&self) -> [Family; 3] {
+        let granularity = self.model.primary_granularity;
+        [Family::Dense { times: 1 }, Family::Moe { granularity: 1 }, Family::Moe { granularity }]
+    }
+
     /// Every model of the study, seed by seed, so that an interrupted study has whole repetitions first.
     pub fn roster(&self) -> Vec<Run> {
         self.seed_list().into_iter().flat_map(|seed| self.roster_of(seed)).collect()
     }
 
-    /// One repetition: every language family, one untrained wide model as the floor of similarity, and for each task
-    /// the dense model and the granularities compared.
+    /// One repetition: every language family, some at other rates too, one untrained wide model as the floor of
+    /// similarity, and for each task the dense model and the granularities compared.
     fn roster_of(&self, seed: u64) -> Vec<Run> {
-        let language = Workload::Language;
-        let trained = self.language_families().into_iter().map(|family| Run {
-            workload: language,
-            family,
-            seed,
-            untrained: false,
+        let trained = self.language_families().into_iter().map(|family| Run::language(family, seed));
+        let rates = self.rate_families().into_iter().flat_map(|family| {
+            [Rate::Halved, Rate::Doubled].map(|rate| Run { rate, ..Run::language(family, seed) })
         });
         let floor = Family::Dense { times: self.model.expansion };
-        let untrained = Run { workload: language, family: floor, seed, untrained: true };
+        let untrained = Run { untrained: true, ..Run::language(floor, seed) };
         let tasks = Workload::TASKS.into_iter().flat_map(|workload| {
             let families = self.tasks.granularities.iter().map(|g| Family::Moe { granularity: *g });
             let families: Vec<Family> = [Family::Dense { times: 1 }].into_iter().chain(families).collect();
-            families.into_iter().map(move |family| Run { workload, family, seed, untrained: false })
+            families.into_iter().map(move |family| Run { workload, ..Run::language(family, seed) })
         });
-        trained.chain([untrained]).chain(tasks).collect()
+        trained.chain(rates).chain([untrained]).chain(tasks).collect()
     }
 
     /// How a run is trained; `vocab` and `positions` belong to its workload.
@@ -149,7 +193,7 @@ impl StudyConfig {
             steps,
             batch,
             positions,
-            learning_rate,
+            learning_rate: learning_rate * run.rate.factor() as f32,
             schedule: Schedule::Trapezoid {
                 warmup: share(self.training.warmup),
                 decay: share(self.training.decay),
@@ -184,6 +228,7 @@ mod tests {
             names.contains("moe-g4.s1")
                 && names.contains("facts-moe-g1.s3")
                 && names.contains("untrained-dense-4x.s2")
+                && names.contains("moe-g1-double-rate.s2")
         );
     }
 }

@@ -14,7 +14,7 @@ use crate::measure::Measures;
 use crate::pool::work;
 use crate::progress::{Event, Progress};
 use crate::results::{Results, TaskFacts};
-use crate::roster::{Run, Workload};
+use crate::roster::{Rate, Run, Workload};
 use crate::tasks::{task_of, tasks};
 use crate::{Family, StudyConfig, StudyError};
 
@@ -125,11 +125,12 @@ impl Study {
         }
     }
 
-    /// Refuses a study in which any trained language model has learned next to nothing; see [`LEARNED_SHARE`].
+    /// Refuses a study in which any trained language model has learned next to nothing; see [`LEARNED_SHARE`]. Models at
+    /// other learning rates may fail: that is what they are tried for.
     fn require_learning(&self, runs: &BTreeMap<Run, Measures>) -> Result<(), StudyError> {
         let unigram = self.dataset.facts().unigram_entropy;
         let wanted = LEARNED_SHARE * unigram;
-        for (run, measures) in runs.iter().filter(|(run, _)| !run.untrained) {
+        for (run, measures) in runs.iter().filter(|(run, _)| !run.untrained && run.rate == Rate::Base) {
             if let Some(language) = measures.language.as_ref().filter(|l| l.loss > wanted) {
                 return Err(StudyError::NotLearned {
                     run: run.to_string(),
@@ -168,7 +169,7 @@ impl Study {
         let primary = Family::Moe { granularity: self.config.model.primary_granularity };
         let passes = self.dataset.validation_passes()?;
         let view = |family, seed, untrained| {
-            let run = Run { workload: Workload::Language, family, seed, untrained };
+            let run = Run { untrained, ..Run::language(family, seed) };
             let mut subject =
                 moescope_model::ModelSubject::new(moescope_model::Model::open(&self.folder.run(&run))?);
             View::of(&mut subject, &passes, &self.config)

@@ -17,8 +17,9 @@ use crate::roster::Workload;
 /// None for these sizes.
 pub(crate) fn tasks() -> Result<BTreeMap<Workload, Task>, StudyError> {
     Ok(BTreeMap::from([
-        // Many queries for each context: most of a sequence is then something to learn from.
-        (Workload::Recall, Task::Recall(KeyValueRecall::new(4, 12, 16, 16)?)),
+        // Many queries for each context: most of a sequence is then something to learn from. Few keys: how soon looking
+        // back is learned depends on how often each key is seen.
+        (Workload::Recall, Task::Recall(KeyValueRecall::new(4, 12, 8, 16)?)),
         // 4,096 facts of two values from 32: 40,960 bits, so that no model is done within the budget.
         (Workload::Facts, Task::Facts(MemorisedFacts::new(4096, 2, 64, 2, 32, 16)?)),
         (Workload::Arithmetic, Task::Modular(ModularArithmetic::preset())),

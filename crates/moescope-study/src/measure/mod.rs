@@ -25,7 +25,7 @@ use moescope_trace::RoutingTrace;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Dataset, Pass};
-use crate::roster::{Run, Workload};
+use crate::roster::{Rate, Run, Workload};
 use crate::{Family, StudyConfig, StudyError};
 
 pub use causal::AttributionMeasure;
@@ -39,7 +39,8 @@ pub use task::TaskMeasure;
 
 /// Everything measured on one run; what does not apply to it is absent.
 ///
-/// This is the content of `measures.json`. Task runs have sizes and `task`; untrained ones sizes and `language`;
+/// This is the content of `measures.json`. Task runs have sizes and `task`; untrained ones and those at other
+/// learning rates sizes and `language`;
 /// trained language runs more, by family.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
@@ -91,7 +92,7 @@ impl Measures {
         }
         let passes = dataset.validation_passes()?;
         measures.language = Some(LanguageMeasure::of(&model, &passes, dataset.facts().domain_names.len())?);
-        if !run.untrained {
+        if !run.untrained && run.rate == Rate::Base {
             let mut subject = ModelSubject::new(model);
             measures.look_inside(run, &mut subject, config, dataset, &passes)?;
         }

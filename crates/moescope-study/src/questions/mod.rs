@@ -83,13 +83,15 @@ fn unit_in_words(unit: &str) -> &str {
 /// active width: what granularity gains may then be a handicap of choosing one expert.
 fn weak_baseline(results: &Results) -> Option<String> {
     let of = |family| mean(&results.language(family, loss));
+    let at_best = |family| mean(&results.loss_at(family, results.best_rate(family)));
     let (coarse, dense) = (Family::Moe { granularity: 1 }, Family::Dense { times: 1 });
     (of(coarse) >= of(dense)).then(|| {
         format!(
-            "Mind the baseline: {coarse} is itself no better than {dense} here ({} against {} nats), so part of what granularity \
+            "Mind the baseline: {coarse} is itself no better than {dense} here ({} against {} nats{}), so part of what granularity \
              gains may be the handicap of a single expert under raw softmax weights.",
             digits(of(coarse)),
-            digits(of(dense))
+            digits(of(dense)),
+            if at_best(coarse) >= at_best(dense) { ", at their best learning rates too" } else { "" }
         )
     })
 }

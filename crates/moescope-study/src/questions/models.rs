@@ -1,10 +1,12 @@
+mod rates;
+
 use moescope_analysis::statistics;
 use moescope_base::{Column, Figure, FigureKind, Table};
 
 use crate::StudyError;
 use crate::conclusion::Chapter;
 use crate::results::{Results, loss, mean};
-use crate::roster::{Run, Workload};
+use crate::roster::{Rate, Run, Workload};
 use crate::tabulate::{Estimates, digits};
 
 /// What was grown: the opening sentences of the report, and the chapter on the models.
@@ -19,12 +21,13 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
         table: "families".into(),
         kind: FigureKind::Forest { label: "family".into(), estimate: "loss".into(), reference: None },
     };
+    let (rate_table, rate_figure) = rates::exhibit(results)?;
     let chapter = Chapter {
         question: None,
         heading: "The models".into(),
         prose: vec![design(results)],
-        figures: vec![figure],
-        tables: vec![table, run_table(results)?],
+        figures: vec![figure, rate_figure],
+        tables: vec![table, rate_table, run_table(results)?],
         method: vec![
             "All families of a seed see the same windows in the same order, with the same schedule and optimiser; the \
              feed-forward layer differs. Where routing weights scale a layer's output down, its output matrix starts larger by \
@@ -34,13 +37,15 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
             "Granularity is the Warsaw definition: d_ff over the width of one expert; experts = expansion × granularity, \
              chosen per token = granularity."
                 .into(),
-            "Routing weights are the raw softmax scores, for every granularity; the balance loss is divided by the number of \
+            "Routing weights are the raw softmax scores, for every granularity, but for the family that is named for its \
+             renormalised ones; the balance loss is divided by the number of \
              chosen experts, so that its pressure does not grow with granularity."
                 .into(),
         ],
         limits: vec![
-            "One base learning rate for all families, not tuned for any: a family whose best rate lies elsewhere is put at a \
-             disadvantage.".into(),
+            "One base learning rate for all families: one whose best rate lies elsewhere is put at a disadvantage. Half and double \
+             the rate are tried for three families only; claims about the others may hang on the rate."
+                .into(),
             "Models of this size at this budget say nothing certain about models a thousand times larger.".into(),
         ],
     };
@@ -102,9 +107,9 @@ pub(crate) fn noise_floor(results: &Results) -> f64 {
     mean(&variances).sqrt()
 }
 
-/// The trained language models with their losses; the untrained floor is left out.
+/// The trained language models at the rate of the study with their losses; the untrained floor is left out.
 fn trained(results: &Results) -> impl Iterator<Item = (&Run, f64)> {
-    let language = |run: &Run| run.workload == Workload::Language && !run.untrained;
+    let language = |run: &Run| run.workload == Workload::Language && !run.untrained && run.rate == Rate::Base;
     results.runs.iter().filter(move |(run, _)| language(run)).filter_map(|(run, m)| Some((run, loss(m)?)))
 }
 

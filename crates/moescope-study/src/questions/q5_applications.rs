@@ -38,7 +38,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let limits = vec![
         "Three synthetic tasks and the domains of one corpus stand for applications; none of them is one.".to_owned(),
         "Equal compute means equal active and total parameters without the router, whose cost grows with granularity.".into(),
-        "One learning rate for both granularities.".into(),
+        "On the tasks and single domains, one learning rate for both granularities.".into(),
     ];
     let needed: Vec<&str> = applications.iter().filter(|a| a.primary).map(|a| a.name.as_str()).collect();
     let answer =
@@ -114,7 +114,7 @@ fn applications(results: &Results) -> Vec<Application> {
             .difference(results.primary(), COARSE, |m| m.language.as_ref().map(|l| l.loss_by_domain[domain])),
         margin: Some(results.config.margins.loss),
     });
-    [text(results)].into_iter().chain(tasks).chain(domains).collect()
+    [text(results), text_at_best_rates(results)].into_iter().chain(tasks).chain(domains).collect()
 }
 
 /// Tasks on which no seed of either MoE is clearly above guessing.
@@ -147,6 +147,17 @@ fn text(results: &Results) -> Application {
         primary: true,
         difference: results.difference(results.primary(), COARSE, crate::results::loss),
         margin: Some(results.config.margins.loss),
+    }
+}
+
+/// The same, with each granularity at the learning rate that suits it best.
+fn text_at_best_rates(results: &Results) -> Application {
+    Application {
+        name: "text as a whole with each at its best learning rate".into(),
+        table: "rates",
+        primary: false,
+        difference: results.difference_at_best_rates(results.primary(), COARSE),
+        ..text(results)
     }
 }
 
@@ -238,12 +249,12 @@ fn domain_exhibit(
     let lower = applications
         .iter()
         .zip(claims)
-        .filter(|(a, c)| !a.more_is_better && c.decision == Decision::Below)
+        .filter(|(a, c)| a.table == "q5_domains" && c.decision == Decision::Below)
         .count();
     let higher = applications
         .iter()
         .zip(claims)
-        .filter(|(a, c)| !a.more_is_better && c.decision == Decision::Above)
+        .filter(|(a, c)| a.table == "q5_domains" && c.decision == Decision::Above)
         .count();
     let figure = Figure {
         id: "q5_domains".into(),

@@ -24,6 +24,12 @@ pub(super) fn lens_gain(m: &Measures) -> Option<f64> {
     m.lens.as_ref().map(|l| l.rotated - l.last_inner())
 }
 
+/// The same as a share of the control's distance, so that models with other predictions compare: 1 is the final
+/// prediction itself, 0 no better than rotated.
+pub(super) fn lens_share(m: &Measures) -> Option<f64> {
+    m.lens.as_ref().map(|l| 1.0 - l.last_inner() / l.rotated)
+}
+
 /// Correlation of attributed with true effect.
 pub(super) fn correlation(m: &Measures) -> Option<f64> {
     m.attribution.as_ref().map(|a| a.pearson)
@@ -141,6 +147,15 @@ fn compares(results: &Results) -> Vec<Draft> {
             margins.accuracy,
             "the domain probe",
             "accuracy",
+        ),
+        draft(
+            "lens_equal",
+            "logit lens after the last inner block",
+            "share of the control",
+            lens_share,
+            margins.accuracy,
+            "the logit lens",
+            "share of its control's distance made good",
         ),
         draft(
             "attribution_equal",

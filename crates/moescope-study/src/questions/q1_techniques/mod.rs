@@ -34,6 +34,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "attribution_works",
         "probe_equal",
         "domain_equal",
+        "lens_equal",
         "attribution_equal",
     ];
     let answer = put_together(QuestionId::Q1, verdict(results, &claims), &needed, &claims, &limits);
@@ -76,23 +77,15 @@ fn method() -> Vec<String> {
 /// otherwise it is not decided.
 fn verdict(results: &Results, claims: &[Claim]) -> String {
     let claims = Claims(claims);
-    let lens = match claims.decision("lens_works") {
-        Decision::Above => "works",
-        Decision::Open => "is not decided",
-        _ => "fails",
-    };
     let memory = match claims.decision("domain_selective") {
         Decision::Above => "",
         _ => " (but no better than it reads random labels of tokens, so vocabulary may be all it reads)",
     };
     let parts = [
-        format!(
-            "the linear probe for token classes {}",
-            transfer(&claims, "probe_works", Some("probe_equal"))
-        ),
-        format!("the one for domains {}{memory}", transfer(&claims, "domain_works", Some("domain_equal"))),
-        format!("the logit lens {lens}"),
-        format!("gradient attribution {}", transfer(&claims, "attribution_works", Some("attribution_equal"))),
+        format!("the linear probe for token classes {}", transfer(&claims, "probe_works", "probe_equal")),
+        format!("the one for domains {}{memory}", transfer(&claims, "domain_works", "domain_equal")),
+        format!("the logit lens {}", transfer(&claims, "lens_works", "lens_equal")),
+        format!("gradient attribution {}", transfer(&claims, "attribution_works", "attribution_equal")),
     ];
     let flips = mean(&results.language(results.primary(), |m| m.attribution.as_ref().map(|a| a.flip_share)));
     let cost = match claims.decision("flip_cost") {
@@ -111,13 +104,13 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
 }
 
 /// How a technique fares, from its claim against its control and its claim against dense; see [`verdict`] for the rule.
-fn transfer(claims: &Claims<'_>, works: &str, equal: Option<&str>) -> &'static str {
-    match (claims.decision(works), equal.map(|key| claims.decision(key))) {
+fn transfer(claims: &Claims<'_>, works: &str, equal: &str) -> &'static str {
+    match (claims.decision(works), claims.decision(equal)) {
         (Decision::Open, _) => "is not decided",
         (Decision::Below | Decision::Same, _) => "fails",
-        (Decision::Above, Some(Decision::Same)) => "transfers, as good as on dense within the margin",
-        (Decision::Above, Some(Decision::Above)) => "transfers, better than on dense",
-        (Decision::Above, Some(Decision::Below)) => "transfers with loss",
-        (Decision::Above, _) => "works, but whether as well as on dense is not decided",
+        (Decision::Above, Decision::Same) => "transfers, as good as on dense within the margin",
+        (Decision::Above, Decision::Above) => "transfers, better than on dense",
+        (Decision::Above, Decision::Below) => "transfers with loss",
+        (Decision::Above, Decision::Open) => "works, but whether as well as on dense is not decided",
     }
 }

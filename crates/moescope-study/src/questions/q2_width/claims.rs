@@ -16,9 +16,9 @@ pub(super) fn drafts(results: &Results, widths: &Widths) -> Vec<Draft> {
     drafts
 }
 
-/// Primary: the loss of granular MoE against three dense models.
+/// Primary: the loss of granular MoE against three dense models; secondary, against one of them with tuned rates.
 fn losses(results: &Results) -> Vec<Draft> {
-    let moe = results.primary();
+    let (moe, dense) = (results.primary(), Family::Dense { times: 1 });
     let draft = |key: &str, other: Family, what: &str| Draft {
         key: key.into(),
         metric: "validation loss",
@@ -32,8 +32,19 @@ fn losses(results: &Results) -> Vec<Draft> {
         wording: compare("granular MoE", "loss", what),
     };
     vec![
-        draft("moe_dense", Family::Dense { times: 1 }, "a dense layer of the same active width"),
+        draft("moe_dense", dense, "a dense layer of the same active width"),
         draft("moe_wide", results.wide(), "a dense layer of the same total width"),
+        Draft {
+            contrast: format!("{moe} − {dense}, each at its best learning rate"),
+            table: "rates",
+            values: results.difference_at_best_rates(moe, dense),
+            primary: false,
+            ..draft(
+                "moe_dense_rates",
+                dense,
+                "a dense layer of the same active width, each at its best learning rate,",
+            )
+        },
         draft("moe_topk", Family::TopKDense, "an unrouted layer that is as wide and as sparse"),
     ]
 }
@@ -59,7 +70,8 @@ fn width(results: &Results, widths: &Widths) -> Draft {
     }
 }
 
-/// The place of MoE between floor and ceiling of similarity (primary), and its agreement about hard tokens.
+/// The place of MoE between floor and ceiling of similarity (primary), whether other models have the same place, and its
+/// agreement about hard tokens.
 fn likenesses(results: &Results) -> Vec<Draft> {
     let (moe, wide, margins) = (results.primary(), results.wide(), &results.config.margins);
     let pairs = |pick: fn(&Pair) -> f64, other: fn(&Comparison) -> &Pair| {
@@ -105,6 +117,34 @@ fn likenesses(results: &Results) -> Vec<Draft> {
                 &floor,
                 "0: no more similar than to an untrained model",
                 pairs(Pair::last_similarity, |c| &c.moe_untrained),
+            )
+        },
+        Draft {
+            margin: Some(margins.similarity),
+            wording: compare(
+                "MoE",
+                "similarity to a wide model",
+                "what a dense model of its active width has",
+            ),
+            ..draft(
+                "position_dense",
+                similarity,
+                "CKA",
+                &format!("{}, {wide}", Family::Dense { times: 1 }),
+                "0: as similar to a wide model as a dense one of the active width is",
+                pairs(Pair::last_similarity, |c| &c.dense_wide),
+            )
+        },
+        Draft {
+            margin: Some(margins.similarity),
+            wording: compare("MoE", "similarity to a wide model", "what an unrouted layer as sparse has"),
+            ..draft(
+                "position_topk",
+                similarity,
+                "CKA",
+                &format!("{}, {wide}", Family::TopKDense),
+                "0: as similar to a wide model as an unrouted sparse one is",
+                pairs(Pair::last_similarity, |c| &c.topk_wide),
             )
         },
         Draft {

@@ -2,7 +2,7 @@ use super::super::{beyond_chance, compare};
 use crate::Family;
 use crate::claim::{Draft, Wording};
 use crate::measure::{Information, Measures, PathMeasure};
-use crate::results::{Results, loss};
+use crate::results::{Results, loss, subtract};
 
 /// What a path tells about a label, as a share of what there was to tell above the null.
 pub(super) fn share(information: &Information) -> f64 {
@@ -28,7 +28,9 @@ pub(super) fn drafts(results: &Results) -> Vec<Draft> {
     let last = results.config.instruments.restriction.len() - 1;
     let mut drafts =
         vec![Draft { primary: true, ..restriction(results, "few", 0) }, restriction(results, "many", last)];
+    drafts.push(most_used(results));
     drafts.extend(controls(results));
+    drafts.extend(weighting(results));
     drafts.extend(structure(results));
     drafts
 }
@@ -55,6 +57,61 @@ fn restriction(results: &Results, key: &str, index: usize) -> Draft {
             open: format!("not decided: whether the {sets} most used expert sets per layer suffice"),
         },
     }
+}
+
+/// Secondary: whether the most used sets are worth more than as many others that the model uses.
+fn most_used(results: &Results) -> Draft {
+    let (moe, sets) = (results.primary(), results.config.instruments.restriction[0]);
+    let random = results.language(moe, restricted(0, true));
+    Draft {
+        key: "most_used".into(),
+        contrast: format!("{moe}, {sets} sets per layer: random among the used ones − the most used"),
+        null: "0: any sets would do",
+        values: subtract(&random, &results.language(moe, restricted(0, false))),
+        margin: None,
+        wording: compare(
+            &format!("{sets} sets per layer drawn at random"),
+            "loss",
+            "as many of the most used",
+        ),
+        ..restriction(results, "most_used", 0)
+    }
+}
+
+/// Secondary: what the weights of the chosen experts do, and the unlearned routes against learned ones whose weights sum
+/// to 1 like theirs.
+fn weighting(results: &Results) -> Vec<Draft> {
+    let granularity = results.config.model.primary_granularity;
+    let renormalised = Family::Renormalised { granularity };
+    let draft = |key: &str, a: Family, b: Family, wording: Wording| Draft {
+        key: key.into(),
+        metric: "validation loss",
+        unit: "nats/token",
+        contrast: format!("{a} − {b}"),
+        null: "0: the same loss",
+        table: "families",
+        values: results.difference(a, b, loss),
+        primary: false,
+        margin: Some(results.config.margins.loss),
+        wording,
+    };
+    let learned = "learned routing with weights that sum to 1 as well";
+    let weights = compare("learned routing with renormalised weights", "loss", "one with raw scores");
+    vec![
+        draft("weights", renormalised, results.primary(), weights),
+        draft(
+            "random_weights",
+            Family::Random { granularity },
+            renormalised,
+            compare("random routing", "loss", learned),
+        ),
+        draft(
+            "hash_weights",
+            Family::Hash { granularity },
+            renormalised,
+            compare("routing by token id", "loss", learned),
+        ),
+    ]
 }
 
 /// Primary: what other ways to route cost.

@@ -28,7 +28,9 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let limits = vec![
         "The restriction acts on a trained model that never learned to live with few paths; one trained under it might lose less."
             .to_owned(),
-        "Hash and random routes use equal weights, learned ones their scores, so these controls differ in weighting too.".into(),
+        "Hash and random routes use equal weights that sum to 1, learned ones their raw scores. The claims against learned routing \
+         with renormalised weights keep the sum alike; equal weights remain a difference."
+            .into(),
         "Few sets are also few experts: K sets of G experts reach K × G of them at most. And under raw softmax weights a token in a \
          set that it did not prefer gets a smaller output. Both add to what the restriction costs."
             .into(),
