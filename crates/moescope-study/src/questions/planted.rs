@@ -8,12 +8,14 @@ use crate::compare::{Comparison, Pair};
 use crate::dataset::DatasetFacts;
 use crate::measure::Measures;
 use crate::results::{Results, TaskFacts};
-use crate::roster::{Run, Workload};
+use crate::roster::{Rate, Run, Workload};
 use crate::{Family, StudyConfig};
 
 /// What is planted; every closure gets the family and the seed.
 pub(crate) struct Planted {
     pub(crate) loss: fn(Family, u64) -> f64,
+    /// What a learning rate adds to the loss of a family.
+    pub(crate) rate_cost: fn(Family, Rate) -> f64,
     pub(crate) domain_information: fn(Family, u64) -> f64,
     pub(crate) accuracy: fn(Workload, Family, u64) -> f64,
     /// Loss with few allowed sets minus unrestricted.
@@ -26,6 +28,7 @@ impl Planted {
     /// Nothing to find: all families alike, up to noise that changes its sign over seeds.
     pub(crate) const NOTHING: Planted = Planted {
         loss: |family, seed| 3.0 + wobble(family, seed),
+        rate_cost: |_, _| 0.0,
         domain_information: |family, seed| 0.2 + wobble(family, seed),
         accuracy: |_, family, seed| 0.5 + wobble(family, seed),
         restriction_cost: |seed| wobble(Family::TopKDense, seed),
@@ -71,7 +74,7 @@ fn dataset() -> DatasetFacts {
 fn measures(config: &StudyConfig, planted: &Planted, run: &Run) -> Measures {
     let mut document = json!({ "parameters_total": 1000, "parameters_active": 500, "flops_per_token": 1000, "rate_factor": 1.0 });
     if run.workload == Workload::Language {
-        let loss = (planted.loss)(run.family, run.seed);
+        let loss = (planted.loss)(run.family, run.seed) + (planted.rate_cost)(run.family, run.rate);
         document["language"] = json!({ "loss": loss, "loss_by_domain": [loss, loss], "accuracy": 0.3 });
         document["probes"] = probes(run);
         document["lens"] = json!({ "divergence": [1.0, 0.0], "agreement": [0.4, 1.0], "rotated": 4.0 });
@@ -203,7 +206,7 @@ mod tests {
             verdict.contains("the linear probe for token classes transfers, as good as on dense"),
             "{verdict}"
         );
-        assert!(verdict.contains("the logit lens works"), "{verdict}");
+        assert!(verdict.contains("the logit lens transfers, as good as on dense"), "{verdict}");
         assert!(verdict.contains("gradient attribution transfers, as good as on dense"), "{verdict}");
     }
 
@@ -225,6 +228,25 @@ mod tests {
                 verdicts[question].verdict
             );
         }
+    }
+
+    #[test]
+    fn a_gain_that_only_one_learning_rate_has_is_not_claimed_at_the_best_rates() {
+        let planted = Planted {
+            loss: |family, seed| 3.0 + wobble(family, seed) / 10.0,
+            rate_cost: |family, rate| match (family, rate) {
+                (Family::Moe { granularity: 1 }, Rate::Base) => 0.3,
+                (_, Rate::Doubled) => 0.5,
+                _ => 0.0,
+            },
+            ..Planted::NOTHING
+        };
+        let verdict = &verdicts(&planted)["Q5"].verdict;
+        let (better, rest) = verdict.split_once('.').unwrap();
+        assert!(better.contains("text as a whole"), "{verdict}");
+        assert!(!better.contains("best learning rate"), "{verdict}");
+        assert!(rest.contains("text as a whole with each at its best learning rate"), "{verdict}");
+        assert_eq!(results(&planted).best_rate(Family::Moe { granularity: 1 }), Rate::Halved);
     }
 
     #[test]
