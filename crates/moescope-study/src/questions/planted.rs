@@ -202,12 +202,11 @@ mod tests {
     #[test]
     fn techniques_that_beat_their_controls_and_equal_dense_are_said_to_transfer() {
         let verdict = &verdicts(&Planted::NOTHING)["Q1"].verdict;
-        assert!(
-            verdict.contains("the linear probe for token classes transfers, as good as on dense"),
-            "{verdict}"
-        );
-        assert!(verdict.contains("the logit lens transfers, as good as on dense"), "{verdict}");
-        assert!(verdict.contains("gradient attribution transfers, as good as on dense"), "{verdict}");
+        let list = verdict.strip_prefix("Transfers to granular MoE, as good as on dense within the margin: ");
+        let (list, _) = list.unwrap_or_else(|| panic!("{verdict}")).split_once('.').unwrap();
+        for technique in ["token classes", "domains", "the logit lens", "gradient attribution"] {
+            assert!(list.contains(technique), "{verdict}");
+        }
     }
 
     #[test]

@@ -73,21 +73,32 @@ fn method() -> Vec<String> {
 }
 
 /// Rule: a technique *transfers* if it beats its control on MoE and equals dense within the margin, or is better;
-/// *transfers with loss* if it beats its control and is worse than on dense; *fails* if it falls below its control;
-/// otherwise it is not decided.
+/// *transfers with loss* if it beats its control and is worse than on dense; *fails* if it does not rise above its
+/// control; otherwise it is not decided. The verdict lists the techniques by how they fare.
 fn verdict(results: &Results, claims: &[Claim]) -> String {
     let claims = Claims(claims);
-    let memory = match claims.decision("domain_selective") {
-        Decision::Above => "",
-        _ => " (but no better than it reads random labels of tokens, so vocabulary may be all it reads)",
-    };
-    let parts = [
-        format!("the linear probe for token classes {}", transfer(&claims, "probe_works", "probe_equal")),
-        format!("the one for domains {}{memory}", transfer(&claims, "domain_works", "domain_equal")),
-        format!("the logit lens {}", transfer(&claims, "lens_works", "lens_equal")),
-        format!("gradient attribution {}", transfer(&claims, "attribution_works", "attribution_equal")),
+    let techniques = [
+        ("the linear probe for token classes", Fate::of(&claims, "probe")),
+        ("the linear probe for domains", Fate::of(&claims, "domain")),
+        ("the logit lens", Fate::of(&claims, "lens")),
+        ("gradient attribution", Fate::of(&claims, "attribution")),
     ];
-    let flips = mean(&results.language(results.primary(), |m| m.attribution.as_ref().map(|a| a.flip_share)));
+    let list = |fate: Fate| {
+        let names: Vec<String> =
+            techniques.iter().filter(|(_, f)| *f == fate).map(|(name, _)| (*name).to_owned()).collect();
+        (!names.is_empty()).then(|| format!("{}: {}.", fate.in_words(), enumerate(&names)))
+    };
+    let lists = Fate::ALL.into_iter().filter_map(list);
+    let memory = (claims.decision("domain_selective") != Decision::Above).then(|| {
+        "The probe for domains is not decided to read them better than random labels of tokens, so vocabulary may be all that it reads."
+            .to_owned()
+    });
+    lists.chain(memory).chain([flips(results, &claims)]).collect::<Vec<_>>().join(" ")
+}
+
+/// How often edits flip routes, and what that does to attribution.
+fn flips(results: &Results, claims: &Claims<'_>) -> String {
+    let share = mean(&results.language(results.primary(), |m| m.attribution.as_ref().map(|a| a.flip_share)));
     let cost = match claims.decision("flip_cost") {
         Decision::Above => "which makes attribution err more than with the routes held",
         Decision::Below => "yet attribution errs less than with the routes held",
@@ -96,21 +107,46 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
             "and whether that makes attribution err more than with the routes held is not decided"
         }
     };
-    format!(
-        "On granular MoE, {}. {} % of the single-position edits flip a route somewhere, {cost}.",
-        enumerate(&parts),
-        digits(100.0 * flips)
-    )
+    format!("{} % of the single-position edits flip a route somewhere, {cost}.", digits(100.0 * share))
 }
 
-/// How a technique fares, from its claim against its control and its claim against dense; see [`verdict`] for the rule.
-fn transfer(claims: &Claims<'_>, works: &str, equal: &str) -> &'static str {
-    match (claims.decision(works), claims.decision(equal)) {
-        (Decision::Open, _) => "is not decided",
-        (Decision::Below | Decision::Same, _) => "fails",
-        (Decision::Above, Decision::Same) => "transfers, as good as on dense within the margin",
-        (Decision::Above, Decision::Above) => "transfers, better than on dense",
-        (Decision::Above, Decision::Below) => "transfers with loss",
-        (Decision::Above, Decision::Open) => "works, but whether as well as on dense is not decided",
+/// How a technique fares on MoE; see [`verdict`] for the rule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Equal,
+    Better,
+    Worse,
+    Works,
+    Fails,
+    Open,
+}
+
+impl Fate {
+    /// All of them, in the order in which a verdict lists them.
+    const ALL: [Fate; 6] = [Fate::Equal, Fate::Better, Fate::Worse, Fate::Works, Fate::Fails, Fate::Open];
+
+    /// From the claim of a technique against its control and its claim against dense.
+    fn of(claims: &Claims<'_>, technique: &str) -> Fate {
+        let decision = |what: &str| claims.decision(&format!("{technique}_{what}"));
+        match (decision("works"), decision("equal")) {
+            (Decision::Open, _) => Fate::Open,
+            (Decision::Below | Decision::Same, _) => Fate::Fails,
+            (Decision::Above, Decision::Same) => Fate::Equal,
+            (Decision::Above, Decision::Above) => Fate::Better,
+            (Decision::Above, Decision::Below) => Fate::Worse,
+            (Decision::Above, Decision::Open) => Fate::Works,
+        }
+    }
+
+    /// The words that stand before the list of techniques.
+    fn in_words(self) -> &'static str {
+        match self {
+            Fate::Equal => "Transfers to granular MoE, as good as on dense within the margin",
+            Fate::Better => "Transfers to granular MoE, better than on dense",
+            Fate::Worse => "Transfers to granular MoE with loss",
+            Fate::Works => "Works on granular MoE, though whether as well as on dense is not decided",
+            Fate::Fails => "Fails on granular MoE",
+            Fate::Open => "Not decided whether it works on granular MoE",
+        }
     }
 }
