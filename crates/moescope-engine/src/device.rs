@@ -63,6 +63,7 @@ pub struct HeadShape {
 /// output that is `None` is not wanted. Results may depend on the device, never on the number of threads.
 ///
 /// [`Cpu`](crate::Cpu) is the reference; another device implements this trait and needs no change to a model.
+#[allow(clippy::too_many_arguments)]
 pub trait Device: Send + Sync {
     /// Rows of `table[vocabulary, width]` named by `ids`.
     fn embedding(&self, table: &[f32], ids: &[u32], out: &mut [f32]);
@@ -201,10 +202,64 @@ pub trait Device: Send + Sync {
         v_gradient: Option<&mut [f32]>,
     );
 
-    /// Token rows in the order of the plan's slot rows.
-    fn expert_dispatch(&self, x: &[f32], plan: &RoutePlan, out: &mut [f32]);
-    /// Sum of each token's slot rows, in slot order: the transpose of [`expert_dispatch`](Self::expert_dispatch).
-    fn expert_dispatch_backward(&self, gradient: &[f32], plan: &RoutePlan, out: &mut [f32]);
+    /// The token row of each slot row times the matrix of its expert, `weight[expert, output, input]`: `[slot_row, output]`.
+    ///
+    /// As if the token rows stood in the order of the slot rows, without that copy.
+    fn expert_input(&self, x: &[f32], weight: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32]);
+    /// Gradient of [`expert_input`](Self::expert_input) for the tokens, summed by ascending expert.
+    fn expert_input_tokens(
+        &self,
+        gradient: &[f32],
+        weight: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+        accumulate: bool,
+    );
+    /// Gradient of [`expert_input`](Self::expert_input) for the weights; zero for an expert without tokens.
+    fn expert_input_weight(
+        &self,
+        gradient: &[f32],
+        x: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+        accumulate: bool,
+    );
+    /// Every slot row times the matrix of its expert and its slot's entry of `factors[token, slot]`, summed for each token by
+    /// ascending expert: `[token, output]`.
+    fn expert_output(
+        &self,
+        rows: &[f32],
+        weight: &[f32],
+        factors: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+    );
+    /// Gradients of [`expert_output`](Self::expert_output) for the rows and, where wanted, for the factors.
+    fn expert_output_backward(
+        &self,
+        gradient: &[f32],
+        rows: &[f32],
+        weight: &[f32],
+        factors: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        rows_gradient: &mut [f32],
+        factors_gradient: Option<&mut [f32]>,
+    );
+    /// Gradient of [`expert_output`](Self::expert_output) for the weights; zero for an expert without tokens.
+    fn expert_output_weight(
+        &self,
+        gradient: &[f32],
+        rows: &[f32],
+        factors: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+        accumulate: bool,
+    );
     /// Every slot row times the matrix of its expert, `weight[expert, output, input]`; `shape.rows` are slot rows.
     fn expert_linear(
         &self,
@@ -234,7 +289,7 @@ pub trait Device: Send + Sync {
         out: &mut [f32],
         accumulate: bool,
     );
-    /// `out[token] = Σ_slot weights[token, slot] * rows[slot row]`, in slot order.
+    /// `out[token] = Σ_slot weights[token, slot] * rows[slot row]`, by ascending expert.
     fn expert_combine(&self, rows: &[f32], weights: &[f32], plan: &RoutePlan, out: &mut [f32]);
     /// Gradients of [`expert_combine`](Self::expert_combine).
     fn expert_combine_backward(

@@ -67,12 +67,10 @@ fn experts(
     weights: Var,
     plan: &Arc<RoutePlan>,
 ) -> Result<Var, EngineError> {
-    let rows = tape.expert_dispatch(x, plan)?;
-    let gate = tape.expert_linear(rows, gate, plan)?;
-    let up = tape.expert_linear(rows, up, plan)?;
+    let gate = tape.expert_input(x, gate, plan)?;
+    let up = tape.expert_input(x, up, plan)?;
     let hidden = tape.swiglu(gate, up)?;
-    let out = tape.expert_linear(hidden, down, plan)?;
-    tape.expert_combine(out, weights, plan)
+    tape.expert_output(hidden, down, weights, plan)
 }
 
 fn dense(tape: &mut Tape<'_>, x: Var, [gate, up, down]: [Var; 3]) -> Result<Var, EngineError> {

@@ -59,13 +59,29 @@ pub fn adamw_step(
     Cpu.adamw(&numbers, weight, gradient, first, second);
 }
 
-/// Euclidean norm of all gradients together, summed in `f64` in the order given.
+/// Euclidean norm of all gradients together, summed in `f64` in an order that depends on their lengths alone.
 ///
 /// Gradients are in loss units for each unit of weight, so the norm grows with the number of weights; not-a-number in
 /// any entry makes it not-a-number.
 pub fn global_norm<'a>(gradients: impl Iterator<Item = &'a [f32]>) -> f64 {
-    let square = |gradient: &[f32]| gradient.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-    gradients.map(square).sum::<f64>().sqrt()
+    gradients.map(square_sum).sum::<f64>().sqrt()
+}
+
+/// `Σ x²` in `f64`, over a fixed number of lanes: one chain of sums would wait for each addition.
+fn square_sum(gradient: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let mut sums = [0.0f64; LANES];
+    let whole = gradient.chunks_exact(LANES);
+    let rest = whole.remainder();
+    for piece in whole {
+        for (sum, &x) in sums.iter_mut().zip(piece) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    for (sum, &x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(x) * f64::from(x);
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct RoutePlan {
     row_tokens: Vec<u32>,
     /// `[token, slot]`, the way from a slot to its row.
     row_of_slot: Vec<u32>,
+    /// `[slot_row]`, the way back.
+    slot_of_row: Vec<u32>,
 }
 
 impl RoutePlan {
@@ -46,13 +48,16 @@ impl RoutePlan {
         let mut next = offsets.clone();
         let mut row_tokens = vec![0; choices.len()];
         let mut row_of_slot = vec![0; choices.len()];
+        let mut slot_of_row = vec![0; choices.len()];
         for (slot, &expert) in choices.iter().enumerate() {
             let row = next[expert as usize];
             next[expert as usize] += 1;
             row_tokens[row] = (slot / per_token) as u32;
             row_of_slot[slot] = row as u32;
+            slot_of_row[row] = slot as u32;
         }
-        Ok(Self { experts, per_token, choices: choices.to_vec(), counts, offsets, row_tokens, row_of_slot })
+        let choices = choices.to_vec();
+        Ok(Self { experts, per_token, choices, counts, offsets, row_tokens, row_of_slot, slot_of_row })
     }
 
     /// Number of tokens.
@@ -98,6 +103,11 @@ impl RoutePlan {
     /// The slot row of each slot, `[token, slot]`.
     pub fn row_of_slot(&self) -> &[u32] {
         &self.row_of_slot
+    }
+
+    /// The slot of each slot row, `[slot_row]`, as a place in `[token, slot]`.
+    pub fn slot_of_row(&self) -> &[u32] {
+        &self.slot_of_row
     }
 }
 
@@ -156,6 +166,7 @@ mod tests {
         assert_eq!(plan.offsets(), [0, 2, 2, 4, 6]);
         assert_eq!(plan.row_tokens(), [0, 1, 0, 2, 1, 2]);
         assert_eq!(plan.row_of_slot(), [2, 0, 1, 4, 3, 5]);
+        assert_eq!(plan.slot_of_row(), [1, 2, 0, 4, 3, 5]);
         assert_eq!((plan.tokens(), plan.rows(), plan.experts(), plan.per_token()), (3, 6, 4, 2));
     }
 

@@ -45,8 +45,8 @@ pub struct Tape<'w> {
 pub(crate) struct Node<'w> {
     /// What was computed or given.
     pub(crate) value: Value<'w>,
-    /// Arguments to which a gradient may flow; both empty for a leaf.
-    pub(crate) inputs: [Option<Var>; 2],
+    /// Arguments to which a gradient may flow; all empty for a leaf.
+    pub(crate) inputs: [Option<Var>; 3],
     /// The way back; none for a leaf and in [`Mode::Inference`].
     pub(crate) operation: Option<Box<dyn Operation>>,
     /// A leaf to which gradients flow.
@@ -143,12 +143,14 @@ impl<'w> Tape<'w> {
     }
 
     /// Puts the result of an operation on the tape.
-    pub(crate) fn record(
+    pub(crate) fn record<const N: usize>(
         &mut self,
         value: Tensor,
-        inputs: [Option<Var>; 2],
+        arguments: [Option<Var>; N],
         operation: impl Operation + 'static,
     ) -> Var {
+        let mut inputs = [None; 3];
+        inputs[..N].copy_from_slice(&arguments);
         let operation: Option<Box<dyn Operation>> =
             (self.mode == Mode::Gradient).then(|| Box::new(operation) as Box<dyn Operation>);
         self.push(Node {
@@ -178,7 +180,7 @@ impl<'w> Tape<'w> {
 
     /// A node without arguments; `source` says whether gradients flow to it.
     fn push_leaf(&mut self, value: Value<'w>, source: bool) -> Var {
-        self.push(Node { value, inputs: [None; 2], operation: None, source, watched: false, causal: false })
+        self.push(Node { value, inputs: [None; 3], operation: None, source, watched: false, causal: false })
     }
 
     fn push(&mut self, node: Node<'w>) -> Var {

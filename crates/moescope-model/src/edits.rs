@@ -59,6 +59,11 @@ impl<'a> EditBook<'a> {
         route_edits::selection(layer, routed, edits, tokens)
     }
 
+    /// Whether any edit changes the value at this point.
+    pub(crate) fn touches(&self, point: HookPoint) -> bool {
+        self.values.contains_key(&point)
+    }
+
     /// Applies the edits at a point outside single experts.
     pub(crate) fn change(
         &self,

@@ -170,6 +170,15 @@ impl Run<'_, '_, '_> {
         Ok(var)
     }
 
+    /// Whether an edit or the listener meets this site of any expert of the layer.
+    pub(crate) fn meets_experts(&self, site: Site, layer: usize, experts: usize) -> bool {
+        let mut points = (0..experts).map(|expert| HookPoint::expert(site, layer, expert));
+        points.any(|point| {
+            let listener = self.pass.listener.as_deref();
+            self.edits.touches(point) || listener.is_some_and(|listener| listener.wants(&point))
+        })
+    }
+
     /// Lets the listener hear a value, if it wants to.
     pub(crate) fn tell(&mut self, point: HookPoint, value: Heard<'_>) {
         if let Some(listener) = self.pass.listener.as_deref_mut()

@@ -63,7 +63,9 @@ fn main() {
     let repetitions: usize = arguments.get(2).and_then(|text| text.parse().ok()).unwrap_or(9);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     for sizes in [SMALL, LARGE].into_iter().filter(|sizes| ["all", sizes.name].contains(&chosen(0))) {
-        for (kind, experts) in [("dense", None), ("moe", Some((8, 8)))] {
+        for (kind, experts) in
+            [("dense", None), ("moe", Some((8, 1))), ("moe", Some((8, 8))), ("moe", Some((8, 32)))]
+        {
             if ["all", kind].contains(&chosen(1)) {
                 pool.install(|| report(Sizes { experts, ..sizes }, repetitions));
             }
@@ -262,11 +264,9 @@ impl Model {
         let scores = tape.softmax(logits)?;
         let weights = tape.gather_columns(scores, plan.choices(), plan.per_token())?;
         let weights = tape.renormalise(weights)?;
-        let rows = tape.expert_dispatch(x, plan)?;
-        let (gate, up) = (tape.expert_linear(rows, gate, plan)?, tape.expert_linear(rows, up, plan)?);
+        let (gate, up) = (tape.expert_input(x, gate, plan)?, tape.expert_input(x, up, plan)?);
         let hidden = tape.swiglu(gate, up)?;
-        let out = tape.expert_linear(hidden, down, plan)?;
-        tape.expert_combine(out, weights, plan)
+        tape.expert_output(hidden, down, weights, plan)
     }
 }
 

@@ -95,8 +95,12 @@ timed! {
     attention_pattern_backward(q: &[f32], k: &[f32], pattern: &[f32], gradient: &mut [f32], layout: AttentionLayout, q_gradient: &mut [f32], k_gradient: &mut [f32]);
     attention_mix(pattern: &[f32], v: &[f32], layout: AttentionLayout, causal: bool, out: &mut [f32]);
     attention_mix_backward(pattern: &[f32], v: &[f32], gradient: &[f32], layout: AttentionLayout, reach: MixReach, pattern_gradient: Option<&mut [f32]>, v_gradient: Option<&mut [f32]>);
-    expert_dispatch(x: &[f32], plan: &RoutePlan, out: &mut [f32]);
-    expert_dispatch_backward(gradient: &[f32], plan: &RoutePlan, out: &mut [f32]);
+    expert_input(x: &[f32], weight: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32]);
+    expert_input_tokens(gradient: &[f32], weight: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32], accumulate: bool);
+    expert_input_weight(gradient: &[f32], x: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32], accumulate: bool);
+    expert_output(rows: &[f32], weight: &[f32], factors: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32]);
+    expert_output_backward(gradient: &[f32], rows: &[f32], weight: &[f32], factors: &[f32], plan: &RoutePlan, shape: LinearShape, rows_gradient: &mut [f32], factors_gradient: Option<&mut [f32]>);
+    expert_output_weight(gradient: &[f32], rows: &[f32], factors: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32], accumulate: bool);
     expert_linear(rows: &[f32], weight: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32]);
     expert_linear_input(gradient: &[f32], weight: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32], accumulate: bool);
     expert_linear_weight(gradient: &[f32], rows: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32], accumulate: bool);

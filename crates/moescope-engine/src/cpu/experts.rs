@@ -5,15 +5,14 @@ use std::ops::Range;
 use super::chunks::{each, rows_per_piece, run};
 use super::linear::TILE_ROWS;
 use super::matrix::{Matrix, MatrixMut, product};
-use super::selection::copy_rows;
 use super::vector::{add_scaled, dot, sum, vectorised};
 use crate::{LinearShape, RoutePlan};
 
 /// An expert and some of its slot rows.
-type Share = (usize, Range<usize>);
+pub(super) type Share = (usize, Range<usize>);
 
 /// Every expert's slot rows in pieces of at most a tile, in order; nothing for an expert without tokens.
-fn shares(plan: &RoutePlan) -> Vec<Share> {
+pub(super) fn shares(plan: &RoutePlan) -> Vec<Share> {
     let offsets = plan.offsets();
     let of_expert = |expert: usize| {
         let end = offsets[expert + 1];
@@ -44,7 +43,7 @@ fn each_share(
 }
 
 /// The matrix of one expert: `[output, input]`.
-fn expert_matrix(weight: &[f32], expert: usize, shape: LinearShape) -> Matrix<'_> {
+pub(super) fn expert_matrix(weight: &[f32], expert: usize, shape: LinearShape) -> Matrix<'_> {
     let size = shape.outputs * shape.inputs;
     Matrix::new(&weight[expert * size..][..size], shape.outputs, shape.inputs)
 }
@@ -119,50 +118,37 @@ pub(super) fn expert_linear_weight(
     });
 }
 
-/// A copy: a token's row stands once for each of its slots.
-pub(super) fn expert_dispatch(x: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-    let width = (out.len() / plan.rows().max(1)).max(1);
-    copy_rows(x, plan.row_tokens(), width, out);
-}
-
-/// A combination in which every weight is 1.
-pub(super) fn expert_dispatch_backward(gradient: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-    gather(gradient, None, plan, out);
-}
-
-/// `weights[token, slot]` decide; the order of the sum is that of the slots, not of the experts.
+/// `weights[token, slot]` decide; the order of the sum is that of the experts, as in the product that combines at once.
+///
+/// No two tasks write one token.
 pub(super) fn expert_combine(rows: &[f32], weights: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-    gather(rows, Some(weights), plan, out);
-}
-
-/// Each token's slot rows times a weight of the slot, summed in slot order: no two tasks write one token.
-fn gather(rows: &[f32], weights: Option<&[f32]>, plan: &RoutePlan, out: &mut [f32]) {
     let width = (out.len() / plan.tokens().max(1)).max(1);
     each(out, rows_per_piece(width) * width, |start, out| {
-        gather_tokens(rows, weights, plan, start / width, width, out);
+        combine_tokens(rows, weights, plan, start / width, width, out);
     });
 }
 
 vectorised! {
     /// Tokens from number `first` on.
-    fn gather_tokens<'a>(
+    fn combine_tokens<'a>(
         rows: &'a [f32],
-        weights: Option<&'a [f32]>,
+        weights: &'a [f32],
         plan: &'a RoutePlan,
         first: usize,
         width: usize,
         out: &'a mut [f32],
     ) {
         let slots = plan.per_token();
+        let mut order = Vec::with_capacity(slots);
         out.fill(0.0);
         for (token, out) in (first..).zip(out.chunks_exact_mut(width)) {
-            for slot in token * slots..(token + 1) * slots {
-                let row = &rows[plan.row_of_slot()[slot] as usize * width..][..width];
-                let weight = match weights {
-                    Some(weights) => weights[slot],
-                    None => 1.0,
-                };
-                add_scaled(out, row, weight);
+            order.clear();
+            order.extend_from_slice(&plan.row_of_slot()[token * slots..(token + 1) * slots]);
+            order.sort_unstable();
+            for &row in &order {
+                let row = row as usize;
+                let weight = weights[plan.slot_of_row()[row] as usize];
+                add_scaled(out, &rows[row * width..][..width], weight);
             }
         }
     }
@@ -205,13 +191,9 @@ vectorised! {
 
 /// Each slot row gets its token's gradient times the slot's weight.
 fn spread(weights: &[f32], plan: &RoutePlan, gradient: &[f32], width: usize, out: &mut [f32]) {
-    let mut slot_of_row = vec![0u32; plan.rows()];
-    for (slot, &row) in plan.row_of_slot().iter().enumerate() {
-        slot_of_row[row as usize] = slot as u32;
-    }
     let rows = rows_per_piece(width);
     each(out, rows * width, |start, out| {
-        for (out, &slot) in out.chunks_exact_mut(width).zip(&slot_of_row[start / width..]) {
+        for (out, &slot) in out.chunks_exact_mut(width).zip(&plan.slot_of_row()[start / width..]) {
             let token = slot as usize / plan.per_token();
             scaled_copy(&gradient[token * width..][..width], weights[slot as usize], out);
         }
@@ -219,7 +201,8 @@ fn spread(weights: &[f32], plan: &RoutePlan, gradient: &[f32], width: usize, out
 }
 
 vectorised! {
-    fn scaled_copy<'a>(from: &'a [f32], factor: f32, out: &'a mut [f32]) {
+    /// `factor * from`.
+    pub(super) fn scaled_copy<'a>(from: &'a [f32], factor: f32, out: &'a mut [f32]) {
         for (out, &from) in out.iter_mut().zip(from) {
             *out = factor * from;
         }

@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod chunks;
 mod elementwise;
+mod expert_products;
 mod experts;
 mod linear;
 mod matrix;
@@ -15,6 +16,7 @@ mod rows;
 mod selection;
 mod vector;
 
+use self::expert_products::Way;
 use crate::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach, Rotary, RoutePlan};
 
 /// The processors of this machine, through the rayon pool that the caller runs in.
@@ -209,12 +211,72 @@ impl Device for Cpu {
         );
     }
 
-    fn expert_dispatch(&self, x: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-        experts::expert_dispatch(x, plan, out);
+    fn expert_input(&self, x: &[f32], weight: &[f32], plan: &RoutePlan, shape: LinearShape, out: &mut [f32]) {
+        expert_products::from_tokens(x, weight, plan, (shape, Way::Forward), out);
     }
 
-    fn expert_dispatch_backward(&self, gradient: &[f32], plan: &RoutePlan, out: &mut [f32]) {
-        experts::expert_dispatch_backward(gradient, plan, out);
+    fn expert_input_tokens(
+        &self,
+        gradient: &[f32],
+        weight: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+        accumulate: bool,
+    ) {
+        expert_products::to_tokens(gradient, weight, plan, (shape, Way::Back), None, (out, accumulate));
+    }
+
+    fn expert_input_weight(
+        &self,
+        gradient: &[f32],
+        x: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+        accumulate: bool,
+    ) {
+        expert_products::from_tokens_weight(gradient, x, plan, shape, (out, accumulate));
+    }
+
+    fn expert_output(
+        &self,
+        rows: &[f32],
+        weight: &[f32],
+        factors: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+    ) {
+        expert_products::to_tokens(rows, weight, plan, (shape, Way::Forward), Some(factors), (out, false));
+    }
+
+    fn expert_output_backward(
+        &self,
+        gradient: &[f32],
+        rows: &[f32],
+        weight: &[f32],
+        factors: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        rows_gradient: &mut [f32],
+        factors_gradient: Option<&mut [f32]>,
+    ) {
+        expert_products::from_tokens(gradient, weight, plan, (shape, Way::Back), rows_gradient);
+        expert_products::share_out(rows_gradient, rows, factors, plan, factors_gradient);
+    }
+
+    fn expert_output_weight(
+        &self,
+        gradient: &[f32],
+        rows: &[f32],
+        factors: &[f32],
+        plan: &RoutePlan,
+        shape: LinearShape,
+        out: &mut [f32],
+        accumulate: bool,
+    ) {
+        expert_products::to_tokens_weight(gradient, rows, factors, plan, shape, (out, accumulate));
     }
 
     fn expert_linear(

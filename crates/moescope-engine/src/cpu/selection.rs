@@ -71,7 +71,7 @@ pub(super) fn embedding(table: &[f32], ids: &[u32], out: &mut [f32]) {
 }
 
 /// Copies the named rows, each of `width` numbers, one after the other.
-pub(super) fn copy_rows(from: &[f32], names: &[u32], width: usize, out: &mut [f32]) {
+fn copy_rows(from: &[f32], names: &[u32], width: usize, out: &mut [f32]) {
     each(out, rows_per_piece(width) * width, |start, out| {
         for (out, &row) in out.chunks_exact_mut(width).zip(&names[start / width..]) {
             out.copy_from_slice(&from[row as usize * width..][..width]);

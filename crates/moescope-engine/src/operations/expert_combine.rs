@@ -15,7 +15,7 @@ struct ExpertCombine {
 const NAME: &str = "expert_combine";
 
 impl Tape<'_> {
-    /// `Σ_slot weights[token, slot] * rows[slot_row, width]` for each token, in slot order: `[token, width]`.
+    /// `Σ_slot weights[token, slot] * rows[slot_row, width]` for each token, by ascending expert: `[token, width]`.
     ///
     /// # Errors
     /// [`EngineError::Shape`] when rows or weights do not fit the plan.
