@@ -26,25 +26,28 @@ pub struct Counts {
 }
 
 impl Description {
-    /// Counts its parameters and operations.
+    /// Counts its parameters and operations. Absurd sizes give the largest number instead of running over.
     pub fn counts(&self) -> Counts {
         let table = product(self.vocab, self.d_model);
-        let embedding = if self.tied_embeddings { table } else { 2 * table };
+        let embedding = if self.tied_embeddings { table } else { table.saturating_mul(2) };
         let attention = self.attention_matrices();
         let norms = 2 * self.d_model as u64 + if self.qk_norm { 2 * self.head_dim as u64 } else { 0 };
         let mut counts = Counts {
-            parameters_total: embedding + self.d_model as u64,
-            parameters_active: embedding + self.d_model as u64,
+            parameters_total: embedding.saturating_add(self.d_model as u64),
+            parameters_active: embedding.saturating_add(self.d_model as u64),
             embedding,
             router: 0,
-            flops_per_token: 2 * table,
+            flops_per_token: table.saturating_mul(2),
         };
+        let grow = |count: &mut u64, by: u64| *count = count.saturating_add(by);
+        let block = attention.saturating_add(norms);
         for layer in &self.feed_forward {
             let size = layer.size(self.d_model);
-            counts.parameters_total += attention + norms + size.total;
-            counts.parameters_active += attention + norms + size.active;
-            counts.router += size.router;
-            counts.flops_per_token += 2 * (attention + size.active) + self.attention_mixing();
+            grow(&mut counts.parameters_total, block.saturating_add(size.total));
+            grow(&mut counts.parameters_active, block.saturating_add(size.active));
+            grow(&mut counts.router, size.router);
+            grow(&mut counts.flops_per_token, attention.saturating_add(size.active).saturating_mul(2));
+            grow(&mut counts.flops_per_token, self.attention_mixing());
         }
         counts
     }
@@ -53,12 +56,12 @@ impl Description {
     fn attention_matrices(&self) -> u64 {
         let queries = product(self.heads, self.head_dim);
         let keys = product(self.key_value_heads, self.head_dim);
-        (2 * queries + 2 * keys) * self.d_model as u64
+        queries.saturating_add(keys).saturating_mul(2).saturating_mul(self.d_model as u64)
     }
 
     /// Operations of scores and mixing for one query that sees half of the longest sequence.
     fn attention_mixing(&self) -> u64 {
-        2 * product(self.heads, self.head_dim) * self.max_positions as u64
+        product(self.heads, self.head_dim).saturating_mul(2).saturating_mul(self.max_positions as u64)
     }
 }
 
@@ -79,7 +82,7 @@ impl FeedForward {
     fn size(&self, d_model: usize) -> LayerSize {
         match self {
             FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => {
-                let all = 3 * product(*width, d_model);
+                let all = product(*width, d_model).saturating_mul(3);
                 LayerSize { total: all, active: all, router: 0 }
             }
             FeedForward::Routed(routed) => routed.size(d_model),
@@ -91,18 +94,18 @@ impl Routed {
     /// The whole router, but only `per_token` of the experts, whichever a token chooses: all are of one width.
     fn size(&self, d_model: usize) -> LayerSize {
         let router = if self.router.kind.scores() { product(self.experts, d_model) } else { 0 };
-        let expert = 3 * product(self.expert_width, d_model);
+        let expert = product(self.expert_width, d_model).saturating_mul(3);
         LayerSize {
-            total: router + self.experts as u64 * expert,
-            active: router + self.per_token as u64 * expert,
+            total: expert.saturating_mul(self.experts as u64).saturating_add(router),
+            active: expert.saturating_mul(self.per_token as u64).saturating_add(router),
             router,
         }
     }
 }
 
-/// In `u64`, so that sizes of large models fit on every machine.
+/// In `u64`, so that sizes of large models fit on every machine; sizes that no machine can hold stay at the largest number.
 fn product(a: usize, b: usize) -> u64 {
-    a as u64 * b as u64
+    (a as u64).saturating_mul(b as u64)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a model is, in numbers.
 
 use moescope_base::{FeedForwardShape, SubjectShape};
+use moescope_host::require_memory;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
@@ -10,7 +11,7 @@ use crate::ModelError;
 /// A pre-norm decoder: RMSNorm, causal rotary attention (grouped keys and values, optional norm of each query and key head),
 /// RMSNorm, SwiGLU feed-forward layer, dense or routed.
 ///
-/// Sizes are numbers of entries, not bytes, and at most 2³⁰ (experts 2²⁰). It says nothing about training: rates, losses and
+/// Sizes are numbers of entries, not bytes, and at most 2³⁰ (experts 2²⁰, blocks 2¹²). It says nothing about training: rates, losses and
 /// schedules belong to a run, not to a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +193,9 @@ impl FeedForward {
 }
 
 impl Description {
+    /// Most blocks that a model may have: far above any model, and few enough that a list of them is no burden.
+    pub const MOST_LAYERS: usize = 1 << 12;
+
     /// Number of blocks.
     pub fn layers(&self) -> usize {
         self.feed_forward.len()
@@ -218,6 +222,16 @@ impl Description {
         }
     }
 
+    /// Refuses weights that this machine cannot hold, before memory is asked for.
+    ///
+    /// # Errors
+    /// [`ModelError::Host`] with both sizes.
+    pub fn require_memory(&self) -> Result<(), ModelError> {
+        let parameters = self.counts().parameters_total as f64;
+        let what = format!("the weights of a model of {parameters:.2e} parameters");
+        Ok(require_memory(&what, 4.0 * parameters, "take a smaller model, or a machine with more memory")?)
+    }
+
     /// Refuses sizes that make no model.
     ///
     /// # Errors
@@ -230,12 +244,12 @@ impl Description {
             ("key_value_heads", self.key_value_heads),
             ("head_dim", self.head_dim),
             ("max_positions", self.max_positions),
-            ("number of layers", self.layers()),
         ];
         for (what, size) in sizes {
             // A limit far above any model keeps products of sizes from overflowing.
             within(what, size, 1, 1 << 30)?;
         }
+        check_layers(self.layers())?;
         if !self.heads.is_multiple_of(self.key_value_heads) {
             let wanted = format!("a divisor of the {} heads", self.heads);
             return Err(ModelError::description("key_value_heads", self.key_value_heads, wanted));
@@ -285,6 +299,11 @@ impl Routed {
     }
 }
 
+/// Refuses a number of blocks before there is a list of them.
+pub(crate) fn check_layers(layers: usize) -> Result<(), ModelError> {
+    within("number of layers", layers, 1, Description::MOST_LAYERS)
+}
+
 /// Refuses a size outside `low..=high`.
 fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), ModelError> {
     if (low..=high).contains(&found) {
@@ -315,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn weights_beyond_any_machine_are_refused_with_both_sizes() {
+        let mut description = testing::dense_description();
+        description.require_memory().unwrap();
+        (description.vocab, description.d_model, description.heads) = (1 << 30, 1 << 30, 1 << 30);
+        let error = description.require_memory().unwrap_err().to_string();
+        assert!(error.contains("parameters would take") && error.contains("this machine has"), "{error}");
+    }
+
+    #[test]
     fn unsound_sizes_are_named() {
         let refuse = |change: &dyn Fn(&mut Description), what: &str| {
             let mut description = testing::routed_description(Router::learned(false));
@@ -326,6 +354,7 @@ mod tests {
         refuse(&|d| d.head_dim = 3, "head_dim");
         refuse(&|d| d.norm_epsilon = 0.0, "norm_epsilon");
         refuse(&|d| d.feed_forward.clear(), "number of layers");
+        refuse(&|d| d.feed_forward = vec![FeedForward::Dense { width: 1 }; 1 << 13], "number of layers");
         refuse(&|d| d.feed_forward[1] = FeedForward::TopKDense { width: 4, active: 5 }, "layer 1: active");
         let committee = Router { kind: RouterKind::Committee { members: 3 }, ..Router::learned(false) };
         refuse(

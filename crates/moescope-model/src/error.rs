@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use moescope_base::{HookError, SubjectError};
 use moescope_engine::EngineError;
+use moescope_host::HostError;
 
 /// The one error of this crate: what was found, what was wanted, the next step.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +44,9 @@ pub enum ModelError {
     /// The engine refused an operation.
     #[error("the computation failed")]
     Engine(#[from] EngineError),
-    /// A file that cannot be read or written.
-    #[error("cannot {action} {}", path.display())]
-    File {
-        /// `read`, `write` and the like.
-        action: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A file that cannot be read or written, or weights that this machine cannot hold.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// A JSON file that is not one, or not of the wanted form.
     #[error("{} is not the JSON that was wanted", path.display())]
     Json {
@@ -60,14 +54,6 @@ pub enum ModelError {
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,
-    },
-    /// A safetensors file whose header is broken or promises more than the file holds.
-    #[error("{} is no whole safetensors file: {reason}; fetch or write it again", path.display())]
-    Broken {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
     },
     /// A `model_type` that no family of ours covers.
     #[error("{}: `model_type` is `{found}`, which is not supported; supported are {}", path.display(), known.join(", "))]

@@ -33,9 +33,10 @@ impl Model {
     /// routed layers write equally at the first step. The bits depend on seed and description alone.
     ///
     /// # Errors
-    /// [`ModelError::Description`] when the sizes make no model.
+    /// [`ModelError::Description`] when the sizes make no model, [`ModelError::Host`] when this machine cannot hold it.
     pub fn initialise(description: Description, seed: Seed) -> Result<Model, ModelError> {
         description.check()?;
+        description.require_memory()?;
         let layout = Layout::new(&description, false);
         let parameters = initialise::weights(&description, &layout, seed);
         Model::from_parts(description, layout, parameters)

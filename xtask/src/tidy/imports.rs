@@ -10,19 +10,20 @@ use super::finding::{Finding, Verdict};
 ///
 /// The arrows point the way results flow, so a crate can be read, tested and replaced knowing only those before it.
 /// Tests are freer in two places: what records and what analyses may be tried on a real model.
-const MAY_IMPORT: [(&str, &[&str], &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str], &[&str]); 12] = [
     ("base", &[], &[]),
+    ("host", &[], &[]),
     ("engine", &[], &[]),
     ("corpus", &["base"], &[]),
-    ("model", &["base", "engine"], &[]),
-    ("train", &["base", "corpus", "engine", "model"], &[]),
-    ("trace", &["base"], &["corpus", "engine", "model"]),
+    ("model", &["base", "engine", "host"], &[]),
+    ("train", &["base", "corpus", "engine", "host", "model"], &[]),
+    ("trace", &["base", "host"], &["corpus", "engine", "model"]),
     ("analysis", &["base", "trace"], &["corpus", "engine", "model"]),
-    ("study", &["analysis", "base", "corpus", "engine", "model", "trace", "train"], &[]),
+    ("study", &["analysis", "base", "corpus", "engine", "host", "model", "trace", "train"], &[]),
     ("report", &["base"], &[]),
     (
         "moescope",
-        &["analysis", "base", "corpus", "engine", "model", "report", "study", "trace", "train"],
+        &["analysis", "base", "corpus", "engine", "host", "model", "report", "study", "trace", "train"],
         &[],
     ),
     ("xtask", &["analysis", "base", "corpus", "engine", "model", "report", "study", "trace", "train"], &[]),

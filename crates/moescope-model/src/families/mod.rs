@@ -12,7 +12,7 @@ mod qwen3_moe;
 use serde_json::{Map, Value, json};
 
 use crate::ModelError;
-use crate::description::{Description, FeedForward};
+use crate::description::{Description, FeedForward, check_layers};
 use crate::folder::Configuration;
 use crate::model::Model;
 
@@ -142,6 +142,7 @@ fn description(
         (None, None) => d_model.checked_div(heads).unwrap_or(0),
     };
     let layers = configuration.size("num_hidden_layers")?;
+    check_layers(layers)?;
     Ok(Description {
         vocab: configuration.size("vocab_size")?,
         d_model,

@@ -17,11 +17,7 @@ impl Configuration {
     /// Reads `config.json` of a model folder.
     pub(crate) fn read(folder: &Path) -> Result<Configuration, ModelError> {
         let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::File {
-            action: "read",
-            path: path.clone(),
-            source,
-        })?;
+        let text = moescope_host::read_text(&path)?;
         let keys =
             serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
         Ok(Configuration { path, keys })

@@ -20,12 +20,13 @@ impl Model {
     ///
     /// # Errors
     /// For a file that is missing or broken, a configuration key whose effect we do not reproduce, a missing, superfluous or
-    /// misshapen tensor, and weights that are not finite.
+    /// misshapen tensor, weights that are not finite, and more weights than this machine can hold.
     pub fn open(path: &Path) -> Result<Model, ModelError> {
         let reading = families::read(&Configuration::read(path)?)?;
         let tensors = Tensors::of(path)?;
         let layout = Layout::new(&reading.description, reading.wide_qk_norm);
         let sources = sources(&tensors, &reading, &layout)?;
+        reading.description.require_memory()?;
         let read = |(wanted, source): (&crate::parameters::Specification, &Source)| {
             Ok(wanted.with(gather(&tensors, source, &wanted.shape)?))
         };

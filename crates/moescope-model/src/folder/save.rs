@@ -1,10 +1,11 @@
 //! From a model to a folder.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::io::Write;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, View, serialize_to_file};
+use moescope_host::{make_folder, replace, write_tensors};
+use safetensors::tensor::{Dtype, View};
 
 use super::selection_bias_name;
 use crate::ModelError;
@@ -18,20 +19,15 @@ impl Model {
     /// folder is made if it is missing; what else lies there stays.
     ///
     /// # Errors
-    /// [`ModelError::File`] when something cannot be written.
+    /// [`ModelError::Host`] when something cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
-        let failed = |source| ModelError::File { action: "write", path: folder.into(), source };
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        make_folder(folder)?;
         let (family, configuration) = families::write(self);
         let tensors = self.named_slices(&family.experts);
-        write_then_rename(folder, "model.safetensors", |path| {
-            // One entry only: the format's writer keeps these in a hash map.
-            let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-            serialize_to_file(tensors, Some(about), path).map_err(std::io::Error::other)
-        })?;
+        write_tensors(&folder.join("model.safetensors"), tensors, Some(("format", "pt")))?;
         let text =
             serde_json::to_string_pretty(&configuration).expect("a map of plain values is JSON") + "\n";
-        write_then_rename(folder, "config.json", |path| std::fs::write(path, text))
+        Ok(replace(&folder.join("config.json"), |file| file.write_all(text.as_bytes()))?)
     }
 
     /// A hash of everything that decides the results: description, names and weights; hexadecimal BLAKE3.
@@ -100,19 +96,4 @@ impl View for Slice<'_> {
     fn data_len(&self) -> usize {
         size_of_val(self.numbers)
     }
-}
-
-/// Writes under a hidden name and renames, so that a file with the final name is whole.
-fn write_then_rename(
-    folder: &Path,
-    name: &str,
-    write: impl FnOnce(&Path) -> std::io::Result<()>,
-) -> Result<(), ModelError> {
-    let path = folder.join(name);
-    let unfinished = folder.join(format!(".{name}.unfinished"));
-    write(&unfinished).and_then(|()| std::fs::rename(&unfinished, &path)).map_err(|source| ModelError::File {
-        action: "write",
-        path,
-        source,
-    })
 }

@@ -1,55 +1,57 @@
 //! The tensors of a folder: their headers, and their numbers when asked.
 //!
 //! Files are read in place, tensor by tensor, so that opening a model needs the memory of its weights once, and looking at the
-//! headers touches no weight. Mapping files into memory would be unsound the moment another process shortens one.
+//! headers touches no weight.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use moescope_engine::Tensor;
+use moescope_host::{HostError, TensorFile, TensorPlace, read_text};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 
 use crate::ModelError;
-
-/// Longest header that the format allows, in bytes.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 /// All tensors of a folder, by name.
 pub(crate) struct Tensors {
     folder: PathBuf,
     entries: BTreeMap<String, Entry>,
-    files: Vec<PathBuf>,
+    files: Vec<TensorFile>,
 }
 
-/// One tensor in a file.
-pub(crate) struct Entry {
+/// One tensor in one of the files.
+struct Entry {
     /// Place of the file in the folder's list.
     file: usize,
-    /// First byte, counted from the beginning of the file.
-    start: u64,
-    /// Length; shape and format were checked against it.
-    bytes: usize,
-    format: Dtype,
-    /// Lengths of the axes, slowest first.
-    pub(crate) shape: Vec<usize>,
+    place: TensorPlace,
 }
 
 impl Tensors {
     /// Reads the headers of `model.safetensors`, or of all shards that the index names.
     pub(crate) fn of(folder: &Path) -> Result<Tensors, ModelError> {
         let single = folder.join("model.safetensors");
-        let files = match single.exists() {
+        let paths = match single.exists() {
             true => vec![single],
             false => shards(folder)?,
         };
-        let mut entries = BTreeMap::new();
-        for (index, path) in files.iter().enumerate() {
-            read_header(path, index, &mut entries)?;
+        let mut tensors = Tensors { folder: folder.into(), entries: BTreeMap::new(), files: Vec::new() };
+        for path in paths {
+            tensors.add(TensorFile::open(&path)?)?;
         }
-        Ok(Tensors { folder: folder.into(), entries, files })
+        Ok(tensors)
+    }
+
+    /// Adds the tensors of one file.
+    fn add(&mut self, file: TensorFile) -> Result<(), HostError> {
+        for (name, place) in file.tensors() {
+            let entry = Entry { file: self.files.len(), place: place.clone() };
+            if self.entries.insert(name.clone(), entry).is_some() {
+                let reason = format!("the tensor `{name}` also stands in another shard");
+                return Err(HostError::Broken { path: file.path().into(), reason });
+            }
+        }
+        self.files.push(file);
+        Ok(())
     }
 
     /// The folder, for messages.
@@ -63,34 +65,29 @@ impl Tensors {
     }
 
     /// What the header says about a tensor.
-    pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
-        self.entries.get(name)
+    pub(crate) fn get(&self, name: &str) -> Option<&TensorPlace> {
+        self.entries.get(name).map(|entry| &entry.place)
     }
 
     /// Bytes of all tensors.
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries.values().map(|entry| entry.bytes as u64).sum()
+        self.entries.values().map(|entry| entry.place.bytes as u64).sum()
     }
 
     /// Numbers of all tensors.
     pub(crate) fn numbers(&self) -> u64 {
-        self.entries.values().map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
+        self.entries.values().map(|entry| entry.place.shape.iter().product::<usize>() as u64).sum()
     }
 
     /// The numbers of one tensor, all finite.
     pub(crate) fn read(&self, name: &str) -> Result<Tensor, ModelError> {
         let entry = self.entries.get(name).expect("the source of a parameter was found before");
-        let path = &self.files[entry.file];
-        let failed = |source| ModelError::File { action: "read", path: path.clone(), source };
-        let mut file = File::open(path).map_err(failed)?;
-        file.seek(SeekFrom::Start(entry.start)).map_err(failed)?;
-        let mut bytes = vec![0; entry.bytes];
-        file.read_exact(&mut bytes).map_err(failed)?;
-        let numbers = decode(name, entry.format, &bytes)?;
+        let bytes = self.files[entry.file].read(&entry.place)?;
+        let numbers = decode(name, entry.place.format, &bytes)?;
         if let Some(place) = numbers.iter().position(|x| !x.is_finite()) {
             return Err(ModelError::NotFinite { name: name.into(), entry: place, found: numbers[place] });
         }
-        Ok(Tensor::new(entry.shape.clone(), numbers)?)
+        Ok(Tensor::new(entry.place.shape.clone(), numbers)?)
     }
 }
 
@@ -101,68 +98,20 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
         weight_map: BTreeMap<String, String>,
     }
     let path = folder.join("model.safetensors.index.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::File {
-        action: "read (there is no model.safetensors either)",
-        path: path.clone(),
-        source,
+    let text = read_text(&path).map_err(|error| match error {
+        HostError::File { path, source, .. } => {
+            HostError::File { action: "read (there is no model.safetensors either)", path, source }
+        }
+        other => other,
     })?;
     let index: Index =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
     let names: std::collections::BTreeSet<String> = index.weight_map.into_values().collect();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
         let reason = format!("the index names the shard `{name}`, which is not a plain file name");
-        return Err(ModelError::Broken { path, reason });
+        return Err(HostError::Broken { path, reason }.into());
     }
     Ok(names.iter().map(|name| folder.join(name)).collect())
-}
-
-/// Adds the tensors of one file. Every offset is checked here against the length of the file, so that no later read can
-/// reach beyond its end.
-fn read_header(path: &Path, index: usize, entries: &mut BTreeMap<String, Entry>) -> Result<(), ModelError> {
-    let failed = |source| ModelError::File { action: "read", path: path.into(), source };
-    let broken = |reason: String| ModelError::Broken { path: path.into(), reason };
-    let mut file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut prefix = [0; 8];
-    if length < 8 {
-        return Err(broken(format!("it has {length} bytes, fewer than the length of its header takes")));
-    }
-    file.read_exact(&mut prefix).map_err(failed)?;
-    let header_length = u64::from_le_bytes(prefix);
-    if header_length > LONGEST_HEADER || header_length + 8 > length {
-        return Err(broken(format!("its header claims {header_length} bytes, and the file has {length}")));
-    }
-    let mut header = vec![0; header_length as usize];
-    file.read_exact(&mut header).map_err(failed)?;
-    let metadata: Metadata =
-        serde_json::from_slice(&header).map_err(|e| broken(format!("its header does not read: {e}")))?;
-    let (start, room) = (8 + header_length, length - 8 - header_length);
-    for (name, info) in metadata.tensors() {
-        let (first, last) = info.data_offsets;
-        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, axis| bits.checked_mul(*axis));
-        let fits = first <= last && last as u64 <= room && bits == (last - first).checked_mul(8);
-        if !fits {
-            return Err(broken(format!(
-                "the tensor `{name}` of shape {:?} claims the bytes {first}..{last}, and there are {room}",
-                info.shape
-            )));
-        }
-        let shape = info.shape.clone();
-        let entry = Entry {
-            file: index,
-            start: start + first as u64,
-            bytes: last - first,
-            format: info.dtype,
-            shape,
-        };
-        if entries.insert(name.clone(), entry).is_some() {
-            return Err(broken(format!("the tensor `{name}` also stands in another shard")));
-        }
-    }
-    match metadata.data_len() as u64 == room {
-        true => Ok(()),
-        false => Err(broken(format!("its tensors take {} bytes, and there are {room}", metadata.data_len()))),
-    }
 }
 
 /// Little-endian numbers as `f32`.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use moescope_base::Seed;
+use moescope_host::HostError;
 
 use super::inspect;
 use crate::ModelError;
@@ -97,13 +98,13 @@ fn every_cut_of_the_weights_is_refused() {
     for length in [0, 7, 8, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..length]).unwrap();
         let error = Model::open(folder.path()).unwrap_err();
-        assert!(matches!(error, ModelError::Broken { .. }), "{length}: {error}");
+        assert!(matches!(error, ModelError::Host(HostError::Broken { .. })), "{length}: {error}");
         assert!(inspect(folder.path()).is_err());
     }
     let mut longer = bytes.clone();
     longer.push(0);
     std::fs::write(&path, longer).unwrap();
-    assert!(matches!(Model::open(folder.path()).unwrap_err(), ModelError::Broken { .. }));
+    assert!(matches!(Model::open(folder.path()).unwrap_err(), ModelError::Host(HostError::Broken { .. })));
 }
 
 #[test]
@@ -152,6 +153,72 @@ fn a_disagreement_of_configuration_and_weights_is_named() {
     refused(&|keys| keys["hidden_size"] = "wide".into(), &["hidden_size", "whole number"]);
     refused(&|keys| drop(keys.as_object_mut().unwrap().remove("hidden_size")), &["hidden_size", "absent"]);
     refused(&|keys| keys["num_experts_per_tok"] = 9.into(), &["per_token", "9", "1 to 6"]);
+}
+
+#[test]
+fn absurd_sizes_are_refused_without_taking_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (key, routed) in [
+        ("num_hidden_layers", false),
+        ("vocab_size", false),
+        ("hidden_size", false),
+        ("num_attention_heads", false),
+        ("intermediate_size", false),
+        ("head_dim", false),
+        ("num_experts", true),
+        ("moe_intermediate_size", true),
+    ] {
+        let description = match routed {
+            true => testing::routed_description(Router::learned(true)),
+            false => testing::dense_description(),
+        };
+        testing::model(description).save(path).unwrap();
+        for size in [1_000_000_000_u64, 1 << 30, u64::MAX] {
+            reconfigure(path, |keys| keys[key] = size.into());
+            assert!(Model::open(path).is_err() && inspect(path).is_err(), "{key} = {size}");
+        }
+    }
+}
+
+/// A file may claim terabytes and take no room on the disk.
+#[cfg(unix)]
+#[test]
+fn weights_larger_than_memory_are_refused_and_can_still_be_inspected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let vocab = 1_u64 << 29;
+    testing::model(testing::dense_description()).save(path).unwrap();
+    reconfigure(path, |keys| keys["vocab_size"] = vocab.into());
+    let weights = path.join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut places: Vec<(String, serde_json::Value)> =
+        header.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "__metadata__").collect();
+    places.sort_by_key(|(_, place)| place["data_offsets"][0].as_u64());
+    let mut end = 0;
+    for (name, mut place) in places {
+        if place["shape"][0] == 32 && (name.contains("embed") || name.contains("lm_head")) {
+            place["shape"][0] = vocab.into();
+        }
+        let size: u64 =
+            4 * place["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).product::<u64>();
+        place["data_offsets"] = serde_json::json!([end, end + size]);
+        end += size;
+        header[&name] = place;
+    }
+    let header = header.to_string();
+    let mut start = (header.len() as u64).to_le_bytes().to_vec();
+    start.extend(header.as_bytes());
+    std::fs::write(&weights, &start).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&weights).unwrap();
+    if file.set_len(start.len() as u64 + end).is_err() {
+        return; // a file system without room for a hole of this size
+    }
+    assert!(inspect(path).unwrap().bytes > 1 << 36);
+    let error = Model::open(path).unwrap_err().to_string();
+    assert!(error.contains("this machine has"), "{error}");
 }
 
 #[test]
