@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use moescope_corpus::CorpusError;
 use moescope_engine::EngineError;
+use moescope_host::HostError;
 use moescope_model::ModelError;
 
 /// Why a run could not be planned, trained, resumed or evaluated.
@@ -105,6 +106,9 @@ pub enum TrainError {
         /// What was found and wanted.
         problem: String,
     },
+    /// The disk or the machine refused: a file that does not read as text, or a plan that does not fit into memory.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// The model refused.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -48,6 +48,7 @@ mod error;
 mod evaluate;
 mod files;
 mod manifest;
+mod memory;
 mod metrics;
 mod optimiser;
 mod plan;

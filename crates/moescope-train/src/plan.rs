@@ -84,8 +84,9 @@ impl TrainPlan {
     }
 
     fn check_sizes(&self) -> Result<(), TrainError> {
-        require(self.steps > 0, "steps", self.steps, "1 or more")?;
-        require(self.batch > 0, "batch", self.batch, "1 or more")?;
+        // Limits far above any run keep products of sizes from running over.
+        require((1..=1 << 40).contains(&self.steps), "steps", self.steps, "1 to 2^40")?;
+        require((1..=1 << 30).contains(&self.batch), "batch", self.batch, "1 to 2^30")?;
         let longest = self.description.max_positions;
         let fits = (2..=longest).contains(&self.positions);
         require(fits, "positions", self.positions, format!("2 to {longest}, the model's max_positions"))?;
@@ -158,8 +159,10 @@ mod tests {
     #[test]
     fn each_field_is_checked_by_name() {
         type Spoil = fn(&mut TrainPlan);
-        let broken: [(&str, Spoil); 12] = [
+        let broken: [(&str, Spoil); 14] = [
             ("steps", |plan| plan.steps = 0),
+            ("steps", |plan| plan.steps = u64::MAX),
+            ("batch", |plan| plan.batch = usize::MAX),
             ("batch", |plan| plan.batch = 0),
             ("positions", |plan| plan.positions = 1),
             ("positions", |plan| plan.positions = 10_000),

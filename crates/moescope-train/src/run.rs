@@ -46,6 +46,8 @@ pub fn run(
     watch: &mut dyn FnMut(&StepMetrics),
     stop: &AtomicBool,
 ) -> Result<RunOutcome, TrainError> {
+    // Before the text is read, with the fewest tokens that a tokenizer of a file can have.
+    config.plan(config.least_vocabulary()).require_memory()?;
     let text = Text::load(config)?;
     let plan = config.plan(text.tokenizer.vocabulary());
     let data = text.record(config);

@@ -55,6 +55,7 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     plan.check()?;
+    plan.require_memory()?;
     let folder = folder.map(|path| RunFolder::open(path, plan, batches)).transpose()?;
     let mut state = match &folder {
         Some(folder) => folder.begin()?,

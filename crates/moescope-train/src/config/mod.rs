@@ -16,7 +16,7 @@ pub use model::ModelConfig;
 pub use syntax::parse_toml;
 pub use training::TrainingConfig;
 
-use crate::{TrainError, TrainPlan, files};
+use crate::{TrainError, TrainPlan};
 use syntax::Problem;
 
 /// A training run as read from its TOML file, checked, with every default filled in.
@@ -92,9 +92,9 @@ impl TrainConfig {
     /// Reads a file.
     ///
     /// # Errors
-    /// As [`TrainConfig::parse`], and [`TrainError::File`] when it cannot be read.
+    /// As [`TrainConfig::parse`], and [`TrainError::Host`] when it cannot be read or is not UTF-8.
     pub fn read(path: &Path) -> Result<TrainConfig, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|source| files::failure("read", path, source))?;
+        let text = moescope_host::read_text(path)?;
         TrainConfig::parse(&text, &path.display().to_string())
     }
 
@@ -111,6 +111,14 @@ impl TrainConfig {
     /// The plan of the run, for a tokenizer with `vocab` tokens.
     pub fn plan(&self, vocab: usize) -> TrainPlan {
         self.training.plan(self.model.description(vocab, self.data.positions), self.data.positions)
+    }
+
+    /// Tokens of the vocabulary as far as they are known before the tokenizer is: a file may bring more.
+    pub(crate) fn least_vocabulary(&self) -> usize {
+        match self.data.vocabulary {
+            Vocabulary::Learned(size) => size,
+            Vocabulary::File(_) => LEAST_VOCABULARY,
+        }
     }
 
     /// How the domains are weighted.
@@ -172,11 +180,7 @@ impl TrainConfig {
         positions: Range<usize>,
         model: Range<usize>,
     ) -> Result<(), Problem> {
-        let vocab = match self.data.vocabulary {
-            Vocabulary::Learned(size) => size,
-            Vocabulary::File(_) => LEAST_VOCABULARY,
-        };
-        match self.plan(vocab).check() {
+        match self.plan(self.least_vocabulary()).check() {
             Ok(()) => Ok(()),
             Err(TrainError::Plan { field, found, wanted }) => {
                 let own = spans.iter().find(|(name, _)| *name == field).map(|(_, span)| span.clone());

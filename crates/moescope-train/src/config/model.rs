@@ -125,6 +125,13 @@ impl Section {
         for (name, key) in [("d_model", &self.d_model), ("layers", &self.layers), ("heads", &self.heads)] {
             super::at_least(key, name, 1)?;
         }
+        let (layers, most) = (*self.layers.get_ref(), Description::MOST_LAYERS);
+        if layers > most {
+            return Err(Problem::new(
+                self.layers.span(),
+                format!("`layers` is {layers}, wanted 1 to {most}"),
+            ));
+        }
         if self.head_dim.is_none() && !d_model.is_multiple_of(heads) {
             let problem =
                 format!("`heads` is {heads}, which does not divide `d_model` = {d_model}; wanted a divisor");
@@ -133,7 +140,7 @@ impl Section {
         self.refuse_idle_router_keys()?;
         Ok(ModelConfig {
             d_model,
-            layers: *self.layers.get_ref(),
+            layers,
             heads,
             key_value_heads: self.key_value_heads.unwrap_or(heads),
             head_dim: self.head_dim.unwrap_or(d_model / heads),

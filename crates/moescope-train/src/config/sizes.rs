@@ -37,6 +37,9 @@ pub(super) struct SizeKeys {
     pub(super) active_share: Option<Spanned<f64>>,
 }
 
+/// Largest value of any key.
+const MOST: usize = 1 << 30;
+
 /// The four ways, as shown in messages.
 const FORMS: &str = "{d_ff, expansion, granularity}, {experts, expert_width, per_token}, \
                      {total_width, d_ff, experts} or {expert_width, active_share, experts}";
@@ -97,6 +100,10 @@ impl SizeKeys {
     fn require_positive(&self) -> Result<(), Problem> {
         if let Some((name, _, span)) = self.given().into_iter().find(|(_, value, _)| *value == 0) {
             return Err(Problem::new(span, format!("`{name}` is 0, wanted 1 or more")));
+        }
+        // A limit far above any model keeps products of sizes from running over.
+        if let Some((name, found, span)) = self.given().into_iter().find(|(_, value, _)| *value > MOST) {
+            return Err(Problem::new(span, format!("`{name}` is {found}, wanted 1 to {MOST}")));
         }
         match &self.active_share {
             Some(share) if !(*share.get_ref() > 0.0 && *share.get_ref() <= 1.0) => {
@@ -221,7 +228,8 @@ fn exact(whole: usize, parts: usize) -> Option<usize> {
 
 /// The divisors of a size that a person would choose from: the smallest dozen.
 fn divisors(size: usize) -> String {
-    let all = (1..=size).filter(|part| size.is_multiple_of(*part)).take(12);
+    // More candidates than these would take long to try and help nobody.
+    let all = (1..=size.min(1 << 20)).filter(|part| size.is_multiple_of(*part)).take(12);
     let shown: Vec<String> = all.map(|part| part.to_string()).collect();
     format!("a divisor of it: {}", shown.join(", "))
 }
@@ -275,6 +283,16 @@ mod tests {
             values[which] = Some(right[which] + off);
             prop_assert!(keys(values, None).resolve(&(0..0)).is_err());
             prop_assert!(keys(right.map(Some), Some(0.25 + off as f64 / 100.0)).resolve(&(0..0)).is_err());
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_any_model_are_refused_before_they_are_multiplied() {
+        for size in [MOST + 1, usize::MAX] {
+            let all = keys([Some(size), Some(size), Some(size), None, None, None, None], None);
+            assert!(all.resolve(&(0..0)).is_err());
+            let counted = keys([None, None, None, Some(size), Some(size), Some(size), None], None);
+            assert!(counted.resolve(&(0..0)).is_err());
         }
     }
 

@@ -183,7 +183,7 @@ fn each_mistake_in_heads_family_and_data_has_its_message() {
 #[test]
 fn each_mistake_in_training_has_its_message() {
     assert_messages(&[
-        ("steps = 100", "steps = 0", "run.toml:16:9: `steps` is 0, wanted 1 or more"),
+        ("steps = 100", "steps = 0", "run.toml:16:9: `steps` is 0, wanted 1 to 2^40"),
         (
             "learning_rate = 3e-3",
             "learning_rate = -1.0",
