@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_with_place_and_suggestion() {
-        let message = quick_with("learning_rate = 1e-2\nwarmup", "learning_rat = 6e-3\nwarmup")
+        let message = quick_with("learning_rate = 8e-3\nwarmup", "learning_rat = 6e-3\nwarmup")
             .unwrap_err()
             .to_string();
         assert!(message.contains("test.toml") && message.contains("learning_rat`"), "{message}");

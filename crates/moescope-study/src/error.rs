@@ -51,6 +51,16 @@ pub enum StudyError {
         /// What is wrong.
         reason: String,
     },
+    /// A model that is not the one that the study has written and measured.
+    #[error("{} is not what the study wrote: {reason}; delete the folder {} and run again with `--resume`", path.display(), run.display())]
+    Changed {
+        /// Weights, or the manifest beside them.
+        path: PathBuf,
+        /// Folder of the run, to be grown anew.
+        run: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The models have not learned enough for any answer to mean something.
     ///
     /// A model near the unigram entropy knows little more than the frequencies of single tokens; comparing what is
@@ -76,6 +86,9 @@ pub enum StudyError {
         /// Planned runs.
         all: usize,
     },
+    /// The disk, or another program in the same folder.
+    #[error(transparent)]
+    Host(#[from] moescope_host::HostError),
     /// Text, tokenizer or windows.
     #[error(transparent)]
     Corpus(#[from] moescope_corpus::CorpusError),

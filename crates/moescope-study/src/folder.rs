@@ -7,6 +7,9 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use moescope_host::{FolderLock, replace, sweep};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +26,12 @@ const MARKER: &str = "study.toml";
 #[derive(Clone, Debug)]
 pub struct StudyFolder {
     root: PathBuf,
+    /// Keeps a second program out; taken once the folder is known to be a study.
+    _lock: Option<Arc<FolderLock>>,
 }
+
+/// What a finished study has and an unfinished one has not.
+const CONCLUSION: [&str; 2] = ["answers.json", "report.html"];
 
 impl StudyFolder {
     /// Opens the folder of a study, or makes it.
@@ -31,11 +39,15 @@ impl StudyFolder {
     /// A folder is compared by the text of its configuration, so that any changed value counts as another study:
     /// results of two configurations must never be mixed. What differs only in its comments is the same.
     ///
+    /// The folder is held until the value is dropped. Leftovers of a program that was killed are removed, and so are
+    /// answers and report of an earlier call: should this one fail, because a file was damaged say, nothing may look
+    /// finished that is not.
+    ///
     /// # Errors
     /// If the path holds something that is no study, a study of another configuration, or a study when `resume` is
-    /// not asked for; or if it cannot be written.
+    /// not asked for; if another program is at work in it; or if it cannot be written.
     pub fn open(root: &Path, config: &StudyConfig, resume: bool) -> Result<StudyFolder, StudyError> {
-        let folder = StudyFolder { root: root.to_owned() };
+        let folder = StudyFolder { root: root.to_owned(), _lock: None };
         let marker = root.join(MARKER);
         let wanted = toml::to_string(config).expect("a study configuration is plain data");
         match fs::read_to_string(&marker) {
@@ -47,15 +59,37 @@ impl StudyFolder {
                 &format!("holds the study `{}` with another configuration", name_of(&found)),
                 "resume with the configuration in its study.toml, or choose another `--out`",
             )),
-            Ok(_) => Ok(folder),
+            Ok(_) => folder.held()?.cleared(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 folder.require_empty()?;
                 create_folder(&folder.root)?;
+                let folder = folder.held()?;
                 folder.write_text(&marker, &wanted)?;
                 Ok(folder)
             }
             Err(error) => Err(StudyError::file("read", &marker, error)),
         }
+    }
+
+    /// The folder with its lock.
+    fn held(self) -> Result<StudyFolder, StudyError> {
+        let lock = FolderLock::take(&self.root)?;
+        Ok(StudyFolder { _lock: Some(Arc::new(lock)), ..self })
+    }
+
+    /// The folder without what an earlier call may have left behind.
+    fn cleared(self) -> Result<StudyFolder, StudyError> {
+        sweep(&self.root)?;
+        for name in CONCLUSION {
+            let path = self.root.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StudyError::file("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(self)
     }
 
     /// Refuses a folder with anything in it, so that no file of somebody else is ever written over.
@@ -66,7 +100,7 @@ impl StudyFolder {
             // A marker that was being written when the disk filled up or the machine stopped is no foreign file.
             Ok(entries) => match entries
                 .flatten()
-                .find(|e| !e.file_name().to_string_lossy().ends_with(PARTIAL))
+                .find(|e| !e.file_name().to_string_lossy().starts_with(&format!(".{MARKER}.")))
             {
                 None => Ok(()),
                 Some(entry) => Err(self.refuse(
@@ -152,25 +186,8 @@ impl StudyFolder {
         if let Some(parent) = path.parent() {
             create_folder(parent)?;
         }
-        // With the process in its name, two programs at work in one folder cannot take each other's file away.
-        let partial = PathBuf::from(format!("{}.{}{PARTIAL}", path.display(), std::process::id()));
-        let written = write_and_sync(&partial, text).and_then(|()| fs::rename(&partial, path));
-        written.map_err(|error| {
-            // The error that matters is the first one; a partial file that stays behind is harmless.
-            let _ = fs::remove_file(&partial);
-            StudyError::file("write", path, error)
-        })
+        Ok(replace(path, |file| file.write_all(text.as_bytes()))?)
     }
-}
-
-/// Ending of a file that is being written.
-const PARTIAL: &str = ".partial";
-
-/// Writes and waits for the disk, since a rename may otherwise become durable before the text does.
-fn write_and_sync(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 /// Makes a folder with its parents; one that is there already is no error.
@@ -201,6 +218,21 @@ mod tests {
         assert!(again.contains("--resume"), "{again}");
         let other = StudyFolder::open(&root, &config("quick"), true).unwrap_err().to_string();
         assert!(other.contains("another configuration"), "{other}");
+    }
+
+    #[test]
+    fn one_program_at_a_time_and_nothing_old_looks_finished() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("study");
+        let held = StudyFolder::open(&root, &config("smoke"), false).unwrap();
+        let error = StudyFolder::open(&root, &config("smoke"), true).unwrap_err().to_string();
+        assert!(error.contains("another"), "{error}");
+        drop(held);
+        for name in ["answers.json", "report.html", ".run.json.7.unfinished"] {
+            fs::write(root.join(name), "old").unwrap();
+        }
+        let _held = StudyFolder::open(&root, &config("smoke"), true).unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
     }
 
     #[test]

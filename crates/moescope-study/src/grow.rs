@@ -4,10 +4,12 @@
 //! is whole, and a resume state that training can go on from a step.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use moescope_base::Seed;
 use moescope_corpus::tasks::Task;
+use moescope_host::{Origin, hash_file};
 use moescope_model::{Description, Model};
 use moescope_train::{Batches, Outcome, StepMetrics, TaskBatches, TrainPlan, train};
 
@@ -18,6 +20,9 @@ use crate::progress::Progress;
 use crate::roster::{Run, Workload};
 use crate::tasks::{task_of, task_seed};
 use crate::{StudyConfig, StudyError};
+
+/// The weights in the folder of a run.
+const WEIGHTS: &str = "model.safetensors";
 
 /// Steps between two reports of progress.
 /// They are for people; no result depends on the number.
@@ -46,6 +51,7 @@ impl Grower<'_, '_> {
     pub(crate) fn measured(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
         let path = self.folder.run(run).join("measures.json");
         if let Some(found) = self.folder.read_json(&path)? {
+            self.require_unchanged(run)?;
             self.progress.skip(work);
             return Ok(found);
         }
@@ -67,6 +73,7 @@ impl Grower<'_, '_> {
     fn model(&self, run: &Run, work: f64) -> Result<Model, StudyError> {
         let folder = self.folder.run(run);
         if folder.join("run.json").exists() {
+            self.require_unchanged(run)?;
             self.progress.skip(work);
             return Ok(Model::open(&folder)?);
         }
@@ -79,6 +86,27 @@ impl Grower<'_, '_> {
         model.save(&folder)?;
         self.manifest(run, &plan)?;
         Ok(model)
+    }
+
+    /// Refuses weights that are not those whose hash the manifest has: truncated, or exchanged for those of another model,
+    /// which would open as well and be measured as if they had been grown here.
+    fn require_unchanged(&self, run: &Run) -> Result<(), StudyError> {
+        let folder = self.folder.run(run);
+        let weights = folder.join(WEIGHTS);
+        let changed = |path: &Path, reason: String| StudyError::Changed {
+            path: path.to_owned(),
+            run: folder.clone(),
+            reason,
+        };
+        let manifest = folder.join("run.json");
+        let written: serde_json::Value =
+            self.folder.read_json(&manifest)?.ok_or_else(|| changed(&manifest, "it is not there".into()))?;
+        let wanted = written["weights"].as_str().unwrap_or("none");
+        let found = hash_file(&weights).map_err(|error| changed(&weights, error.to_string()))?;
+        if found != wanted {
+            return Err(changed(&weights, format!("its BLAKE3 hash is {found}, and run.json has {wanted}")));
+        }
+        Ok(())
     }
 
     /// How the run is trained, with vocabulary and window length of its workload.
@@ -115,7 +143,7 @@ impl Grower<'_, '_> {
     }
 
     /// Writes `tokenizer.json` for language runs and, last of all, `run.json`, which marks the model as whole. The
-    /// manifest says what made the model: run, plan, counts, hashes of text and tokenizer, version of the program.
+    /// manifest says what made the model: run, plan, counts, hashes of text, tokenizer and weights, program and machine.
     fn manifest(&self, run: &Run, plan: &TrainPlan) -> Result<(), StudyError> {
         let folder = self.folder.run(run);
         if run.workload == Workload::Language {
@@ -129,7 +157,8 @@ impl Grower<'_, '_> {
             "counts": counts_json(&plan.description),
             "training_tokens": self.dataset.facts().training_hash,
             "tokenizer": self.dataset.facts().tokenizer_hash,
-            "version": env!("CARGO_PKG_VERSION"),
+            "weights": hash_file(&folder.join(WEIGHTS))?,
+            "origin": Origin::here(env!("CARGO_PKG_VERSION"), option_env!("MOESCOPE_COMMIT")),
         });
         let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
         self.folder.write_text(&folder.join("run.json"), &(text + "\n"))

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use moescope_base::Tokens;
-use moescope_model::FeedForward;
 use moescope_train::{Batch, Batches, TrainPlan, train};
 use serde::Serialize;
 
@@ -17,8 +16,6 @@ use crate::{Family, StudyConfig, StudyError};
 const WARM_UP: u64 = 2;
 /// Steps of the calibration that are counted.
 const COUNTED: u64 = 6;
-/// Bytes that a training step holds for each parameter: weight, gradient and two moments, in f32.
-const BYTES_PER_PARAMETER: u64 = 16;
 
 /// What a study will take, estimated before it starts.
 ///
@@ -74,7 +71,7 @@ impl Plan {
         let parameters: Vec<u64> =
             plans.iter().map(|(_, plan)| plan.description.counts().parameters_total).collect();
         let largest = parameters.iter().copied().max().unwrap_or(0);
-        let activations = plans.iter().map(|(_, plan)| activation_bytes(plan)).max().unwrap_or(0);
+        let memory = plans.iter().map(|(_, plan)| plan.memory()).fold(0.0, f64::max);
         let workers = workers.clamp(1, roster.len().max(1));
         Ok(Plan {
             study: config.name.clone(),
@@ -85,7 +82,7 @@ impl Plan {
             flops_per_core_second: rate,
             workers,
             seconds: flops / (rate * workers as f64),
-            memory: BASE_MEMORY + workers as u64 * (largest * BYTES_PER_PARAMETER + activations),
+            memory: BASE_MEMORY + workers as u64 * memory as u64,
             disk: parameters.iter().map(|p| 4 * p + RUN_OVERHEAD).sum(),
         })
     }
@@ -95,24 +92,6 @@ impl Plan {
 const BASE_MEMORY: u64 = 200 << 20;
 /// Tokenizer, metrics and measurements of one run.
 const RUN_OVERHEAD: u64 = 200 << 10;
-
-/// Bytes of values and gradients of one training step: about twenty vectors of the residual width and six of the
-/// feed-forward width per token and block, attention patterns, and logits twice.
-fn activation_bytes(plan: &TrainPlan) -> u64 {
-    let description = &plan.description;
-    let tokens = (plan.batch * plan.positions) as u64;
-    let widths: u64 = description.feed_forward.iter().map(|f| 6 * computed_width(f) as u64).sum();
-    let block = 20 * description.d_model as u64 + (description.heads * plan.positions) as u64 * 2;
-    4 * tokens * (block * description.layers() as u64 + widths + 2 * description.vocab as u64)
-}
-
-/// Neurons that are computed for each token.
-fn computed_width(feed_forward: &FeedForward) -> usize {
-    match feed_forward {
-        FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => *width,
-        FeedForward::Routed(routed) => routed.per_token * routed.expert_width,
-    }
-}
 
 /// FLOPs per second of one core, from training the dense and the primary model on random tokens.
 ///

@@ -74,6 +74,10 @@ impl Study {
         stop: &AtomicBool,
     ) -> Result<Results, StudyError> {
         let roster = self.config.roster();
+        for run in &roster {
+            let (vocab, positions) = self.sizes_of(run.workload);
+            self.config.train_plan(run, vocab, positions).require_memory()?;
+        }
         let total = roster.iter().map(|run| self.work_of(run)).sum();
         let progress = Progress::new(listener, total);
         let runs = self.grow_all(&roster, workers, &progress, stop)?;

@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use moescope_model::Model;
 
+use moescope_host::{FolderLock, sweep};
+
 use crate::checkpoint::{load_state, save_state};
 use crate::step::State;
 use crate::{Batches, StepMetrics, TrainError, TrainPlan, files, write_metrics};
@@ -89,12 +91,16 @@ struct RunFolder<'a> {
     path: PathBuf,
     plan: &'a TrainPlan,
     batches: &'a dyn Batches,
+    /// Keeps a second training out for as long as this one lasts.
+    _lock: FolderLock,
 }
 
 impl<'a> RunFolder<'a> {
     fn open(path: &Path, plan: &'a TrainPlan, batches: &'a dyn Batches) -> Result<Self, TrainError> {
         files::make_folder(path)?;
-        Ok(RunFolder { path: path.into(), plan, batches })
+        let lock = FolderLock::take(path)?;
+        sweep(path)?;
+        Ok(RunFolder { path: path.into(), plan, batches, _lock: lock })
     }
 
     fn begin(&self) -> Result<State, TrainError> {

@@ -56,7 +56,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
             "Slope: ordinary least squares on log2 of granularity for each seed, then a t-test over the seeds' slopes, which \
              treats the seed as a random effect."
                 .into(),
-            "Effective rank: exponential of the entropy of the normalised eigenvalues of the covariance (Roy and Vetterli 2007), \
+            "Effective rank: exponential of the entropy of the normalised eigenvalues of the covariance (after Roy and Vetterli 2007, who take singular values), \
              at an equal number of tokens; for an expert as a share of the smaller of its width and the residual width, since an \
              expert of few neurons cannot write to many dimensions. Specialisation: mutual information of one choice with domain \
              or token above a permutation null that keeps every expert's load, as a share of what was left to find."

@@ -120,6 +120,7 @@ struct BenchResult {
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     require_sizes(args)?;
     let description = description(args)?;
+    require_memory(args, &description)?;
     let pool = context.pool()?;
     let laps = pool.install(|| match args.what {
         What::Train => train_laps(args, &description),
@@ -152,6 +153,17 @@ fn require_sizes(args: &BenchArgs) -> Result<(), Failure> {
         }
         None => Ok(()),
     }
+}
+
+/// Refuses a forward pass that this machine has not the memory for: parameters, the attention patterns of a block, and the
+/// logits. Training refuses its own plans.
+fn require_memory(args: &BenchArgs, description: &Description) -> Result<(), Failure> {
+    let parameters = description.counts().parameters_total as f64;
+    let tokens = args.batch as f64 * args.seq as f64;
+    let numbers = parameters + tokens * (args.vocab as f64 + (args.heads * args.seq) as f64);
+    let what =
+        format!("a forward pass of {parameters:.2e} parameters over {} × {} tokens", args.batch, args.seq);
+    Ok(moescope_host::require_memory(&what, 4.0 * numbers, "make the model, --batch or --seq smaller")?)
 }
 
 /// The model that the arguments describe. Fixed choices are those of a study, so that speeds carry over.

@@ -97,8 +97,7 @@ fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
 
 /// Reads the edits of a file; an unknown key is an error that names the nearest known one.
 fn edits(path: &Path) -> Result<Vec<Edit>, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
+    let text = moescope_host::read_text(path)?;
     let place = path.display().to_string();
     let plan: EditPlan = moescope_train::parse_toml(&text, &place)?;
     require_no_surplus(&text, &plan.edit, &place)?;

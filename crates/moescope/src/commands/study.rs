@@ -104,8 +104,7 @@ fn preset_text(name: &str) -> Result<(String, String), Failure> {
 
 /// A text file, or a failure that names it.
 fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))
+    Ok(moescope_host::read_text(path)?)
 }
 
 /// Prints the plan; nothing is written, and the time it takes is that of the calibration.

@@ -70,94 +70,89 @@ fn width(results: &Results, widths: &Widths) -> Draft {
     }
 }
 
-/// The place of MoE between floor and ceiling of similarity (primary), whether other models have the same place, and its
-/// agreement about hard tokens.
+/// What the similarity of MoE to a wide model is set against: the key of the claim, the pair whose second model is wide as
+/// well, what that pair stands for in words, and the null.
+struct Place {
+    key: &'static str,
+    pair: String,
+    other: fn(&Comparison) -> &Pair,
+    in_words: &'static str,
+    null: &'static str,
+}
+
+/// The place of MoE between floor and ceiling of similarity (the ceiling is primary), whether other models have the same
+/// place, and its agreement about hard tokens.
 fn likenesses(results: &Results) -> Vec<Draft> {
-    let (moe, wide, margins) = (results.primary(), results.wide(), &results.config.margins);
-    let pairs = |pick: fn(&Pair) -> f64, other: fn(&Comparison) -> &Pair| {
-        subtract(&results.compared(|c| pick(&c.moe_wide)), &results.compared(|c| pick(other(c))))
-    };
-    let draft = |key: &str, metric, unit, against: &str, null, values| Draft {
-        key: key.into(),
-        metric,
-        unit,
-        contrast: format!("({moe}, {wide}′) − ({against}′)"),
-        null,
-        table: "q2_similarity",
-        values,
-        primary: false,
-        margin: None,
-        wording: compare("the representation of MoE", "similarity to a wide model", "another wide model's"),
-    };
-    let two_wide = format!("{wide}, {wide}");
-    let (similarity, floor) = ("CKA after the last block", format!("{moe}, untrained {wide}"));
+    let (moe, wide) = (results.primary(), results.wide());
+    let place = |key, pair, other, in_words, null| Place { key, pair, other, in_words, null };
+    let ceiling = place(
+        "position",
+        format!("{wide}, {wide}"),
+        |c| &c.wide_wide,
+        "another wide model's",
+        "0: as similar to a wide model as another wide model is",
+    );
+    let floor = place(
+        "floor",
+        format!("{moe}, untrained {wide}"),
+        |c| &c.moe_untrained,
+        "what it has with an untrained one",
+        "0: no more similar than to an untrained model",
+    );
+    let dense = place(
+        "position_dense",
+        format!("{}, {wide}", Family::Dense { times: 1 }),
+        |c| &c.dense_wide,
+        "what a dense model of its active width has",
+        "0: as similar to a wide model as a dense one of the active width is",
+    );
+    let topk = place(
+        "position_topk",
+        format!("{}, {wide}", Family::TopKDense),
+        |c| &c.topk_wide,
+        "what an unrouted layer as sparse has",
+        "0: as similar to a wide model as an unrouted sparse one is",
+    );
     vec![
-        Draft {
-            primary: true,
-            margin: Some(margins.similarity),
-            ..draft(
-                "position",
-                similarity,
-                "CKA",
-                &two_wide,
-                "0: as similar to a wide model as another wide model is",
-                pairs(Pair::last_similarity, |c| &c.wide_wide),
-            )
-        },
-        Draft {
-            wording: compare(
-                "MoE",
-                "similarity to a trained wide model",
-                "what it has with an untrained one",
-            ),
-            ..draft(
-                "floor",
-                similarity,
-                "CKA",
-                &floor,
-                "0: no more similar than to an untrained model",
-                pairs(Pair::last_similarity, |c| &c.moe_untrained),
-            )
-        },
-        Draft {
-            margin: Some(margins.similarity),
-            wording: compare(
-                "MoE",
-                "similarity to a wide model",
-                "what a dense model of its active width has",
-            ),
-            ..draft(
-                "position_dense",
-                similarity,
-                "CKA",
-                &format!("{}, {wide}", Family::Dense { times: 1 }),
-                "0: as similar to a wide model as a dense one of the active width is",
-                pairs(Pair::last_similarity, |c| &c.dense_wide),
-            )
-        },
-        Draft {
-            margin: Some(margins.similarity),
-            wording: compare("MoE", "similarity to a wide model", "what an unrouted layer as sparse has"),
-            ..draft(
-                "position_topk",
-                similarity,
-                "CKA",
-                &format!("{}, {wide}", Family::TopKDense),
-                "0: as similar to a wide model as an unrouted sparse one is",
-                pairs(Pair::last_similarity, |c| &c.topk_wide),
-            )
-        },
-        Draft {
-            margin: Some(margins.correlation),
-            wording: compare("MoE", "agreement with a wide model about hard tokens", "another wide model"),
-            ..draft(
-                "agreement",
-                "correlation of per-token losses",
-                "correlation",
-                &two_wide,
-                "0: errs on the same tokens as another wide model does",
-                pairs(|p| p.loss_correlation, |c| &c.wide_wide),
-            )
-        },
+        Draft { primary: true, ..similarity(results, &ceiling) },
+        Draft { margin: None, ..similarity(results, &floor) },
+        similarity(results, &dense),
+        similarity(results, &topk),
+        agreement(results, &ceiling),
     ]
+}
+
+/// Secondary: the similarity of MoE to a wide model minus that of another pair.
+fn similarity(results: &Results, place: &Place) -> Draft {
+    Draft {
+        key: place.key.into(),
+        metric: "CKA after the last block",
+        unit: "CKA",
+        contrast: format!("({}, {}′) − ({}′)", results.primary(), results.wide(), place.pair),
+        null: place.null,
+        table: "q2_similarity",
+        values: beyond(results, Pair::last_similarity, place.other),
+        primary: false,
+        margin: Some(results.config.margins.similarity),
+        wording: compare("the representation of MoE", "similarity to a wide model", place.in_words),
+    }
+}
+
+/// Secondary: whether MoE errs on the tokens on which a wide model errs, as another wide model does.
+fn agreement(results: &Results, ceiling: &Place) -> Draft {
+    Draft {
+        key: "agreement".into(),
+        metric: "correlation of per-token losses",
+        unit: "correlation",
+        null: "0: errs on the same tokens as another wide model does",
+        values: beyond(results, |p| p.loss_correlation, ceiling.other),
+        margin: Some(results.config.margins.correlation),
+        wording: compare("MoE", "agreement with a wide model about hard tokens", "another wide model"),
+        ..similarity(results, ceiling)
+    }
+}
+
+/// One number of the pair of MoE and a wide model minus that of another pair: `[seed]`.
+fn beyond(results: &Results, pick: fn(&Pair) -> f64, other: fn(&Comparison) -> &Pair) -> Vec<f64> {
+    subtract(&results.compared(|c| pick(&c.moe_wide)), &results.compared(|c| pick(other(c))))
 }
