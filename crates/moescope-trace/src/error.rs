@@ -25,6 +25,9 @@ pub enum TraceError {
     /// Token ids that make no batch.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// The disk.
+    #[error(transparent)]
+    Host(#[from] moescope_host::HostError),
     /// A file that cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     File {

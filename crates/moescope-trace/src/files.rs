@@ -9,10 +9,6 @@ pub(crate) fn write_then_rename(
     path: &Path,
     write: impl FnOnce(&Path) -> std::io::Result<()>,
 ) -> Result<(), TraceError> {
-    // A device or a pipe cannot be replaced without destroying it.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        return write(path).map_err(|source| TraceError::File { action: "write", path: path.into(), source });
-    }
     let unfinished = unfinished(path);
     write(&unfinished).and_then(|()| std::fs::rename(&unfinished, path)).map_err(|source| TraceError::File {
         action: "write",

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use moescope_base::{HookPoint, Tokens, Value, ValueData};
-use safetensors::tensor::{Dtype, View, serialize_to_file};
+use moescope_host::write_tensors;
+use safetensors::tensor::{Dtype, View};
 
 use crate::tensor_reader::TensorReader;
-use crate::{Recording, TraceError, files};
+use crate::{Recording, TraceError};
 
 /// Writes a recording: the file of `moescope record --out`.
 ///
@@ -17,7 +18,7 @@ use crate::{Recording, TraceError, files};
 /// of each row. `loss` is `[batch, pos - 1]` in nats, and `grad/NAME` the gradient of its mean. `input_ids` repeats the input.
 ///
 /// # Errors
-/// [`TraceError::File`] when the file cannot be written.
+/// [`TraceError::Host`] when the file cannot be written.
 pub fn write_recording(path: &Path, recording: &Recording) -> Result<(), TraceError> {
     let mut tensors = Vec::new();
     let axes = [recording.tokens.batch(), recording.tokens.positions()];
@@ -27,9 +28,7 @@ pub fn write_recording(path: &Path, recording: &Recording) -> Result<(), TraceEr
     tensors.push(("loss".to_owned(), loss));
     push_values(&mut tensors, "", &recording.values);
     push_values(&mut tensors, "grad/", &recording.gradients);
-    files::write_then_rename(path, |unfinished| {
-        serialize_to_file(tensors, None, unfinished).map_err(std::io::Error::other)
-    })
+    Ok(write_tensors(path, tensors, None)?)
 }
 
 /// Reads `input_ids` `I64` `[batch, pos]` from a safetensors file.
@@ -125,6 +124,20 @@ mod tests {
         let path = folder.join("out.safetensors");
         write_recording(&path, &recording).unwrap();
         path
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_stays_a_device() {
+        use std::os::unix::fs::FileTypeExt;
+        let (tokens, _) = batch(&[0, 1]);
+        let recording = record_tensors(&mut Planted::new(), &tokens, &[], &[], &[]).unwrap();
+        // Nothing is lost if this fails: the full device refuses every byte, and a test does not replace what it may not.
+        let full = Path::new("/dev/full");
+        if full.exists() {
+            assert!(write_recording(full, &recording).is_err());
+            assert!(full.metadata().unwrap().file_type().is_char_device());
+        }
     }
 
     #[test]
