@@ -172,7 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ids.safetensors");
         let write = |name: &str, entry: Entry<'static>| {
-            serialize_to_file([(name.to_owned(), entry)], None, &path).unwrap();
+            write_tensors(&path, vec![(name.to_owned(), entry)], None).unwrap();
             read_input_ids(&path).unwrap_err().to_string()
         };
         assert!(write("ids", Entry::integers(vec![1, 2], vec![1, 2])).contains("absent"));
