@@ -21,8 +21,8 @@ impl Tape<'_> {
     /// `weight[expert, output, input]`, `factors[token, slot]` → `[token, output]`.
     ///
     /// The same bits as [`expert_linear`](Self::expert_linear) and then [`expert_combine`](Self::expert_combine), which one
-    /// needs where the answers of single experts are looked at or changed. The gradient of `factors` sums over inputs rather
-    /// than outputs, so there the last bits may differ.
+    /// needs where the answers of single experts are looked at or changed. Gradients sum in another order, `factors` over inputs
+    /// rather than outputs and rows before they are weighted, so their last bits may differ.
     ///
     /// # Errors
     /// [`EngineError::Shape`] when rows, weights or factors do not fit the plan or each other.
