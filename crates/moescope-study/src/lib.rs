@@ -49,5 +49,5 @@ pub use measure::*;
 pub use plan::Plan;
 pub use progress::Event;
 pub use results::{Results, TaskFacts};
-pub use roster::{Run, Workload};
+pub use roster::{Rate, Run, Workload};
 pub use study::Study;
