@@ -158,7 +158,7 @@ impl Grower<'_, '_> {
             "training_tokens": self.dataset.facts().training_hash,
             "tokenizer": self.dataset.facts().tokenizer_hash,
             "weights": hash_file(&folder.join(WEIGHTS))?,
-            "origin": Origin::here(env!("CARGO_PKG_VERSION"), option_env!("MOESCOPE_COMMIT")),
+            "origin": Origin::here(env!("CARGO_PKG_VERSION"), crate::COMMIT),
         });
         let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
         self.folder.write_text(&folder.join("run.json"), &(text + "\n"))

@@ -49,5 +49,8 @@ pub use measure::*;
 pub use plan::Plan;
 pub use progress::Event;
 pub use results::{Results, TaskFacts};
+/// Commit that the program was built from, where it was built from a checkout.
+pub const COMMIT: Option<&str> = option_env!("MOESCOPE_COMMIT");
+
 pub use roster::{Rate, Run, Workload};
 pub use study::Study;

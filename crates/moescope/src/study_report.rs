@@ -4,6 +4,7 @@
 //! whole of what joins them.
 
 use moescope_base::QuestionId;
+use moescope_host::{Machine, bytes_in_words};
 use moescope_report::{Report, Section};
 use moescope_study::{Chapter, Conclusion, Results};
 
@@ -45,7 +46,7 @@ fn reproduce(results: &Results, command: &str) -> Vec<(String, String)> {
     let seeds: Vec<String> = results.config.seed_list().iter().map(u64::to_string).collect();
     let mut entries = vec![
         pair("Command", command.to_owned()),
-        pair("Program", format!("moescope {}", env!("CARGO_PKG_VERSION"))),
+        pair("Program", program()),
         pair("Seeds", seeds.join(", ")),
         pair("Domains", results.dataset.domain_names.join(", ")),
         pair("Training tokens", results.dataset.training_tokens.to_string()),
@@ -59,18 +60,21 @@ fn reproduce(results: &Results, command: &str) -> Vec<(String, String)> {
     entries
 }
 
-/// Processor and cores. They decide how long a study takes; within one instruction set they do not decide its numbers.
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    format!(
-        "{}, {cores} cores, {}",
-        model.unwrap_or_else(|| "processor unknown".into()),
-        std::env::consts::ARCH
+/// The program, with the commit that it was built from where it was built from a checkout.
+fn program() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    moescope_study::COMMIT.map_or_else(
+        || format!("moescope {version}"),
+        |commit| format!("moescope {version}, commit {commit}"),
     )
+}
+
+/// The machine. It decides how long a study takes; within one instruction set it does not decide its numbers.
+fn machine() -> String {
+    let Machine { processor, architecture, cores, memory, system } = Machine::here();
+    let memory =
+        memory.map_or_else(String::new, |bytes| format!(", {} of memory", bytes_in_words(bytes as f64)));
+    format!("{processor}, {cores} cores, {architecture}{memory}, {system}")
 }
 
 /// How to read the report, the same for every study.
@@ -79,6 +83,9 @@ fn notes() -> Vec<String> {
         "Every verdict follows from its claims by a fixed rule; none was written by hand.".into(),
         "A claim's p-value is corrected for the number of claims of its question by Holm's method, primary and secondary claims apart; “not decided” means that this budget \
          did not decide it, not that there is nothing."
+            .into(),
+        "The correction holds within a question and a kind of test; over the five questions together more is decided wrongly by chance than \
+         any one of them admits. All seeds share the tokenizer, the corpus and the validation text, so intervals do not cover another text."
             .into(),
         "The same configuration, program and instruction set give the same answers, bit for bit, for any number of threads."
             .into(),

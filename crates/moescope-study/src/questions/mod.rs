@@ -25,6 +25,10 @@ use crate::tabulate::claims_table;
 use crate::tabulate::digits;
 use crate::{Family, StudyError};
 
+/// The limit of every claim that compares families at their best learning rates.
+const RATES_ON_THEIR_OWN_LOSSES: &str = "The best of three learning rates is chosen on the losses that are then compared, and may lie at \
+     the end of those tried; the table of rates shows where.";
+
 /// Sentences about a quantity of a subject, in comparison with something.
 fn compare(subject: &str, quantity: &str, other: &str) -> Wording {
     Wording {
@@ -87,11 +91,12 @@ fn weak_baseline(results: &Results) -> Option<String> {
     let (coarse, dense) = (Family::Moe { granularity: 1 }, Family::Dense { times: 1 });
     (of(coarse) >= of(dense)).then(|| {
         format!(
-            "Mind the baseline: {coarse} is itself no better than {dense} here ({} against {} nats{}), so part of what granularity \
-             gains may be the handicap of a single expert under raw softmax weights.",
+            "Mind the baseline: {coarse} is itself no better than {dense} here ({} against {} nats; {} against {} at their best learning \
+             rates), so part of what granularity would gain may be the handicap of a single expert under raw softmax weights.",
             digits(of(coarse)),
             digits(of(dense)),
-            if at_best(coarse) >= at_best(dense) { ", at their best learning rates too" } else { "" }
+            digits(at_best(coarse)),
+            digits(at_best(dense))
         )
     })
 }

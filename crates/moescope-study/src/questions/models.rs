@@ -77,14 +77,16 @@ fn lead(results: &Results) -> Vec<String> {
     let worst = losses.iter().copied().fold(f64::MIN, f64::max);
     let best = losses.iter().copied().fold(f64::MAX, f64::min);
     let unigram = results.dataset.unigram_entropy;
+    let count = |wanted: fn(&Run) -> bool| results.runs.keys().filter(|r| !r.untrained && wanted(r)).count();
     vec![
         format!(
-            "{} models were trained on {} domains of text, and measured by the same instruments.",
-            results.runs.keys().filter(|r| !r.untrained).count(),
-            results.dataset.domain_names.len()
+            "{} models were trained on {} domains of text and {} on tasks with exact answers, and measured by the same instruments.",
+            count(|run| run.workload == Workload::Language),
+            results.dataset.domain_names.len(),
+            count(|run| run.workload != Workload::Language)
         ),
         format!(
-            "They have learned: their validation losses lie between {} and {} nats per token, where a model that knows only \
+            "They have learned: at the learning rate of the study, validation losses lie between {} and {} nats per token, where a model that knows only \
              how often each token occurs would have {}; the study would have refused to answer above {}.",
             digits(best),
             digits(worst),
@@ -92,7 +94,7 @@ fn lead(results: &Results) -> Vec<String> {
             digits(crate::study::LEARNED_SHARE * unigram)
         ),
         format!(
-            "Noise floor: the same family trained from another seed differs by {} nats (pooled standard deviation). \
+            "Noise floor: the losses of one family have a standard deviation of {} nats over seeds, pooled over families. \
              Every comparison is paired by seed, which removes what the seeds have in common.",
             digits(noise_floor(results))
         ),

@@ -38,7 +38,8 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
          this bias on average only."
             .to_owned(),
         "The share of experts that a token chooses is the same at every granularity: granularity is varied, sparsity is not.".into(),
-        "A slope describes the measured range, not what lies beyond it.".into(),
+        "A finer expert is narrower, so the most dimensions it could use shrink: a rising share of them is not more dimensions.".into(),
+        "A slope is an average over the measured range: a quantity may turn within it, and may go on otherwise beyond it.".into(),
     ];
     let needed: Vec<&str> = quantities.iter().filter(|q| q.primary).map(|q| q.key).collect();
     let answer =
@@ -102,8 +103,8 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             table: "q3_expert_rank",
             name: "share of its possible dimensions that one expert uses",
             unit: "share",
-            rises: "makes each expert use more of the dimensions that its width allows",
-            falls: "makes each expert use fewer of the dimensions that its width allows",
+            rises: "raises the share of the possible dimensions (the smaller of expert and residual width) that one expert uses",
+            falls: "lowers the share of the possible dimensions (the smaller of expert and residual width) that one expert uses",
             pick: |m| over_layers(m, |l| l.expert_rank_share.unwrap_or(f64::NAN)),
             primary: true,
             margin: None,

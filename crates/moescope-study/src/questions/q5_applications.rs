@@ -39,6 +39,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "Three synthetic tasks and the domains of one corpus stand for applications; none of them is one.".to_owned(),
         "Equal compute means equal active and total parameters without the router, whose cost grows with granularity.".into(),
         "On the tasks and single domains, one learning rate for both granularities.".into(),
+        super::RATES_ON_THEIR_OWN_LOSSES.into(),
     ];
     let needed: Vec<&str> = applications.iter().filter(|a| a.primary).map(|a| a.name.as_str()).collect();
     let answer =
@@ -133,6 +134,22 @@ fn not_learned(results: &Results) -> Vec<String> {
         .collect()
 }
 
+/// Tasks that both MoE have solved in every seed: they cannot tell the two apart.
+fn solved(results: &Results) -> Vec<String> {
+    let by_all = |task: Workload| {
+        let all = |family| results.values(task, family, accuracy).iter().all(|a| *a >= SOLVED);
+        all(COARSE) && all(granular_task(results))
+    };
+    Workload::TASKS
+        .into_iter()
+        .filter(|task| by_all(*task))
+        .map(|task| task_in_words(task).to_owned())
+        .collect()
+}
+
+/// Share of right answers from which a task counts as solved.
+const SOLVED: f64 = 0.99;
+
 /// How far above chance accuracy must be for a task to count as learned at all, as a share of the way to 1.
 const LEARNED_SHARE: f64 = 0.1;
 
@@ -197,9 +214,12 @@ fn verdict(results: &Results, applications: &[Application], claims: &[Claim]) ->
             (Decision::Open, _) => "open",
         };
     // What nobody has learned says nothing about granularity, whatever its test says.
-    let unlearned = not_learned(results);
+    let (unlearned, solved) = (not_learned(results), solved(results));
     let names = |wanted: &str| -> Vec<String> {
-        let pairs = applications.iter().zip(claims).filter(|(a, _)| !unlearned.contains(&a.name));
+        let pairs = applications
+            .iter()
+            .zip(claims)
+            .filter(|(a, _)| !unlearned.contains(&a.name) && !solved.contains(&a.name));
         pairs
             .filter(|pair| outcome(pair) == wanted)
             .map(|(application, _)| application.name.clone())
@@ -226,7 +246,9 @@ fn verdict(results: &Results, applications: &[Application], claims: &[Claim]) ->
             enumerate(&unlearned)
         )
     });
-    let warnings = caution.into_iter().chain(super::weak_baseline(results));
+    let ceiling = (!solved.is_empty())
+        .then(|| format!("Both solve {} completely, so it cannot tell them apart.", enumerate(&solved)));
+    let warnings = ceiling.into_iter().chain(caution).chain(super::weak_baseline(results));
     [better].into_iter().chain(rest).chain(warnings).collect::<Vec<_>>().join(" ")
 }
 
@@ -312,15 +334,20 @@ fn task_exhibit(results: &Results) -> Result<(Table, Figure), StudyError> {
     Ok((table, figure))
 }
 
-/// Which family has the most right answers on each task: a description of the means, not a claim.
+/// Between which mean accuracies the families lie on each task: a description, not a claim, and no family is called best.
 fn task_finding(results: &Results, families: &[Family]) -> String {
     let mean = |task, family| crate::results::mean(&results.values(task, family, accuracy));
-    let best = |task: Workload| {
+    let range = |task: Workload| {
         let best = families
             .iter()
             .max_by(|a, b| mean(task, **a).total_cmp(&mean(task, **b)))
             .expect("there are families");
-        format!("{best} on {} ({:.0} %)", task_in_words(task), 100.0 * mean(task, *best))
+        let worst = families
+            .iter()
+            .min_by(|a, b| mean(task, **a).total_cmp(&mean(task, **b)))
+            .expect("there are families");
+        let percent = |family: &Family| format!("{:.1}", 100.0 * mean(task, *family));
+        format!("{} {} to {} %", task_in_words(task), percent(worst), percent(best))
     };
-    format!("Highest mean accuracy: {}", enumerate(&Workload::TASKS.map(best)))
+    format!("Mean accuracy over the families: {}", enumerate(&Workload::TASKS.map(range)))
 }

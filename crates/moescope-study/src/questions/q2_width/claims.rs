@@ -89,28 +89,28 @@ fn likenesses(results: &Results) -> Vec<Draft> {
         "position",
         format!("{wide}, {wide}"),
         |c| &c.wide_wide,
-        "another wide model's",
+        "another wide model",
         "0: as similar to a wide model as another wide model is",
     );
     let floor = place(
         "floor",
         format!("{moe}, untrained {wide}"),
         |c| &c.moe_untrained,
-        "what it has with an untrained one",
+        "an untrained one",
         "0: no more similar than to an untrained model",
     );
     let dense = place(
         "position_dense",
         format!("{}, {wide}", Family::Dense { times: 1 }),
         |c| &c.dense_wide,
-        "what a dense model of its active width has",
+        "a dense model of its active width",
         "0: as similar to a wide model as a dense one of the active width is",
     );
     let topk = place(
         "position_topk",
         format!("{}, {wide}", Family::TopKDense),
         |c| &c.topk_wide,
-        "what an unrouted layer as sparse has",
+        "an unrouted model as sparse",
         "0: as similar to a wide model as an unrouted sparse one is",
     );
     vec![
@@ -134,11 +134,12 @@ fn similarity(results: &Results, place: &Place) -> Draft {
         values: beyond(results, Pair::last_similarity, place.other),
         primary: false,
         margin: Some(results.config.margins.similarity),
-        wording: compare("the representation of MoE", "similarity to a wide model", place.in_words),
+        wording: compare("MoE", "similarity to a wide model", place.in_words),
     }
 }
 
-/// Secondary: whether MoE errs on the tokens on which a wide model errs, as another wide model does.
+/// Secondary: whether MoE errs on the tokens on which a wide model errs, as another wide model does. No margin: tokens that are
+/// hard for every model bring all trained models within any that one would choose.
 fn agreement(results: &Results, ceiling: &Place) -> Draft {
     Draft {
         key: "agreement".into(),
@@ -146,7 +147,7 @@ fn agreement(results: &Results, ceiling: &Place) -> Draft {
         unit: "correlation",
         null: "0: errs on the same tokens as another wide model does",
         values: beyond(results, |p| p.loss_correlation, ceiling.other),
-        margin: Some(results.config.margins.correlation),
+        margin: None,
         wording: compare("MoE", "agreement with a wide model about hard tokens", "another wide model"),
         ..similarity(results, ceiling)
     }

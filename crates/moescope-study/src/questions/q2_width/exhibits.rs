@@ -41,7 +41,7 @@ pub(super) fn width_exhibit(results: &Results) -> Result<(Table, Figure), StudyE
             digits(mean(&results.language(results.wide(), loss)))
         ),
         caption: "Validation loss against the width of the feed-forward layer. MoE and top-k are drawn at their total width; \
-                  each token passes through 1 × d_ff of it. Bands and bars are 95 % t-intervals over seeds."
+                  1 × d_ff of it writes for each token. Bands and bars are 95 % t-intervals over seeds."
             .into(),
         table: "q2_width".into(),
         kind: FigureKind::Lines { x: "width".into(), y: "loss".into(), series: Some("kind".into()), log2_x: true },

@@ -23,6 +23,8 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let mut limits = vec![
         "Loss and similarity of representations at one size and budget; the balance shifts with training length.".to_owned(),
         "CKA compares the geometry of representations, not what the models do with them.".into(),
+        "The unrouted model is as sparse, not as cheap: it computes every activation before it drops most of them.".into(),
+        super::RATES_ON_THEIR_OWN_LOSSES.into(),
         "The pairs of seeds behind ceiling and MoE–wide share members around the ring of seeds, so their intervals are \
          somewhat too narrow."
             .into(),

@@ -169,8 +169,8 @@ pub(super) fn information_exhibit(results: &Results) -> Result<(Table, Figure), 
     ];
     columns.extend(Estimates::of(&rows)?.columns(
         "information",
-        "bits/token",
-        "mutual information minus the mean of its null",
+        "share of the label",
+        "mutual information above the mean of its null, as a share of what was left to find",
     ));
     let table = Table::new(
         "q4_information",

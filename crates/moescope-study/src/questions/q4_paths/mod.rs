@@ -37,7 +37,10 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "A path joins its layers, so it cannot truly tell less than one of them; with nearly as many paths as tokens the correction \
          of the estimate is weak."
             .into(),
-        "The number of paths is estimated from a sample; the estimate corrects for unseen paths on average.".into(),
+        "The number of paths is estimated from a sample and is in effect a lower bound; that of shuffled layers, which are more, is too \
+         low by more."
+            .into(),
+        "K sets in each layer allow up to K paths to the power of the layers: the restriction is of sets, not of paths.".into(),
     ];
     let needed = ["few", "committee", "random", "frozen", "hash"];
     let answer = put_together(QuestionId::Q4, verdict(results, &claims), &needed, &claims, &limits);
@@ -81,20 +84,20 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
             format!("The {} most used sets per layer would do, within the margin.", sets[0])
         }
         (Decision::Above, Decision::Same) => format!(
-            "This trained model needs them: with {} sets per layer the loss rises by {} nats; yet the {} most used suffice, within the margin.",
+            "This trained model needs more than a few expert sets: with {} per layer the loss rises by {} nats, with the {} most used it stays within the margin.",
             sets[0],
             digits(few.estimate),
             sets[sets.len() - 1]
         ),
         (Decision::Above, Decision::Above) => format!(
-            "This trained model needs them: with {} sets per layer the loss rises by {} nats, and even {} do not suffice.",
+            "This trained model needs more than a few expert sets: with {} per layer the loss rises by {} nats, and even {} do not suffice.",
             sets[0],
             digits(few.estimate),
             sets[sets.len() - 1]
         ),
         (Decision::Above, _) => {
             format!(
-                "This trained model needs them: with {} sets per layer the loss rises by {} nats.",
+                "This trained model needs more than a few expert sets: with {} per layer the loss rises by {} nats.",
                 sets[0],
                 digits(few.estimate)
             )
