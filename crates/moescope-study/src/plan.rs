@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use moescope_base::Tokens;
-use moescope_train::{Batch, Batches, TrainPlan, train};
+use moescope_train::{RandomBatches, TrainPlan, train};
 use serde::Serialize;
 
 use crate::roster::Run;
@@ -110,8 +109,11 @@ fn calibrate(config: &StudyConfig, plan_of: &dyn Fn(&Run) -> TrainPlan) -> Resul
         plan.steps = WARM_UP + COUNTED;
         plan.schedule = moescope_train::Schedule::Trapezoid { warmup: 0, decay: 0 };
         plan.save_every = None;
-        let batches =
-            Noise { vocab: plan.description.vocab as u32, batch: plan.batch, positions: plan.positions };
+        let batches = RandomBatches {
+            vocab: plan.description.vocab as u32,
+            batch: plan.batch,
+            positions: plan.positions,
+        };
         let mut started = Instant::now();
         let mut watch = |metrics: &moescope_train::StepMetrics| {
             if metrics.step == WARM_UP {
@@ -123,24 +125,6 @@ fn calibrate(config: &StudyConfig, plan_of: &dyn Fn(&Run) -> TrainPlan) -> Resul
         flops += per_step * COUNTED as f64;
     }
     Ok(flops / spent.as_secs_f64().max(1e-9))
-}
-
-/// Arbitrary tokens: what they are does not change how long a step takes.
-struct Noise {
-    vocab: u32,
-    batch: usize,
-    positions: usize,
-}
-
-impl Batches for Noise {
-    fn batch(&self, step: u64) -> Batch {
-        let id = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(step as u32) % self.vocab;
-        let ids = (0..self.batch * self.positions).map(id).collect();
-        Batch::next_token(
-            Tokens::new(ids, self.batch, self.positions)
-                .expect("the configuration has refused empty batches"),
-        )
-    }
 }
 
 impl fmt::Display for Plan {

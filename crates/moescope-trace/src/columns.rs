@@ -1,9 +1,11 @@
 //! Plain columns in and out of Parquet, without nulls.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use moescope_host::replace;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::reader::get_typed_column_reader;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
@@ -13,7 +15,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use crate::{TraceError, files};
+use crate::TraceError;
 
 /// The numbers of one column.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +31,14 @@ pub(crate) fn write(
     fields: &[&str],
     groups: impl IntoIterator<Item = Vec<Cells>>,
 ) -> std::result::Result<(), TraceError> {
-    files::write_then_rename(path, |unfinished| {
-        let file = File::create(unfinished)?;
-        write_groups(file, fields, groups).map_err(std::io::Error::other)
-    })
+    Ok(replace(path, |file| write_groups(file, fields, groups).map_err(std::io::Error::other))?)
 }
 
-fn write_groups(file: File, fields: &[&str], groups: impl IntoIterator<Item = Vec<Cells>>) -> Result<()> {
+fn write_groups(
+    file: impl Write + Send,
+    fields: &[&str],
+    groups: impl IntoIterator<Item = Vec<Cells>>,
+) -> Result<()> {
     let schema = format!("message trace {{ {} }}", fields.concat());
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))

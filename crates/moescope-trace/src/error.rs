@@ -64,14 +64,6 @@ pub enum TraceError {
         /// Schema wanted.
         wanted: u32,
     },
-    /// A safetensors file that is damaged.
-    #[error("{} is no whole safetensors file: {reason}; write it again", path.display())]
-    Broken {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
     /// A tensor that a file does not hold in the wanted form.
     #[error("{}: the tensor `{name}` is {found}, wanted {wanted}", path.display())]
     Tensor {

@@ -115,6 +115,7 @@ mod tests {
     use crate::recorder::record_tensors;
     use crate::testing::{Planted, batch};
     use moescope_base::Site;
+    use moescope_host::HostError;
 
     fn written(folder: &Path) -> std::path::PathBuf {
         let (tokens, _) = batch(&[0, 1, 2, 3]);
@@ -163,7 +164,7 @@ mod tests {
         for length in [0, 5, 8, 40, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
             let error = read_input_ids(&path).unwrap_err();
-            assert!(matches!(error, TraceError::Broken { .. }), "{length}: {error}");
+            assert!(matches!(error, TraceError::Host(HostError::Broken { .. })), "{length}: {error}");
         }
     }
 

@@ -1,10 +1,13 @@
 //! Writing a trace: `routing.parquet`, `decisions.parquet`, `tokens.parquet`, `tensors.safetensors`, and at last `manifest.json`.
 
+use std::io::Write;
 use std::path::Path;
+
+use moescope_host::{make_folder, replace};
 
 use crate::columns::{self, Cells};
 use crate::manifest::{Manifest, ManifestLayer, SCHEMA, token_hash};
-use crate::{LayerRouting, Recording, RoutingTrace, TokenTable, TraceError, files, write_recording};
+use crate::{LayerRouting, Recording, RoutingTrace, TokenTable, TraceError, write_recording};
 
 const ROUTING_FIELDS: [&str; 5] = [
     "REQUIRED INT32 token (INTEGER(32,false));",
@@ -36,7 +39,7 @@ const TOKEN_FIELDS: [&str; 7] = [
 /// Every file is written under another name first; the manifest comes last, so a folder that has one is whole.
 ///
 /// # Errors
-/// [`TraceError::File`] when something cannot be written.
+/// [`TraceError::Host`] when something cannot be written.
 pub fn write_trace(
     folder: &Path,
     trace: &RoutingTrace,
@@ -44,11 +47,7 @@ pub fn write_trace(
     model_hash: &str,
     code_version: &str,
 ) -> Result<Manifest, TraceError> {
-    std::fs::create_dir_all(folder).map_err(|source| TraceError::File {
-        action: "make",
-        path: folder.into(),
-        source,
-    })?;
+    make_folder(folder)?;
     let layers = trace.layers();
     columns::write(&folder.join("routing.parquet"), &ROUTING_FIELDS, layers.iter().map(routing_cells))?;
     columns::write(&folder.join("decisions.parquet"), &DECISION_FIELDS, layers.iter().map(decision_cells))?;
@@ -70,7 +69,7 @@ pub fn write_trace(
         class_names: trace.tokens().class_names.clone(),
     };
     let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data") + "\n";
-    files::write_then_rename(&folder.join("manifest.json"), |path| std::fs::write(path, text))?;
+    replace(&folder.join("manifest.json"), |file| file.write_all(text.as_bytes()))?;
     Ok(manifest)
 }
 

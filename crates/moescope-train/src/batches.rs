@@ -1,4 +1,4 @@
-use moescope_base::Tokens;
+use moescope_base::{Seed, Tokens};
 use moescope_engine::IGNORE;
 
 use crate::{TrainError, TrainPlan};
@@ -8,6 +8,37 @@ use crate::{TrainError, TrainPlan};
 pub trait Batches: Sync {
     /// The batch of a step, counted from 0.
     fn batch(&self, step: u64) -> Batch;
+}
+
+/// Random tokens, drawn from the number of the step, for timing: what they are does not change how long a step takes, but
+/// where they go does. They are spread evenly over the vocabulary, and so over the experts of an untrained router; real text
+/// is routed less evenly, and slower.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomBatches {
+    /// Ids below this, at least 1.
+    pub vocab: u32,
+    /// Sequences, at least 1.
+    pub batch: usize,
+    /// Tokens of a sequence, at least 2.
+    pub positions: usize,
+}
+
+impl RandomBatches {
+    /// Input of a step, `[batch, pos]`.
+    ///
+    /// Panics for sizes below those that the fields name.
+    pub fn tokens(&self, step: u64) -> Tokens {
+        let seed = Seed(step);
+        let id = |i: u64| (seed.index(i).0 % u64::from(self.vocab)) as u32;
+        let ids = (0..(self.batch * self.positions) as u64).map(id).collect();
+        Tokens::new(ids, self.batch, self.positions).expect("the sizes are those that the fields ask for")
+    }
+}
+
+impl Batches for RandomBatches {
+    fn batch(&self, step: u64) -> Batch {
+        Batch::next_token(self.tokens(step))
+    }
 }
 
 /// The data of one step.

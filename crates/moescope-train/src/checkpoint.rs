@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
+use moescope_host::replace;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::fingerprint;
@@ -31,7 +32,7 @@ struct Header {
 /// Writes the state of a run, replacing an earlier one in one go.
 ///
 /// # Errors
-/// [`TrainError::File`]; the earlier state then stays.
+/// [`TrainError::Host`]; the earlier state then stays.
 pub(crate) fn save_state(
     path: &Path,
     plan: &TrainPlan,
@@ -39,12 +40,12 @@ pub(crate) fn save_state(
     state: &State,
 ) -> Result<(), TrainError> {
     let header = Header::of(plan, batches, state);
-    files::replace(path, |file| {
+    Ok(replace(path, |file| {
         let mut file = Hashing::new(file);
         write_state(&mut file, &header, state)?;
         let checksum = file.hasher.finalize();
         file.inner.write_all(checksum.as_bytes())
-    })
+    })?)
 }
 
 /// Reads the state of a run; `None` where there is none.

@@ -59,7 +59,7 @@ mod step;
 mod testing;
 mod trainer;
 
-pub use batches::{Batch, Batches};
+pub use batches::{Batch, Batches, RandomBatches};
 pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig, Vocabulary, parse_toml};
 pub use data::{TaskBatches, WindowBatches};
 pub use error::TrainError;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+use moescope_host::replace;
 use moescope_model::Counts;
 use serde::{Deserialize, Serialize};
 
@@ -87,11 +88,11 @@ impl Manifest {
     /// Writes `run.json` into a run's folder, in one go.
     ///
     /// # Errors
-    /// [`TrainError::File`]; an earlier file then stays.
+    /// [`TrainError::Host`]; an earlier file then stays.
     pub fn save(&self, folder: &Path) -> Result<(), TrainError> {
         let mut json = serde_json::to_string_pretty(self).expect("plain data becomes JSON");
         json.push('\n');
-        files::replace(&folder.join("run.json"), |file| file.write_all(json.as_bytes()))
+        Ok(replace(&folder.join("run.json"), |file| file.write_all(json.as_bytes()))?)
     }
 
     /// Reads the `run.json` of a run's folder; `None` where there is none.

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use moescope_host::replace;
 use parquet::data_type::{DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -48,10 +49,10 @@ const SCHEMA: &str = "message step_metrics {
 /// Columns: the fields of [`StepMetrics`] under their names. Equal metrics give equal bytes.
 ///
 /// # Errors
-/// [`TrainError::File`] or [`TrainError::Metrics`]; an earlier file then stays.
+/// [`TrainError::Host`] or [`TrainError::Metrics`]; an earlier file then stays.
 pub fn write_metrics(path: &Path, metrics: &[StepMetrics]) -> Result<(), TrainError> {
     let bytes = encode(metrics).map_err(|error| failure(path, &error))?;
-    files::replace(path, |file| std::io::Write::write_all(file, &bytes))
+    Ok(replace(path, |file| std::io::Write::write_all(file, &bytes))?)
 }
 
 /// Reads what [`write_metrics`] wrote.

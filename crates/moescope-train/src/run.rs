@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use moescope_base::Seed;
 use moescope_corpus::{Corpus, Split, SplitCorpus, SplitShares, TokenSet, Tokenizer, WindowSet};
+use moescope_host::replace;
 
 use crate::config::Vocabulary;
 use crate::differences::differences;
 use crate::manifest::{DataRecord, Losses, Machine, Manifest};
 use crate::{
-    Outcome, StepMetrics, TrainConfig, TrainError, TrainPlan, Trained, WindowBatches, evaluate, files, train,
+    Outcome, StepMetrics, TrainConfig, TrainError, TrainPlan, Trained, WindowBatches, evaluate, train,
 };
 
 /// Validation windows for each domain where the configuration names no number.
@@ -178,7 +179,7 @@ impl Text {
         });
         let mut json = class.to_string();
         json.push('\n');
-        files::replace(&folder.join("tokenizer_config.json"), |file| file.write_all(json.as_bytes()))
+        Ok(replace(&folder.join("tokenizer_config.json"), |file| file.write_all(json.as_bytes()))?)
     }
 }
 

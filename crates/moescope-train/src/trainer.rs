@@ -1,9 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use moescope_host::{FolderLock, make_folder, sweep};
 use moescope_model::Model;
-
-use moescope_host::{FolderLock, sweep};
 
 use crate::checkpoint::{load_state, save_state};
 use crate::step::State;
@@ -97,7 +96,7 @@ struct RunFolder<'a> {
 
 impl<'a> RunFolder<'a> {
     fn open(path: &Path, plan: &'a TrainPlan, batches: &'a dyn Batches) -> Result<Self, TrainError> {
-        files::make_folder(path)?;
+        make_folder(path)?;
         let lock = FolderLock::take(path)?;
         sweep(path)?;
         Ok(RunFolder { path: path.into(), plan, batches, _lock: lock })
@@ -122,7 +121,7 @@ impl<'a> RunFolder<'a> {
     fn keep_checkpoint(&self, state: &State) -> Result<(), TrainError> {
         if self.plan.checkpoints.contains(&state.step) {
             let folder = self.path.join("checkpoints");
-            files::make_folder(&folder)?;
+            make_folder(&folder)?;
             state.model.save(&folder.join(checkpoint_name(state.step)))?;
         }
         Ok(())

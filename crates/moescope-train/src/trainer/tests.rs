@@ -171,7 +171,8 @@ fn a_failed_save_keeps_the_last_good_state() {
     run_until(&plan, folder.path(), 2).unwrap();
     let good = fs::read(folder.path().join("resume.state")).unwrap();
     // A folder where the half-written file should go refuses every write, for every user.
-    fs::create_dir(folder.path().join(".resume.state.partial")).unwrap();
+    let unfinished = format!(".resume.state.{}.unfinished", std::process::id());
+    fs::create_dir(folder.path().join(unfinished)).unwrap();
     let error = run_until(&plan, folder.path(), 4).unwrap_err().to_string();
     assert!(error.contains("cannot write"), "{error}");
     assert_eq!(fs::read(folder.path().join("resume.state")).unwrap(), good);

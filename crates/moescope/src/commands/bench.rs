@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use cpu_time::ProcessTime;
-use moescope_base::{Seed, Tokens};
+use moescope_base::Seed;
 use moescope_engine::{Mode, Tape, measure};
 use moescope_model::{Description, FeedForward, Granularity, Model, Pass, Router};
-use moescope_train::{Balance, Batch, Batches, Schedule, TrainPlan, train};
+use moescope_train::{Balance, RandomBatches, Schedule, TrainPlan, train};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -226,32 +226,9 @@ impl Watch {
     }
 }
 
-/// Random tokens, drawn from the number of the step. They are spread evenly over the vocabulary, and so over the
-/// experts of an untrained router; real text is routed less evenly, and slower.
-struct Noise {
-    vocab: u32,
-    batch: usize,
-    positions: usize,
-}
-
-impl Noise {
-    fn tokens(&self, step: u64) -> Tokens {
-        let seed = Seed(step);
-        let id = |i: u64| (seed.index(i).0 % u64::from(self.vocab)) as u32;
-        let ids = (0..(self.batch * self.positions) as u64).map(id).collect();
-        Tokens::new(ids, self.batch, self.positions).expect("empty batches have been refused")
-    }
-}
-
-impl Batches for Noise {
-    fn batch(&self, step: u64) -> Batch {
-        Batch::next_token(self.tokens(step))
-    }
-}
-
 /// The source of tokens for the sizes that were asked for.
-fn noise(args: &BenchArgs) -> Noise {
-    Noise { vocab: args.vocab as u32, batch: args.batch, positions: args.seq }
+fn noise(args: &BenchArgs) -> RandomBatches {
+    RandomBatches { vocab: args.vocab as u32, batch: args.batch, positions: args.seq }
 }
 
 /// Times whole training steps. The trainer calls back after every step, which is where the laps are cut; the first
