@@ -115,7 +115,8 @@ fn applications(results: &Results) -> Vec<Application> {
             .difference(results.primary(), COARSE, |m| m.language.as_ref().map(|l| l.loss_by_domain[domain])),
         margin: Some(results.config.margins.loss),
     });
-    [text(results), text_at_best_rates(results)].into_iter().chain(tasks).chain(domains).collect()
+    let at_best = text_at_best_rates(results);
+    [text(results)].into_iter().chain(tasks).chain([at_best]).chain(domains).collect()
 }
 
 /// Tasks on which no seed of either MoE is clearly above guessing.

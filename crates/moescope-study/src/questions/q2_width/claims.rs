@@ -34,6 +34,7 @@ fn losses(results: &Results) -> Vec<Draft> {
     vec![
         draft("moe_dense", dense, "a dense layer of the same active width"),
         draft("moe_wide", results.wide(), "a dense layer of the same total width"),
+        draft("moe_topk", Family::TopKDense, "an unrouted layer that is as wide and as sparse"),
         Draft {
             contrast: format!("{moe} − {dense}, each at its best learning rate"),
             table: "rates",
@@ -42,10 +43,9 @@ fn losses(results: &Results) -> Vec<Draft> {
             ..draft(
                 "moe_dense_rates",
                 dense,
-                "a dense layer of the same active width, each at its best learning rate,",
+                "a dense layer of the same active width, each at its best learning rate",
             )
         },
-        draft("moe_topk", Family::TopKDense, "an unrouted layer that is as wide and as sparse"),
     ]
 }
 

@@ -28,8 +28,8 @@ pub(super) fn drafts(results: &Results) -> Vec<Draft> {
     let last = results.config.instruments.restriction.len() - 1;
     let mut drafts =
         vec![Draft { primary: true, ..restriction(results, "few", 0) }, restriction(results, "many", last)];
-    drafts.push(most_used(results));
     drafts.extend(controls(results));
+    drafts.push(most_used(results));
     drafts.extend(weighting(results));
     drafts.extend(structure(results));
     drafts
