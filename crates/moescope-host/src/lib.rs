@@ -2,7 +2,8 @@
 //!
 //! A file has its final name only when it is whole ([`replace`]), so a program that is killed leaves either the old file
 //! or the new one; what was being written has a name that [`sweep`] knows. [`FolderLock`] keeps two programs out of
-//! one folder, [`TensorFile`] reads safetensors, [`hash_file`] tells whether a file is still what was written, and
+//! one folder, [`TensorFile`] reads safetensors, [`MappedFile`] shows a file
+//! without reading it, [`hash_file`] tells whether a file is still what was written, and
 //! [`require_memory`] refuses work that cannot fit before memory is asked for.
 //!
 //! ```
@@ -22,6 +23,7 @@
 mod error;
 mod lock;
 mod machine;
+mod mapped_file;
 mod memory;
 mod origin;
 mod tensor_file;
@@ -32,9 +34,10 @@ mod whole_file;
 pub use error::HostError;
 pub use lock::FolderLock;
 pub use machine::Machine;
+pub use mapped_file::MappedFile;
 pub use memory::{bytes_in_words, machine_memory, require_memory};
 pub use origin::Origin;
 pub use tensor_file::{TensorFile, TensorPlace};
 pub use tensor_writer::write_tensors;
-pub use text_file::{hash_file, read_text};
+pub use text_file::{hash_file, hash_text, read_text};
 pub use whole_file::{make_folder, replace, sweep};

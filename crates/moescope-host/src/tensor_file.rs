@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 
 use crate::HostError;
 
@@ -15,7 +17,8 @@ const LONGEST_HEADER: u64 = 100_000_000;
 
 /// A safetensors file of which only the header has been read.
 ///
-/// It is read in place, tensor by tensor. Mapping it into memory would be unsound the moment another process shortens it.
+/// [`read`](TensorFile::read) reads it in place, tensor by tensor; [`TensorPlace::start`] says where to look in a
+/// [`MappedFile`](crate::MappedFile).
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -32,7 +35,7 @@ pub struct TensorPlace {
     /// Length in bytes; shape and format were checked against it.
     pub bytes: usize,
     /// First byte, counted from the beginning of the file.
-    start: u64,
+    pub start: u64,
 }
 
 impl TensorFile {
@@ -93,6 +96,8 @@ impl TensorFile {
 
 /// Where each tensor lies, given `room` bytes of numbers from `start` on; or what is wrong.
 fn places(header: &[u8], start: u64, room: u64) -> Result<BTreeMap<String, TensorPlace>, String> {
+    serde_json::from_slice::<DistinctNames>(header)
+        .map_err(|error| format!("its header does not read: {error}"))?;
     let metadata: Metadata =
         serde_json::from_slice(header).map_err(|error| format!("its header does not read: {error}"))?;
     let mut tensors = BTreeMap::new();
@@ -110,6 +115,33 @@ fn places(header: &[u8], start: u64, room: u64) -> Result<BTreeMap<String, Tenso
     match metadata.data_len() as u64 == room {
         true => Ok(tensors),
         false => Err(format!("its tensors take {} bytes, and there are {room}", metadata.data_len())),
+    }
+}
+
+/// A header in which no name stands twice: a map would keep one of two tensors, and not say which.
+struct DistinctNames;
+
+impl<'de> Deserialize<'de> for DistinctNames {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<DistinctNames, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = DistinctNames;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DistinctNames, A::Error> {
+                let mut names = std::collections::BTreeSet::new();
+                while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                    if let Some(name) = names.replace(name) {
+                        return Err(A::Error::custom(format!("the name `{name}` stands twice")));
+                    }
+                }
+                Ok(DistinctNames)
+            }
+        }
+        deserializer.deserialize_map(Names)
     }
 }
 
@@ -156,6 +188,12 @@ mod tests {
         refused(r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 12, "there are 12");
         refused(r#"{"x":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,8]}}"#, 8, "");
         refused("[]", 0, "does not read");
+        let twice = r#"{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#;
+        refused(twice, 2, "`x` stands twice");
+        let overlapping = r#"{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"y":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}"#;
+        refused(overlapping, 3, "does not read");
+        let gap = r#"{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}"#;
+        refused(gap, 3, "does not read");
         let folder = tempfile::tempdir().unwrap();
         assert!(TensorFile::open(folder.path()).unwrap_err().to_string().contains("directory"));
     }

@@ -35,6 +35,11 @@ pub fn hash_file(path: &Path) -> Result<String, HostError> {
     }
 }
 
+/// BLAKE3 of a text, as [`hash_file`] gives it of a file with that text.
+pub fn hash_text(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,7 @@
 //! The text of a study: split, tokenised, cut into windows, the same for every model.
 
-use std::path::Path;
-
 use moescope_base::{Seed, Tokens};
-use moescope_corpus::{Balance, Corpus, Split, SplitCorpus, SplitShares, TokenSet, Tokenizer, WindowSet};
+use moescope_corpus::{Balance, Corpus, PreparedText, Tokenizer, Vocabulary, WindowSet};
 use moescope_trace::TokenTable;
 use moescope_train::WindowBatches;
 use serde::{Deserialize, Serialize};
@@ -56,26 +54,14 @@ impl Dataset {
     /// # Errors
     /// [`StudyError::OneDomain`]; or if the corpus is missing, damaged or too small for the windows asked for.
     pub fn prepare(config: &StudyConfig) -> Result<Dataset, StudyError> {
-        let corpus = if config.data.corpus == Path::new("embedded") {
-            Corpus::embedded()?
-        } else {
-            Corpus::from_folder(&config.data.corpus)?
-        };
+        let corpus = Corpus::named(&config.data.corpus)?;
         if let [only] = corpus.domains() {
             return Err(StudyError::OneDomain { domain: only.name.clone() });
         }
-        let split = SplitCorpus::new(&corpus, SplitShares::default())?;
-        let texts: Vec<&str> = (0..split.domains().len())
-            .flat_map(|domain| {
-                split.documents(domain, Split::Train).map(|(_, document)| document.text.as_str())
-            })
-            .collect();
-        let tokenizer = Tokenizer::train(texts, config.data.vocabulary)?;
-        let windows = |part| -> Result<WindowSet, StudyError> {
-            Ok(WindowSet::new(TokenSet::encode(&split, part, &tokenizer)?, config.data.positions)?)
-        };
-        let training = windows(Split::Train)?;
-        let validation = windows(Split::Validation)?.evaluation(config.data.evaluation_windows)?;
+        let vocabulary = Vocabulary::Learned(config.data.vocabulary);
+        let PreparedText { tokenizer, training, validation } =
+            PreparedText::cut(&corpus, &vocabulary, config.data.positions)?;
+        let validation = validation.evaluation(config.data.evaluation_windows)?;
         let facts = facts(&tokenizer, &training, &validation);
         Ok(Dataset { tokenizer, training, validation, facts })
     }

@@ -9,10 +9,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moescope_host::{FolderLock, replace, sweep};
-
-use serde::Serialize;
+use moescope_host::{FolderLock, hash_text, replace, sweep};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::roster::Run;
 use crate::{StudyConfig, StudyError};
@@ -28,6 +28,14 @@ pub struct StudyFolder {
     root: PathBuf,
     /// Keeps a second program out; taken once the folder is known to be a study.
     _lock: Option<Arc<FolderLock>>,
+}
+
+/// A result on disk, with the checksum of its text.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    blake3: String,
+    content: Box<RawValue>,
 }
 
 /// What a finished study has and an unfinished one has not.
@@ -146,17 +154,36 @@ impl StudyFolder {
         path: &Path,
         make: impl FnOnce() -> Result<T, StudyError>,
     ) -> Result<T, StudyError> {
-        if let Some(found) = self.read_json(path)? {
+        if let Some(found) = self.read_kept(path)? {
             return Ok(found);
         }
         let made = make()?;
-        let mut text = serde_json::to_string_pretty(&made).expect("results are plain data");
-        text.push('\n');
+        let content = serde_json::to_string(&made).expect("results are plain data");
+        let sealed = Sealed {
+            blake3: hash_text(&content),
+            content: RawValue::from_string(content).expect("JSON was just written"),
+        };
+        let text = serde_json::to_string(&sealed).expect("results are plain data") + "\n";
         self.write_text(path, &text)?;
-        self.read_json(path)?.ok_or_else(|| StudyError::Damaged {
+        self.read_kept(path)?.ok_or_else(|| StudyError::Damaged {
             path: path.to_owned(),
             reason: "it vanished after it was written".into(),
         })
+    }
+
+    /// Reads what [`kept`](Self::kept) wrote, if it is there.
+    ///
+    /// # Errors
+    /// If the file is damaged, or its content is not the one that its checksum was taken of: a changed number would
+    /// otherwise be believed.
+    pub fn read_kept<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StudyError> {
+        let Some(sealed) = self.read_json::<Sealed>(path)? else { return Ok(None) };
+        let damaged = |reason| StudyError::Damaged { path: path.to_owned(), reason };
+        let found = hash_text(sealed.content.get());
+        if found != sealed.blake3 {
+            return Err(damaged(format!("the BLAKE3 hash of its content is {found}, not {}", sealed.blake3)));
+        }
+        serde_json::from_str(sealed.content.get()).map(Some).map_err(|error| damaged(error.to_string()))
     }
 
     /// Reads a result if it is there.
@@ -252,7 +279,11 @@ mod tests {
         let first: f64 = folder.kept(&path, || Ok(0.1 + 0.2)).unwrap();
         let second: f64 = folder.kept(&path, || panic!("made twice")).unwrap();
         assert_eq!(first.to_bits(), second.to_bits());
-        fs::write(&path, "{").unwrap();
-        assert!(matches!(folder.kept::<f64>(&path, || Ok(0.0)), Err(StudyError::Damaged { .. })));
+        let whole = fs::read_to_string(&path).unwrap();
+        for damaged in ["{", &whole.replace("0.30000000000000004", "0.20000000000000004")] {
+            assert_ne!(damaged, whole);
+            fs::write(&path, damaged).unwrap();
+            assert!(matches!(folder.kept::<f64>(&path, || Ok(0.0)), Err(StudyError::Damaged { .. })));
+        }
     }
 }

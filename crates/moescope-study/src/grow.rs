@@ -50,7 +50,7 @@ impl Grower<'_, '_> {
     /// instrument or the disk fails with. A model that is whole stays in its folder in any case.
     pub(crate) fn measured(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
         let path = self.folder.run(run).join("measures.json");
-        if let Some(found) = self.folder.read_json(&path)? {
+        if let Some(found) = self.folder.read_kept(&path)? {
             self.require_unchanged(run)?;
             self.progress.skip(work);
             return Ok(found);

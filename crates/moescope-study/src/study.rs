@@ -74,10 +74,7 @@ impl Study {
         stop: &AtomicBool,
     ) -> Result<Results, StudyError> {
         let roster = self.config.roster();
-        for run in &roster {
-            let (vocab, positions) = self.sizes_of(run.workload);
-            self.config.train_plan(run, vocab, positions).require_memory()?;
-        }
+        self.require_memory(&roster, workers)?;
         let total = roster.iter().map(|run| self.work_of(run)).sum();
         let progress = Progress::new(listener, total);
         let runs = self.grow_all(&roster, workers, &progress, stop)?;
@@ -89,6 +86,20 @@ impl Study {
             runs,
             comparisons,
         })
+    }
+
+    /// Refuses a study whose largest models, as many as train at once, do not fit into memory together.
+    fn require_memory(&self, roster: &[Run], workers: usize) -> Result<(), StudyError> {
+        let memory = |run: &Run| {
+            let (vocab, positions) = self.sizes_of(run.workload);
+            self.config.train_plan(run, vocab, positions).memory()
+        };
+        let mut needed: Vec<f64> = roster.iter().map(memory).collect();
+        needed.sort_by(|a, b| b.total_cmp(a));
+        let together = workers.clamp(1, needed.len().max(1));
+        let what = format!("training {together} of the largest models of this study at once");
+        let remedy = "make models or batches smaller, or take fewer `--threads`";
+        Ok(moescope_host::require_memory(&what, needed.iter().take(together).sum(), remedy)?)
     }
 
     /// First stage: every run of the roster, grown and measured. Ends with the check that the models have learned, so

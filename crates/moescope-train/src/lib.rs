@@ -60,7 +60,7 @@ mod testing;
 mod trainer;
 
 pub use batches::{Batch, Batches, RandomBatches};
-pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig, Vocabulary, parse_toml};
+pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig, parse_toml};
 pub use data::{TaskBatches, WindowBatches};
 pub use error::TrainError;
 pub use evaluate::{EVALUATION_SALT, Evaluation, evaluate, evaluate_batch};

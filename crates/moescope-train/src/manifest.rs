@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use moescope_host::replace;
+use moescope_host::{Origin, replace};
 use moescope_model::Counts;
 use serde::{Deserialize, Serialize};
 
@@ -10,14 +10,14 @@ use crate::{TrainError, TrainPlan, files};
 
 /// What `run.json` says about a run.
 ///
-/// Everything but [`Manifest::machine`] is decided by plan, data and program version, and comes out equal on every machine
+/// Everything but [`Manifest::machine`] and [`Manifest::origin`] is decided by plan, data and program version, and comes out equal on every machine
 /// with the same instruction set, for any number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this layout.
     pub schema: u32,
-    /// Version of the program that trained.
-    pub code_version: String,
+    /// Program, commit and machine that finished the training.
+    pub origin: Origin,
     /// The plan, with every default filled in.
     pub plan: TrainPlan,
     /// Parameters and arithmetic of the model.
@@ -26,7 +26,7 @@ pub struct Manifest {
     pub data: DataRecord,
     /// How well it went.
     pub losses: Losses,
-    /// Where and how fast it went: the one section that differs between equal runs.
+    /// How fast it went.
     pub machine: Machine,
 }
 
@@ -83,7 +83,7 @@ pub struct Machine {
 
 impl Manifest {
     /// Version of the layout that this program writes.
-    pub const SCHEMA: u32 = 1;
+    pub const SCHEMA: u32 = 2;
 
     /// Writes `run.json` into a run's folder, in one go.
     ///

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use moescope_base::Seed;
-use moescope_corpus::{Corpus, Split, SplitCorpus, SplitShares, TokenSet, Tokenizer, WindowSet};
-use moescope_host::replace;
+use moescope_corpus::{Corpus, PreparedText, Tokenizer, WindowSet};
+use moescope_host::{Origin, replace};
 
-use crate::config::Vocabulary;
+use crate::config::DataConfig;
 use crate::differences::differences;
 use crate::manifest::{DataRecord, Losses, Machine, Manifest};
 use crate::{
@@ -36,14 +36,14 @@ pub enum RunOutcome {
 /// `run.json`.
 ///
 /// A folder that already holds this very run is left as it is and answered from its manifest; one that holds another run is
-/// an error. `code_version` names the program in the manifest.
+/// an error. `origin` names program and machine in the manifest.
 ///
 /// # Errors
 /// [`TrainError`]; the message says what to do, and the same call goes on from the last resume state.
 pub fn run(
     config: &TrainConfig,
     folder: &Path,
-    code_version: &str,
+    origin: Origin,
     watch: &mut dyn FnMut(&StepMetrics),
     stop: &AtomicBool,
 ) -> Result<RunOutcome, TrainError> {
@@ -68,7 +68,7 @@ pub fn run(
     };
     let manifest = Manifest {
         schema: Manifest::SCHEMA,
-        code_version: code_version.into(),
+        origin,
         counts: plan.description.counts(),
         losses: text.losses(&trained, plan.batch)?,
         machine: timer.machine(&plan),
@@ -120,18 +120,13 @@ struct Text {
 
 impl Text {
     fn load(config: &TrainConfig) -> Result<Text, TrainError> {
-        let path = &config.data.corpus;
-        let embedded = path == Path::new("embedded");
-        let corpus = if embedded { Corpus::embedded()? } else { Corpus::from_folder(path)? };
-        let split = SplitCorpus::new(&corpus, SplitShares::default())?;
-        let tokenizer = tokenizer(&config.data.vocabulary, &split)?;
-        let windows =
-            |part| WindowSet::new(TokenSet::encode(&split, part, &tokenizer)?, config.data.positions);
-        let (training, held_out) = (windows(Split::Train)?, windows(Split::Validation)?);
+        let DataConfig { corpus, vocabulary, positions, .. } = &config.data;
+        let prepared = PreparedText::cut(&Corpus::named(corpus)?, vocabulary, *positions)?;
+        let held_out = prepared.validation;
         let available = (0..held_out.domains()).map(|domain| held_out.windows_in(domain)).min().unwrap_or(0);
         let per_domain = config.data.evaluation_windows.unwrap_or(EVALUATION_WINDOWS.min(available));
         let validation = held_out.evaluation(per_domain)?;
-        Ok(Text { tokenizer, training, validation })
+        Ok(Text { tokenizer: prepared.tokenizer, training: prepared.training, validation })
     }
 
     fn record(&self, config: &TrainConfig) -> DataRecord {
@@ -183,18 +178,6 @@ impl Text {
     }
 }
 
-fn tokenizer(vocabulary: &Vocabulary, split: &SplitCorpus) -> Result<Tokenizer, TrainError> {
-    match vocabulary {
-        Vocabulary::File(path) => Ok(Tokenizer::from_file(path)?),
-        Vocabulary::Learned(size) => {
-            let domains = 0..split.domains().len();
-            let documents = domains.flat_map(|domain| split.documents(domain, Split::Train));
-            let texts = documents.map(|(_, document)| document.text.as_str());
-            Ok(Tokenizer::train(texts, *size)?)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +208,7 @@ mod tests {
     fn go(config: &TrainConfig, folder: &Path, last: u64) -> Result<RunOutcome, TrainError> {
         let stop = AtomicBool::new(false);
         let mut watch = |row: &StepMetrics| stop.store(row.step >= last, Ordering::Relaxed);
-        run(config, folder, "test", &mut watch, &stop)
+        run(config, folder, Origin::here("test", None), &mut watch, &stop)
     }
 
     #[test]

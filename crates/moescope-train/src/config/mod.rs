@@ -8,7 +8,7 @@ mod training;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use moescope_corpus::Balance;
+use moescope_corpus::{Balance, Vocabulary};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -76,16 +76,6 @@ pub struct DataConfig {
     pub evaluation_windows: Option<usize>,
     /// Whether large domains are seen more often than small ones.
     pub proportional: bool,
-}
-
-/// Where the tokens come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Vocabulary {
-    /// Byte-level pairs, learned from the training split up to this many tokens.
-    Learned(usize),
-    /// A `tokenizer.json`.
-    File(PathBuf),
 }
 
 impl TrainConfig {

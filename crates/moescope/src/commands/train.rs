@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use moescope_host::Origin;
 use moescope_train::{RunOutcome, StepMetrics, TrainConfig};
 
 use crate::context::Context;
@@ -74,8 +75,8 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
         progress.advance(metrics.step as f64 / steps as f64, Some(left), &message);
     };
     let stop = context.interrupt().flag();
-    let outcome = pool
-        .install(|| moescope_train::run(&config, &args.out, env!("CARGO_PKG_VERSION"), &mut watch, stop))?;
+    let origin = Origin::here(env!("CARGO_PKG_VERSION"), moescope_study::COMMIT);
+    let outcome = pool.install(|| moescope_train::run(&config, &args.out, origin, &mut watch, stop))?;
     progress.clear();
     match outcome {
         RunOutcome::Done(manifest) if context.json() => context.print_json(&*manifest),
