@@ -68,6 +68,21 @@ function bringGridToLife(grid, content) {
   download.setAttribute("aria-label", `Download ${content.file}.csv`);
   download.addEventListener("click", () => save(`${content.file}.csv`, csv(content)));
   tools.append(download);
+  hintAtScrolling(grid);
+}
+
+// A table that does not fit says so, and can be reached and moved by keyboard; one that fits is no stop on the way.
+function hintAtScrolling(grid) {
+  const scroll = grid.querySelector(".scroll");
+  const hint = element("span", { className: "hint", textContent: "More columns: scroll the table sideways →" });
+  scroll.before(hint);
+  new ResizeObserver(() => {
+    const hides = scroll.scrollWidth > scroll.clientWidth + 1;
+    hint.hidden = !hides;
+    scroll.classList.toggle("hides", hides);
+    if (hides) scroll.tabIndex = 0;
+    else scroll.removeAttribute("tabindex");
+  }).observe(scroll);
 }
 
 function rowOf(cells, numeric) {
@@ -165,9 +180,10 @@ function resolve(node, theme) {
 
 function optionFor(chart, width, theme) {
   const option = resolve(chart, theme);
+  const rows = narrowRows(option, width);
   // Functions that draw need what their series is like, which ECharts does not hand to them.
   for (const series of option.series) {
-    if (series.renderItem) series.renderItem = series.renderItem.bind(null, { ...series.draw, color: series.color, ink: theme.color("ink"), page: theme.color("page"), rows: series.data });
+    if (series.renderItem) series.renderItem = series.renderItem.bind(null, { ...series.draw, shift: rows ? rows.above / 2 : 0, color: series.color, ink: theme.color("ink"), page: theme.color("page"), rows: series.data });
     if (series.markLine) series.markLine = resolve(chart.series[option.series.indexOf(series)].markLine, theme);
   }
   option.tooltip = {
@@ -178,7 +194,9 @@ function optionFor(chart, width, theme) {
   };
   option.textStyle = { ...option.textStyle, fontFamily: getComputedStyle(document.body).getPropertyValue("font-family") };
   if (option.visualMap) colorLabels(option, theme);
-  if (width < 560) makeNarrow(option);
+  const lines = legendLines(option, width);
+  if (lines > 1) option.grid.top += (lines - 1) * LEGEND_LINE;
+  if (width < NARROW) makeNarrow(option, rows);
   return option;
 }
 
@@ -193,12 +211,72 @@ function colorLabels(option) {
   });
 }
 
+// Width of a text of a chart in pixels.
+const measure = (() => {
+  const pen = document.createElement("canvas").getContext("2d");
+  return (text) => {
+    pen.font = `12px ${getComputedStyle(document.body).getPropertyValue("font-family")}`;
+    return pen.measureText(text).width;
+  };
+})();
+
+// A text in lines of at most that width, broken between words; a longer word is cut, and so is what exceeds the lines.
+function wrapped(text, width, most) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (measure(longer) <= width || !lines.at(-1)) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  const kept = lines.slice(0, most);
+  if (lines.length > most) kept[most - 1] += " …";
+  return kept.map((line) => {
+    while (measure(line) > width && line.length > 2) line = `${line.replace(/…$/, "").slice(0, -1)}…`;
+    return line;
+  });
+}
+
+// How many lines the legend breaks into, and room above the plot for all of them.
+const LEGEND_LINE = 22;
+function legendLines(chart, width) {
+  if (!chart.legend) return 0;
+  let [lines, used] = [1, 0];
+  for (const entry of chart.legend.data) {
+    const needed = chart.legend.itemWidth + 5 + measure(entry.name ?? entry) + chart.legend.itemGap;
+    if (used && used + needed > width - 10) [lines, used] = [lines + 1, 0];
+    used += needed;
+  }
+  return lines;
+}
+
+// What a narrow chart of rows needs: names in lines above the marks, and rows high enough for both.
+function narrowRows(chart, width) {
+  if (chart.hints.kind !== "rows" || width >= NARROW) return null;
+  const names = chart.yAxis.data.map((name) => wrapped(name, width - 40, 3));
+  const above = 14 * Math.max(...names.map((lines) => lines.length));
+  const marks = 14 * chart.series.length;
+  return { names, above, marks, pitch: above + marks + 12 };
+}
+
 // On a phone names of rows stand above their marks, and names of cells are cut.
-function makeNarrow(option) {
-  if (option.hints.kind === "rows") {
-    const above = Math.max(9, option.series.length * 7 + 2);
-    Object.assign(option.yAxis.axisLabel, { inside: true, verticalAlign: "bottom", padding: [0, 0, above, -6], width: 300, margin: 0 });
-    option.yAxis.z = 5;
+const NARROW = 560;
+function makeNarrow(option, rows) {
+  if (rows) {
+    Object.assign(option.yAxis.axisLabel, {
+      inside: true,
+      interval: 0,
+      verticalAlign: "bottom",
+      lineHeight: 14,
+      padding: [0, 0, (rows.marks - rows.above) / 2, -6],
+      width: null,
+      overflow: "none",
+      margin: 0,
+      formatter: (_, i) => rows.names[i].join("\n"),
+      textBorderColor: option.tooltip.backgroundColor,
+      textBorderWidth: 4,
+    });
+    option.yAxis.z = 9;
+    option.xAxis.splitNumber = 4;
   }
   if (option.hints.kind === "matrix") {
     option.yAxis.axisLabel.width = 64;
@@ -236,8 +314,8 @@ const renderers = {
     const slots = draw.slots;
     const at = (x) => api.coord([x, row]);
     const [, middle] = api.coord([0, row]);
-    const pitch = Math.min(14, (api.size([0, 1])[1] * 0.86) / slots);
-    const y = middle + pitch * (draw.slot - (slots - 1) / 2);
+    const pitch = draw.shift ? 14 : Math.min(14, (api.size([0, 1])[1] * 0.86) / slots);
+    const y = middle + (draw.shift ?? 0) + pitch * (draw.slot - (slots - 1) / 2);
     const children = [];
     if (Number.isFinite(value) && draw.style === "bar") {
       const [zero, tip] = [at(0)[0], at(value)[0]];
@@ -294,8 +372,10 @@ function drawChart(id, chart, engine) {
   let width = 0;
   const draw = () => {
     width = place.clientWidth;
-    const rows = chart.hints.kind === "rows" && width < 560 ? chart.hints.rows * 16 : 0;
-    place.style.height = `${parseFloat(wide) + rows}px`;
+    const rows = narrowRows(chart, width);
+    const legend = Math.max(0, legendLines(chart, width) - 1) * LEGEND_LINE;
+    const height = rows ? 90 + rows.pitch * chart.hints.rows : parseFloat(wide);
+    place.style.height = `${height + legend}px`;
     instance.resize();
     const theme = themeColors();
     instance.setOption(optionFor(chart, width, theme), { notMerge: true });

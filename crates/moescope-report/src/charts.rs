@@ -58,18 +58,20 @@ fn option(hints: Value) -> Value {
 }
 
 /// A legend above the plot, or none where one name or no name is all there is.
+///
+/// It breaks into lines rather than pages, so that no entry is hidden; the page knows how wide it is, and makes room
+/// for the lines.
 fn legend(entries: &[Value], width: usize) -> Option<Value> {
     let several = entries.len() > 1;
     several.then(|| {
         json!({
-            "type": "scroll",
+            "type": "plain",
             "top": 0,
             "left": 0,
             "itemWidth": width,
             "itemHeight": 10,
             "itemGap": 16,
             "textStyle": {"color": "@ink"},
-            "pageTextStyle": {"color": "@soft"},
             "data": entries,
         })
     })

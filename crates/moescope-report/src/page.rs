@@ -5,6 +5,7 @@ mod claims;
 mod figure;
 mod frame;
 mod grid;
+mod ratio;
 mod section;
 mod table;
 
@@ -87,6 +88,11 @@ fn parts(report: &Report) -> Vec<Part<'_>> {
 impl Part<'_> {
     /// The target of links to this part.
     fn anchor(&self) -> String {
-        format!("section-{}", crate::html::identifier(&self.section.id))
+        anchor(&self.section)
     }
+}
+
+/// The target of links to a section.
+fn anchor(section: &Section) -> String {
+    format!("section-{}", crate::html::identifier(&section.id))
 }

@@ -74,13 +74,17 @@ impl Plot {
         }
     }
 
-    /// What marks mean that no legend names; a sentence for the caption.
-    pub(crate) fn key(&self) -> &'static str {
-        match self {
-            Plot::Forest(plot) | Plot::Bars(plot) if plot.has_null() => {
-                "The upright tick is the value under the null."
-            }
-            _ => "",
-        }
+    /// What marks mean that no legend names; sentences for the caption.
+    pub(crate) fn key(&self) -> String {
+        let (null, cut) = match self {
+            Plot::Forest(plot) | Plot::Bars(plot) => (plot.has_null(), plot.cut),
+            Plot::Lines(plot) => (false, plot.cut),
+            Plot::Heatmap(_) | Plot::Scatter(_) => (false, false),
+        };
+        let null = null.then_some("The upright tick is the value under the null.");
+        let cut = cut.then_some(
+            "Intervals are drawn from 0 to 1, as far as a share can go; the table has them whole.",
+        );
+        null.into_iter().chain(cut).collect::<Vec<_>>().join(" ")
     }
 }

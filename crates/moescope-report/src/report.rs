@@ -55,13 +55,15 @@ pub struct Section {
 }
 
 impl Report {
-    /// The table of that name, looked for in `section` first and then in the whole report.
+    /// The table of that name with the section that it stands in, looked for in `section` first and then in the
+    /// whole report.
     ///
     /// Sections may have tables of the same name; a figure means the nearest.
-    pub(crate) fn table(&self, section: &Section, name: &str) -> Option<&Table> {
+    pub(crate) fn table(&self, section: &Section, name: &str) -> Option<(&Section, &Table)> {
         let here = self.sections.iter().find(|other| other.id == section.id);
         let all = here.into_iter().chain(&self.sections);
-        all.flat_map(|part| &part.tables).find(|table| table.name() == name)
+        all.flat_map(|part| part.tables.iter().map(move |table| (part, table)))
+            .find(|(_, table)| table.name() == name)
     }
 
     /// Names of all tables, for error messages.

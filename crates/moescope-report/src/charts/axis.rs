@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::plot::Quantity;
 
+/// Room beside the outermost ticks, as a part of the distance between them.
+const ROOM: f64 = 0.04;
+
 /// An axis of numbers with its name and unit.
 ///
 /// The axis need not hold zero: intervals are compared with each other, and a chart whose marks have a length from
@@ -21,6 +24,27 @@ pub(super) fn numbers(quantity: &Quantity, vertical: bool) -> Value {
         "axisTick": {"show": !vertical, "lineStyle": {"color": "@rule"}},
         "splitLine": {"lineStyle": {"color": "@faint"}},
     })
+}
+
+/// Puts the ticks of a horizontal axis at the places given, which are not empty, and a little room beside the outermost.
+pub(super) fn with_ticks(axis: &mut Value, ticks: &[f64]) {
+    let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
+    let room = if low < high { ROOM * (high - low) } else { 0.5 };
+    axis["min"] = json!(low - room);
+    axis["max"] = json!(high + room);
+    for part in ["axisTick", "axisLabel", "splitLine"] {
+        axis[part]["customValues"] = json!(ticks);
+    }
+}
+
+/// Ends the axis of a quantity where its range ends, once its values come near.
+///
+/// The library would else round the end of the axis up, to shares above 1.
+pub(super) fn end_at_range(axis: &mut Value, quantity: &Quantity, values: impl Iterator<Item = f64>) {
+    let highest = values.fold(f64::MIN, f64::max);
+    if let Some((_, most)) = quantity.range.filter(|(_, most)| highest > 0.8 * most) {
+        axis["max"] = json!(most);
+    }
 }
 
 /// An axis in powers of two over positions that are logarithms.

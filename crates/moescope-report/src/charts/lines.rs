@@ -16,7 +16,11 @@ pub(super) fn chart(plot: &LinePlot) -> Chart {
         true => axis::powers_of_two(&plot.x, plot.positions()),
         false => axis::numbers(&plot.x, false),
     };
+    if let Some(ticks) = plot.ticks() {
+        axis::with_ticks(&mut option["xAxis"], &ticks);
+    }
     option["yAxis"] = axis::numbers(&plot.y, true);
+    axis::end_at_range(&mut option["yAxis"], &plot.y, plot.extent());
     let shared = plot.shared_null();
     let mut series: Vec<Value> = Vec::new();
     for (i, line) in plot.series.iter().enumerate() {

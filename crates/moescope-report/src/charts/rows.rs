@@ -13,6 +13,7 @@ pub(super) fn option_of(plot: &RowPlot, style: &str) -> Value {
     let hints = json!({"kind": "rows", "rows": plot.rows.len()});
     let mut option = option(hints);
     option["xAxis"] = axis::numbers(&plot.quantity, false);
+    axis::end_at_range(&mut option["xAxis"], &plot.quantity, plot.extent());
     option["yAxis"] = axis::names(&plot.rows, None);
     option["yAxis"]["inverse"] = json!(true);
     let slots = plot.series.len();

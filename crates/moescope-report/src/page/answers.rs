@@ -2,8 +2,8 @@
 
 use moescope_base::{Answer, Confidence, Evidence};
 
-use super::Part;
 use super::claims::unit;
+use super::{Part, ratio};
 use crate::html::Text;
 use crate::{Report, number};
 
@@ -67,10 +67,13 @@ fn key_number(evidence: &Evidence) -> String {
     let (value, interval) = number::with_interval(evidence.estimate, evidence.ci_low, evidence.ci_high);
     let interval = interval.map_or(String::new(), |i| format!(" <span class=\"interval\">{i}</span>"));
     let (unit, claim) = (unit(&evidence.unit), Text(&evidence.claim));
+    let ends = (evidence.estimate, evidence.ci_low, evidence.ci_high);
+    let ratio = ratio::in_words(&evidence.unit, &evidence.contrast, ends);
+    let ratio = ratio.map_or(String::new(), |r| format!(" <span class=\"interval\">{}</span>", Text(&r)));
     let n = evidence.n_seeds;
     let seeds = if n == 1 { "1 seed".to_owned() } else { format!("{n} seeds") };
     format!(
-        "<li><span class=\"value\">{value}{unit}</span>{interval} <span class=\"count\">n = {seeds}</span>\
+        "<li><span class=\"value\">{value}{unit}</span>{interval}{ratio} <span class=\"count\">n = {seeds}</span>\
          <span class=\"claim\">{claim}</span></li>\n"
     )
 }

@@ -3,8 +3,8 @@
 use moescope_base::{Answer, Evidence};
 use serde_json::{Value, json};
 
-use super::PageData;
 use super::grid::{Cell, Grid, Head};
+use super::{PageData, ratio};
 use crate::html::Text;
 use crate::number;
 
@@ -51,6 +51,11 @@ fn heads() -> Vec<Head> {
 fn row(evidence: &Evidence) -> Vec<Cell> {
     let (value, interval) = number::with_interval(evidence.estimate, evidence.ci_low, evidence.ci_high);
     let value = format!("{value} {}", evidence.unit);
+    let ends = (evidence.estimate, evidence.ci_low, evidence.ci_high);
+    let ratio = ratio::in_words(&evidence.unit, &evidence.contrast, ends);
+    // Each part keeps its line; the cell breaks between them.
+    let aside: Vec<String> =
+        interval.into_iter().chain(ratio).map(|part| part.replace(' ', "\u{a0}")).collect();
     let about = [&evidence.metric, &evidence.contrast].map(String::as_str);
     let about = about.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
     let table = match evidence.table.is_empty() {
@@ -59,12 +64,25 @@ fn row(evidence: &Evidence) -> Vec<Cell> {
     };
     vec![
         Cell::new(evidence.claim.clone(), about),
-        Cell::new(value.trim().to_owned(), interval.unwrap_or_default()),
+        Cell::new(value.trim().to_owned(), aside.join(" ")),
         Cell::new(number::integer(evidence.n_seeds as i64), String::new()),
         Cell::new(number::probability(evidence.p_holm.unwrap_or(f64::NAN)), String::new()),
         Cell::new(evidence.null.clone(), String::new()),
-        Cell::new(evidence.test.clone(), table),
+        Cell::new(bounded(&evidence.test), table),
     ]
+}
+
+/// A test in words, with a probability that was rounded to nothing as the bound that it is.
+fn bounded(test: &str) -> String {
+    let parts: Vec<&str> = test.split("= 0.000").collect();
+    let mut text = parts[0].to_owned();
+    for part in &parts[1..] {
+        let about_probability = text.trim_end().ends_with("p") || text.trim_end().ends_with("(Holm)");
+        let ends = !part.starts_with(|c: char| c.is_ascii_digit());
+        text.push_str(if about_probability && ends { "< 0.001" } else { "= 0.000" });
+        text.push_str(part);
+    }
+    text
 }
 
 /// The claims for download, with full precision and every field, also those that the table on the page leaves out.
@@ -89,4 +107,16 @@ fn csv(evidence: &[Evidence]) -> Vec<(String, Value)> {
         text("null", |e| &e.null),
         text("table", |e| &e.table),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_probability_is_zero() {
+        assert_eq!(bounded("TOST: p (Holm) = 0.000; more"), "TOST: p (Holm) < 0.001; more");
+        assert_eq!(bounded("p = 0.000"), "p < 0.001");
+        assert_eq!(bounded("p = 0.0004, margin = 0.000"), "p = 0.0004, margin = 0.000");
+    }
 }

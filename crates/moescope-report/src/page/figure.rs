@@ -2,7 +2,7 @@
 
 use moescope_base::Figure;
 
-use super::PageData;
+use super::{PageData, anchor, table};
 use crate::charts::Chart;
 use crate::html::{Text, identifier};
 use crate::plot::Plot;
@@ -23,12 +23,12 @@ pub(super) fn figure(
     figure: &Figure,
     data: &mut PageData,
 ) -> Result<String, ReportError> {
-    let table = report.table(section, &figure.table).ok_or_else(|| ReportError::MissingTable {
+    let (home, content) = report.table(section, &figure.table).ok_or_else(|| ReportError::MissingTable {
         figure: figure.id.clone(),
         table: figure.table.clone(),
         known: report.table_names(),
     })?;
-    let plot = Plot::read(figure, table)?;
+    let plot = Plot::read(figure, content)?;
     let id = format!("{place}-figure-{}", identifier(&figure.id));
     let picture = static_svg::picture(&plot, &figure.title);
     let height = Chart::of(&plot).map(|chart| {
@@ -42,9 +42,12 @@ pub(super) fn figure(
         _ => "<p class=\"none\">Nothing to draw: the table holds no number for this figure.</p>\n".to_owned(),
     };
     let key = plot.key();
-    let (title, caption, source) = (Text(&figure.title), Text(&figure.caption), Text(&figure.table));
+    // A sign of multiplication at the start of a line would stand alone.
+    let title = figure.title.replace(" ×", "\u{a0}×");
+    let (title, caption, source) = (Text(&title), Text(&figure.caption), Text(&figure.table));
+    let target = table::anchor(&anchor(home), content);
     Ok(format!(
         "<figure id=\"{id}\">\n<h3>{title}</h3>\n{drawing}\
-         <figcaption>{caption} {key} <span class=\"source\">Data: table <code>{source}</code>.</span></figcaption>\n</figure>\n"
+         <figcaption>{caption} {key} <span class=\"source\">Data: table <a href=\"#{target}\"><code>{source}</code></a>.</span></figcaption>\n</figure>\n"
     ))
 }

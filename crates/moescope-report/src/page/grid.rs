@@ -11,6 +11,9 @@ const WHOLE: usize = 16;
 /// Rows of a longer table that stand in the page; the scripts show the others on demand.
 const EXCERPT: usize = 10;
 
+/// From this many columns on a table is set closer.
+const WIDE: usize = 6;
+
 /// A table as the page shows it: sortable, and with the whole data for download.
 ///
 /// What is read (`rows`) and what is kept (`csv`) are apart: a cell is rounded, a download never is.
@@ -83,8 +86,9 @@ impl Grid {
         let heads: String = self.heads.iter().map(Head::html).collect();
         let rows: String = self.rows.iter().take(self.shown()).map(|row| self.row_html(row)).collect();
         let rest = self.rest();
+        let wide = if self.heads.len() >= WIDE { " wide" } else { "" };
         format!(
-            "<div class=\"grid\" id=\"{id}\">\n<h3 class=\"caption\" id=\"{id}-name\">{caption}</h3>\n\
+            "<div class=\"grid{wide}\" id=\"{id}\">\n<h3 class=\"caption\" id=\"{id}-name\">{caption}</h3>\n\
              <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"{id}-name\">\n\
              <table aria-labelledby=\"{id}-name\">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n\
              </div>\n<p class=\"tools\"><span class=\"rest\">{rest}</span></p>\n</div>\n"

@@ -12,7 +12,8 @@ use crate::number;
 ///
 /// Intervals stand beside their estimates, so the table has fewer columns than the download, which has all of them.
 pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
-    let columns: Vec<&Column> = table.columns().iter().filter(|c| !stands_aside(table, c)).collect();
+    let columns: Vec<&Column> =
+        table.columns().iter().filter(|c| !stands_aside(table, c) && !stands_above(table, c)).collect();
     let position = |column: &Column| table.columns().iter().position(|c| c.name == column.name);
     let grid = Grid {
         file: table.name().to_owned(),
@@ -22,8 +23,13 @@ pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
         csv: table.columns().iter().map(|c| (c.name.clone(), values(&c.data))).collect(),
         keys: columns.iter().filter_map(|column| position(column)).collect(),
     };
-    let grid = grid.html(&format!("{place}-table-{}", identifier(table.name())), data);
+    let grid = grid.html(&anchor(place, table), data);
     format!("{grid}{}", notes(table))
+}
+
+/// The target of links to a table in the part of the page with the anchor `place`.
+pub(super) fn anchor(place: &str, table: &Table) -> String {
+    format!("{place}-table-{}", identifier(table.name()))
 }
 
 /// Ends of an interval stand in the cell of their estimate.
@@ -32,6 +38,19 @@ pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
 fn stands_aside(table: &Table, column: &Column) -> bool {
     let (ColumnRole::Low(of) | ColumnRole::High(of)) = &column.role else { return false };
     table.companion(ColumnRole::Low, of).is_some() && table.companion(ColumnRole::High, of).is_some()
+}
+
+/// A count that is the same in every row stands in the heading of what it counts; the download has it as a column.
+fn stands_above(table: &Table, column: &Column) -> bool {
+    let ColumnRole::Count(of) = &column.role else { return false };
+    table.column(of).is_some() && the_same(column).is_some()
+}
+
+/// The entry of a column that has the same in every row.
+fn the_same(column: &Column) -> Option<i64> {
+    let ColumnData::Integer(entries) = &column.data else { return None };
+    let first = *entries.first()?;
+    entries.iter().all(|entry| *entry == first).then_some(first)
 }
 
 /// Heading of a column by its role; a probability has no unit to show.
@@ -44,7 +63,12 @@ fn head(table: &Table, column: &Column) -> Head {
     };
     let unit = if matches!(column.role, ColumnRole::PValue(_)) { "" } else { column.unit.as_str() };
     let interval = table.companion(ColumnRole::Low, &column.name).map(|_| "[interval]");
-    let details = [unit, interval.unwrap_or_default()].into_iter().filter(|text| !text.is_empty());
+    let count = table.companion(ColumnRole::Count, &column.name).filter(|count| stands_above(table, count));
+    let count = count.and_then(|c| {
+        the_same(c).map(|n| format!("n = {} {}", number::integer(n), c.unit).replace(' ', "\u{a0}"))
+    });
+    let details =
+        [Some(unit), interval, count.as_deref()].into_iter().flatten().filter(|text| !text.is_empty());
     let detail = details.collect::<Vec<_>>().join(" ");
     Head::new(&label.replace('_', " "), &detail, !matches!(column.data, ColumnData::Text(_)))
 }
@@ -109,4 +133,33 @@ fn notes(table: &Table) -> String {
         "<details class=\"about\">\n<summary>How table <code>{name}</code> was made, and what its columns mean</summary>\n\
          {method}<dl class=\"facts\">\n{meanings}</dl>\n</details>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(counts: Vec<i64>) -> (String, PageData) {
+        let columns = vec![
+            Column::key("arm", "which", vec!["a".into(), "b".into()]),
+            Column::estimate("loss", "nats", "loss", vec![1.0, 2.0]),
+            Column::observations("loss", "seeds", counts),
+        ];
+        let mut data = PageData::default();
+        let html = table("here", &Table::new("t", "T", "", columns).unwrap(), &mut data);
+        (html, data)
+    }
+
+    #[test]
+    fn a_count_that_never_changes_stands_in_the_heading() {
+        let (html, data) = shown(vec![3, 3]);
+        assert!(html.contains("loss <small>nats n\u{a0}=\u{a0}3\u{a0}seeds</small>"), "{html}");
+        assert!(!html.contains("n of loss"));
+        assert_eq!(
+            data.grids["here-table-t"]["names"],
+            json!(["arm", "loss", "loss_n"]),
+            "the download keeps it"
+        );
+        assert!(shown(vec![3, 2]).0.contains("n of loss"));
+    }
 }

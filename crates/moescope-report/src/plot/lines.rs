@@ -14,7 +14,12 @@ pub(crate) struct LinePlot {
     pub(crate) series: Vec<LineSeries>,
     /// Positions are powers of two: `position = log2(x)`.
     pub(crate) log2_x: bool,
+    /// Whether an interval is longer than what is drawn of it.
+    pub(crate) cut: bool,
 }
+
+/// Up to this many positions have a tick each.
+const MOST_TICKS: usize = 12;
 
 /// One line.
 pub(crate) struct LineSeries {
@@ -37,6 +42,7 @@ impl LinePlot {
         log2_x: bool,
     ) -> Result<LinePlot, ReportError> {
         let (across, measured) = (source.measured(x)?, source.measured(y)?);
+        let (quantity, mut cut) = (measured.quantity(), false);
         let (names, member) = distinct(&source.labels(series)?);
         let empty = |name: String| LineSeries { name, points: Vec::new() };
         let mut series: Vec<LineSeries> = names.into_iter().map(empty).collect();
@@ -46,19 +52,30 @@ impl LinePlot {
             if position.is_finite() {
                 let reading = measured.reading(row);
                 let mut words = vec![source.row_name(row)];
-                words.extend(reading.lines(&measured.quantity()));
-                series[of].points.push((position, reading, words));
+                words.extend(reading.lines(&quantity));
+                cut |= reading.is_cut(&quantity);
+                series[of].points.push((position, reading.drawn(&quantity), words));
             }
         }
         for line in &mut series {
             line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
-        Ok(LinePlot { x: across.quantity(), y: measured.quantity(), series, log2_x })
+        Ok(LinePlot { x: across.quantity(), y: quantity, series, log2_x, cut })
     }
 
     /// All positions on the horizontal axis.
     pub(crate) fn positions(&self) -> impl Iterator<Item = f64> {
         self.series.iter().flat_map(|s| &s.points).map(|(x, _, _)| *x)
+    }
+
+    /// The positions themselves as places of the ticks, rising, where they are few; none where they are many or none.
+    ///
+    /// Between the blocks 1 and 2 there is no block 1.2, so a tick there would name a thing that does not exist.
+    pub(crate) fn ticks(&self) -> Option<Vec<f64>> {
+        let mut ticks: Vec<f64> = self.positions().collect();
+        ticks.sort_by(f64::total_cmp);
+        ticks.dedup();
+        (1..=MOST_TICKS).contains(&ticks.len()).then_some(ticks)
     }
 
     /// All numbers that the vertical axis must hold.

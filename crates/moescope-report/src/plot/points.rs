@@ -43,6 +43,7 @@ impl PointPlot {
                 let mut words = vec![source.row_name(row)];
                 words.extend(right.lines(&across.quantity()));
                 words.extend(above.lines(&up.quantity()));
+                let (right, above) = (right.drawn(&across.quantity()), above.drawn(&up.quantity()));
                 series[of].points.push((right, above, words));
             }
         }

@@ -14,6 +14,8 @@ pub(crate) struct RowPlot {
     pub(crate) quantity: Quantity,
     /// Where a line of comparison stands.
     pub(crate) reference: Option<f64>,
+    /// Whether an interval is longer than what is drawn of it.
+    pub(crate) cut: bool,
 }
 
 /// The estimates of one series.
@@ -59,7 +61,10 @@ impl RowPlot {
         reference: Option<f64>,
     ) -> Result<RowPlot, ReportError> {
         let measured = source.measured(estimate)?;
-        let quantity = measured.quantity();
+        let mut quantity = measured.quantity();
+        // What is compared with a reference is a difference, which has not the range of what it is a difference of.
+        quantity.range = quantity.range.filter(|_| reference.is_none());
+        let mut cut = false;
         let (names, member) = distinct(&source.labels(series)?);
         let empty = |name: String| RowSeries { name, marks: Vec::new() };
         let mut series: Vec<RowSeries> = names.into_iter().map(empty).collect();
@@ -67,9 +72,10 @@ impl RowPlot {
             let reading = measured.reading(row);
             let mut words = vec![heading(&rows[place], &series[of].name)];
             words.extend(reading.lines(&quantity));
-            series[of].marks.push((place, reading, words));
+            cut |= reading.is_cut(&quantity);
+            series[of].marks.push((place, reading.drawn(&quantity), words));
         }
-        Ok(RowPlot { rows, series, quantity, reference })
+        Ok(RowPlot { rows, series, quantity, reference, cut })
     }
 
     /// Whether any estimate is a number.

@@ -14,9 +14,10 @@ pub(super) fn draw(plot: &LinePlot) -> Canvas {
     let legend = Legend::new(plot.series.iter().map(|s| s.name.as_str()));
     let (top, left, right) = (legend.height + 8.0, 76.0, WIDTH - 40.0);
     let bottom = top + 260.0;
-    let across = match plot.log2_x {
-        true => Scale::powers_of_two(plot.positions(), (left, right)),
-        false => Scale::over(plot.positions(), (left, right)),
+    let across = match (plot.ticks(), plot.log2_x) {
+        (Some(ticks), powers) => Scale::at(ticks, powers, (left, right)),
+        (None, true) => Scale::powers_of_two(plot.positions(), (left, right)),
+        (None, false) => Scale::over(plot.positions(), (left, right)),
     };
     let up = Scale::over(plot.extent(), (bottom, top));
 
@@ -28,7 +29,7 @@ pub(super) fn draw(plot: &LinePlot) -> Canvas {
         let look = Look::of(i);
         canvas.begin_series(look.color);
         draw_bands(&mut canvas, line, (&across, &up));
-        let points = || line.points.iter().map(|(x, r, _)| (across.at(*x), up.at(r.value)));
+        let points = || line.points.iter().map(|(x, r, _)| (across.place(*x), up.place(r.value)));
         canvas.stroke("line", look.dash, points());
         points().filter(|(_, y)| y.is_finite()).for_each(|point| canvas.marker(look.marker, point));
         canvas.end();
@@ -43,8 +44,8 @@ fn draw_bands(canvas: &mut Canvas, line: &LineSeries, (across, up): (&Scale, &Sc
         if !run[0].1.has_interval() {
             continue;
         }
-        let low = run.iter().map(|(x, r, _)| (across.at(*x), up.at(r.low)));
-        let high = run.iter().rev().map(|(x, r, _)| (across.at(*x), up.at(r.high)));
+        let low = run.iter().map(|(x, r, _)| (across.place(*x), up.place(r.low)));
+        let high = run.iter().rev().map(|(x, r, _)| (across.place(*x), up.place(r.high)));
         let class = if run.len() == 1 { "whisker" } else { "band" };
         canvas.area(class, low.chain(high));
     }
@@ -52,7 +53,7 @@ fn draw_bands(canvas: &mut Canvas, line: &LineSeries, (across, up): (&Scale, &Sc
 
 /// The null that all lines share, once, or that of each line; the word stands at the last point.
 fn draw_nulls(canvas: &mut Canvas, plot: &LinePlot, (across, up): (&Scale, &Scale)) {
-    let place = |(x, null): &(f64, f64)| (across.at(*x), up.at(*null));
+    let place = |(x, null): &(f64, f64)| (across.place(*x), up.place(*null));
     let lines: Vec<Vec<(f64, f64)>> = match plot.shared_null() {
         Some(points) => vec![points.iter().map(place).collect()],
         None => plot

@@ -46,7 +46,7 @@ pub(super) fn draw(plot: &RowPlot, bars: bool) -> Canvas {
 /// The dashed line of comparison, with its value above the rows.
 fn draw_reference(canvas: &mut Canvas, reference: Option<f64>, scale: &Scale, (top, bottom): (f64, f64)) {
     if let Some(reference) = reference {
-        let x = scale.at(reference);
+        let x = scale.place(reference);
         canvas.line("reference", (x, top - 4.0), (x, bottom));
         let label = format!("reference {}", number::round(reference));
         canvas.text("soft", (x, top - 9.0), Anchor::Middle, &label);
@@ -56,19 +56,19 @@ fn draw_reference(canvas: &mut Canvas, reference: Option<f64>, scale: &Scale, (t
 /// One estimate: bar, whiskers, tick of the null, and the marker on top. What is not finite is left out, part by
 /// part.
 fn draw_mark(canvas: &mut Canvas, reading: &Reading, scale: &Scale, y: f64, marker: &str, bars: bool) {
-    let x = scale.at(reading.value);
+    let x = scale.place(reading.value);
     if bars && x.is_finite() {
-        let zero = scale.at(0.0);
+        let zero = scale.place(0.0);
         canvas.rect("bar", (zero.min(x), y - 5.0), ((x - zero).abs(), 10.0));
     }
     if reading.has_interval() {
-        let (low, high) = (scale.at(reading.low), scale.at(reading.high));
+        let (low, high) = (scale.place(reading.low), scale.place(reading.high));
         canvas.line("whisker", (low, y), (high, y));
         canvas.line("whisker", (low, y - 3.0), (low, y + 3.0));
         canvas.line("whisker", (high, y - 3.0), (high, y + 3.0));
     }
     if reading.null.is_finite() {
-        let null = scale.at(reading.null);
+        let null = scale.place(reading.null);
         canvas.line("null", (null, y - 7.0), (null, y + 7.0));
     }
     if x.is_finite() {

@@ -1,6 +1,7 @@
 //! Axes of still pictures.
 
 use super::canvas::{Anchor, Canvas};
+use super::legend::LETTER;
 use crate::number;
 
 /// Maps numbers to positions on one axis.
@@ -27,6 +28,15 @@ impl Scale {
         Scale { low, high, from, to, ticks, powers: false }
     }
 
+    /// An axis with a tick at each of these values, which rise and are not empty, and a little room beside them.
+    ///
+    /// With `powers` they are logarithms, as for [`Scale::powers_of_two`].
+    pub(super) fn at(ticks: Vec<f64>, powers: bool, (from, to): (f64, f64)) -> Scale {
+        let (low, high) = extent(ticks.iter().copied());
+        let room = 0.04 * (high - low);
+        Scale { low: low - room, high: high + room, from, to, ticks, powers }
+    }
+
     /// An axis of powers of two over logarithms.
     pub(super) fn powers_of_two(values: impl Iterator<Item = f64>, span: (f64, f64)) -> Scale {
         let (low, high) = extent(values);
@@ -38,7 +48,7 @@ impl Scale {
     }
 
     /// Position of a number; NaN for NaN.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(super) fn place(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
@@ -47,12 +57,18 @@ impl Scale {
         number::round(if self.powers { tick.exp2() } else { tick })
     }
 
-    /// Grid lines and labels of a horizontal axis between the heights `top` and `bottom`.
+    /// Grid lines and labels of a horizontal axis between the heights `top` and `bottom`; a label that would run into
+    /// the one before it is left out.
     pub(super) fn draw_across(&self, canvas: &mut Canvas, (top, bottom): (f64, f64), title: &str) {
+        let mut free = f64::MIN;
         for &tick in &self.ticks {
-            let x = self.at(tick);
+            let (x, label) = (self.place(tick), self.label(tick));
             canvas.line("faint", (x, top), (x, bottom));
-            canvas.text("soft", (x, bottom + 16.0), Anchor::Middle, &self.label(tick));
+            let half = LETTER * label.chars().count() as f64 / 2.0;
+            if x - half > free {
+                canvas.text("soft", (x, bottom + 16.0), Anchor::Middle, &label);
+                free = x + half + LETTER;
+            }
         }
         canvas.line("rule", (self.from, bottom), (self.to, bottom));
         canvas.text("soft", ((self.from + self.to) / 2.0, bottom + 36.0), Anchor::Middle, title);
@@ -61,7 +77,7 @@ impl Scale {
     /// Grid lines and labels of a vertical axis between the positions `left` and `right`.
     pub(super) fn draw_up(&self, canvas: &mut Canvas, (left, right): (f64, f64), title: &str) {
         for &tick in &self.ticks {
-            let y = self.at(tick);
+            let y = self.place(tick);
             canvas.line("faint", (left, y), (right, y));
             canvas.text("soft", (left - 8.0, y + 4.0), Anchor::End, &self.label(tick));
         }
@@ -96,13 +112,22 @@ mod tests {
         let scale = Scale::over([0.13, 0.97].into_iter(), (0.0, 100.0));
         let labels: Vec<String> = scale.ticks.iter().map(|t| scale.label(*t)).collect();
         assert_eq!(labels, ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
-        assert!((scale.at(0.5) - 50.0).abs() < 1e-9);
+        assert!((scale.place(0.5) - 50.0).abs() < 1e-9);
     }
 
     #[test]
     fn no_value_and_one_value_still_make_an_axis() {
-        assert_eq!(Scale::over([].into_iter(), (0.0, 1.0)).at(1.0), 1.0);
-        assert!(Scale::over([3.0].into_iter(), (0.0, 1.0)).at(3.0).is_finite());
+        assert_eq!(Scale::over([].into_iter(), (0.0, 1.0)).place(1.0), 1.0);
+        assert!(Scale::over([3.0].into_iter(), (0.0, 1.0)).place(3.0).is_finite());
+    }
+
+    #[test]
+    fn ticks_stand_at_the_values_and_keep_them_from_the_ends() {
+        let scale = Scale::at([50.0, 100.0, 200.0].map(f64::log2).to_vec(), true, (0.0, 108.0));
+        let labels: Vec<String> = scale.ticks.iter().map(|t| scale.label(*t)).collect();
+        assert_eq!(labels, ["50", "100", "200"]);
+        assert!((scale.place(50f64.log2()) - 4.0).abs() < 1e-9);
+        assert!(Scale::at(vec![7.0], false, (0.0, 1.0)).place(7.0).is_finite());
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub(super) fn draw(plot: &PointPlot) -> Canvas {
     across.draw_across(&mut canvas, (top, bottom), &plot.x.title());
     up.draw_up(&mut canvas, (left, right), &plot.y.title());
     if let Some((from, to)) = plot.diagonal_ends().filter(|_| plot.diagonal) {
-        let end = (across.at(to), up.at(to));
-        canvas.line("reference", (across.at(from), up.at(from)), end);
+        let end = (across.place(to), up.place(to));
+        canvas.line("reference", (across.place(from), up.place(from)), end);
         canvas.text("soft", (end.0 - 6.0, end.1 - 6.0), Anchor::End, "equal");
     }
     for (i, series) in plot.series.iter().enumerate() {
@@ -29,7 +29,7 @@ pub(super) fn draw(plot: &PointPlot) -> Canvas {
         canvas.begin_series(look.color);
         for (x, y, _) in &series.points {
             draw_cross(&mut canvas, (x, y), (&across, &up));
-            canvas.marker(look.marker, (across.at(x.value), up.at(y.value)));
+            canvas.marker(look.marker, (across.place(x.value), up.place(y.value)));
         }
         canvas.end();
     }
@@ -38,11 +38,11 @@ pub(super) fn draw(plot: &PointPlot) -> Canvas {
 
 /// The intervals of one point, each only where it has both ends.
 fn draw_cross(canvas: &mut Canvas, (x, y): (&Reading, &Reading), (across, up): (&Scale, &Scale)) {
-    let center = (across.at(x.value), up.at(y.value));
+    let center = (across.place(x.value), up.place(y.value));
     if x.has_interval() {
-        canvas.line("whisker", (across.at(x.low), center.1), (across.at(x.high), center.1));
+        canvas.line("whisker", (across.place(x.low), center.1), (across.place(x.high), center.1));
     }
     if y.has_interval() {
-        canvas.line("whisker", (center.0, up.at(y.low)), (center.0, up.at(y.high)));
+        canvas.line("whisker", (center.0, up.place(y.low)), (center.0, up.place(y.high)));
     }
 }
