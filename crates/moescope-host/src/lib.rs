@@ -2,9 +2,8 @@
 //!
 //! A file has its final name only when it is whole ([`replace`]), so a program that is killed leaves either the old file
 //! or the new one; what was being written has a name that [`sweep`] knows. [`FolderLock`] keeps two programs out of
-//! one folder, [`TensorFile`] reads safetensors, [`MappedFile`] shows a file
-//! without reading it, [`hash_file`] tells whether a file is still what was written, and
-//! [`require_memory`] refuses work that cannot fit before memory is asked for.
+//! one folder, [`TensorFile`] reads safetensors, [`MappedFile`] shows a file without reading it, [`hash_file`] tells whether a
+//! file is still what was written, and [`require_memory`] refuses work that cannot fit before memory is asked for.
 //!
 //! ```
 //! use std::io::Write;

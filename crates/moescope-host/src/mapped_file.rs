@@ -5,7 +5,7 @@ use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::Mmap;
 
 use crate::HostError;
 
@@ -61,11 +61,10 @@ impl MappedFile {
         }
         #[cfg(unix)]
         {
+            const DONT_NEED: memmap2::UncheckedAdvice = memmap2::UncheckedAdvice::DontNeed;
             // SAFETY: what makes this advice dangerous is that it drops changes that were not written. This map is read only,
             // so there are none, and a page that is dropped is read from the file again with the same content.
-            let told = unsafe {
-                self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, end - range.start)
-            };
+            let told = unsafe { self.map.unchecked_advise_range(DONT_NEED, range.start, end - range.start) };
             // Advice that is not taken costs memory, not correctness.
             let _ = told;
         }
