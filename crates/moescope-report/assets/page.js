@@ -196,6 +196,12 @@ function optionFor(chart, width, theme) {
   if (option.visualMap) colorLabels(option, theme);
   const lines = legendLines(option, width);
   if (lines > 1) option.grid.top += (lines - 1) * LEGEND_LINE;
+  thinLabels(option.xAxis, width);
+  if (option.hints.kind === "lines" || option.hints.kind === "scatter") {
+    option.yAxis.name = wrapped(option.yAxis.name, 250, 2).join("\n");
+    option.yAxis.nameTextStyle.lineHeight = 16;
+  }
+  if (option.hints.kind === "rows" && !rows) wrapNames(option);
   if (width < NARROW) makeNarrow(option, rows);
   return option;
 }
@@ -247,6 +253,25 @@ function legendLines(chart, width) {
     used += needed;
   }
   return lines;
+}
+
+// Names of rows on a wide page, in up to two lines beside their marks.
+function wrapNames(option) {
+  const names = option.yAxis.data.map((name) => wrapped(name, option.yAxis.axisLabel.width, 2).join("\n"));
+  Object.assign(option.yAxis.axisLabel, { width: null, overflow: "none", lineHeight: 13, interval: 0, formatter: (_, i) => names[i] });
+}
+
+// Of ticks at the data every first, second, third … has a label, as many as fit.
+function thinLabels(axis, width) {
+  const ticks = axis.axisLabel?.customValues;
+  if (!ticks) return;
+  const perUnit = (width - 90) / (axis.max - axis.min);
+  const room = Math.max(...ticks.map((tick) => measure(axis.axisLabel.formatter(tick)))) + 8;
+  const kept = (every) => ticks.filter((_, i) => i % every === 0);
+  const fits = (some) => some.every((tick, i) => i === 0 || (tick - some[i - 1]) * perUnit >= room);
+  let every = 1;
+  while (every < ticks.length && !fits(kept(every))) every += 1;
+  axis.axisLabel.customValues = kept(every);
 }
 
 // What a narrow chart of rows needs: names in lines above the marks, and rows high enough for both.

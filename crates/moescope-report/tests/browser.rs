@@ -17,7 +17,7 @@ fn the_page_draws_everything_and_loads_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("report.html");
     write_html(&demo::report(), &page).unwrap();
-    let Some(document) = rendered(&page, folder.path()) else { return };
+    let Some(document) = rendered(&page, folder.path(), "1400,900") else { return };
     assert_eq!(attribute(&document, "data-problems"), Some("[]"), "the page reports problems");
     assert_eq!(attribute(&document, "data-ready"), Some(CHARTS.to_string().as_str()), "charts drawn");
     assert!(!document.contains("<title>broken</title>"), "text from a table ran as a script");
@@ -31,13 +31,48 @@ fn hovering_shows_the_words_of_each_datum_and_headings_sort() {
     write_html(&demo::report(), &page).unwrap();
     let text = std::fs::read_to_string(&page).unwrap();
     std::fs::write(&page, text.replace("</body>", &format!("<script>{PROBE}</script></body>"))).unwrap();
-    let Some(document) = rendered(&page, folder.path()) else { return };
+    let Some(document) = rendered(&page, folder.path(), "1400,900") else { return };
     assert_eq!(attribute(&document, "data-problems"), Some("[]"), "the page reports problems");
     assert_eq!(attribute(&document, "data-tips"), Some(CHARTS.to_string().as_str()), "charts with words");
     assert_eq!(attribute(&document, "data-sorted"), Some("MoE|dense"), "losses from both ends");
     assert_eq!(attribute(&document, "data-rows"), Some("96"), "rows after asking for all");
     assert_eq!(attribute(&document, "data-csv"), Some("architecture,loss,loss_low"));
 }
+
+#[test]
+fn on_a_phone_nothing_is_cut_off_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    write_html(&demo::report(), &page).unwrap();
+    let text = std::fs::read_to_string(&page).unwrap();
+    std::fs::write(&page, text.replace("</body>", &format!("<script>{PHONE}</script></body>"))).unwrap();
+    let Some(document) = rendered(&page, folder.path(), "390,900") else { return };
+    assert_eq!(attribute(&document, "data-problems"), Some("[]"), "the page reports problems");
+    assert_eq!(attribute(&document, "data-cut"), Some(""), "these reach beyond the page or their own box");
+    assert_eq!(attribute(&document, "data-mute"), Some(""), "tables that scroll and do not say so");
+    assert_eq!(attribute(&document, "data-legend"), Some("40"), "entries of the longest legend");
+}
+
+/// Lists what is wider than its place, the tables that hide columns without hint or focus, and the longest legend.
+const PHONE: &str = r##"
+const watch = setInterval(() => {
+  const root = document.documentElement;
+  if (!root.dataset.ready) return;
+  clearInterval(watch);
+  const places = [root, ...document.querySelectorAll(".contents, .contents ol, .card, figure, .grid")];
+  const cut = places.filter((place) => place.scrollWidth > place.clientWidth + 1);
+  root.dataset.cut = cut.map((place) => place.id || place.className || place.tagName).join(" ");
+  const tables = [...document.querySelectorAll(".grid")].filter((grid) => {
+    const scroll = grid.querySelector(".scroll");
+    const hides = scroll.scrollWidth > scroll.clientWidth + 1;
+    const says = !grid.querySelector(".hint").hidden && scroll.tabIndex === 0;
+    return hides !== says;
+  });
+  root.dataset.mute = tables.map((grid) => grid.id).join(" ");
+  const texts = [...document.querySelectorAll("#section-hostile--section--figure-many .chart text")];
+  root.dataset.legend = texts.filter((text) => /^expert \d+$/.test(text.textContent)).length;
+}, 50);
+"##;
 
 /// Points at the first datum of every chart, sorts a table both ways, and asks for all rows and for the file.
 const PROBE: &str = r##"
@@ -73,7 +108,7 @@ const watch = setInterval(() => {
 "##;
 
 /// The document after its scripts have run; none when there is no browser.
-fn rendered(page: &Path, profile: &Path) -> Option<String> {
+fn rendered(page: &Path, profile: &Path, window: &str) -> Option<String> {
     let arguments = [
         "--headless=new",
         "--no-sandbox",
@@ -84,12 +119,12 @@ fn rendered(page: &Path, profile: &Path) -> Option<String> {
         "--disable-dev-shm-usage",
         "--no-first-run",
         "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--window-size=1400,900",
         "--virtual-time-budget=60000",
         "--dump-dom",
     ];
     let mut command = Command::new("chromium");
-    command.args(arguments).arg(format!("--user-data-dir={}", profile.join("profile").display()));
+    command.args(arguments).arg(format!("--window-size={window}"));
+    command.arg(format!("--user-data-dir={}", profile.join("profile").display()));
     match command.arg(format!("file://{}", page.display())).output() {
         Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(output) => panic!("chromium failed: {}", String::from_utf8_lossy(&output.stderr)),

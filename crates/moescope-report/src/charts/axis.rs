@@ -41,9 +41,12 @@ pub(super) fn with_ticks(axis: &mut Value, ticks: &[f64]) {
 ///
 /// The library would else round the end of the axis up, to shares above 1.
 pub(super) fn end_at_range(axis: &mut Value, quantity: &Quantity, values: impl Iterator<Item = f64>) {
-    let highest = values.fold(f64::MIN, f64::max);
-    if let Some((_, most)) = quantity.range.filter(|(_, most)| highest > 0.8 * most) {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+    if let Some((least, most)) = quantity.range.filter(|(least, most)| high > least + 0.8 * (most - least)) {
         axis["max"] = json!(most);
+        if low < least + 0.4 * (most - least) {
+            axis["interval"] = json!(0.2 * (most - least)); // so that the last tick is the end
+        }
     }
 }
 
@@ -80,4 +83,34 @@ pub(super) fn names(labels: &[String], title: Option<&Quantity>) -> Value {
         axis["nameTextStyle"] = json!({"color": "@soft"});
     }
     axis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share() -> Quantity {
+        Quantity { name: "accuracy".into(), unit: "share".into(), range: Some((0.0, 1.0)) }
+    }
+
+    #[test]
+    fn the_axis_of_a_share_ends_at_one_and_only_when_values_come_near() {
+        let mut axis = numbers(&share(), false);
+        end_at_range(&mut axis, &share(), [0.1, 0.3].into_iter());
+        assert!(axis.get("max").is_none());
+        end_at_range(&mut axis, &share(), [0.1, 0.95].into_iter());
+        assert_eq!((&axis["max"], &axis["interval"]), (&json!(1.0), &json!(0.2)));
+    }
+
+    #[test]
+    fn ticks_stand_at_the_data_alone() {
+        let mut axis = numbers(&share(), false);
+        with_ticks(&mut axis, &[1.0, 2.0]);
+        for part in ["axisTick", "axisLabel", "splitLine"] {
+            assert_eq!(axis[part]["customValues"], json!([1.0, 2.0]));
+        }
+        assert!(axis["min"].as_f64() < Some(1.0) && axis["max"].as_f64() > Some(2.0));
+        with_ticks(&mut axis, &[7.0]);
+        assert_eq!((&axis["min"], &axis["max"]), (&json!(6.5), &json!(7.5)));
+    }
 }

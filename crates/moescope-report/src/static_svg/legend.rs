@@ -54,6 +54,18 @@ impl<'a> Legend<'a> {
     }
 }
 
+/// The text in at most two lines of at most `letters` letters, broken between words where that helps.
+pub(super) fn in_two_lines(text: &str, letters: usize) -> Vec<String> {
+    if text.chars().count() <= letters {
+        return vec![text.to_owned()];
+    }
+    let breaks = text.match_indices(' ').map(|(at, _)| at);
+    match breaks.filter(|at| text[..*at].chars().count() <= letters).last() {
+        Some(at) => vec![text[..at].to_owned(), shortened(&text[at + 1..], letters)],
+        None => vec![shortened(text, letters)],
+    }
+}
+
 /// At most `letters` letters of the text.
 pub(super) fn shortened(text: &str, letters: usize) -> String {
     if text.chars().count() <= letters {
@@ -61,4 +73,18 @@ pub(super) fn shortened(text: &str, letters: usize) -> String {
     }
     let kept: String = text.chars().take(letters.saturating_sub(1)).collect();
     format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_breaks_between_words_and_only_then_is_cut() {
+        assert_eq!(in_two_lines("short", 8), ["short"]);
+        assert_eq!(in_two_lines("two words here", 9), ["two words", "here"]);
+        assert_eq!(in_two_lines("two words are here", 9), ["two words", "are here"]);
+        assert_eq!(in_two_lines("unbreakable", 6), ["unbre…"]);
+        assert_eq!(in_two_lines("a second line", 6), ["a", "secon…"]);
+    }
 }

@@ -2,13 +2,13 @@
 
 use super::WIDTH;
 use super::canvas::{Anchor, Canvas};
-use super::legend::{LETTER, Legend, shortened};
+use super::legend::{LETTER, Legend, in_two_lines};
 use super::scale::Scale;
 use crate::number;
 use crate::palette::Look;
 use crate::plot::{Reading, RowPlot};
 
-/// Longest label of a row; longer ones end in an ellipsis, and the table has them whole.
+/// Longest line of the label of a row, which has two at most; the table has every label whole.
 const LABEL_LETTERS: usize = 38;
 
 /// Estimates one below the other; with `bars`, from a bar that begins at zero.
@@ -28,7 +28,11 @@ pub(super) fn draw(plot: &RowPlot, bars: bool) -> Canvas {
     draw_reference(&mut canvas, plot.reference, &scale, (top, bottom));
     for (i, name) in plot.rows.iter().enumerate() {
         let y = top + pitch * (i as f64 + 0.5) + 4.0;
-        canvas.text("ink", (left - 10.0, y), Anchor::End, &shortened(name, LABEL_LETTERS));
+        let lines = in_two_lines(name, LABEL_LETTERS);
+        let first = y - 6.5 * (lines.len() as f64 - 1.0);
+        for (line, text) in lines.iter().enumerate() {
+            canvas.text("ink", (left - 10.0, first + 13.0 * line as f64), Anchor::End, text);
+        }
     }
     for (slot, series) in plot.series.iter().enumerate() {
         let look = Look::of(slot);

@@ -1,7 +1,7 @@
 //! Axes of still pictures.
 
 use super::canvas::{Anchor, Canvas};
-use super::legend::LETTER;
+use super::legend::{LETTER, in_two_lines};
 use crate::number;
 
 /// Maps numbers to positions on one axis.
@@ -81,7 +81,10 @@ impl Scale {
             canvas.line("faint", (left, y), (right, y));
             canvas.text("soft", (left - 8.0, y + 4.0), Anchor::End, &self.label(tick));
         }
-        canvas.upward((14.0, (self.from + self.to) / 2.0), title);
+        let letters = ((self.from - self.to).abs() / LETTER) as usize;
+        for (line, text) in in_two_lines(title, letters).iter().enumerate() {
+            canvas.upward((10.0 + 14.0 * line as f64, (self.from + self.to) / 2.0), text);
+        }
     }
 }
 
