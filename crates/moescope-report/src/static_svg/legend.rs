@@ -60,7 +60,7 @@ pub(super) fn in_two_lines(text: &str, letters: usize) -> Vec<String> {
         return vec![text.to_owned()];
     }
     let breaks = text.match_indices(' ').map(|(at, _)| at);
-    match breaks.filter(|at| text[..*at].chars().count() <= letters).last() {
+    match breaks.filter(|at| text[..*at].chars().count() <= letters).next_back() {
         Some(at) => vec![text[..at].to_owned(), shortened(&text[at + 1..], letters)],
         None => vec![shortened(text, letters)],
     }
