@@ -59,8 +59,8 @@ pub(super) fn in_two_lines(text: &str, letters: usize) -> Vec<String> {
     if text.chars().count() <= letters {
         return vec![text.to_owned()];
     }
-    let breaks = text.match_indices(' ').map(|(at, _)| at);
-    match breaks.filter(|at| text[..*at].chars().count() <= letters).next_back() {
+    let mut breaks = text.match_indices(' ').map(|(at, _)| at);
+    match breaks.rfind(|at| text[..*at].chars().count() <= letters) {
         Some(at) => vec![text[..at].to_owned(), shortened(&text[at + 1..], letters)],
         None => vec![shortened(text, letters)],
     }
