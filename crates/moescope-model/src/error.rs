@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use moescope_base::{HookError, SubjectError};
 use moescope_engine::EngineError;
 use moescope_host::HostError;
+use moescope_weights::WeightsError;
 
 /// The one error of this crate: what was found, what was wanted, the next step.
 #[derive(Debug, thiserror::Error)]
@@ -106,26 +107,19 @@ pub enum ModelError {
         /// Shape wanted.
         wanted: Vec<usize>,
     },
-    /// A tensor stored in a number format that we do not read.
-    #[error("the tensor `{name}` is stored as {found}, wanted F32, F16 or BF16; convert the checkpoint")]
-    NumberFormat {
-        /// Name in the files.
-        name: String,
-        /// Format found.
-        found: String,
-    },
-    /// A weight that is infinite or not a number.
-    #[error(
-        "the tensor `{name}` holds {found} at entry {entry}, wanted finite weights; the checkpoint is damaged"
-    )]
-    NotFinite {
-        /// Name in the files.
-        name: String,
-        /// First such entry, row-major.
-        entry: usize,
-        /// What stands there.
-        found: f32,
-    },
+    /// Weights whose files are incomplete or disagree, or whose numbers are of a kind that we do not read or not finite.
+    #[error(transparent)]
+    Weights(WeightsError),
+}
+
+impl From<WeightsError> for ModelError {
+    fn from(error: WeightsError) -> ModelError {
+        match error {
+            WeightsError::Host(host) => ModelError::Host(host),
+            WeightsError::Json { path, source } => ModelError::Json { path, source },
+            other => ModelError::Weights(other),
+        }
+    }
 }
 
 impl ModelError {

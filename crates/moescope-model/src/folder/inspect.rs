@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use moescope_weights::Weights;
 use serde::Serialize;
 
 use super::Configuration;
@@ -48,7 +49,7 @@ pub struct Inspection {
 /// As [`Model::open`](crate::Model::open), but for the numbers themselves.
 pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
     let reading = families::read(&Configuration::read(path)?)?;
-    let tensors = Tensors::of(path)?;
+    let tensors = Tensors::of(Weights::open(path)?);
     let layout = Layout::new(&reading.description, reading.wide_qk_norm);
     sources(&tensors, &reading, &layout)?;
     let description = &reading.description;

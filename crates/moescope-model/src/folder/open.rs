@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use moescope_engine::Tensor;
+use moescope_weights::Weights;
 
 use super::sources::{Source, sources};
 use super::tensors::Tensors;
@@ -23,7 +24,7 @@ impl Model {
     /// misshapen tensor, weights that are not finite, and more weights than this machine can hold.
     pub fn open(path: &Path) -> Result<Model, ModelError> {
         let reading = families::read(&Configuration::read(path)?)?;
-        let tensors = Tensors::of(path)?;
+        let tensors = Tensors::of(Weights::open(path)?);
         let layout = Layout::new(&reading.description, reading.wide_qk_norm);
         let sources = sources(&tensors, &reading, &layout)?;
         reading.description.require_memory()?;
@@ -40,24 +41,26 @@ impl Model {
 
 /// The numbers of one parameter of this shape, put together from wherever they lie.
 fn gather(tensors: &Tensors, source: &Source, shape: &[usize]) -> Result<Tensor, ModelError> {
+    let mut numbers = vec![0.0; shape.iter().product()];
     match source {
-        Source::Whole(name) => tensors.read(name),
+        Source::Whole(name) => tensors.read_into(name, &mut numbers)?,
         Source::Experts(names) => {
-            let mut numbers = Vec::with_capacity(shape.iter().product());
-            for name in names {
-                numbers.extend_from_slice(tensors.read(name)?.data());
+            let size = numbers.len() / names.len();
+            for (name, expert) in names.iter().zip(numbers.chunks_exact_mut(size)) {
+                tensors.read_into(name, expert)?;
             }
-            Ok(Tensor::new(shape, numbers)?)
         }
         Source::Half { name, second } => {
-            let both = tensors.read(name)?;
             let half = shape[1] * shape[2];
             let start = if *second { half } else { 0 };
-            let experts = both.data().chunks_exact(2 * half);
-            let numbers = experts.flat_map(|expert| &expert[start..start + half]).copied().collect();
-            Ok(Tensor::new(shape, numbers)?)
+            let mut both = vec![0.0; 2 * half];
+            for (row, expert) in numbers.chunks_exact_mut(half).enumerate() {
+                tensors.read_row(name, row, &mut both)?;
+                expert.copy_from_slice(&both[start..start + half]);
+            }
         }
     }
+    Ok(Tensor::new(shape, numbers)?)
 }
 
 /// Sets the biases that the folder has. They are no parameters: no gradient trains them.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use moescope_base::Seed;
 use moescope_host::HostError;
+use moescope_weights::WeightsError;
 
 use super::inspect;
 use crate::ModelError;
@@ -130,7 +131,7 @@ fn weights_that_are_not_finite_are_named() {
     model.parameters_mut()[0].tensor.data_mut()[5] = f32::NAN;
     model.save(folder.path()).unwrap();
     let error = Model::open(folder.path()).unwrap_err();
-    assert!(matches!(error, ModelError::NotFinite { entry: 5, .. }), "{error}");
+    assert!(matches!(error, ModelError::Weights(WeightsError::NotFinite { entry: 5, .. })), "{error}");
     assert!(error.to_string().contains("model.embed_tokens.weight"), "{error}");
 }
 
