@@ -27,10 +27,13 @@
 //! transformers; the model crate puts the operations together. Everything below the tape goes through [`Device`], so another
 //! device needs no change above it. See `docs/engine.md` for the picture.
 
+mod activation;
+mod attention_rule;
 mod backward;
 mod cpu;
 mod device;
 mod error;
+mod family_kernels;
 mod gradients;
 pub mod measure;
 mod memory;
@@ -45,9 +48,12 @@ mod tensor;
 #[cfg(test)]
 mod testing;
 
+pub use activation::{Activation, Gate};
+pub use attention_rule::{AttentionRule, RotaryPairs, RotaryPart};
 pub use cpu::Cpu;
 pub use device::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach};
 pub use error::EngineError;
+pub use family_kernels::FamilyKernels;
 pub use gradients::Gradients;
 pub use memory::release_spare_buffers;
 pub use operations::IGNORE;

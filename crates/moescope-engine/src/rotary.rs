@@ -31,10 +31,20 @@ impl Rotary {
         let half = head_dim / 2;
         let frequency: Vec<f32> =
             (0..half).map(|pair| theta.powf(-2.0 * pair as f64 / head_dim as f64) as f32).collect();
+        Self::tables(head_dim, &frequency, 1.0, max_positions)
+    }
+
+    /// Tables for `2 * frequencies.len()` turning entries, from the frequencies of the pairs in radians for each position.
+    /// Cosines and sines are multiplied by `magnitude`, which lengthens what is turned.
+    pub fn from_frequencies(frequencies: &[f32], magnitude: f32, max_positions: usize) -> Self {
+        Self::tables(2 * frequencies.len(), frequencies, magnitude, max_positions)
+    }
+
+    fn tables(head_dim: usize, frequency: &[f32], magnitude: f32, max_positions: usize) -> Self {
         let angles =
             (0..max_positions).flat_map(|position| frequency.iter().map(move |f| position as f32 * f));
-        let (cosine, sine) =
-            angles.map(|angle| (f64::from(angle).cos() as f32, f64::from(angle).sin() as f32)).unzip();
+        let pair = |angle: f32| (f64::from(angle).cos() as f32, f64::from(angle).sin() as f32);
+        let (cosine, sine) = angles.map(pair).map(|(c, s)| (magnitude * c, magnitude * s)).unzip();
         Self { tables: Arc::new(Tables { head_dim, positions: max_positions, cosine, sine }) }
     }
 

@@ -59,6 +59,7 @@ impl Timed {
 /// Hands every kernel to the CPU with a clock around it.
 macro_rules! timed {
     ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
+        impl moescope_engine::FamilyKernels for Timed {}
         impl Device for Timed {
             $(fn $name(&self, $($argument: $type),*) $(-> $result)? {
                 self.time(stringify!($name), || Cpu.$name($($argument),*))

@@ -9,6 +9,7 @@ mod chunks;
 mod elementwise;
 mod expert_products;
 mod experts;
+pub(crate) mod families;
 mod linear;
 mod matrix;
 mod normalise;
@@ -17,7 +18,9 @@ mod selection;
 mod vector;
 
 use self::expert_products::Way;
-use crate::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach, Rotary, RoutePlan};
+use crate::{
+    AdamWStep, AttentionLayout, Device, FamilyKernels, HeadShape, LinearShape, MixReach, Rotary, RoutePlan,
+};
 
 /// The processors of this machine, through the rayon pool that the caller runs in.
 ///
@@ -25,6 +28,8 @@ use crate::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach
 /// threads. They may differ between kinds of processor, whose dense products sum in different orders.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu;
+
+impl FamilyKernels for Cpu {}
 
 impl Device for Cpu {
     fn embedding(&self, table: &[f32], ids: &[u32], out: &mut [f32]) {
