@@ -1,6 +1,7 @@
 //! Families of checkpoints: how their configuration reads and what their tensors are called. There is no arithmetic here.
 
 mod effects;
+pub(crate) mod gguf;
 mod llama;
 mod mistral;
 mod mixtral;

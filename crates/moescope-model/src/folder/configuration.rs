@@ -23,6 +23,11 @@ impl Configuration {
         Ok(Configuration { path, keys })
     }
 
+    /// The keys that such a file would have, for a model that has none; `path` is what to name in messages.
+    pub(crate) fn new(path: PathBuf, keys: Map<String, Value>) -> Configuration {
+        Configuration { path, keys }
+    }
+
     /// The file, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use moescope_weights::Weights;
 use serde::Serialize;
 
-use super::Configuration;
+use super::open_checkpoint;
 use super::sources::sources;
-use super::tensors::Tensors;
 use crate::ModelError;
 use crate::description::{FeedForward, Routed};
 use crate::families;
@@ -48,8 +46,8 @@ pub struct Inspection {
 /// # Errors
 /// As [`Model::open`](crate::Model::open), but for the numbers themselves.
 pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
-    let reading = families::read(&Configuration::read(path)?)?;
-    let tensors = Tensors::of(Weights::open(path)?);
+    let (configuration, tensors) = open_checkpoint(path)?;
+    let reading = families::read(&configuration)?;
     let layout = Layout::new(&reading.description, reading.wide_qk_norm);
     sources(&tensors, &reading, &layout)?;
     let description = &reading.description;

@@ -1,6 +1,8 @@
-//! Hugging Face folders: reading, writing, looking at the headers.
+//! Models on disk: reading Hugging Face folders and GGUF files, writing folders, looking at the headers.
 
+mod checkpoint;
 mod configuration;
+mod entry;
 mod inspect;
 mod open;
 mod save;
@@ -9,8 +11,11 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use checkpoint::open as open_checkpoint;
 pub(crate) use configuration::Configuration;
+pub(crate) use entry::{Entry, Stored};
 pub use inspect::{Inspection, inspect};
+pub(crate) use tensors::Tensors;
 
 /// The extra tensor of a layer with a selection bias.
 fn selection_bias_name(layer: usize) -> String {

@@ -3,28 +3,28 @@
 use std::path::Path;
 
 use moescope_engine::Tensor;
-use moescope_weights::Weights;
 
 use super::sources::{Source, sources};
 use super::tensors::Tensors;
-use super::{Configuration, selection_bias_name};
+use super::{open_checkpoint, selection_bias_name};
 use crate::ModelError;
 use crate::families;
 use crate::model::Model;
 use crate::parameters::Layout;
 
 impl Model {
-    /// Opens a Hugging Face folder: `config.json` with `model.safetensors`, or shards with their index.
+    /// Opens a Hugging Face folder, `config.json` with `model.safetensors` or shards with their index; or a `.gguf` file.
     ///
-    /// Weights in `f32`, `f16` or `bf16` become `f32`. Both layouts of experts are read: one tensor for each, and fused.
+    /// Weights of every format that `moescope-weights` reads become `f32`. Both layouts of experts are read: one tensor for
+    /// each, and fused.
     /// See [`supported_families`](crate::supported_families) for the values of `model_type` that are understood.
     ///
     /// # Errors
     /// For a file that is missing or broken, a configuration key whose effect we do not reproduce, a missing, superfluous or
     /// misshapen tensor, weights that are not finite, and more weights than this machine can hold.
     pub fn open(path: &Path) -> Result<Model, ModelError> {
-        let reading = families::read(&Configuration::read(path)?)?;
-        let tensors = Tensors::of(Weights::open(path)?);
+        let (configuration, tensors) = open_checkpoint(path)?;
+        let reading = families::read(&configuration)?;
         let layout = Layout::new(&reading.description, reading.wide_qk_norm);
         let sources = sources(&tensors, &reading, &layout)?;
         reading.description.require_memory()?;

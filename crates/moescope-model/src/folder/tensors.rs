@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use moescope_engine::Tensor;
-use moescope_weights::{TensorView, Weights};
+use moescope_weights::Weights;
 
+use super::entry::Entry;
 use crate::ModelError;
 
 /// All tensors of a model, by name.
@@ -17,20 +18,16 @@ pub(crate) struct Tensors {
     entries: BTreeMap<String, Entry>,
 }
 
-/// One tensor, or one row of a tensor of the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Lengths of the axes, slowest first.
-    pub(crate) shape: Vec<usize>,
-    /// Name in the files.
-    stored: String,
-}
-
 impl Tensors {
     /// The tensors of these weights, under the names of the files.
     pub(crate) fn of(weights: Weights) -> Tensors {
-        let entry = |name: &str| Entry { shape: view(&weights, name).shape().into(), stored: name.into() };
-        let entries = weights.names().map(|name| (name.to_owned(), entry(name))).collect();
+        let entry = |name: &str| (name.to_owned(), Entry::whole(&weights, name));
+        let entries = weights.names().map(entry).collect();
+        Tensors { weights, entries }
+    }
+
+    /// The tensors of these weights, under other names. What is not among the entries is not there.
+    pub(crate) fn renamed(weights: Weights, entries: BTreeMap<String, Entry>) -> Tensors {
         Tensors { weights, entries }
     }
 
@@ -69,24 +66,15 @@ impl Tensors {
 
     /// The numbers of one tensor, all finite, into room for exactly so many.
     pub(crate) fn read_into(&self, name: &str, out: &mut [f32]) -> Result<(), ModelError> {
-        let tensor = view(&self.weights, &self.entry(name).stored);
-        tensor.read_into(out)?;
-        Ok(tensor.require_finite(0, out)?)
+        self.entry(name).read(&self.weights, None, out)
     }
 
     /// The numbers of one index of the slowest axis, all finite, into room for exactly so many.
     pub(crate) fn read_row(&self, name: &str, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let tensor = view(&self.weights, &self.entry(name).stored);
-        tensor.read_rows(row..row + 1, out)?;
-        Ok(tensor.require_finite(row * out.len(), out)?)
+        self.entry(name).read(&self.weights, Some(row), out)
     }
 
     fn entry(&self, name: &str) -> &Entry {
         self.entries.get(name).expect("the source of a parameter was found before")
     }
-}
-
-/// A tensor that an entry leads to.
-fn view<'w>(weights: &'w Weights, stored: &str) -> TensorView<'w> {
-    weights.get(stored).expect("entries are made from the names of the weights")
 }

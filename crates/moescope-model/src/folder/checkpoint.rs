@@ -1,0 +1,29 @@
+//! A model on disk, whatever its form: what it is, and its tensors.
+
+use std::path::Path;
+
+use moescope_weights::Weights;
+
+use super::Configuration;
+use super::tensors::Tensors;
+use crate::ModelError;
+use crate::families::gguf;
+
+/// Reads configuration and headers of a Hugging Face folder, of a single `.safetensors` file beside its `config.json`, of a
+/// `.gguf` file, or of a folder with nothing but one.
+///
+/// # Errors
+/// For files that are missing or damaged, and for a configuration that cannot be understood.
+pub(crate) fn open(path: &Path) -> Result<(Configuration, Tensors), ModelError> {
+    // A folder of a model is asked for its configuration first: without one there is no use in looking at weights.
+    if path.join("config.json").exists() || !path.exists() {
+        let configuration = Configuration::read(path)?;
+        return Ok((configuration, Tensors::of(Weights::open(path)?)));
+    }
+    let weights = Weights::open(path)?;
+    if weights.metadata().is_some() {
+        return gguf::open(weights);
+    }
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    Ok((Configuration::read(folder)?, Tensors::of(weights)))
+}
