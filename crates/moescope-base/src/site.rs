@@ -10,21 +10,26 @@ use serde::{Deserialize, Serialize};
 pub enum Site {
     /// Token embedding.
     Embed,
+    /// Vector of the position that is added to the token embedding, where positions are learned.
+    PosEmbed,
     /// Residual stream entering a block.
     ResidPre,
+    /// What attention reads: the stream after the norm before it, if there is one.
+    AttnIn,
     /// Query vectors after norm and rotary embedding.
     AttnQ,
     /// Key vectors after norm and rotary embedding.
     AttnK,
     /// Value vectors.
     AttnV,
-    /// Attention probabilities.
+    /// Attention probabilities. With sinks they sum to less than one.
     AttnPattern,
     /// Mixed values before the output projection.
     AttnZ,
     /// What attention adds to the residual stream.
     AttnOut,
-    /// Residual stream between attention and feed-forward.
+    /// Residual stream between attention and feed-forward. In a parallel block it is the stream with what attention has added,
+    /// and the feed-forward layer does not read it.
     ResidMid,
     /// Normalised input of the feed-forward layer or of the router and experts.
     MlpIn,
@@ -54,6 +59,16 @@ pub enum Site {
     ExpertOut,
     /// Sum over the chosen experts, weighted.
     RoutedOut,
+    /// Gate pre-activation of the expert that all tokens share.
+    SharedGate,
+    /// Linear (up) branch of the shared expert.
+    SharedPre,
+    /// Hidden activation of the shared expert.
+    SharedPost,
+    /// Output of the shared expert before its weight.
+    SharedOut,
+    /// Weight of the shared expert as applied, where it has one.
+    SharedWeight,
     /// What the feed-forward layer adds to the residual stream.
     MlpOut,
     /// Residual stream leaving a block.
@@ -66,9 +81,11 @@ pub enum Site {
 
 impl Site {
     /// Every site, in the order of the forward pass.
-    pub const ALL: [Site; 27] = [
+    pub const ALL: [Site; 34] = [
         Site::Embed,
+        Site::PosEmbed,
         Site::ResidPre,
+        Site::AttnIn,
         Site::AttnQ,
         Site::AttnK,
         Site::AttnV,
@@ -90,6 +107,11 @@ impl Site {
         Site::ExpertPost,
         Site::ExpertOut,
         Site::RoutedOut,
+        Site::SharedGate,
+        Site::SharedPre,
+        Site::SharedPost,
+        Site::SharedOut,
+        Site::SharedWeight,
         Site::MlpOut,
         Site::ResidPost,
         Site::FinalNormalized,
@@ -100,7 +122,9 @@ impl Site {
     pub fn name(self) -> &'static str {
         match self {
             Site::Embed => "hook_embed",
+            Site::PosEmbed => "hook_pos_embed",
             Site::ResidPre => "hook_resid_pre",
+            Site::AttnIn => "hook_attn_in",
             Site::AttnQ => "attn.hook_q",
             Site::AttnK => "attn.hook_k",
             Site::AttnV => "attn.hook_v",
@@ -122,6 +146,11 @@ impl Site {
             Site::ExpertPost => "hook_post",
             Site::ExpertOut => "hook_out",
             Site::RoutedOut => "mlp.hook_routed_out",
+            Site::SharedGate => "mlp.shared.hook_gate",
+            Site::SharedPre => "mlp.shared.hook_pre",
+            Site::SharedPost => "mlp.shared.hook_post",
+            Site::SharedOut => "mlp.shared.hook_out",
+            Site::SharedWeight => "mlp.shared.hook_weight",
             Site::MlpOut => "hook_mlp_out",
             Site::ResidPost => "hook_resid_post",
             Site::FinalNormalized => "ln_final.hook_normalized",
@@ -136,6 +165,8 @@ impl Site {
             Site::AttnPattern => &[Batch, Head, Query, Key],
             Site::AttnQ | Site::AttnK | Site::AttnV | Site::AttnZ => &[Batch, Pos, HeadModel],
             Site::MlpPre | Site::MlpPreLinear | Site::MlpPost => &[Batch, Pos, Neuron],
+            Site::SharedGate | Site::SharedPre | Site::SharedPost => &[Batch, Pos, Neuron],
+            Site::SharedWeight => &[Batch, Pos, Slot],
             Site::RouterLogits | Site::RouterScores | Site::RouterSelect => &[Batch, Pos, Expert],
             Site::RouterIndices | Site::RouterWeights => &[Batch, Pos, Slot],
             Site::ExpertGate | Site::ExpertPre | Site::ExpertPost => &[Row, Neuron],
@@ -147,7 +178,7 @@ impl Site {
 
     /// Whether the site belongs to one block, so that its hook point needs a layer.
     pub fn in_block(self) -> bool {
-        !matches!(self, Site::Embed | Site::FinalNormalized | Site::Logits)
+        !matches!(self, Site::Embed | Site::PosEmbed | Site::FinalNormalized | Site::Logits)
     }
 
     /// Whether the site belongs to one expert, so that its hook point needs an expert too.
@@ -155,9 +186,18 @@ impl Site {
         matches!(self, Site::ExpertGate | Site::ExpertPre | Site::ExpertPost | Site::ExpertOut)
     }
 
+    /// Whether the site belongs to the expert that all tokens of a routed layer share.
+    pub fn in_shared_expert(self) -> bool {
+        matches!(
+            self,
+            Site::SharedGate | Site::SharedPre | Site::SharedPost | Site::SharedOut | Site::SharedWeight
+        )
+    }
+
     /// Whether the site exists only in a routed (sparse) layer.
     pub fn routed_only(self) -> bool {
         self.in_expert()
+            || self.in_shared_expert()
             || matches!(
                 self,
                 Site::RouterLogits
@@ -186,7 +226,9 @@ impl Site {
     pub fn meaning(self) -> &'static str {
         match self {
             Site::Embed => "token embedding",
+            Site::PosEmbed => "position embedding",
             Site::ResidPre => "residual stream entering the block",
+            Site::AttnIn => "normalised input of attention",
             Site::AttnQ => "queries, after norm and rotary embedding",
             Site::AttnK => "keys, after norm and rotary embedding",
             Site::AttnV => "values",
@@ -208,6 +250,11 @@ impl Site {
             Site::ExpertPost => "one expert's hidden activation",
             Site::ExpertOut => "one expert's output before its routing weight",
             Site::RoutedOut => "weighted sum over the chosen experts",
+            Site::SharedGate => "the shared expert's gate pre-activation",
+            Site::SharedPre => "the shared expert's linear (up) branch",
+            Site::SharedPost => "the shared expert's hidden activation",
+            Site::SharedOut => "the shared expert's output before its weight",
+            Site::SharedWeight => "weight of the shared expert, as applied",
             Site::MlpOut => "what the feed-forward layer adds to the residual stream",
             Site::ResidPost => "residual stream leaving the block",
             Site::FinalNormalized => "residual stream after the final norm",

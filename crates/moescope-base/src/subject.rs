@@ -68,6 +68,35 @@ pub struct SubjectShape {
     pub head_dim: usize,
     /// Feed-forward layer of each block.
     pub feed_forward: Vec<FeedForwardShape>,
+    /// Which sites the model has besides those of every model, or lacks.
+    pub options: SiteOptions,
+}
+
+/// Which sites a model has besides those of every model, or lacks; the default is the plain model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteOptions {
+    /// A position embedding is added to that of the token.
+    pub learned_positions: bool,
+    /// The feed-forward layers have no linear branch beside the gate.
+    pub ungated: bool,
+    /// Routed layers have an expert that all tokens share.
+    pub shared_expert: bool,
+    /// That expert has a weight.
+    pub weighted_shared_expert: bool,
+}
+
+impl SiteOptions {
+    /// Whether a model with these options has the site, where its layer would have it.
+    pub fn has(&self, site: Site) -> bool {
+        match site {
+            Site::PosEmbed => self.learned_positions,
+            Site::MlpPreLinear | Site::ExpertPre => !self.ungated,
+            Site::SharedPre => self.shared_expert && !self.ungated,
+            Site::SharedWeight => self.weighted_shared_expert,
+            site if site.in_shared_expert() => self.shared_expert,
+            _ => true,
+        }
+    }
 }
 
 /// Sizes of one feed-forward layer.
@@ -105,21 +134,23 @@ impl SubjectShape {
     /// Every hook point of the model, in the order of the forward pass.
     pub fn hook_points(&self) -> Vec<HookPoint> {
         let mut points = vec![HookPoint::global(Site::Embed)];
+        points.extend(self.options.learned_positions.then(|| HookPoint::global(Site::PosEmbed)));
         for (layer, feed_forward) in self.feed_forward.iter().enumerate() {
-            points.extend(block_points(layer, feed_forward));
+            points.extend(block_points(layer, feed_forward, self.options));
         }
         points.extend([HookPoint::global(Site::FinalNormalized), HookPoint::global(Site::Logits)]);
         points
     }
 }
 
-fn block_points(layer: usize, feed_forward: &FeedForwardShape) -> Vec<HookPoint> {
+fn block_points(layer: usize, feed_forward: &FeedForwardShape, options: SiteOptions) -> Vec<HookPoint> {
     let experts = match feed_forward {
         FeedForwardShape::Dense { .. } => 0,
         FeedForwardShape::Routed { experts, .. } => *experts,
     };
     let exists = |site: &Site| if experts > 0 { !site.dense_only() } else { !site.routed_only() };
-    let sites: Vec<Site> = Site::ALL.into_iter().filter(|s| s.in_block() && exists(s)).collect();
+    let sites: Vec<Site> =
+        Site::ALL.into_iter().filter(|s| s.in_block() && exists(s) && options.has(*s)).collect();
     let before = sites.iter().filter(|s| !s.in_expert() && **s < Site::ExpertGate);
     let after = sites.iter().filter(|s| **s > Site::ExpertOut);
     let inside = (0..experts).flat_map(|expert| {
@@ -168,7 +199,26 @@ mod tests {
                 FeedForwardShape::Dense { width: 32 },
                 FeedForwardShape::Routed { experts: 3, per_token: 2, expert_width: 4 },
             ],
+            options: SiteOptions::default(),
         }
+    }
+
+    #[test]
+    fn what_only_some_models_have_is_listed_for_these_alone() {
+        let listed = |options: SiteOptions| {
+            let points = SubjectShape { options, ..shape() }.hook_points();
+            points.iter().map(HookPoint::to_string).collect::<Vec<_>>()
+        };
+        let plain = listed(SiteOptions::default());
+        assert!(!plain.iter().any(|n| n.contains("shared") || n == "hook_pos_embed"));
+        let shared = SiteOptions { shared_expert: true, ..SiteOptions::default() };
+        assert!(listed(shared).contains(&"blocks.1.mlp.shared.hook_out".into()));
+        assert!(
+            !listed(shared).iter().any(|n| n.ends_with("shared.hook_weight") || n.contains("0.mlp.shared"))
+        );
+        let old = SiteOptions { learned_positions: true, ungated: true, ..SiteOptions::default() };
+        assert!(listed(old).contains(&"hook_pos_embed".into()));
+        assert!(!listed(old).iter().any(|n| n.ends_with("hook_pre_linear")));
     }
 
     #[test]

@@ -19,6 +19,7 @@ fn description(feed_forward: Vec<FeedForward>) -> Description {
         max_positions: 64,
         tied_embeddings: false,
         qk_norm: true,
+        variation: Default::default(),
         feed_forward,
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::description::{Description, FeedForward, Routed};
+use crate::description::Description;
+use crate::parameters::{Layout, Role, Specification};
 
 /// Exact numbers of parameters, and the cost of a token in multiply-adds.
 ///
@@ -15,7 +16,7 @@ pub struct Counts {
     /// Weights that one token meets: all, less those of the experts that it does not choose. A top-k-activation layer counts
     /// whole, for all its neurons are computed before the strongest are kept.
     pub parameters_active: u64,
-    /// Embedding table, and the unembedding where it is another one.
+    /// Embedding tables of tokens and positions, and the unembedding where it is another one.
     pub embedding: u64,
     /// Weights of all routers.
     pub router: u64,
@@ -28,78 +29,49 @@ pub struct Counts {
 impl Description {
     /// Counts its parameters and operations. Absurd sizes give the largest number instead of running over.
     pub fn counts(&self) -> Counts {
+        let layout = Layout::new(self);
         let table = product(self.vocab, self.d_model);
-        let embedding = if self.tied_embeddings { table } else { table.saturating_mul(2) };
-        let attention = self.attention_matrices();
-        let norms = 2 * self.d_model as u64 + if self.qk_norm { 2 * self.head_dim as u64 } else { 0 };
         let mut counts = Counts {
-            parameters_total: embedding.saturating_add(self.d_model as u64),
-            parameters_active: embedding.saturating_add(self.d_model as u64),
-            embedding,
+            parameters_total: 0,
+            parameters_active: 0,
+            embedding: 0,
             router: 0,
             flops_per_token: table.saturating_mul(2),
         };
         let grow = |count: &mut u64, by: u64| *count = count.saturating_add(by);
-        let block = attention.saturating_add(norms);
-        for layer in &self.feed_forward {
-            let size = layer.size(self.d_model);
-            grow(&mut counts.parameters_total, block.saturating_add(size.total));
-            grow(&mut counts.parameters_active, block.saturating_add(size.active));
-            grow(&mut counts.router, size.router);
-            grow(&mut counts.flops_per_token, attention.saturating_add(size.active).saturating_mul(2));
-            grow(&mut counts.flops_per_token, self.attention_mixing());
+        for specification in &layout.specifications {
+            let (total, active) = (specification.len(), self.active(specification));
+            grow(&mut counts.parameters_total, total);
+            grow(&mut counts.parameters_active, active);
+            match specification.role {
+                Role::Embedding => grow(&mut counts.embedding, total),
+                Role::Norm | Role::Bias => continue,
+                Role::Router { .. } => grow(&mut counts.router, total),
+                Role::Reader | Role::Writer { .. } => {}
+            }
+            if specification.role != Role::Embedding {
+                grow(&mut counts.flops_per_token, active.saturating_mul(2));
+            }
         }
+        let mixing = self.attention_mixing().saturating_mul(self.layers() as u64);
+        grow(&mut counts.flops_per_token, mixing);
         counts
     }
 
-    /// Weights of the four attention matrices of a block.
-    fn attention_matrices(&self) -> u64 {
-        let queries = product(self.heads, self.head_dim);
-        let keys = product(self.key_value_heads, self.head_dim);
-        queries.saturating_add(keys).saturating_mul(2).saturating_mul(self.d_model as u64)
+    /// Numbers of a tensor that one token meets: all, but of the experts only those that it chooses.
+    fn active(&self, specification: &Specification) -> u64 {
+        let total = specification.len();
+        let Some((block, _)) = specification.name.split_once(".mlp.experts.") else { return total };
+        let layer = block.rsplit('.').next().and_then(|layer| layer.parse::<usize>().ok());
+        let routed = layer.and_then(|layer| self.feed_forward[layer].routed());
+        routed.map_or(total, |routed| total / routed.experts as u64 * routed.per_token as u64)
     }
 
     /// Operations of scores and mixing for one query that sees half of the longest sequence.
     fn attention_mixing(&self) -> u64 {
-        product(self.heads, self.head_dim).saturating_mul(2).saturating_mul(self.max_positions as u64)
-    }
-}
-
-/// Weights of one feed-forward layer.
-///
-/// In single weights; norms stand outside, since every layer has the same.
-struct LayerSize {
-    /// All weights of the layer, router included.
-    total: u64,
-    /// Those that one token meets; multiply-adds of a token too, for each of them is used once.
-    active: u64,
-    /// The router matrix; 0 where the choice is a function of ids.
-    router: u64,
-}
-
-impl FeedForward {
-    /// Three matrices for a SwiGLU layer: gate, up and down.
-    fn size(&self, d_model: usize) -> LayerSize {
-        match self {
-            FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => {
-                let all = product(*width, d_model).saturating_mul(3);
-                LayerSize { total: all, active: all, router: 0 }
-            }
-            FeedForward::Routed(routed) => routed.size(d_model),
-        }
-    }
-}
-
-impl Routed {
-    /// The whole router, but only `per_token` of the experts, whichever a token chooses: all are of one width.
-    fn size(&self, d_model: usize) -> LayerSize {
-        let router = if self.router.kind.scores() { product(self.experts, d_model) } else { 0 };
-        let expert = product(self.expert_width, d_model).saturating_mul(3);
-        LayerSize {
-            total: expert.saturating_mul(self.experts as u64).saturating_add(router),
-            active: expert.saturating_mul(self.per_token as u64).saturating_add(router),
-            router,
-        }
+        let latent = self.variation.attention.latent.as_ref();
+        let value_dim = latent.map_or(self.head_dim, |latent| latent.value_dim);
+        product(self.heads, self.head_dim + value_dim).saturating_mul(self.max_positions as u64)
     }
 }
 
@@ -111,9 +83,9 @@ fn product(a: usize, b: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::description::{Router, RouterKind};
-    use crate::parameters::Layout;
+    use crate::description::{FeedForward, Routed, Router, RouterKind};
     use crate::testing;
+    use crate::variation::Variation;
 
     #[test]
     fn a_dense_model_counted_by_hand() {
@@ -129,6 +101,7 @@ mod tests {
             tied_embeddings: true,
             qk_norm: true,
             feed_forward: vec![FeedForward::Dense { width: 6 }],
+            variation: Variation::default(),
         };
         let counts = description.counts();
         // Table 40; q 16, k 8, v 8, o 16; feed-forward 72; norms 4 + 4 + 4 and 2 + 2.
@@ -147,6 +120,7 @@ mod tests {
                 expert_width: 3,
                 per_token: 2,
                 router: Router::learned(true),
+                shared: None,
             })],
             ..testing::dense_description()
         };
@@ -160,9 +134,8 @@ mod tests {
     fn counts_agree_with_the_tensors() {
         for kind in [RouterKind::Learned, RouterKind::Hash { seed: 1 }, RouterKind::Frozen] {
             let description = testing::routed_description(Router { kind, ..Router::learned(false) });
-            let tensors: usize =
-                Layout::new(&description, false).specifications.iter().map(|s| s.len()).sum();
-            assert_eq!(description.counts().parameters_total, tensors as u64);
+            let tensors: u64 = Layout::new(&description).specifications.iter().map(|s| s.len()).sum();
+            assert_eq!(description.counts().parameters_total, tensors);
         }
     }
 }

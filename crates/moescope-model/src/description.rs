@@ -1,15 +1,17 @@
 //! What a model is, in numbers.
 
-use moescope_base::{FeedForwardShape, SubjectShape};
+use moescope_base::{FeedForwardShape, SiteOptions, SubjectShape};
 use moescope_host::require_memory;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
+use crate::variation::Variation;
 
 /// Everything that, with the weights, decides what a model computes.
 ///
 /// A pre-norm decoder: RMSNorm, causal rotary attention (grouped keys and values, optional norm of each query and key head),
-/// RMSNorm, SwiGLU feed-forward layer, dense or routed.
+/// RMSNorm, SwiGLU feed-forward layer, dense or routed. What other families have instead is told in
+/// [`variation`](Description::variation).
 ///
 /// Sizes are numbers of entries, not bytes, and at most 2³⁰ (experts 2²⁰, blocks 2¹²). It says nothing about training: rates, losses and
 /// schedules belong to a run, not to a model.
@@ -44,6 +46,9 @@ pub struct Description {
     ///
     /// Its length is the number of blocks. Layers may differ in kind and size.
     pub feed_forward: Vec<FeedForward>,
+    /// How the model departs from this plain block; in nothing by default.
+    #[serde(default, skip_serializing_if = "Variation::is_plain")]
+    pub variation: Variation,
 }
 
 /// The feed-forward layer of one block.
@@ -71,7 +76,7 @@ pub enum FeedForward {
 
 /// A layer of experts and its router.
 ///
-/// Every expert is a SwiGLU of the same width; there are no shared experts, no capacity and no dropped tokens.
+/// Every expert has the same width; there is no capacity, and no token is dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Routed {
@@ -85,6 +90,19 @@ pub struct Routed {
     pub per_token: usize,
     /// How they are chosen and weighted.
     pub router: Router,
+    /// An expert that every token passes through besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
+}
+
+/// An expert that every token of a routed layer passes through; several of them are one wide one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shared {
+    /// Neurons.
+    pub width: usize,
+    /// Whether its output is weighted by a sigmoid of a trained linear map of the token; by one otherwise.
+    pub weighted: bool,
 }
 
 /// How the experts of a token are chosen and weighted.
@@ -101,6 +119,39 @@ pub struct Router {
     ///
     /// Without it, the softmax scores of the chosen sum to less than one; the first weights of the layer make up for that.
     pub renormalise: bool,
+    /// Groups of experts among which a token chooses first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
+    /// Multiplies the weights, last of all.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub scale: f64,
+    /// How near a logit must come to the chosen one to compete with it; of meaning with [`Order::OneByOne`] alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tolerance: f64,
+}
+
+/// Consecutive groups of experts: a token chooses groups first, then experts of these alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Groups {
+    /// Number of groups, a divisor of the number of experts.
+    pub count: usize,
+    /// Groups that a token chooses.
+    pub chosen: usize,
+    /// A group is as good as the sum of so many of its best experts.
+    pub best: usize,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(number: &f64) -> bool {
+    *number == 1.0
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// Where the choice of experts comes from.
@@ -156,6 +207,9 @@ pub enum Order {
     ///
     /// With softmax the weights sum to one without [`Router::renormalise`].
     SelectThenScore,
+    /// The largest logits are chosen, two of them; each is weighted by a softmax over those that come near it, the second among
+    /// those that are left, as PhiMoE does: see [`Tape::sparse_mixer`](moescope_engine::Tape::sparse_mixer).
+    OneByOne,
 }
 
 impl RouterKind {
@@ -178,6 +232,9 @@ impl Router {
             score: Score::Softmax,
             order: Order::ScoreThenSelect,
             renormalise,
+            groups: None,
+            scale: 1.0,
+            tolerance: 0.0,
         }
     }
 }
@@ -219,6 +276,18 @@ impl Description {
             heads: self.heads,
             head_dim: self.head_dim,
             feed_forward: self.feed_forward.iter().map(shape).collect(),
+            options: self.site_options(),
+        }
+    }
+
+    /// Which sites the model has besides those of every model, or lacks.
+    pub(crate) fn site_options(&self) -> SiteOptions {
+        let shared = self.feed_forward.iter().filter_map(FeedForward::routed).find_map(|r| r.shared);
+        SiteOptions {
+            learned_positions: self.variation.turning().is_none(),
+            ungated: !self.variation.neuron.gated(),
+            shared_expert: shared.is_some(),
+            weighted_shared_expert: shared.is_some_and(|shared| shared.weighted),
         }
     }
 
@@ -254,11 +323,13 @@ impl Description {
             let wanted = format!("a divisor of the {} heads", self.heads);
             return Err(ModelError::description("key_value_heads", self.key_value_heads, wanted));
         }
-        if !self.head_dim.is_multiple_of(2) {
-            return Err(ModelError::description("head_dim", self.head_dim, "an even number"));
+        if self.variation.attention.latent.is_some() && self.key_value_heads != self.heads {
+            let wanted = format!("{}, as many as query heads: a latent has no other", self.heads);
+            return Err(ModelError::description("key_value_heads", self.key_value_heads, wanted));
         }
         positive("rope_theta", self.rope_theta)?;
         positive("norm_epsilon", self.norm_epsilon)?;
+        self.variation.check(self.head_dim, self.layers())?;
         self.feed_forward.iter().enumerate().try_for_each(|(layer, shape)| shape.check(layer))
     }
 }
@@ -277,6 +348,10 @@ impl FeedForward {
                 within(&name("experts"), routed.experts, 1, 1 << 20)?;
                 within(&name("expert_width"), routed.expert_width, 1, 1 << 30)?;
                 within(&name("per_token"), routed.per_token, 1, routed.experts)?;
+                if let Some(shared) = routed.shared {
+                    within(&name("shared width"), shared.width, 1, 1 << 30)?;
+                }
+                routed.check_router(&name)?;
                 routed.check_committees(&name)
             }
         }
@@ -284,6 +359,26 @@ impl FeedForward {
 }
 
 impl Routed {
+    /// Groups must share out the experts and leave enough of them; mixing one by one is for two.
+    fn check_router(&self, name: &dyn Fn(&str) -> String) -> Result<(), ModelError> {
+        let router = &self.router;
+        positive(&name("router scale"), router.scale)?;
+        if router.order == Order::OneByOne && self.per_token != 2 {
+            let wanted = "2, as many as are weighted one by one";
+            return Err(ModelError::description(name("per_token"), self.per_token, wanted));
+        }
+        let Some(groups) = router.groups else { return Ok(()) };
+        within(&name("groups"), groups.count, 1, self.experts)?;
+        if !self.experts.is_multiple_of(groups.count) {
+            let wanted = format!("a divisor of the {} experts", self.experts);
+            return Err(ModelError::description(name("groups"), groups.count, wanted));
+        }
+        within(&name("chosen groups"), groups.chosen, 1, groups.count)?;
+        let size = self.experts / groups.count;
+        within(&name("best experts of a group"), groups.best, 1, size)?;
+        within(&name("per_token"), self.per_token, 1, groups.chosen * size)
+    }
+
     /// A committee must be a whole team of `per_token` experts, and teams must use up all experts.
     fn check_committees(&self, name: &dyn Fn(&str) -> String) -> Result<(), ModelError> {
         let RouterKind::Committee { members } = self.router.kind else { return Ok(()) };
@@ -305,7 +400,7 @@ pub(crate) fn check_layers(layers: usize) -> Result<(), ModelError> {
 }
 
 /// Refuses a size outside `low..=high`.
-fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), ModelError> {
+pub(crate) fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), ModelError> {
     if (low..=high).contains(&found) {
         return Ok(());
     }
@@ -313,7 +408,7 @@ fn within(what: &str, found: usize, low: usize, high: usize) -> Result<(), Model
 }
 
 /// Refuses zero, negative numbers, infinity and not-a-number.
-fn positive(what: &str, found: f64) -> Result<(), ModelError> {
+pub(crate) fn positive(what: &str, found: f64) -> Result<(), ModelError> {
     if found.is_finite() && found > 0.0 {
         return Ok(());
     }
@@ -359,7 +454,13 @@ mod tests {
         let committee = Router { kind: RouterKind::Committee { members: 3 }, ..Router::learned(false) };
         refuse(
             &|d| {
-                let routed = Routed { experts: 6, expert_width: 2, per_token: 2, router: committee.clone() };
+                let routed = Routed {
+                    experts: 6,
+                    expert_width: 2,
+                    per_token: 2,
+                    router: committee.clone(),
+                    shared: None,
+                };
                 d.feed_forward[0] = FeedForward::Routed(routed);
             },
             "committee members",

@@ -1,13 +1,33 @@
 //! The one forward pass, with its sites in order.
 
 use moescope_base::{HookPoint, Site, Tokens};
-use moescope_engine::{Mode, ParameterId, Rotary, RoutePlan, Tape, Var};
+use moescope_engine::{Mode, ParameterId, Rotary, RoutePlan, Tape, Tensor, Var};
 
 use crate::ModelError;
 use crate::blocks;
 use crate::edits::EditBook;
 use crate::model::Model;
+use crate::parameters::{Linear, NormIndex};
 use crate::pass::{Forward, Heard, LayerRoutes, Pass};
+use crate::variation::Variation;
+
+/// Logits from what the unembedding says: scaled, then capped.
+pub(crate) fn read_out(
+    tape: &mut Tape<'_>,
+    unembedded: Var,
+    variation: &Variation,
+) -> Result<Var, ModelError> {
+    let logits = scaled(tape, unembedded, variation.logit_scale)?;
+    Ok(match variation.logit_cap {
+        Some(cap) => tape.soft_cap(logits, cap as f32)?,
+        None => logits,
+    })
+}
+
+/// A multiple, or the value itself where the factor is one.
+pub(crate) fn scaled(tape: &mut Tape<'_>, x: Var, factor: f64) -> Result<Var, ModelError> {
+    Ok(if factor == 1.0 { x } else { tape.scale(x, factor as f32)? })
+}
 
 /// Whether a pass may be asked for the gradients of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +48,8 @@ pub(crate) struct Run<'r, 'w, 'a> {
     pub(crate) pass: &'r mut Pass<'a>,
     /// The pass's edits, checked and sorted by place.
     pub(crate) edits: EditBook<'a>,
-    /// Tables for all positions of the batch.
-    pub(crate) rotary: Rotary,
+    /// Tables for all positions of the batch, where queries and keys turn.
+    pub(crate) rotary: Option<Rotary>,
     weights: Weights,
 }
 
@@ -68,6 +88,29 @@ impl Model {
         Run { model: self, tape, tokens, pass, edits, rotary, weights }.all()
     }
 
+    /// Logits that the final norm and the unembedding read from residual-stream vectors, `[row, model]` → `[row, vocab]`.
+    pub(crate) fn unembed(&self, residual: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let (description, layout) = (self.description(), self.layout());
+        let weight = |place: usize| &self.parameters()[place].tensor;
+        let mut tape = Tape::new(Mode::Inference);
+        let rows = residual.len() / description.d_model;
+        let x = tape.constant(Tensor::new([rows, description.d_model], residual.to_vec())?);
+        let scale = tape.frozen(weight(layout.final_norm.weight));
+        let epsilon = description.norm_epsilon as f32;
+        let normalised = match layout.final_norm.bias.map(|place| tape.frozen(weight(place))) {
+            Some(bias) => tape.layer_norm(x, scale, bias, epsilon)?,
+            None => tape.rms_norm(x, scale, epsilon)?,
+        };
+        let table = tape.frozen(weight(layout.unembedding.weight));
+        let mut logits = tape.linear(normalised, table)?; // [row, vocab]
+        if let Some(place) = layout.unembedding.bias {
+            let bias = tape.frozen(weight(place));
+            logits = tape.add_bias(logits, bias)?;
+        }
+        let logits = read_out(&mut tape, logits, &description.variation)?;
+        Ok(tape.value(logits).data().to_vec())
+    }
+
     /// Refuses ids outside the vocabulary and sequences longer than the model takes.
     fn check_tokens(&self, tokens: &Tokens) -> Result<(), ModelError> {
         let (vocab, longest) = (self.description().vocab, self.description().max_positions);
@@ -86,38 +129,74 @@ impl Run<'_, '_, '_> {
     /// From ids to logits.
     fn all(mut self) -> Result<Forward, ModelError> {
         let layout = self.model.layout();
-        let table = self.weight(layout.embedding);
-        let embedded = self.tape.embedding(table, self.tokens.ids())?; // [token, model]
-        let mut residual = self.at(HookPoint::global(Site::Embed), embedded)?;
+        let mut residual = self.embed()?;
         let mut routes = Vec::new();
         for layer in 0..layout.blocks.len() {
             residual = self.block(layer, residual, &mut routes)?;
         }
         let normalised = self.norm(residual, layout.final_norm)?;
         let normalised = self.at(HookPoint::global(Site::FinalNormalized), normalised)?;
-        let unembedding = self.weight(layout.unembedding);
-        let logits = self.tape.linear(normalised, unembedding)?; // [token, vocab]
+        let unembedded = self.linear(normalised, layout.unembedding)?; // [token, vocab]
+        let logits = read_out(self.tape, unembedded, &self.model.description().variation)?;
         let logits = self.at(HookPoint::global(Site::Logits), logits)?;
         Ok(Forward { logits, routes })
+    }
+
+    /// The stream that enters the first block: a vector for each token, and one for its position where positions are learned.
+    fn embed(&mut self) -> Result<Var, ModelError> {
+        let (layout, variation) = (self.model.layout(), &self.model.description().variation);
+        let table = self.weight(layout.embedding);
+        let embedded = self.tape.embedding(table, self.tokens.ids())?; // [token, model]
+        let embedded = scaled(self.tape, embedded, variation.embedding_scale)?;
+        let embedded = self.at(HookPoint::global(Site::Embed), embedded)?;
+        let Some(place) = layout.positions else { return Ok(embedded) };
+        let positions = self.tokens.positions() as u32;
+        let places: Vec<u32> = (0..self.tokens.batch()).flat_map(|_| 0..positions).collect();
+        let table = self.weight(place);
+        let position = self.tape.embedding(table, &places)?;
+        let position = self.at(HookPoint::global(Site::PosEmbed), position)?;
+        Ok(self.tape.add(embedded, position)?)
     }
 
     /// One block, `[token, model]` → `[token, model]`. Both halves read a normalised stream and add to the plain one.
     fn block(&mut self, layer: usize, x: Var, routes: &mut Vec<LayerRoutes>) -> Result<Var, ModelError> {
         let index = self.model.layout().blocks[layer];
+        let parallel = self.model.description().variation.parallel;
         let before = self.at(HookPoint::block(Site::ResidPre, layer), x)?;
-        let normalised = self.norm(before, index.attention_norm)?;
-        let attention = blocks::attention(self, layer, normalised)?;
+        let input = self.read(before, index.attention_norm)?;
+        let input = self.at(HookPoint::block(Site::AttnIn, layer), input)?;
+        let attention = blocks::attention(self, layer, input)?;
+        let attention = self.written(attention, index.attention_out_norm)?;
         let attention = self.at(HookPoint::block(Site::AttnOut, layer), attention)?;
         let middle = self.tape.add(before, attention)?;
         let middle = self.at(HookPoint::block(Site::ResidMid, layer), middle)?;
-        self.forget(&[x, before, normalised, attention]);
-        let normalised = self.norm(middle, index.feed_forward_norm)?;
-        let input = self.at(HookPoint::block(Site::MlpIn, layer), normalised)?;
-        let output = blocks::feed_forward(self, layer, input, routes)?;
+        let read = if parallel { before } else { middle };
+        let normalised = self.read(read, index.feed_forward_norm)?;
+        let normalised = self.at(HookPoint::block(Site::MlpIn, layer), normalised)?;
+        if !parallel {
+            self.forget(&[x, before, input, attention]);
+        }
+        let output = blocks::feed_forward(self, layer, normalised, routes)?;
+        let output = self.written(output, index.feed_forward_out_norm)?;
         let output = self.at(HookPoint::block(Site::MlpOut, layer), output)?;
         let after = self.tape.add(middle, output)?;
-        self.forget(&[middle, input, output]);
+        self.forget(&[before, input, attention, middle, normalised, output]);
         self.at(HookPoint::block(Site::ResidPost, layer), after)
+    }
+
+    /// What one half of a block reads of the stream. Without a norm it is the stream, but as a value of its own, so that an edit or
+    /// a gradient there is that of this half alone.
+    fn read(&mut self, stream: Var, norm: Option<NormIndex>) -> Result<Var, ModelError> {
+        match norm {
+            Some(norm) => self.norm(stream, norm),
+            None => Ok(self.tape.scale(stream, 1.0)?),
+        }
+    }
+
+    /// What one half of a block adds to the stream: normalised and scaled where the model does so.
+    fn written(&mut self, output: Var, norm: Option<NormIndex>) -> Result<Var, ModelError> {
+        let output = norm.map_or(Ok(output), |norm| self.norm(output, norm))?;
+        scaled(self.tape, output, self.model.description().variation.residual_scale)
     }
 
     /// A weight on the tape.
@@ -134,10 +213,28 @@ impl Run<'_, '_, '_> {
         self.model.description().norm_epsilon as f32
     }
 
-    /// RMSNorm over the last axis with the weights at `place`.
-    pub(crate) fn norm(&mut self, x: Var, place: usize) -> Result<Var, ModelError> {
-        let weight = self.weight(place);
+    /// A product, with its bias if it has one: `[row, input]` → `[row, output]`.
+    pub(crate) fn linear(&mut self, x: Var, linear: Linear) -> Result<Var, ModelError> {
+        let weight = self.weight(linear.weight);
+        let product = self.tape.linear(x, weight)?;
+        let Some(bias) = linear.bias else { return Ok(product) };
+        let bias = self.weight(bias);
+        let sum = self.tape.add_bias(product, bias)?;
+        self.forget(&[product]);
+        Ok(sum)
+    }
+
+    /// A norm of the stream: LayerNorm if it has a bias, else RMSNorm.
+    fn norm(&mut self, x: Var, norm: NormIndex) -> Result<Var, ModelError> {
         let epsilon = self.epsilon();
+        let Some(bias) = norm.bias else { return self.rms_norm(x, norm.weight, epsilon) };
+        let (weight, bias) = (self.weight(norm.weight), self.weight(bias));
+        Ok(self.tape.layer_norm(x, weight, bias, epsilon)?)
+    }
+
+    /// RMSNorm over the last axis with the weights at `place`.
+    pub(crate) fn rms_norm(&mut self, x: Var, place: usize, epsilon: f32) -> Result<Var, ModelError> {
+        let weight = self.weight(place);
         Ok(self.tape.rms_norm(x, weight, epsilon)?)
     }
 

@@ -41,7 +41,13 @@ impl Granularity {
 
     /// A layer of these sizes.
     pub fn routed(self, router: Router) -> Routed {
-        Routed { experts: self.experts, expert_width: self.expert_width, per_token: self.per_token, router }
+        Routed {
+            experts: self.experts,
+            expert_width: self.expert_width,
+            per_token: self.per_token,
+            router,
+            shared: None,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ const DRAWS: usize = 256;
 ///
 /// - Matrices: truncated normal (cut at two standard deviations, rescaled) with standard deviation `1 / sqrt(inputs)`.
 /// - Embedding and unembedding: `1 / sqrt(d_model)`.
-/// - Norms: ones.
+/// - Norms: ones; biases and sinks: zeros.
 /// - Writers into the residual stream (`o_proj`, `down_proj`): further times `1 / sqrt(2 layers)`, so that the stream's variance
 ///   does not grow with depth.
 /// - `down_proj` of experts: further divided by the expected norm of a token's routing weights, and of a top-k-activation layer
@@ -31,6 +31,7 @@ pub(crate) fn weights(description: &Description, layout: &Layout, seed: Seed) ->
         let inputs = *specification.shape.last().expect("every tensor has an axis") as f64;
         let deviation = match specification.role {
             Role::Norm => return Tensor::full(specification.shape.clone(), 1.0),
+            Role::Bias => return Tensor::zeros(specification.shape.clone()),
             Role::Embedding | Role::Reader | Role::Router { .. } => 1.0 / inputs.sqrt(),
             Role::Writer { feed_forward: None } => 1.0 / (inputs.sqrt() * depth),
             Role::Writer { feed_forward: Some(layer) } => factors[layer] / (inputs.sqrt() * depth),
@@ -106,7 +107,13 @@ mod tests {
     use crate::description::{Order, Router, RouterKind, Score};
 
     fn factor(experts: usize, per_token: usize, router: Router) -> f64 {
-        output_factor(&FeedForward::Routed(Routed { experts, expert_width: 4, per_token, router }))
+        output_factor(&FeedForward::Routed(Routed {
+            experts,
+            expert_width: 4,
+            per_token,
+            router,
+            shared: None,
+        }))
     }
 
     #[test]

@@ -10,13 +10,13 @@ use crate::testing::{self, bits, logits, run, subject, tokens};
 /// One model of each kind of feed-forward layer and router.
 fn zoo() -> Vec<(&'static str, Description)> {
     let routed = |kind, score, order, renormalise| {
-        testing::routed_description(Router { kind, score, order, renormalise })
+        testing::routed_description(Router { kind, score, order, ..Router::learned(renormalise) })
     };
     use Order::{ScoreThenSelect, SelectThenScore};
     use RouterKind::{Committee, Frozen, Hash, Learned, Random};
     use Score::{Sigmoid, Softmax};
     let sparse = FeedForward::TopKDense { width: 24, active: 5 };
-    vec![
+    let mut all = vec![
         ("dense", testing::dense_description()),
         ("top-k", Description { feed_forward: vec![sparse; 2], ..testing::dense_description() }),
         ("raw", routed(Learned, Softmax, ScoreThenSelect, false)),
@@ -27,7 +27,9 @@ fn zoo() -> Vec<(&'static str, Description)> {
         ("hash", routed(Hash { seed: 3 }, Softmax, ScoreThenSelect, false)),
         ("random", routed(Random { seed: 3 }, Softmax, ScoreThenSelect, false)),
         ("committee", routed(Committee { members: 2 }, Softmax, ScoreThenSelect, false)),
-    ]
+    ];
+    all.extend(testing::varied());
+    all
 }
 
 fn all_points(description: &Description) -> Vec<HookPoint> {

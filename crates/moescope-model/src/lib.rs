@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
-//! use moescope_model::{Description, FeedForward, Granularity, Model, ModelSubject, Router};
+//! use moescope_model::{Description, FeedForward, Granularity, Model, ModelSubject, Router, Variation};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let experts = Granularity::warsaw(32, 4, 2)?; // eight experts of 16 neurons, two for each token
@@ -11,6 +11,7 @@
 //!     rope_theta: 10_000.0, norm_epsilon: 1e-6, max_positions: 32,
 //!     tied_embeddings: false, qk_norm: true,
 //!     feed_forward: vec![FeedForward::Routed(experts.routed(Router::learned(true)))],
+//!     variation: Variation::default(),
 //! };
 //! let model = Model::initialise(description, Seed(1))?;
 //! let tokens = Tokens::new(vec![3, 1, 4, 1, 5], 1, 5)?;
@@ -49,12 +50,14 @@ mod route_edits;
 mod router;
 #[cfg(test)]
 mod routing_invariants;
+mod scaling;
 mod subject;
 #[cfg(test)]
 mod testing;
+mod variation;
 
 pub use counts::Counts;
-pub use description::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+pub use description::{Description, FeedForward, Groups, Order, Routed, Router, RouterKind, Score, Shared};
 pub use error::ModelError;
 pub use families::supported_families;
 pub use folder::{Inspection, inspect};
@@ -62,4 +65,8 @@ pub use granularity::Granularity;
 pub use model::Model;
 pub use parameters::Parameter;
 pub use pass::{Forward, Heard, LayerRoutes, Listener, Pass};
+pub use scaling::Scaling;
 pub use subject::ModelSubject;
+pub use variation::{
+    Activation, Attention, Biases, Latent, Neuron, Norm, NormPlacement, Pairs, Positions, Turning, Variation,
+};

@@ -7,6 +7,8 @@ use crate::ModelError;
 use crate::description::Description;
 use crate::initialise;
 use crate::parameters::{Layout, Parameter, Role};
+use crate::scaling::Scaling;
+use crate::variation::Turning;
 
 /// Longest sequence for which rotary tables are kept with the model; longer ones are made for the pass.
 const KEPT_POSITIONS: usize = 2048;
@@ -21,8 +23,8 @@ pub struct Model {
     parameters: Vec<Parameter>,
     /// By block, `[expert]` each; kept apart from the parameters because no gradient trains it.
     selection_bias: Vec<Option<Vec<f32>>>,
-    /// Tables for the first positions, worked out once.
-    rotary: Rotary,
+    /// Tables for the first positions, worked out once; none where positions do not turn, or turn by the length of the pass.
+    rotary: Option<Rotary>,
 }
 
 impl Model {
@@ -37,7 +39,7 @@ impl Model {
     pub fn initialise(description: Description, seed: Seed) -> Result<Model, ModelError> {
         description.check()?;
         description.require_memory()?;
-        let layout = Layout::new(&description, false);
+        let layout = Layout::new(&description);
         let parameters = initialise::weights(&description, &layout, seed);
         Model::from_parts(description, layout, parameters)
     }
@@ -63,8 +65,9 @@ impl Model {
                 });
             }
         }
+        let kept = description.variation.turning().filter(|turning| !turning.scaling.depends_on_length());
         let positions = description.max_positions.min(KEPT_POSITIONS);
-        let rotary = Rotary::new(description.head_dim, description.rope_theta, positions);
+        let rotary = kept.map(|turning| tables(&description, turning, positions));
         let selection_bias = vec![None; description.layers()];
         Ok(Model { description, layout, parameters, selection_bias, rotary })
     }
@@ -105,13 +108,26 @@ impl Model {
         &self.layout
     }
 
-    /// Rotary tables for at least this many positions.
-    pub(crate) fn rotary(&self, positions: usize) -> Rotary {
-        if positions <= self.rotary.max_positions() {
-            return self.rotary.clone();
+    /// Rotary tables for a pass of this many positions; none where positions do not turn.
+    pub(crate) fn rotary(&self, positions: usize) -> Option<Rotary> {
+        let turning = self.description.variation.turning()?;
+        match &self.rotary {
+            Some(kept) if positions <= kept.max_positions() => Some(kept.clone()),
+            _ => Some(tables(&self.description, turning, positions)),
         }
-        Rotary::new(self.description.head_dim, self.description.rope_theta, positions)
     }
+}
+
+/// Rotary tables for passes of up to this many positions, or of exactly so many where the length matters.
+fn tables(description: &Description, turning: &Turning, positions: usize) -> Rotary {
+    let latent = description.variation.attention.latent.as_ref();
+    let head = latent.map_or(description.head_dim, |latent| latent.turned_dim);
+    if turning.dimensions.is_none() && turning.scaling == Scaling::None {
+        return Rotary::new(head, description.rope_theta, positions);
+    }
+    let dimensions = turning.dimensions.unwrap_or(head);
+    let (frequencies, magnitude) = turning.scaling.frequencies(dimensions, description.rope_theta, positions);
+    Rotary::from_frequencies(&frequencies, magnitude, positions)
 }
 
 #[cfg(test)]

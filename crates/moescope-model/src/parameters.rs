@@ -3,6 +3,7 @@
 use moescope_engine::Tensor;
 
 use crate::description::{Description, FeedForward, Routed};
+use crate::variation::{Latent, Norm};
 
 /// One named tensor of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +15,7 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Whether training changes it. A frozen router is the one exception.
     pub trained: bool,
-    /// Whether weight decay applies: to matrices, not to norms.
+    /// Whether weight decay applies: to matrices, not to norms and biases.
     pub decay: bool,
     /// Factor of the learning rate: the factor by which the first weights are larger than those of a dense layer, 1 for all
     /// but the writers of routed and top-k layers. AdamW moves every weight by about the learning rate whatever the
@@ -30,11 +31,13 @@ pub(crate) enum Role {
     Embedding,
     /// Scale of a norm.
     Norm,
+    /// Addend of a product or a norm, or a sink.
+    Bias,
     /// A matrix that reads a normalised value.
     Reader,
     /// A matrix that writes into the residual stream; the layer decides its scale.
     Writer {
-        /// Block of the feed-forward layer; none for attention.
+        /// Block of the feed-forward layer; none for attention and shared experts.
         feed_forward: Option<usize>,
     },
     /// Router matrix.
@@ -56,9 +59,9 @@ pub(crate) struct Specification {
 }
 
 impl Specification {
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.shape.iter().product()
+    /// Numbers of the tensor; sizes that no machine can hold stay at the largest number.
+    pub(crate) fn len(&self) -> u64 {
+        self.shape.iter().fold(1u64, |product, axis| product.saturating_mul(*axis as u64))
     }
 
     /// The parameter with these weights.
@@ -68,7 +71,7 @@ impl Specification {
             name: self.name.clone(),
             tensor,
             trained,
-            decay: self.role != Role::Norm,
+            decay: !matches!(self.role, Role::Norm | Role::Bias),
             rate_factor: 1.0,
         }
     }
@@ -79,131 +82,287 @@ impl Specification {
 pub(crate) struct Layout {
     pub(crate) specifications: Vec<Specification>,
     pub(crate) embedding: usize,
+    /// One vector for each position, where positions are learned.
+    pub(crate) positions: Option<usize>,
     pub(crate) blocks: Vec<BlockIndex>,
-    pub(crate) final_norm: usize,
-    pub(crate) unembedding: usize,
-    /// Whether the norm of queries and keys spans all heads of a token, as in OLMoE, instead of each.
-    pub(crate) wide_qk_norm: bool,
+    pub(crate) final_norm: NormIndex,
+    pub(crate) unembedding: Linear,
+}
+
+/// Places of the matrix of a product and of its bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Linear {
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
+}
+
+/// Places of the scale of a norm and of its addend, which LayerNorm alone has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NormIndex {
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
 }
 
 /// Places of one block's tensors.
 ///
 /// Each is a place in [`Layout::specifications`], and so the id of the parameter on a tape. `None` stands for what
-/// the block does not have. `gate`, `up` and `down` are one matrix each in a dense block and all experts' in a routed
-/// one.
+/// the block does not have. `hidden` holds one matrix each in a dense block and all experts' in a routed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockIndex {
-    pub(crate) attention_norm: usize,
-    pub(crate) query: usize,
-    pub(crate) key: usize,
-    pub(crate) value: usize,
+    pub(crate) attention_norm: Option<NormIndex>,
+    pub(crate) attention: AttentionIndex,
+    pub(crate) attention_out_norm: Option<NormIndex>,
+    pub(crate) feed_forward_norm: Option<NormIndex>,
+    pub(crate) router: Option<Linear>,
+    pub(crate) hidden: HiddenIndex,
+    pub(crate) shared: Option<SharedIndex>,
+    pub(crate) feed_forward_out_norm: Option<NormIndex>,
+}
+
+/// Places of the tensors of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AttentionIndex {
+    /// The latent that queries are read from, if there is one.
+    pub(crate) query_latent: Option<LatentIndex>,
+    pub(crate) query: Linear,
+    /// The latent that keys and values are read from, and the turning part of keys beside it.
+    pub(crate) latent: Option<(LatentIndex, Linear)>,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
     pub(crate) query_norm: Option<usize>,
     pub(crate) key_norm: Option<usize>,
-    pub(crate) output: usize,
-    pub(crate) feed_forward_norm: usize,
-    pub(crate) router: Option<usize>,
-    pub(crate) gate: usize,
-    pub(crate) up: usize,
-    pub(crate) down: usize,
+    pub(crate) sinks: Option<usize>,
+    pub(crate) output: Linear,
+}
+
+/// Places of a narrow value and its norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LatentIndex {
+    pub(crate) down: Linear,
+    pub(crate) norm: usize,
+}
+
+/// Places of the matrices around a layer of neurons; without a gate there is no `up`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HiddenIndex {
+    pub(crate) gate: Linear,
+    pub(crate) up: Option<Linear>,
+    pub(crate) down: Linear,
+}
+
+/// Places of the expert that all tokens share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SharedIndex {
+    pub(crate) hidden: HiddenIndex,
+    /// What its weight is read with.
+    pub(crate) weight: Option<usize>,
 }
 
 impl Layout {
-    pub(crate) fn new(description: &Description, wide_qk_norm: bool) -> Layout {
-        let mut list = List { specifications: Vec::new() };
-        let table = [description.vocab, description.d_model];
+    pub(crate) fn new(description: &Description) -> Layout {
+        let mut list = List { description, specifications: Vec::new() };
+        let (d, variation) = (description.d_model, &description.variation);
+        let table = [description.vocab, d];
         let embedding = list.add("model.embed_tokens.weight", &table, Role::Embedding);
-        let blocks = (0..description.layers()).map(|l| list.block(description, l, wide_qk_norm)).collect();
-        let final_norm = list.add("model.norm.weight", &[description.d_model], Role::Norm);
-        let unembedding = match description.tied_embeddings {
+        let learned = variation.turning().is_none();
+        let positions = learned.then(|| {
+            let shape = [description.max_positions, d];
+            list.add("model.position_embeddings.weight", &shape, Role::Embedding)
+        });
+        let blocks = (0..description.layers()).map(|layer| list.block(layer)).collect();
+        let final_norm = list.norm("model.norm");
+        let weight = match description.tied_embeddings {
             true => embedding,
             false => list.add("lm_head.weight", &table, Role::Embedding),
         };
+        let biased = variation.biases.unembedding;
+        let bias = biased.then(|| list.add("lm_head.bias", &table[..1], Role::Bias));
         let specifications = list.specifications;
-        Layout { specifications, embedding, blocks, final_norm, unembedding, wide_qk_norm }
+        let unembedding = Linear { weight, bias };
+        Layout { specifications, embedding, positions, blocks, final_norm, unembedding }
     }
 }
 
-struct List {
+struct List<'d> {
+    description: &'d Description,
     specifications: Vec<Specification>,
 }
 
-impl List {
+impl List<'_> {
     fn add(&mut self, name: &str, shape: &[usize], role: Role) -> usize {
         self.specifications.push(Specification { name: name.into(), shape: shape.into(), role });
         self.specifications.len() - 1
     }
 
-    fn block(&mut self, description: &Description, layer: usize, wide_qk_norm: bool) -> BlockIndex {
-        let d = description.d_model;
-        let (heads, shared) = (description.heads, description.key_value_heads);
-        let size = description.head_dim;
+    /// A matrix `[output, input]` and its bias, if it has one.
+    fn linear(&mut self, module: &str, shape: [usize; 2], role: Role, biased: bool) -> Linear {
+        let weight = self.add(&format!("{module}.weight"), &shape, role);
+        let bias = biased.then(|| self.add(&format!("{module}.bias"), &shape[..1], Role::Bias));
+        Linear { weight, bias }
+    }
+
+    /// A norm of the stream.
+    fn norm(&mut self, module: &str) -> NormIndex {
+        let width = [self.description.d_model];
+        let weight = self.add(&format!("{module}.weight"), &width, Role::Norm);
+        let biased = self.description.variation.norm == Norm::Layer;
+        let bias = biased.then(|| self.add(&format!("{module}.bias"), &width, Role::Bias));
+        NormIndex { weight, bias }
+    }
+
+    fn block(&mut self, layer: usize) -> BlockIndex {
         let prefix = format!("model.layers.{layer}");
         let named = |leaf: &str| format!("{prefix}.{leaf}");
-        let attention_norm = self.add(&named("input_layernorm.weight"), &[d], Role::Norm);
-        let query = self.add(&named("self_attn.q_proj.weight"), &[heads * size, d], Role::Reader);
-        let key = self.add(&named("self_attn.k_proj.weight"), &[shared * size, d], Role::Reader);
-        let value = self.add(&named("self_attn.v_proj.weight"), &[shared * size, d], Role::Reader);
-        let mut head_norm = |leaf: &str, heads: usize| {
-            let width = if wide_qk_norm { heads * size } else { size };
-            description.qk_norm.then(|| self.add(&named(leaf), &[width], Role::Norm))
+        let placement = self.description.variation.norm_placement;
+        let (before, after) = (placement.before(), placement.after());
+        let attention_norm = before.then(|| self.norm(&named("input_layernorm")));
+        let attention = match self.description.variation.attention.latent.clone() {
+            None => self.attention(&named("self_attn")),
+            Some(latent) => self.latent_attention(&named("self_attn"), &latent),
         };
-        let query_norm = head_norm("self_attn.q_norm.weight", heads);
-        let key_norm = head_norm("self_attn.k_norm.weight", shared);
-        let writer = Role::Writer { feed_forward: None };
-        let output = self.add(&named("self_attn.o_proj.weight"), &[d, heads * size], writer);
-        let feed_forward_norm = self.add(&named("post_attention_layernorm.weight"), &[d], Role::Norm);
-        let (router, [gate, up, down]) = match &description.feed_forward[layer] {
+        let attention_out_norm = after.then(|| self.norm(&named("attention_out_norm")));
+        let feed_forward_norm = before.then(|| self.norm(&named("post_attention_layernorm")));
+        let description = self.description;
+        let (router, hidden, shared) = match &description.feed_forward[layer] {
             FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => {
-                (None, self.dense(&prefix, layer, d, *width))
+                (None, self.dense(&named("mlp"), Some(layer), *width), None)
             }
-            FeedForward::Routed(routed) => self.routed(&prefix, layer, d, routed),
+            FeedForward::Routed(routed) => self.routed(&named("mlp"), layer, routed),
         };
+        let feed_forward_out_norm = after.then(|| self.norm(&named("feed_forward_out_norm")));
         BlockIndex {
             attention_norm,
+            attention,
+            attention_out_norm,
+            feed_forward_norm,
+            router,
+            hidden,
+            shared,
+            feed_forward_out_norm,
+        }
+    }
+
+    fn attention(&mut self, module: &str) -> AttentionIndex {
+        let Description { d_model: d, heads, key_value_heads: shared, head_dim: size, .. } =
+            *self.description;
+        let biases = self.description.variation.biases;
+        let named = |leaf: &str| format!("{module}.{leaf}");
+        let mut reader = |leaf: &str, heads: usize| {
+            self.linear(&named(leaf), [heads * size, d], Role::Reader, biases.attention_inputs)
+        };
+        let query = reader("q_proj", heads);
+        let key = reader("k_proj", shared);
+        let value = reader("v_proj", shared);
+        let wide = self.description.variation.attention.wide_qk_norm;
+        let mut head_norm = |leaf: &str, heads: usize| {
+            let width = if wide { heads * size } else { size };
+            self.description.qk_norm.then(|| self.add(&named(leaf), &[width], Role::Norm))
+        };
+        let query_norm = head_norm("q_norm.weight", heads);
+        let key_norm = head_norm("k_norm.weight", shared);
+        let (sinks, output) = self.attention_end(module, heads * size);
+        AttentionIndex {
+            query_latent: None,
             query,
+            latent: None,
             key,
             value,
             query_norm,
             key_norm,
+            sinks,
             output,
-            feed_forward_norm,
-            router,
-            gate,
-            up,
-            down,
         }
     }
 
-    fn dense(&mut self, prefix: &str, layer: usize, d: usize, width: usize) -> [usize; 3] {
-        let named = |leaf: &str| format!("{prefix}.mlp.{leaf}.weight");
-        let writer = Role::Writer { feed_forward: Some(layer) };
-        [
-            self.add(&named("gate_proj"), &[width, d], Role::Reader),
-            self.add(&named("up_proj"), &[width, d], Role::Reader),
-            self.add(&named("down_proj"), &[d, width], writer),
-        ]
+    fn latent_attention(&mut self, module: &str, latent: &Latent) -> AttentionIndex {
+        let Description { d_model: d, heads, head_dim, .. } = *self.description;
+        let biased = self.description.variation.biases.attention_inputs;
+        let named = |leaf: &str| format!("{module}.{leaf}");
+        let query_latent = latent.query_rank.map(|rank| LatentIndex {
+            down: self.linear(&named("q_a_proj"), [rank, d], Role::Reader, biased),
+            norm: self.add(&named("q_a_layernorm.weight"), &[rank], Role::Norm),
+        });
+        let query = match latent.query_rank {
+            Some(rank) => self.linear(&named("q_b_proj"), [heads * head_dim, rank], Role::Reader, false),
+            None => self.linear(&named("q_proj"), [heads * head_dim, d], Role::Reader, false),
+        };
+        let down = self.linear(&named("kv_a_proj"), [latent.rank, d], Role::Reader, biased);
+        let turned = self.linear(&named("k_turned_proj"), [latent.turned_dim, d], Role::Reader, biased);
+        let norm = self.add(&named("kv_a_layernorm.weight"), &[latent.rank], Role::Norm);
+        let mut read = |leaf: &str, size: usize| {
+            self.linear(&named(leaf), [heads * size, latent.rank], Role::Reader, false)
+        };
+        let key = read("k_b_proj", latent.plain_dim);
+        let value = read("v_b_proj", latent.value_dim);
+        let (sinks, output) = self.attention_end(module, heads * latent.value_dim);
+        let latent = Some((LatentIndex { down, norm }, turned));
+        AttentionIndex {
+            query_latent,
+            query,
+            latent,
+            key,
+            value,
+            query_norm: None,
+            key_norm: None,
+            sinks,
+            output,
+        }
+    }
+
+    /// Sinks, and the matrix that writes what `width` mixed coordinates say.
+    fn attention_end(&mut self, module: &str, width: usize) -> (Option<usize>, Linear) {
+        let Description { d_model: d, heads, ref variation, .. } = *self.description;
+        let with_sinks = variation.attention.sinks;
+        let sinks = with_sinks.then(|| self.add(&format!("{module}.sinks"), &[heads], Role::Bias));
+        let writer = Role::Writer { feed_forward: None };
+        let biased = variation.biases.attention_output;
+        (sinks, self.linear(&format!("{module}.o_proj"), [d, width], writer, biased))
+    }
+
+    fn dense(&mut self, module: &str, feed_forward: Option<usize>, width: usize) -> HiddenIndex {
+        let (d, variation) = (self.description.d_model, &self.description.variation);
+        let named = |leaf: &str| format!("{module}.{leaf}");
+        let biased = variation.biases.feed_forward;
+        let gated = variation.neuron.gated();
+        HiddenIndex {
+            gate: self.linear(&named("gate_proj"), [width, d], Role::Reader, biased),
+            up: gated.then(|| self.linear(&named("up_proj"), [width, d], Role::Reader, biased)),
+            down: self.linear(&named("down_proj"), [d, width], Role::Writer { feed_forward }, biased),
+        }
     }
 
     fn routed(
         &mut self,
-        prefix: &str,
+        module: &str,
         layer: usize,
-        d: usize,
         routed: &Routed,
-    ) -> (Option<usize>, [usize; 3]) {
+    ) -> (Option<Linear>, HiddenIndex, Option<SharedIndex>) {
+        let (d, variation) = (self.description.d_model, &self.description.variation);
         let kind = routed.router.kind;
         let role = Role::Router { trained: kind.trained() };
         let (experts, width) = (routed.experts, routed.expert_width);
+        let biased = variation.biases.router;
         let router =
-            kind.scores().then(|| self.add(&format!("{prefix}.mlp.gate.weight"), &[experts, d], role));
-        let named = |leaf: &str| format!("{prefix}.mlp.experts.{leaf}");
-        let writer = Role::Writer { feed_forward: Some(layer) };
-        let experts = [
-            self.add(&named("gate_proj"), &[experts, width, d], Role::Reader),
-            self.add(&named("up_proj"), &[experts, width, d], Role::Reader),
-            self.add(&named("down_proj"), &[experts, d, width], writer),
-        ];
-        (router, experts)
+            kind.scores().then(|| self.linear(&format!("{module}.gate"), [experts, d], role, biased));
+        let mut expert = |leaf: &str, outputs: usize, inputs: usize, role: Role| {
+            let name = format!("{module}.experts.{leaf}");
+            let weight = self.add(&name, &[experts, outputs, inputs], role);
+            let biased = variation.biases.experts;
+            let bias = biased.then(|| self.add(&format!("{name}_bias"), &[experts, outputs], Role::Bias));
+            Linear { weight, bias }
+        };
+        let hidden = HiddenIndex {
+            gate: expert("gate_proj", width, d, Role::Reader),
+            up: variation.neuron.gated().then(|| expert("up_proj", width, d, Role::Reader)),
+            down: expert("down_proj", d, width, Role::Writer { feed_forward: Some(layer) }),
+        };
+        let shared = routed.shared.map(|shared| SharedIndex {
+            hidden: self.dense(&format!("{module}.shared_expert"), None, shared.width),
+            weight: shared
+                .weighted
+                .then(|| self.add(&format!("{module}.shared_expert_gate.weight"), &[1, d], Role::Reader)),
+        });
+        (router, hidden, shared)
     }
 }
 
@@ -215,9 +374,13 @@ mod tests {
 
     #[test]
     fn names_are_distinct_and_shapes_are_as_hugging_face_has_them() {
-        let layout = Layout::new(&testing::routed_description(Router::learned(true)), false);
-        let names: std::collections::BTreeSet<_> = layout.specifications.iter().map(|s| &s.name).collect();
-        assert_eq!(names.len(), layout.specifications.len());
+        for (name, description) in testing::varied() {
+            let layout = Layout::new(&description);
+            let names: std::collections::BTreeSet<_> =
+                layout.specifications.iter().map(|s| &s.name).collect();
+            assert_eq!(names.len(), layout.specifications.len(), "{name}");
+        }
+        let layout = Layout::new(&testing::routed_description(Router::learned(true)));
         let found = layout.specifications.iter().find(|s| s.name == "model.layers.1.mlp.experts.down_proj");
         assert_eq!(found.unwrap().shape, [6, 16, 12]);
     }
@@ -225,8 +388,8 @@ mod tests {
     #[test]
     fn a_tied_model_has_no_second_table() {
         let tied = Description { tied_embeddings: true, ..testing::dense_description() };
-        let layout = Layout::new(&tied, false);
-        assert_eq!(layout.unembedding, layout.embedding);
+        let layout = Layout::new(&tied);
+        assert_eq!(layout.unembedding.weight, layout.embedding);
         assert!(layout.specifications.iter().all(|s| s.name != "lm_head.weight"));
     }
 }

@@ -18,6 +18,9 @@ pub(crate) fn check(description: &Description, point: HookPoint) -> Result<(), M
 /// The answer without the list of all points, which a model of many experts makes long.
 fn exists(description: &Description, point: HookPoint) -> bool {
     let site = point.site();
+    if !description.site_options().has(site) {
+        return false;
+    }
     let Some(layer) = point.layer() else { return !site.in_block() };
     match description.feed_forward.get(layer) {
         None => false,

@@ -189,7 +189,7 @@ mod tests {
     use crate::description::{Router, RouterKind};
 
     fn routed() -> Routed {
-        Routed { experts: 4, expert_width: 1, per_token: 2, router: Router::learned(false) }
+        Routed { experts: 4, expert_width: 1, per_token: 2, router: Router::learned(false), shared: None }
     }
 
     fn choose(edits: &[RouteEdit], scores: &[f32]) -> Result<Vec<u32>, String> {

@@ -104,7 +104,7 @@ fn named<'m>(model: &'m Model, name: &str) -> &'m Tensor {
 
 fn one_layer(experts: usize, per_token: usize, kind: RouterKind) -> Model {
     let router = Router { kind, ..Router::learned(false) };
-    let routed = Routed { experts, expert_width: 8, per_token, router };
+    let routed = Routed { experts, expert_width: 8, per_token, router, shared: None };
     testing::model(Description {
         feed_forward: vec![FeedForward::Routed(routed)],
         ..testing::dense_description()

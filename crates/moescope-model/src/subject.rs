@@ -8,7 +8,7 @@ use moescope_base::{
     Axis, HookPoint, Observation, Request, Site, Subject, SubjectError, SubjectShape, Tokens, Value,
     ValueData,
 };
-use moescope_engine::{Gradients, IGNORE, Mode, Tape, Tensor, Var};
+use moescope_engine::{Gradients, IGNORE, Mode, Tape, Var};
 
 use crate::ModelError;
 use crate::forward::Weights;
@@ -110,17 +110,7 @@ impl Subject for ModelSubject {
             let reason = format!("{} numbers are no whole vectors of {width}", residual.len());
             return Err(SubjectError::Input { reason });
         }
-        let weight = |place: usize| &model.parameters()[place].tensor;
-        let unembed = || {
-            let mut tape = Tape::new(Mode::Inference);
-            let x = tape.constant(Tensor::new([residual.len() / width, width], residual.to_vec())?);
-            let norm = tape.frozen(weight(model.layout().final_norm));
-            let normalised = tape.rms_norm(x, norm, model.description().norm_epsilon as f32)?;
-            let table = tape.frozen(weight(model.layout().unembedding));
-            let logits = tape.linear(normalised, table)?; // [row, vocab]
-            Ok(tape.value(logits).data().to_vec())
-        };
-        unembed().map_err(|error| ModelError::Engine(error).into())
+        Ok(model.unembed(residual)?)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use moescope_base::{Edit, HookPoint, Observation, Request, Seed, Site, Subject, Tokens};
 
-use crate::description::{Description, FeedForward, Routed, Router};
+use crate::description::{Description, FeedForward, Groups, Order, Routed, Router, Shared};
 use crate::model::Model;
 use crate::subject::ModelSubject;
+use crate::variation::{
+    Activation, Attention, Biases, Latent, Neuron, Norm, NormPlacement, Positions, Turning, Variation,
+};
 
 /// Two dense layers.
 pub(crate) fn dense_description() -> Description {
@@ -20,12 +23,13 @@ pub(crate) fn dense_description() -> Description {
         tied_embeddings: false,
         qk_norm: true,
         feed_forward: vec![FeedForward::Dense { width: 24 }; 2],
+        variation: Variation::default(),
     }
 }
 
 /// A dense layer below one of six experts, two for each token.
 pub(crate) fn routed_description(router: Router) -> Description {
-    let routed = Routed { experts: 6, expert_width: 12, per_token: 2, router };
+    let routed = Routed { experts: 6, expert_width: 12, per_token: 2, router, shared: None };
     Description {
         feed_forward: vec![FeedForward::Dense { width: 24 }, FeedForward::Routed(routed)],
         ..dense_description()
@@ -39,6 +43,94 @@ pub(crate) fn model(description: Description) -> Model {
 pub(crate) fn tokens() -> Tokens {
     let ids = (0..18).map(|i| (i * 7 + i * i * 3) % 32).collect();
     Tokens::new(ids, 2, 9).unwrap()
+}
+
+/// One model for each option that the plain block lacks, by the name of the option.
+pub(crate) fn varied() -> Vec<(&'static str, Description)> {
+    let dense = |change: &dyn Fn(&mut Description)| {
+        let mut description = Description { qk_norm: false, ..dense_description() };
+        change(&mut description);
+        description
+    };
+    let routed = |change: &dyn Fn(&mut Routed, &mut Variation)| {
+        let mut description = routed_description(Router::learned(true));
+        let FeedForward::Routed(layer) = &mut description.feed_forward[1] else { unreachable!("as built") };
+        change(layer, &mut description.variation);
+        description
+    };
+    let latent = |query_rank| Latent {
+        query_rank,
+        rank: 6,
+        plain_dim: 3,
+        turned_dim: 4,
+        value_dim: 5,
+        norm_epsilon: 1e-6,
+    };
+    let biases = Biases {
+        attention_inputs: true,
+        attention_output: true,
+        feed_forward: true,
+        experts: true,
+        router: true,
+        unembedding: true,
+    };
+    let deep = |query_rank| {
+        dense(&|d| {
+            (d.head_dim, d.key_value_heads) = (7, 4);
+            d.variation.attention.latent = Some(latent(query_rank));
+        })
+    };
+    let groups = Some(Groups { count: 3, chosen: 2, best: 2 });
+    vec![
+        ("layer norm", dense(&|d| d.variation.norm = Norm::Layer)),
+        ("norms after", dense(&|d| d.variation.norm_placement = NormPlacement::After)),
+        ("norms around", dense(&|d| d.variation.norm_placement = NormPlacement::Around)),
+        ("parallel", dense(&|d| d.variation.parallel = true)),
+        ("learned positions", dense(&|d| d.variation.positions = Positions::Learned)),
+        (
+            "part turns",
+            dense(&|d| {
+                d.variation.positions =
+                    Positions::Rotary(Turning { dimensions: Some(2), ..Turning::default() });
+            }),
+        ),
+        ("latent", deep(None)),
+        ("latent queries", deep(Some(5))),
+        (
+            "window, cap and sinks",
+            dense(&|d| {
+                d.variation.attention = Attention {
+                    windows: vec![Some(3), None],
+                    cap: Some(2.0),
+                    sinks: true,
+                    scale: Some(0.3),
+                    scale_by_layer: true,
+                    ..Attention::default()
+                };
+            }),
+        ),
+        ("no gate", dense(&|d| d.variation.neuron = Neuron::Plain(Activation::Gelu))),
+        (
+            "factors",
+            dense(&|d| {
+                d.variation.embedding_scale = 2.0;
+                d.variation.residual_scale = 0.5;
+                d.variation.logit_scale = 0.25;
+                d.variation.logit_cap = Some(3.0);
+            }),
+        ),
+        ("biases", routed(&|_, v| v.biases = biases)),
+        ("clamped", dense(&|d| d.variation.neuron = Neuron::Clamped { alpha: 1.702, limit: 7.0 })),
+        ("shared", routed(&|r, _| r.shared = Some(Shared { width: 7, weighted: false }))),
+        ("weighted shared", routed(&|r, _| r.shared = Some(Shared { width: 7, weighted: true }))),
+        ("groups", routed(&|r, _| r.router = Router { groups, scale: 2.5, ..Router::learned(false) })),
+        (
+            "one by one",
+            routed(&|r, _| {
+                r.router = Router { order: Order::OneByOne, tolerance: 0.3, ..Router::learned(false) };
+            }),
+        ),
+    ]
 }
 
 /// A subject from a fresh model.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use moescope_model::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+use moescope_model::{Description, FeedForward, Routed, Router, RouterKind, Variation};
 use serde::{Deserialize, Serialize};
 
 use crate::StudyConfig;
@@ -102,6 +102,7 @@ impl Family {
             tied_embeddings: false,
             qk_norm: true,
             feed_forward: vec![self.feed_forward(config, seed); sizes.layers],
+            variation: Variation::default(),
         }
     }
 
@@ -137,7 +138,8 @@ fn weighted(config: &StudyConfig, granularity: usize, kind: RouterKind, renormal
         experts: config.model.expansion * granularity,
         expert_width: config.model.d_ff / granularity,
         per_token: granularity,
-        router: Router { kind, score: Score::Softmax, order: Order::ScoreThenSelect, renormalise },
+        router: Router { kind, ..Router::learned(renormalise) },
+        shared: None,
     })
 }
 

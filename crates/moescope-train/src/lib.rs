@@ -7,7 +7,7 @@
 //! ```
 //! use std::sync::atomic::AtomicBool;
 //! use moescope_base::Tokens;
-//! use moescope_model::{Description, FeedForward};
+//! use moescope_model::{Description, FeedForward, Variation};
 //! use moescope_train::{Balance, Batch, Batches, Outcome, Schedule, TrainPlan, train};
 //!
 //! struct Counting;
@@ -21,6 +21,7 @@
 //! let description = Description {
 //!     vocab: 10, d_model: 8, heads: 2, key_value_heads: 2, head_dim: 4, rope_theta: 10_000.0, norm_epsilon: 1e-6,
 //!     max_positions: 8, tied_embeddings: false, qk_norm: true, feed_forward: vec![FeedForward::Dense { width: 16 }],
+//!     variation: Variation::default(),
 //! };
 //! let plan = TrainPlan {
 //!     description, seed: 1, steps: 30, batch: 2, positions: 8, learning_rate: 0.02,

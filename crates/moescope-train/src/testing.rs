@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use moescope_base::{Seed, Tokens};
-use moescope_model::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+use moescope_model::{Description, FeedForward, Routed, Router, RouterKind, Variation};
 
 use crate::{Balance, Batch, Batches, Outcome, Schedule, TrainPlan, Trained, train};
 
@@ -44,8 +44,8 @@ impl Family {
 }
 
 fn routed(kind: RouterKind) -> FeedForward {
-    let router = Router { kind, score: Score::Softmax, order: Order::ScoreThenSelect, renormalise: false };
-    FeedForward::Routed(Routed { experts: 4, expert_width: 16, per_token: 2, router })
+    let router = Router { kind, ..Router::learned(false) };
+    FeedForward::Routed(Routed { experts: 4, expert_width: 16, per_token: 2, router, shared: None })
 }
 
 /// Two blocks of width 16, batches of 4 sequences of 16.
@@ -63,6 +63,7 @@ pub(crate) fn plan(family: Family, steps: u64) -> TrainPlan {
             tied_embeddings: false,
             qk_norm: true,
             feed_forward: vec![family.feed_forward(); 2],
+            variation: Variation::default(),
         },
         seed: 7,
         steps,

@@ -3,7 +3,7 @@
 //! Programs that want one room can depend on its crate; this one brings all of them.
 //!
 //! ```
-//! use moescope::model::{Description, FeedForward};
+//! use moescope::model::{Description, FeedForward, Variation};
 //!
 //! let description = Description {
 //!     vocab: 512,
@@ -17,6 +17,7 @@
 //!     tied_embeddings: false,
 //!     qk_norm: true,
 //!     feed_forward: vec![FeedForward::Dense { width: 256 }; 2],
+//!     variation: Variation::default(),
 //! };
 //! let counts = description.counts();
 //! assert_eq!(counts.parameters_total, counts.parameters_active); // dense: every token meets every parameter

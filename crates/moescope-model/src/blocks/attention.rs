@@ -1,15 +1,19 @@
-//! Causal rotary attention with shared key-value heads.
+//! Causal attention with shared key-value heads.
 
 use moescope_base::{HookPoint, Site};
-use moescope_engine::{AttentionLayout, Var};
+use moescope_engine::{AttentionLayout, AttentionRule, RotaryPairs, RotaryPart, Var};
 
+use super::latent;
 use crate::ModelError;
+use crate::description::Description;
 use crate::forward::Run;
+use crate::parameters::Linear;
+use crate::variation::{Pairs, Turning};
 
 /// What attention adds to the residual stream, from its normalised input: `[token, model]` both.
 pub(crate) fn attention(run: &mut Run<'_, '_, '_>, layer: usize, x: Var) -> Result<Var, ModelError> {
     let model = run.model;
-    let (sizes, index) = (model.description(), model.layout().blocks[layer]);
+    let (sizes, index) = (model.description(), model.layout().blocks[layer].attention);
     let layout = AttentionLayout {
         batch: run.tokens.batch(),
         positions: run.tokens.positions(),
@@ -17,40 +21,108 @@ pub(crate) fn attention(run: &mut Run<'_, '_, '_>, layer: usize, x: Var) -> Resu
         key_value_heads: sizes.key_value_heads,
         head_dim: sizes.head_dim,
     };
-    let query = heads(run, x, index.query, index.query_norm, sizes.heads)?;
-    let query = run.at(HookPoint::block(Site::AttnQ, layer), query)?; // [token, head * head_dim]
-    let key = heads(run, x, index.key, index.key_norm, sizes.key_value_heads)?;
-    let key = run.at(HookPoint::block(Site::AttnK, layer), key)?;
-    let weight = run.weight(index.value);
-    let value = run.tape.linear(x, weight)?;
-    let value = run.at(HookPoint::block(Site::AttnV, layer), value)?;
-    let pattern = run.tape.attention_pattern(query, key, layout)?; // [batch, head, query, key]
+    let (query, key, value, value_dim) = match (&sizes.variation.attention.latent, index.latent) {
+        (Some(latent), Some(from)) => latent::heads(run, layer, x, latent, from)?,
+        _ => plain_heads(run, layer, x)?,
+    };
+    let pattern = pattern(run, layer, query, key, layout)?; // [batch, head, query, key]
     let pattern = run.at(HookPoint::block(Site::AttnPattern, layer), pattern)?;
-    let mixed = run.tape.attention_mix(pattern, value, layout)?;
+    let mixed = run.tape.attention_mix(pattern, value, AttentionLayout { head_dim: value_dim, ..layout })?;
     let mixed = run.at(HookPoint::block(Site::AttnZ, layer), mixed)?;
-    let weight = run.weight(index.output);
-    let output = run.tape.linear(mixed, weight)?;
+    let output = run.linear(mixed, index.output)?;
     run.forget(&[query, key, value, pattern, mixed]);
     Ok(output)
 }
 
-/// Projects, normalises if the model does, and turns by position.
+/// Queries, keys and values read from the stream, `[token, head * head_dim]`, and the size of a value head.
+fn plain_heads(
+    run: &mut Run<'_, '_, '_>,
+    layer: usize,
+    x: Var,
+) -> Result<(Var, Var, Var, usize), ModelError> {
+    let (model, index) = (run.model, run.model.layout().blocks[layer].attention);
+    let sizes = model.description();
+    let query = heads(run, x, index.query, index.query_norm, sizes.heads)?;
+    let query = run.at(HookPoint::block(Site::AttnQ, layer), query)?;
+    let key = heads(run, x, index.key, index.key_norm, sizes.key_value_heads)?;
+    let key = run.at(HookPoint::block(Site::AttnK, layer), key)?;
+    let value = run.linear(x, index.value)?;
+    let value = run.at(HookPoint::block(Site::AttnV, layer), value)?;
+    Ok((query, key, value, sizes.head_dim))
+}
+
+/// Projects, normalises if the model does, and turns by position if the model does.
 fn heads(
     run: &mut Run<'_, '_, '_>,
     x: Var,
-    projection: usize,
+    projection: Linear,
     norm: Option<usize>,
     heads: usize,
 ) -> Result<Var, ModelError> {
-    let weight = run.weight(projection);
-    let mut projected = run.tape.linear(x, weight)?;
-    let wide = run.model.layout().wide_qk_norm;
+    let mut projected = run.linear(x, projection)?;
+    let sizes = run.model.description();
+    let wide = sizes.variation.attention.wide_qk_norm;
+    let (epsilon, positions) = (run.epsilon(), run.tokens.positions());
     if let Some(place) = norm.filter(|_| wide) {
-        projected = run.norm(projected, place)?;
+        projected = run.rms_norm(projected, place, epsilon)?;
     }
     let norm = norm.filter(|_| !wide).map(|place| run.weight(place));
-    let (epsilon, positions) = (run.epsilon(), run.tokens.positions());
-    let turned = run.tape.head_norm_rotary(projected, norm, epsilon, &run.rotary, heads, positions)?;
+    let Some(rotary) = run.rotary.clone() else { return Ok(projected) };
+    let turned = match sizes.variation.turning() {
+        Some(Turning { dimensions: Some(_), pairs, .. })
+        | Some(Turning { pairs: pairs @ Pairs::Neighbours, .. }) => {
+            let part = part(*pairs, heads, sizes.head_dim, 0, positions);
+            run.tape.rotary_part(projected, &rotary, part)?
+        }
+        _ => run.tape.head_norm_rotary(projected, norm, epsilon, &rotary, heads, positions)?,
+    };
     run.forget(&[projected]);
     Ok(turned)
+}
+
+/// The turning part of each head, from coordinate `start` on.
+pub(super) fn part(
+    pairs: Pairs,
+    heads: usize,
+    head_dim: usize,
+    start: usize,
+    positions: usize,
+) -> RotaryPart {
+    let pairs = match pairs {
+        Pairs::Halves => RotaryPairs::Halves,
+        Pairs::Neighbours => RotaryPairs::Neighbours,
+    };
+    RotaryPart { heads, head_dim, start, pairs, positions }
+}
+
+/// Who looks at whom. The plain pattern is one operation; scale, cap, window and sinks take two.
+fn pattern(
+    run: &mut Run<'_, '_, '_>,
+    layer: usize,
+    query: Var,
+    key: Var,
+    layout: AttentionLayout,
+) -> Result<Var, ModelError> {
+    let sizes = run.model.description();
+    let Some(rule) = rule(sizes, layer, layout) else {
+        return Ok(run.tape.attention_pattern(query, key, layout)?);
+    };
+    let sinks = run.model.layout().blocks[layer].attention.sinks.map(|place| run.weight(place));
+    let scores = run.tape.attention_scores(query, key, rule)?;
+    let pattern = run.tape.sink_softmax(scores, sinks, rule)?;
+    run.forget(&[scores]);
+    Ok(pattern)
+}
+
+/// How queries meet keys in a block; none where the plain pattern does.
+fn rule(sizes: &Description, layer: usize, layout: AttentionLayout) -> Option<AttentionRule> {
+    let attention = &sizes.variation.attention;
+    let window = sizes.variation.window(layer);
+    let plain = attention.scale.is_none() && !attention.scale_by_layer && attention.cap.is_none();
+    if plain && window.is_none() && !attention.sinks {
+        return None;
+    }
+    let scale = attention.scale.unwrap_or(1.0 / (sizes.head_dim as f64).sqrt());
+    let scale = if attention.scale_by_layer { scale / (layer + 1) as f64 } else { scale };
+    Some(AttentionRule { layout, scale: scale as f32, cap: attention.cap.map(|cap| cap as f32), window })
 }

@@ -2,7 +2,10 @@
 
 mod attention;
 mod dense;
+mod latent;
+mod neurons;
 mod routed;
+mod shared;
 
 use moescope_engine::Var;
 
@@ -21,9 +24,12 @@ pub(crate) fn feed_forward(
     routes: &mut Vec<LayerRoutes>,
 ) -> Result<Var, ModelError> {
     let model = run.model;
+    let hidden = model.layout().blocks[layer].hidden;
     match &model.description().feed_forward[layer] {
-        FeedForward::Dense { .. } => dense::dense(run, layer, x, None),
-        FeedForward::TopKDense { active, .. } => dense::dense(run, layer, x, Some(*active)),
+        FeedForward::Dense { .. } => dense::dense(run, layer, x, hidden, &dense::DENSE, None),
+        FeedForward::TopKDense { active, .. } => {
+            dense::dense(run, layer, x, hidden, &dense::DENSE, Some(*active))
+        }
         FeedForward::Routed(routed) => routed::routed(run, layer, x, routed, routes),
     }
 }

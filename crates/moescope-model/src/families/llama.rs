@@ -1,19 +1,25 @@
 //! Llama: dense, without a norm of queries and keys.
 
-use super::{Defaults, Family, PROJECTIONS, QkNorm, uniform_dense};
+use super::{Family, PLAIN, options};
+use crate::ModelError;
+use crate::description::Description;
+use crate::folder::Configuration;
+use crate::variation::{Activation, Neuron};
 
 /// Defaults of the reference implementation, for keys that a checkpoint leaves out.
 pub(super) const FAMILY: Family = Family {
     model_type: "llama",
     architecture: "LlamaForCausalLM",
-    defaults: Defaults {
-        norm_epsilon: 1e-6,
-        rope_theta: 10_000.0,
-        key_value_heads: None,
-        head_dim: None,
-        max_positions: 2048,
-    },
-    qk_norm: QkNorm::None,
-    experts: PROJECTIONS,
-    feed_forward: uniform_dense,
+    honours: &["attention_bias", "mlp_bias"],
+    vary,
+    ..PLAIN
 };
+
+/// Biases and activation are options of the family that few checkpoints use.
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let variation = &mut description.variation;
+    variation.biases = options::attention_bias(configuration, false)?;
+    variation.biases.feed_forward = configuration.flag("mlp_bias")?;
+    variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
+    Ok(())
+}

@@ -1,19 +1,36 @@
-//! Mistral: as Llama, as long as its attention window covers the whole sequence.
+//! Mistral: as Llama, with a window in every layer.
 
-use super::{Defaults, Family, PROJECTIONS, QkNorm, uniform_dense};
+use super::{Defaults, Family, PLAIN, options};
+use crate::ModelError;
+use crate::description::Description;
+use crate::folder::Configuration;
+use crate::variation::{Activation, Neuron};
 
-/// Unlike Llama, a missing number of key-value heads means eight.
+/// Unlike Llama, a missing number of key-value heads means eight, and a missing window 4096 keys.
 pub(super) const FAMILY: Family = Family {
     model_type: "mistral",
     architecture: "MistralForCausalLM",
-    defaults: Defaults {
-        norm_epsilon: 1e-6,
-        rope_theta: 10_000.0,
-        key_value_heads: Some(8),
-        head_dim: None,
-        max_positions: 131_072,
-    },
-    qk_norm: QkNorm::None,
-    experts: PROJECTIONS,
-    feed_forward: uniform_dense,
+    defaults: Defaults { key_value_heads: Some(8), max_positions: 131_072, ..PLAIN.defaults },
+    honours: &["sliding_window"],
+    vary,
+    ..PLAIN
 };
+
+/// A window of null is none.
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    every_layer(configuration, description, Some(4096))
+}
+
+/// The same window in every layer, `usual` keys where nothing is said.
+pub(super) fn every_layer(
+    configuration: &Configuration,
+    description: &mut Description,
+    usual: Option<usize>,
+) -> Result<(), ModelError> {
+    let window = options::window(configuration, usual)?;
+    let sizes = (description.layers(), description.max_positions);
+    let variation = &mut description.variation;
+    variation.attention.windows = options::windows(configuration, window, sizes, |_| true)?;
+    variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Mixtral: softmax over all experts, the best chosen, weights divided by their sum.
 
-use super::{Defaults, ExpertNames, Family, QkNorm};
+use super::names::{Leaf, Names, OURS, renamed};
+use super::{Defaults, ExpertNames, Family, PLAIN, mistral};
 use crate::ModelError;
 use crate::description::{FeedForward, Routed, Router};
 use crate::folder::Configuration;
@@ -13,13 +14,18 @@ pub(super) const FAMILY: Family = Family {
         norm_epsilon: 1e-5,
         rope_theta: 1_000_000.0,
         key_value_heads: Some(8),
-        head_dim: None,
         max_positions: 131_072,
+        ..PLAIN.defaults
     },
-    qk_norm: QkNorm::None,
     experts: ExpertNames { module: "block_sparse_moe", gate: "w1", up: "w3", down: "w2" },
+    names: Names { leaves: &LEAVES, ..OURS },
+    honours: &["sliding_window"],
     feed_forward,
+    vary: |configuration, description| mistral::every_layer(configuration, description, None),
+    ..PLAIN
 };
+
+const LEAVES: [Leaf; 1] = [renamed("mlp.gate.weight", "block_sparse_moe.gate.weight")];
 
 /// Every layer is routed; the weights of the chosen always sum to one.
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
@@ -28,6 +34,7 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
         expert_width: configuration.size("intermediate_size")?,
         per_token: configuration.size("num_experts_per_tok")?,
         router: Router::learned(true),
+        shared: None,
     };
     Ok(vec![FeedForward::Routed(routed); layers])
 }

@@ -1,14 +1,29 @@
 //! Families of checkpoints: how their configuration reads and what their tensors are called. There is no arithmetic here.
 
+mod deepseek;
+mod deepseek_v2;
+mod deepseek_v3;
 mod effects;
+mod gemma2;
 pub(crate) mod gguf;
+mod gpt2;
+mod gpt_neox;
+mod gpt_oss;
+mod granitemoe;
 mod llama;
 mod mistral;
 mod mixtral;
 mod moescope;
+mod names;
+mod olmo2;
 mod olmoe;
+mod options;
+mod phimoe;
+mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod rope;
 
 use serde_json::{Map, Value, json};
 
@@ -16,6 +31,9 @@ use crate::ModelError;
 use crate::description::{Description, FeedForward, check_layers};
 use crate::folder::Configuration;
 use crate::model::Model;
+use crate::variation::{Positions, Turning, Variation};
+
+pub(crate) use names::{Cut, Groups, Names};
 
 /// One family.
 ///
@@ -31,13 +49,45 @@ pub(crate) struct Family {
     pub(crate) qk_norm: QkNorm,
     /// Of no meaning in a dense family.
     pub(crate) experts: ExpertNames,
+    /// What all other tensors are called.
+    pub(crate) names: Names,
+    /// Keys of known effects that the family reads, so that they need not stand at the value that has none.
+    pub(crate) honours: &'static [&'static str],
     /// The feed-forward layer of each block.
     pub(crate) feed_forward: fn(&Configuration, usize) -> Result<Vec<FeedForward>, ModelError>,
+    /// How the model departs from the plain block.
+    pub(crate) vary: fn(&Configuration, &mut Description) -> Result<(), ModelError>,
+    /// Whether files hold selection biases, which they then must.
+    pub(crate) selection_bias: bool,
+    /// Whether files hold the scales of norms less one.
+    pub(crate) norms_less_one: bool,
 }
+
+/// What most families have; a family says what it has instead.
+const PLAIN: Family = Family {
+    model_type: "",
+    architecture: "",
+    defaults: Defaults {
+        norm_epsilon: 1e-6,
+        rope_theta: 10_000.0,
+        key_value_heads: None,
+        head_dim: None,
+        max_positions: 2048,
+        tied_embeddings: false,
+    },
+    qk_norm: QkNorm::None,
+    experts: PROJECTIONS,
+    names: names::OURS,
+    honours: &[],
+    feed_forward: uniform_dense,
+    vary: |_, _| Ok(()),
+    selection_bias: false,
+    norms_less_one: false,
+};
 
 /// What a missing key means.
 pub(crate) struct Defaults {
-    /// For `rms_norm_eps`.
+    /// For `rms_norm_eps`, or what the family calls it.
     pub(crate) norm_epsilon: f64,
     /// For `rope_theta`, in either place where it may stand.
     pub(crate) rope_theta: f64,
@@ -47,6 +97,8 @@ pub(crate) struct Defaults {
     pub(crate) head_dim: Option<usize>,
     /// For `max_position_embeddings`.
     pub(crate) max_positions: usize,
+    /// For `tie_word_embeddings`.
+    pub(crate) tied_embeddings: bool,
 }
 
 /// Whether queries and keys are normalised.
@@ -79,13 +131,24 @@ const PROJECTIONS: ExpertNames =
     ExpertNames { module: "mlp", gate: "gate_proj", up: "up_proj", down: "down_proj" };
 
 /// All families, in the order in which they are listed to the user.
-const FAMILIES: [&Family; 7] = [
+const FAMILIES: [&Family; 18] = [
+    &qwen2::FAMILY,
+    &qwen2_moe::FAMILY,
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
     &llama::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &olmoe::FAMILY,
+    &olmo2::FAMILY,
+    &deepseek_v2::FAMILY,
+    &deepseek_v3::FAMILY,
+    &gpt_oss::FAMILY,
+    &granitemoe::FAMILY,
+    &phimoe::FAMILY,
+    &gemma2::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_neox::FAMILY,
     &moescope::FAMILY,
 ];
 
@@ -95,9 +158,6 @@ pub(crate) struct Reading {
     pub(crate) family: &'static Family,
     /// Checked: its sizes make a model.
     pub(crate) description: Description,
-    /// Not part of the description, because only checkpoints of OLMoE's kind have it; it decides the shape of two
-    /// norms.
-    pub(crate) wide_qk_norm: bool,
 }
 
 /// Names of all families that can be read.
@@ -119,32 +179,30 @@ pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError>
             known: supported_families(),
         });
     };
-    effects::refuse(configuration)?;
-    let qk_norm = match family.qk_norm {
-        QkNorm::Configured => moescope::qk_norm(configuration)?,
-        fixed => fixed,
-    };
-    let description = description(configuration, family, qk_norm)?;
+    effects::refuse(configuration, family.honours)?;
+    let description = description(configuration, family)?;
     description.check()?;
-    Ok(Reading { family, description, wide_qk_norm: qk_norm == QkNorm::Wide })
+    Ok(Reading { family, description })
 }
 
-/// The sizes that all families spell alike; the feed-forward layers are the family's own.
-fn description(
-    configuration: &Configuration,
-    family: &Family,
-    qk_norm: QkNorm,
-) -> Result<Description, ModelError> {
+/// The sizes that all families have, whichever way they spell them; the feed-forward layers and the rest are the family's own.
+fn description(configuration: &Configuration, family: &Family) -> Result<Description, ModelError> {
     let defaults = &family.defaults;
-    let heads = configuration.size("num_attention_heads")?;
-    let d_model = configuration.size("hidden_size")?;
+    let heads = configuration.size_of(&["num_attention_heads", "n_head"])?;
+    let d_model = configuration.size_of(&["hidden_size", "n_embd"])?;
     let head_dim = match (configuration.size_if("head_dim")?, defaults.head_dim) {
         (Some(size), _) | (None, Some(size)) => size,
         (None, None) => d_model.checked_div(heads).unwrap_or(0),
     };
-    let layers = configuration.size("num_hidden_layers")?;
+    let layers = configuration.size_of(&["num_hidden_layers", "n_layer"])?;
     check_layers(layers)?;
-    Ok(Description {
+    let qk_norm = match family.qk_norm {
+        QkNorm::Configured => moescope::qk_norm(configuration)?,
+        fixed => fixed,
+    };
+    let mut variation = Variation::default();
+    variation.attention.wide_qk_norm = qk_norm == QkNorm::Wide;
+    let mut description = Description {
         vocab: configuration.size("vocab_size")?,
         d_model,
         heads,
@@ -153,26 +211,63 @@ fn description(
             .or(defaults.key_value_heads)
             .unwrap_or(heads),
         head_dim,
-        rope_theta: effects::rope_theta(configuration, defaults.rope_theta)?,
-        norm_epsilon: configuration.number_if("rms_norm_eps")?.unwrap_or(defaults.norm_epsilon),
-        max_positions: configuration.size_if("max_position_embeddings")?.unwrap_or(defaults.max_positions),
-        tied_embeddings: configuration.flag("tie_word_embeddings")?,
+        rope_theta: defaults.rope_theta,
+        norm_epsilon: epsilon(configuration)?.unwrap_or(defaults.norm_epsilon),
+        max_positions: longest(configuration)?.unwrap_or(defaults.max_positions),
+        tied_embeddings: options::flag(configuration, "tie_word_embeddings", defaults.tied_embeddings)?,
         qk_norm: qk_norm != QkNorm::None,
         feed_forward: (family.feed_forward)(configuration, layers)?,
-    })
+        variation,
+    };
+    turn(configuration, family, &mut description)?;
+    (family.vary)(configuration, &mut description)?;
+    Ok(description)
+}
+
+/// The number that norms add, under whichever name.
+fn epsilon(configuration: &Configuration) -> Result<Option<f64>, ModelError> {
+    let names = ["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"];
+    let name = names.into_iter().find(|name| configuration.get(name).is_some());
+    configuration.number_if(name.unwrap_or(names[0]))
+}
+
+/// The longest sequence, under whichever name.
+fn longest(configuration: &Configuration) -> Result<Option<usize>, ModelError> {
+    let names = ["max_position_embeddings", "n_positions"];
+    let name = names.into_iter().find(|name| configuration.get(name).is_some());
+    configuration.size_if(name.unwrap_or(names[0]))
+}
+
+/// How queries and keys turn. A scaling may allow for longer sequences than the model was trained on.
+fn turn(
+    configuration: &Configuration,
+    family: &Family,
+    description: &mut Description,
+) -> Result<(), ModelError> {
+    let rope = rope::read(configuration, family.defaults.rope_theta)?;
+    if rope.share.is_some_and(|share| share != 1.0) && !family.honours.contains(&"partial_rotary_factor") {
+        let found = rope.share.unwrap_or(1.0);
+        let wanted = "1 or absent: this effect is not reproduced";
+        return Err(configuration.complain("partial_rotary_factor", found, wanted));
+    }
+    description.rope_theta = rope.theta;
+    description.max_positions = description.max_positions.max(rope.positions.unwrap_or(0));
+    description.variation.positions =
+        Positions::Rotary(Turning { scaling: rope.scaling, ..Turning::default() });
+    Ok(())
 }
 
 /// The family in which a model is written and its configuration: `qwen3` or `qwen3_moe` where they can express it.
 pub(crate) fn write(model: &Model) -> (&'static Family, Map<String, Value>) {
     let description = model.description();
     let biased = (0..description.layers()).any(|layer| model.selection_bias(layer).is_some());
-    let plain = description.qk_norm && !model.layout().wide_qk_norm && !biased;
+    let plain = description.qk_norm && description.variation.is_plain() && !biased;
     let (family, own) = if let Some(own) = qwen3::express(description).filter(|_| plain) {
         (&qwen3::FAMILY, own)
     } else if let Some(own) = qwen3_moe::express(description).filter(|_| plain) {
         (&qwen3_moe::FAMILY, own)
     } else {
-        (&moescope::FAMILY, moescope::express(description, model.layout().wide_qk_norm))
+        (&moescope::FAMILY, moescope::express(description))
     };
     let mut keys = shared_keys(description);
     keys.insert("architectures".into(), json!([family.architecture]));

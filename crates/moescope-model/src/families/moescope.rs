@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Defaults, Family, PROJECTIONS, QkNorm};
+use super::{Family, PLAIN, QkNorm};
 use crate::ModelError;
 use crate::description::{Description, FeedForward};
 use crate::folder::Configuration;
@@ -13,17 +13,19 @@ use crate::folder::Configuration;
 pub(super) const FAMILY: Family = Family {
     model_type: "moescope",
     architecture: "MoescopeForCausalLM",
-    defaults: Defaults {
-        norm_epsilon: 1e-6,
-        rope_theta: 10_000.0,
-        key_value_heads: None,
-        head_dim: None,
-        max_positions: 2048,
-    },
     qk_norm: QkNorm::Configured,
-    experts: PROJECTIONS,
     feed_forward,
+    vary,
+    ..PLAIN
 };
+
+/// The variation in the form in which it serialises; absent where there is none.
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let Some(value) = configuration.get("variation") else { return Ok(()) };
+    description.variation = serde_json::from_value(value.clone())
+        .map_err(|source| ModelError::Json { path: configuration.path().into(), source })?;
+    Ok(())
+}
 
 /// One entry for each block, in the form in which a description serialises.
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
@@ -59,8 +61,9 @@ pub(super) fn qk_norm(configuration: &Configuration) -> Result<QkNorm, ModelErro
 }
 
 /// The family's own keys; it can express every model.
-pub(super) fn express(description: &Description, wide_qk_norm: bool) -> Map<String, Value> {
-    let qk_norm = match (description.qk_norm, wide_qk_norm) {
+pub(super) fn express(description: &Description) -> Map<String, Value> {
+    let wide = description.variation.attention.wide_qk_norm;
+    let qk_norm = match (description.qk_norm, wide) {
         (false, _) => "none",
         (true, false) => "heads",
         (true, true) => "wide",
@@ -68,5 +71,8 @@ pub(super) fn express(description: &Description, wide_qk_norm: bool) -> Map<Stri
     let mut keys = Map::new();
     keys.insert("qk_norm".into(), json!(qk_norm));
     keys.insert("feed_forward".into(), json!(description.feed_forward));
+    if !description.variation.is_plain() {
+        keys.insert("variation".into(), json!(description.variation));
+    }
     keys
 }

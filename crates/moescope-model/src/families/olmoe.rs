@@ -1,24 +1,21 @@
 //! OLMoE: softmax over all experts, the best chosen, weights as scored; one norm over all query heads and one over all key heads.
 
-use super::{Defaults, Family, PROJECTIONS, QkNorm};
+use super::{Defaults, Family, PLAIN, QkNorm, options};
 use crate::ModelError;
-use crate::description::{FeedForward, Routed, Router};
+use crate::description::{Description, FeedForward, Routed, Router};
 use crate::folder::Configuration;
+use crate::variation::{Activation, Neuron};
 
 /// Of these, `intermediate_size` is the width of one expert: there are no dense layers.
 pub(super) const FAMILY: Family = Family {
     model_type: "olmoe",
     architecture: "OlmoeForCausalLM",
-    defaults: Defaults {
-        norm_epsilon: 1e-5,
-        rope_theta: 10_000.0,
-        key_value_heads: None,
-        head_dim: None,
-        max_positions: 4096,
-    },
+    defaults: Defaults { norm_epsilon: 1e-5, max_positions: 4096, ..PLAIN.defaults },
     qk_norm: QkNorm::Wide,
-    experts: PROJECTIONS,
+    honours: &["attention_bias"],
     feed_forward,
+    vary,
+    ..PLAIN
 };
 
 /// Every layer is routed; `norm_topk_prob`, false when absent, says whether weights are divided by their sum.
@@ -28,6 +25,14 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
         expert_width: configuration.size("intermediate_size")?,
         per_token: configuration.size("num_experts_per_tok")?,
         router: Router::learned(configuration.flag("norm_topk_prob")?),
+        shared: None,
     };
     Ok(vec![FeedForward::Routed(routed); layers])
+}
+
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let variation = &mut description.variation;
+    variation.biases = options::attention_bias(configuration, false)?;
+    variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
+    Ok(())
 }

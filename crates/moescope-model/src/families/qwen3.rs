@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Defaults, Family, PROJECTIONS, QkNorm, uniform_dense};
+use super::{Defaults, Family, PLAIN, QkNorm, options, qwen2};
 use crate::description::{Description, FeedForward};
 
 /// A head has 128 entries unless the checkpoint says otherwise, whatever the width of the model.
@@ -10,15 +10,19 @@ pub(super) const FAMILY: Family = Family {
     model_type: "qwen3",
     architecture: "Qwen3ForCausalLM",
     defaults: Defaults {
-        norm_epsilon: 1e-6,
-        rope_theta: 10_000.0,
         key_value_heads: Some(32),
         head_dim: Some(128),
         max_positions: 32_768,
+        ..PLAIN.defaults
     },
     qk_norm: QkNorm::Heads,
-    experts: PROJECTIONS,
-    feed_forward: uniform_dense,
+    honours: &["attention_bias", "sliding_window", "use_sliding_window", "layer_types"],
+    vary: |configuration, description| {
+        qwen2::late_windows(configuration, description)?;
+        description.variation.biases = options::attention_bias(configuration, false)?;
+        Ok(())
+    },
+    ..PLAIN
 };
 
 /// The family's own keys, if it can express the model: every layer dense and of one width.

@@ -3,33 +3,44 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Defaults, Family, PROJECTIONS, QkNorm};
+use super::{Defaults, Family, PLAIN, QkNorm, options};
 use crate::ModelError;
 use crate::description::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
 use crate::folder::Configuration;
+use crate::variation::{Activation, Neuron};
 
 /// Unlike dense Qwen3, a missing `head_dim` means the width of the model over the number of heads.
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen3_moe",
     architecture: "Qwen3MoeForCausalLM",
-    defaults: Defaults {
-        norm_epsilon: 1e-6,
-        rope_theta: 10_000.0,
-        key_value_heads: Some(4),
-        head_dim: None,
-        max_positions: 32_768,
-    },
+    defaults: Defaults { key_value_heads: Some(4), max_positions: 32_768, ..PLAIN.defaults },
     qk_norm: QkNorm::Heads,
-    experts: PROJECTIONS,
+    honours: &["attention_bias", "sliding_window", "use_sliding_window"],
     feed_forward,
+    vary,
+    ..PLAIN
 };
+
+/// With the switch on, every layer sees a window.
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let window = options::switched_window(configuration)?;
+    let sizes = (description.layers(), description.max_positions);
+    let variation = &mut description.variation;
+    variation.attention.windows = options::windows(configuration, window, sizes, |_| true)?;
+    variation.biases = options::attention_bias(configuration, false)?;
+    variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
+    Ok(())
+}
 
 /// A key of ours, which other readers ignore: a router that was never trained is to stay so.
 const FROZEN: &str = "moescope_frozen_router";
 
 /// A block is routed when its number, counted from 1, is a multiple of `decoder_sparse_step` and it is not in
 /// `mlp_only_layers`.
-fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
+pub(super) fn feed_forward(
+    configuration: &Configuration,
+    layers: usize,
+) -> Result<Vec<FeedForward>, ModelError> {
     let kind = match configuration.flag(FROZEN)? {
         true => RouterKind::Frozen,
         false => RouterKind::Learned,
@@ -40,6 +51,7 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
         expert_width: configuration.size("moe_intermediate_size")?,
         per_token: configuration.size("num_experts_per_tok")?,
         router: Router { kind, ..Router::learned(renormalise) },
+        shared: None,
     };
     let step = configuration.size_if("decoder_sparse_step")?.unwrap_or(1);
     let dense = configuration.sizes("mlp_only_layers")?;
@@ -68,7 +80,10 @@ pub(super) fn express(description: &Description) -> Option<Map<String, Value>> {
     });
     let router = &routed.router;
     let plain = matches!(router.kind, RouterKind::Learned | RouterKind::Frozen)
-        && (router.score, router.order) == (Score::Softmax, Order::ScoreThenSelect);
+        && (router.score, router.order) == (Score::Softmax, Order::ScoreThenSelect)
+        && router.groups.is_none()
+        && router.scale == 1.0
+        && routed.shared.is_none();
     (alike && plain).then(|| keys(description, routed, width))
 }
 

@@ -38,6 +38,11 @@ impl Configuration {
         self.keys.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the key is there at all, be it null.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
     /// The first of several spellings that is there.
     pub(crate) fn size_of(&self, spellings: &[&str]) -> Result<usize, ModelError> {
         let key = spellings.iter().find(|key| self.get(key).is_some()).unwrap_or(&spellings[0]);

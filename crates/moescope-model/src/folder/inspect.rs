@@ -48,14 +48,12 @@ pub struct Inspection {
 pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
     let (configuration, tensors) = open_checkpoint(path)?;
     let reading = families::read(&configuration)?;
-    let layout = Layout::new(&reading.description, reading.wide_qk_norm);
+    let layout = Layout::new(&reading.description);
     sources(&tensors, &reading, &layout)?;
     let description = &reading.description;
     let routed: Vec<&Routed> = description.feed_forward.iter().filter_map(FeedForward::routed).collect();
-    let resting = |routed: &&Routed| {
-        let expert = 3 * routed.expert_width as u64 * description.d_model as u64;
-        (routed.experts - routed.per_token) as u64 * expert
-    };
+    let counts = description.counts();
+    let resting = counts.parameters_total - counts.parameters_active;
     let params_total = tensors.numbers();
     let largest = routed.iter().max_by_key(|routed| routed.experts);
     Ok(Inspection {
@@ -66,7 +64,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
         experts: largest.map_or(0, |routed| routed.experts),
         experts_per_token: largest.map_or(0, |routed| routed.per_token),
         params_total,
-        params_active: params_total - routed.iter().map(resting).sum::<u64>(),
+        params_active: params_total.saturating_sub(resting),
         bytes: tensors.bytes(),
         sparse_layers: description.subject_shape().routed_layers(),
     })

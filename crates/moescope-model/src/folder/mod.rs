@@ -3,6 +3,7 @@
 mod checkpoint;
 mod configuration;
 mod entry;
+mod gather;
 mod inspect;
 mod open;
 mod save;

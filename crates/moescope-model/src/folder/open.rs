@@ -2,21 +2,19 @@
 
 use std::path::Path;
 
-use moescope_engine::Tensor;
-
+use super::gather::gather;
 use super::sources::{Source, sources};
 use super::tensors::Tensors;
 use super::{open_checkpoint, selection_bias_name};
 use crate::ModelError;
 use crate::families;
 use crate::model::Model;
-use crate::parameters::Layout;
+use crate::parameters::{Layout, Role, Specification};
 
 impl Model {
     /// Opens a Hugging Face folder, `config.json` with `model.safetensors` or shards with their index; or a `.gguf` file.
     ///
-    /// Weights of every format that `moescope-weights` reads become `f32`. Both layouts of experts are read: one tensor for
-    /// each, and fused.
+    /// Weights of every format that `moescope-weights` reads become `f32`. Both layouts of experts are read: one tensor for each, and fused.
     /// See [`supported_families`](crate::supported_families) for the values of `model_type` that are understood.
     ///
     /// # Errors
@@ -25,11 +23,15 @@ impl Model {
     pub fn open(path: &Path) -> Result<Model, ModelError> {
         let (configuration, tensors) = open_checkpoint(path)?;
         let reading = families::read(&configuration)?;
-        let layout = Layout::new(&reading.description, reading.wide_qk_norm);
+        let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         reading.description.require_memory()?;
-        let read = |(wanted, source): (&crate::parameters::Specification, &Source)| {
-            Ok(wanted.with(gather(&tensors, source, &wanted.shape)?))
+        let read = |(wanted, source): (&Specification, &Source)| {
+            let mut tensor = gather(&tensors, source, &wanted.shape)?;
+            if wanted.role == Role::Norm && reading.family.norms_less_one {
+                tensor.data_mut().iter_mut().for_each(|scale| *scale += 1.0);
+            }
+            Ok(wanted.with(tensor))
         };
         let parameters =
             layout.specifications.iter().zip(&sources).map(read).collect::<Result<_, ModelError>>()?;
@@ -37,30 +39,6 @@ impl Model {
         read_selection_biases(&mut model, &tensors)?;
         Ok(model)
     }
-}
-
-/// The numbers of one parameter of this shape, put together from wherever they lie.
-fn gather(tensors: &Tensors, source: &Source, shape: &[usize]) -> Result<Tensor, ModelError> {
-    let mut numbers = vec![0.0; shape.iter().product()];
-    match source {
-        Source::Whole(name) => tensors.read_into(name, &mut numbers)?,
-        Source::Experts(names) => {
-            let size = numbers.len() / names.len();
-            for (name, expert) in names.iter().zip(numbers.chunks_exact_mut(size)) {
-                tensors.read_into(name, expert)?;
-            }
-        }
-        Source::Half { name, second } => {
-            let half = shape[1] * shape[2];
-            let start = if *second { half } else { 0 };
-            let mut both = vec![0.0; 2 * half];
-            for (row, expert) in numbers.chunks_exact_mut(half).enumerate() {
-                tensors.read_row(name, row, &mut both)?;
-                expert.copy_from_slice(&both[start..start + half]);
-            }
-        }
-    }
-    Ok(Tensor::new(shape, numbers)?)
 }
 
 /// Sets the biases that the folder has. They are no parameters: no gradient trains them.

@@ -53,6 +53,7 @@ impl Model {
                 slices.push((parameter.name.clone(), Slice { shape, numbers: tensor.data() }));
                 continue;
             };
+            let (leaf, kind) = leaf.strip_suffix("_bias").map_or((leaf, "weight"), |leaf| (leaf, "bias"));
             let leaf = match leaf {
                 "gate_proj" => names.gate,
                 "up_proj" => names.up,
@@ -61,7 +62,7 @@ impl Model {
             let shape = tensor.shape()[1..].to_vec();
             let size = shape.iter().product();
             for (expert, numbers) in tensor.data().chunks_exact(size).enumerate() {
-                let name = format!("{prefix}.{}.experts.{expert}.{leaf}.weight", names.module);
+                let name = format!("{prefix}.{}.experts.{expert}.{leaf}.{kind}", names.module);
                 slices.push((name, Slice { shape: shape.clone(), numbers }));
             }
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::selection_bias_name;
 use super::tensors::Tensors;
 use crate::ModelError;
-use crate::families::{ExpertNames, Family, Reading};
+use crate::description::{Description, Routed};
+use crate::families::{Cut, ExpertNames, Groups, Reading};
 use crate::parameters::{Layout, Specification};
 
 /// Where the numbers of one parameter come from.
@@ -14,8 +15,25 @@ pub(crate) enum Source {
     Whole(String),
     /// One tensor for each expert.
     Experts(Vec<String>),
-    /// The first or second half of each expert's rows in a tensor that holds gate and up.
-    Half { name: String, second: bool },
+    /// Rows of a tensor.
+    Rows(RowsOf),
+}
+
+/// Rows of a tensor whose rows come in groups of equal length.
+pub(crate) struct RowsOf {
+    pub(crate) name: String,
+    /// Experts, where the first axis is theirs.
+    pub(crate) leading: Option<usize>,
+    /// Whether the rows stand as columns.
+    pub(crate) transposed: bool,
+    /// Number of groups.
+    pub(crate) groups: usize,
+    /// Rows of a group.
+    pub(crate) of: usize,
+    /// First row of ours in each group.
+    pub(crate) start: usize,
+    /// Rows of ours in each group.
+    pub(crate) own: usize,
 }
 
 /// The source of every parameter of the layout, with shapes checked and no tensor left over.
@@ -31,13 +49,14 @@ pub(crate) fn sources(
     let mut used = BTreeSet::new();
     let mut sources = Vec::with_capacity(layout.specifications.len());
     for specification in &layout.specifications {
-        let source = find(tensors, reading.family, specification)?;
+        let source = find(tensors, reading, specification)?;
         match &source {
-            Source::Whole(name) | Source::Half { name, .. } => drop(used.insert(name.clone())),
+            Source::Whole(name) | Source::Rows(RowsOf { name, .. }) => drop(used.insert(name.clone())),
             Source::Experts(names) => used.extend(names.iter().cloned()),
         }
         sources.push(source);
     }
+    require_selection_biases(tensors, reading)?;
     let unused = |name: &&str| {
         !used.contains(*name) && !without_effect(name, reading) && !is_selection_bias(name, reading)
     };
@@ -47,64 +66,129 @@ pub(crate) fn sources(
     }
 }
 
-/// Tables that old checkpoints store beside the weights, and the unembedding of a tied model.
+/// Tables that old checkpoints store beside the weights, the unembedding of a tied model, and blocks after the last that predict
+/// further tokens.
 fn without_effect(name: &str, reading: &Reading) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (reading.description.tied_embeddings && name == "lm_head.weight")
+    let names = &reading.family.names;
+    let ignored = names.ignored.iter().any(|ending| name.ends_with(ending));
+    let tied = reading.description.tied_embeddings && ["lm_head.weight", "embed_out.weight"].contains(&name);
+    let layer =
+        name.strip_prefix(names.blocks).and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    let beyond = reading.family.selection_bias && layer.is_some_and(|l| l >= reading.description.layers());
+    name.ends_with("rotary_emb.inv_freq") || ignored || tied || beyond
 }
 
-/// Whether the tensor is the selection bias of a layer that can have one; only our own family writes them.
+/// Layers of a description that choose by scores, with their numbers.
+fn scored(description: &Description) -> impl Iterator<Item = (usize, &Routed)> {
+    let layers = description.feed_forward.iter().enumerate();
+    layers.filter_map(|(l, layer)| Some((l, layer.routed().filter(|routed| routed.router.kind.scores())?)))
+}
+
+/// Whether the tensor is the selection bias of a layer that can have one.
 fn is_selection_bias(name: &str, reading: &Reading) -> bool {
-    let layers = reading.description.feed_forward.iter().enumerate();
-    let mut biased =
-        layers.filter(|(_, layer)| layer.routed().is_some_and(|routed| routed.router.kind.scores()));
-    reading.family.model_type == "moescope" && biased.any(|(layer, _)| selection_bias_name(layer) == name)
+    let biased = reading.family.selection_bias || reading.family.model_type == "moescope";
+    biased && scored(&reading.description).any(|(layer, _)| selection_bias_name(layer) == name)
 }
 
-/// The source of one parameter, under the name that the family gives it.
-fn find(tensors: &Tensors, family: &Family, wanted: &Specification) -> Result<Source, ModelError> {
-    if let Some((prefix, leaf)) = wanted.name.split_once(".mlp.experts.") {
-        return find_experts(tensors, &family.experts, prefix, leaf, wanted);
+/// Refuses files without the selection biases that their family always has.
+fn require_selection_biases(tensors: &Tensors, reading: &Reading) -> Result<(), ModelError> {
+    if !reading.family.selection_bias {
+        return Ok(());
     }
-    let module = family.experts.module;
-    let own = match wanted.name.strip_suffix(".mlp.gate.weight") {
-        Some(prefix) => format!("{prefix}.{module}.gate.weight"),
-        None => wanted.name.clone(),
-    };
-    // Files in the fused layout of transformers 5 have the router under `mlp` in every family.
-    let name = [own.clone(), wanted.name.clone()].into_iter().find(|name| tensors.get(name).is_some());
-    let Some(name) = name else { return Err(missing(tensors, own)) };
-    check_shape(tensors, &name, &wanted.shape)?;
-    Ok(Source::Whole(name))
+    for (layer, routed) in scored(&reading.description) {
+        check_shape(tensors, &selection_bias_name(layer), &[routed.experts])?;
+    }
+    Ok(())
 }
 
-/// The source of one matrix of all experts, `leaf` of the block `prefix`: fused if the folder has that, else one by
-/// one.
-fn find_experts(
+/// The source of one parameter, under the first of its names that the files hold.
+fn find(tensors: &Tensors, reading: &Reading, wanted: &Specification) -> Result<Source, ModelError> {
+    let expert = wanted.name.split_once(".mlp.experts.");
+    let mut candidates = reading.family.names.candidates(&wanted.name);
+    if let Some((prefix, leaf)) = expert {
+        candidates.extend(fused(&reading.family.experts, prefix, leaf));
+    }
+    let there = |(name, _): &&(String, Cut)| tensors.get(name).is_some();
+    if let Some((name, cut)) = candidates.iter().find(there) {
+        return rows_of(tensors, &reading.description, wanted, name, *cut, expert.is_some());
+    }
+    match expert {
+        Some((prefix, leaf)) => one_by_one(tensors, &reading.family.experts, prefix, leaf, wanted),
+        None => Err(missing(tensors, candidates[0].0.clone())),
+    }
+}
+
+/// Names of the tensor that holds a matrix of all experts of a block, in the fused layout of transformers 5.
+fn fused(names: &ExpertNames, prefix: &str, leaf: &str) -> Vec<(String, Cut)> {
+    let (tensor, cut) = match leaf {
+        "gate_proj" => ("gate_up_proj", Cut::FIRST),
+        "up_proj" => ("gate_up_proj", Cut::SECOND),
+        _ => (leaf, Cut::WHOLE),
+    };
+    ["mlp", names.module]
+        .into_iter()
+        .map(|module| (format!("{prefix}.{module}.experts.{tensor}"), cut))
+        .collect()
+}
+
+/// The rows of one tensor that a parameter is made of, with the shape of the tensor checked.
+fn rows_of(
+    tensors: &Tensors,
+    description: &Description,
+    wanted: &Specification,
+    name: &str,
+    cut: Cut,
+    experts: bool,
+) -> Result<Source, ModelError> {
+    let leading = usize::from(experts);
+    let rows = wanted.shape[leading];
+    let groups = match cut.groups {
+        Groups::One => 1,
+        Groups::Heads => description.heads,
+        Groups::Rows => rows,
+    };
+    let own = rows / groups;
+    let (start, after) = ((cut.before)(description, own), (cut.after)(description, own));
+    let of = start + own + after;
+    let mut shape = wanted.shape.clone();
+    shape[leading] = groups * of;
+    if cut.transposed {
+        shape[leading..].reverse();
+    }
+    check_shape(tensors, name, &shape)?;
+    let name = name.to_owned();
+    Ok(match of == own && !cut.transposed {
+        true => Source::Whole(name),
+        false => Source::Rows(RowsOf {
+            name,
+            leading: experts.then(|| wanted.shape[0]),
+            transposed: cut.transposed,
+            groups,
+            of,
+            start,
+            own,
+        }),
+    })
+}
+
+/// A tensor for each expert.
+fn one_by_one(
     tensors: &Tensors,
     names: &ExpertNames,
     prefix: &str,
     leaf: &str,
     wanted: &Specification,
 ) -> Result<Source, ModelError> {
-    let [experts, outputs, inputs] = [wanted.shape[0], wanted.shape[1], wanted.shape[2]];
-    let (own_leaf, fused, half) = match leaf {
-        "gate_proj" => (names.gate, "gate_up_proj", Some(false)),
-        "up_proj" => (names.up, "gate_up_proj", Some(true)),
-        _ => (names.down, "down_proj", None),
+    let (leaf, kind) = leaf.strip_suffix("_bias").map_or((leaf, "weight"), |leaf| (leaf, "bias"));
+    let own_leaf = match leaf {
+        "gate_proj" => names.gate,
+        "up_proj" => names.up,
+        _ => names.down,
     };
-    let fused = format!("{prefix}.mlp.experts.{fused}");
-    if tensors.get(&fused).is_some() {
-        let rows = if half.is_some() { 2 * outputs } else { outputs };
-        check_shape(tensors, &fused, &[experts, rows, inputs])?;
-        return Ok(match half {
-            Some(second) => Source::Half { name: fused, second },
-            None => Source::Whole(fused),
-        });
-    }
-    let name = |expert: usize| format!("{prefix}.{}.experts.{expert}.{own_leaf}.weight", names.module);
-    let all: Vec<String> = (0..experts).map(name).collect();
+    let name = |expert: usize| format!("{prefix}.{}.experts.{expert}.{own_leaf}.{kind}", names.module);
+    let all: Vec<String> = (0..wanted.shape[0]).map(name).collect();
     for name in &all {
-        check_shape(tensors, name, &[outputs, inputs])?;
+        check_shape(tensors, name, &wanted.shape[1..])?;
     }
     Ok(Source::Experts(all))
 }

@@ -1,5 +1,6 @@
 //! The router: which experts a token goes to, and with what weight. All in `f32`, written once.
 
+mod groups;
 mod scores;
 mod selection;
 mod unscored;
@@ -41,19 +42,24 @@ fn by_scores(
     selection: &Selection,
 ) -> Result<LayerRoutes, ModelError> {
     let place = run.model.layout().blocks[layer].router.expect("a scoring router has a matrix");
-    let weight = run.weight(place);
-    let logits = run.tape.linear(x, weight)?; // [token, expert]
+    let logits = run.linear(x, place)?; // [token, expert]
     let logits = run.at(HookPoint::block(Site::RouterLogits, layer), logits)?;
     let scores = scores::scores(run.tape, logits, routed.router.score)?;
     run.tell(HookPoint::block(Site::RouterScores, layer), Heard::Whole(scores));
     // What decides the order of a token's experts: the quantity that becomes their weight.
     let strength = match routed.router.order {
         Order::ScoreThenSelect => scores,
-        Order::SelectThenScore => logits,
+        Order::SelectThenScore | Order::OneByOne => logits,
     };
-    let select = selection::biased(run.tape.value(strength).data(), run.model.selection_bias(layer));
+    let mut select = selection::biased(run.tape.value(strength).data(), run.model.selection_bias(layer));
+    if let Some(groups) = routed.router.groups {
+        groups::keep_chosen(&mut select, routed.experts, groups);
+    }
     run.tell(HookPoint::block(Site::RouterSelect, layer), Heard::Numbers(&select));
-    let choices = selection.choose(&select, run.tape.value(strength).data(), routed.experts);
+    let mut choices = selection.choose(&select, run.tape.value(strength).data(), routed.experts);
+    if routed.router.order == Order::OneByOne {
+        weights::order_pairs(run.tape.value(logits), &mut choices, routed.router.tolerance as f32);
+    }
     let plan = planned(run, layer, &choices, routed)?;
     let weights = weights::weights(run.tape, strength, &plan, &routed.router)?; // [token, slot]
     let weights = run.at(HookPoint::block(Site::RouterWeights, layer), weights)?;

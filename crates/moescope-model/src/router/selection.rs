@@ -151,7 +151,7 @@ mod tests {
     fn a_committee_is_chosen_whole() {
         use crate::description::Router;
         let router = Router { kind: RouterKind::Committee { members: 2 }, ..Router::learned(false) };
-        let rule = Selection::of(&Routed { experts: 4, expert_width: 1, per_token: 2, router });
+        let rule = Selection::of(&Routed { experts: 4, expert_width: 1, per_token: 2, router, shared: None });
         // The single best expert is in the weaker team.
         let scores = [0.45, 0.01, 0.26, 0.28];
         assert_eq!(rule.choose(&scores, &scores, 4), [3, 2]);

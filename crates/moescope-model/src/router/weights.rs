@@ -5,6 +5,7 @@ use moescope_engine::{Mode, RoutePlan, Tape, Tensor, Var};
 use super::{Selection, scores};
 use crate::ModelError;
 use crate::description::{Order, Routed, Router};
+use crate::forward;
 
 /// Weights of the chosen experts, `[token, slot]`.
 ///
@@ -15,12 +16,28 @@ pub(crate) fn weights(
     plan: &RoutePlan,
     router: &Router,
 ) -> Result<Var, ModelError> {
-    let chosen = tape.gather_columns(strength, plan.choices(), plan.per_token())?;
     let scored = match router.order {
-        Order::ScoreThenSelect => chosen,
-        Order::SelectThenScore => scores::scores(tape, chosen, router.score)?,
+        Order::ScoreThenSelect => tape.gather_columns(strength, plan.choices(), plan.per_token())?,
+        Order::SelectThenScore => {
+            let chosen = tape.gather_columns(strength, plan.choices(), plan.per_token())?;
+            scores::scores(tape, chosen, router.score)?
+        }
+        Order::OneByOne => tape.sparse_mixer(strength, plan.choices(), router.tolerance as f32)?,
     };
-    Ok(if router.renormalise { tape.renormalise(scored)? } else { scored })
+    let weights = if router.renormalise { tape.renormalise(scored)? } else { scored };
+    forward::scaled(tape, weights, router.scale)
+}
+
+/// Puts the expert of larger weight first in every pair; the choice of the two went by logits, which is another order.
+pub(crate) fn order_pairs(logits: &Tensor, choices: &mut [u32], tolerance: f32) {
+    let mut tape = Tape::new(Mode::Inference);
+    let logits = tape.constant(logits.clone());
+    let weights = tape.sparse_mixer(logits, choices, tolerance).expect("two experts of each token");
+    for (pair, weights) in choices.chunks_exact_mut(2).zip(tape.value(weights).data().chunks_exact(2)) {
+        if weights[1] > weights[0] {
+            pair.swap(0, 1);
+        }
+    }
 }
 
 /// The weights that these logits lead to, without edits or selection bias: `[token, expert]` → `[token, slot]`.
@@ -32,7 +49,7 @@ pub(crate) fn plain_weights(logits: &[f32], routed: &Routed, selection: &Selecti
     let scores = scores::scores(&mut tape, logits, routed.router.score).expect("any matrix has scores");
     let strength = match routed.router.order {
         Order::ScoreThenSelect => scores,
-        Order::SelectThenScore => logits,
+        Order::SelectThenScore | Order::OneByOne => logits,
     };
     let select = tape.value(strength).data();
     let choices = selection.choose(select, select, routed.experts);
@@ -48,7 +65,7 @@ mod tests {
 
     fn weigh(score: Score, order: Order, renormalise: bool) -> Vec<f32> {
         let router = Router { score, order, ..Router::learned(renormalise) };
-        let routed = Routed { experts: 3, expert_width: 1, per_token: 2, router };
+        let routed = Routed { experts: 3, expert_width: 1, per_token: 2, router, shared: None };
         // Softmax of ln 1, ln 5, ln 4 is 0.1, 0.5, 0.4.
         plain_weights(&[0.0, 5f32.ln(), 4f32.ln()], &routed, &Selection::of(&routed))
     }

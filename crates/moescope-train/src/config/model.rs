@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use moescope_model::{Description, FeedForward, Order, Routed, Router, RouterKind, Score};
+use moescope_model::{Description, FeedForward, Order, Routed, Router, RouterKind, Score, Variation};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -47,6 +47,7 @@ impl ModelConfig {
             tied_embeddings: self.tied_embeddings,
             qk_norm: self.qk_norm,
             feed_forward: vec![self.feed_forward.clone(); self.layers],
+            variation: Variation::default(),
         }
     }
 }
@@ -202,6 +203,7 @@ impl Section {
                     expert_width: sizes.expert_width,
                     per_token: sizes.per_token,
                     router: router(sizes.per_token),
+                    shared: None,
                 }))
             }
         }
@@ -230,7 +232,7 @@ impl Section {
                 Family::Committee => RouterKind::Committee { members },
                 _ => RouterKind::Learned,
             };
-            Router { kind, score, order, renormalise }
+            Router { kind, score, order, ..Router::learned(renormalise) }
         }
     }
 }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use cpu_time::ProcessTime;
 use moescope_base::Seed;
 use moescope_engine::{Mode, Tape, measure};
-use moescope_model::{Description, FeedForward, Granularity, Model, Pass, Router};
+use moescope_model::{Description, FeedForward, Granularity, Model, Pass, Router, Variation};
 use moescope_train::{Balance, RandomBatches, Schedule, TrainPlan, train};
 use serde::Serialize;
 
@@ -193,6 +193,7 @@ fn description(args: &BenchArgs) -> Result<Description, Failure> {
         tied_embeddings: false,
         qk_norm: true,
         feed_forward: vec![feed_forward; args.layers],
+        variation: Variation::default(),
     };
     description.check()?;
     Ok(description)

@@ -1,0 +1,43 @@
+//! DeepSeek-V3: latent attention; a sigmoid for each expert, a bias that enters the choice alone, groups worth their two best
+//! experts, weights divided by their sum and times a constant.
+
+use super::{Defaults, Family, PLAIN, deepseek, options};
+use crate::ModelError;
+use crate::description::{Description, FeedForward, Groups, Router, Score};
+use crate::folder::Configuration;
+use crate::variation::Pairs;
+
+/// The blocks that predict further tokens, which files hold after the last, are not part of the model.
+pub(super) const FAMILY: Family = Family {
+    model_type: "deepseek_v3",
+    architecture: "DeepseekV3ForCausalLM",
+    defaults: Defaults { max_positions: 4096, ..PLAIN.defaults },
+    names: deepseek::NAMES,
+    honours: &deepseek::HONOURS,
+    feed_forward,
+    vary,
+    selection_bias: true,
+    ..PLAIN
+};
+
+fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
+    let count = configuration.size_if("n_group")?.unwrap_or(8);
+    let chosen = configuration.size_if("topk_group")?.unwrap_or(4);
+    // One group is no choice, and may have fewer experts than a group is judged by.
+    let groups = (count > 1).then_some(Groups { count, chosen, best: 2 });
+    let router = Router {
+        score: Score::Sigmoid,
+        groups,
+        scale: options::number(configuration, "routed_scaling_factor", 2.5)?,
+        ..Router::learned(options::flag(configuration, "norm_topk_prob", true)?)
+    };
+    deepseek::feed_forward(configuration, layers, 3, router)
+}
+
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let pairs = match options::flag(configuration, "rope_interleave", true)? {
+        true => Pairs::Neighbours,
+        false => Pairs::Halves,
+    };
+    deepseek::vary(configuration, description, pairs)
+}

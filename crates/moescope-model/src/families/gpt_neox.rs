@@ -1,0 +1,75 @@
+//! GPT-NeoX and Pythia: dense; LayerNorm, part of each head turns, attention and feed-forward layer side by side, no gate.
+
+use super::names::{Cut, Groups, Leaf, NONE, Names, OWN, TWICE, part, renamed};
+use super::{Defaults, Family, PLAIN, options, rope};
+use crate::ModelError;
+use crate::description::Description;
+use crate::folder::Configuration;
+use crate::variation::{Activation, Biases, Neuron, Norm, Positions};
+
+/// Queries, keys and values are rows of each head of one tensor.
+pub(super) const FAMILY: Family = Family {
+    model_type: "gpt_neox",
+    architecture: "GPTNeoXForCausalLM",
+    defaults: Defaults { norm_epsilon: 1e-5, ..PLAIN.defaults },
+    names: Names {
+        base: "gpt_neox.",
+        blocks: "gpt_neox.layers.",
+        tables: &TABLES,
+        leaves: &LEAVES,
+        ignored: &[".attention.bias", ".attention.masked_bias"],
+    },
+    honours: &["attention_bias", "partial_rotary_factor", "rotary_pct"],
+    vary,
+    ..PLAIN
+};
+
+const TABLES: [(&str, &str); 5] = [
+    ("model.embed_tokens.weight", "gpt_neox.embed_in.weight"),
+    ("model.norm.weight", "gpt_neox.final_layer_norm.weight"),
+    ("model.norm.bias", "gpt_neox.final_layer_norm.bias"),
+    // The first name is that of published checkpoints, the second that of the newest library.
+    ("lm_head.weight", "embed_out.weight"),
+    ("lm_head.weight", "lm_head.weight"),
+];
+
+const QUERY: Cut = Cut::rows(Groups::Heads, NONE, TWICE);
+const KEY: Cut = Cut::rows(Groups::Heads, OWN, OWN);
+const VALUE: Cut = Cut::rows(Groups::Heads, TWICE, NONE);
+
+const LEAVES: [Leaf; 12] = [
+    part("self_attn.q_proj.weight", "attention.query_key_value.weight", QUERY),
+    part("self_attn.q_proj.bias", "attention.query_key_value.bias", QUERY),
+    part("self_attn.k_proj.weight", "attention.query_key_value.weight", KEY),
+    part("self_attn.k_proj.bias", "attention.query_key_value.bias", KEY),
+    part("self_attn.v_proj.weight", "attention.query_key_value.weight", VALUE),
+    part("self_attn.v_proj.bias", "attention.query_key_value.bias", VALUE),
+    renamed("self_attn.o_proj.weight", "attention.dense.weight"),
+    renamed("self_attn.o_proj.bias", "attention.dense.bias"),
+    renamed("mlp.gate_proj.weight", "mlp.dense_h_to_4h.weight"),
+    renamed("mlp.gate_proj.bias", "mlp.dense_h_to_4h.bias"),
+    renamed("mlp.down_proj.weight", "mlp.dense_4h_to_h.weight"),
+    renamed("mlp.down_proj.bias", "mlp.dense_4h_to_h.bias"),
+];
+
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let share = rope::read(configuration, description.rope_theta)?.share.unwrap_or(0.25);
+    let turned = (description.head_dim as f64 * share) as usize;
+    let activation = options::activation(configuration, "hidden_act", Activation::Gelu)?;
+    let biased = options::flag(configuration, "attention_bias", true)?;
+    let whole = turned == description.head_dim;
+    let variation = &mut description.variation;
+    if let Positions::Rotary(turning) = &mut variation.positions {
+        turning.dimensions = (!whole).then_some(turned);
+    }
+    variation.norm = Norm::Layer;
+    variation.parallel = options::flag(configuration, "use_parallel_residual", true)?;
+    variation.neuron = Neuron::Plain(activation);
+    variation.biases = Biases {
+        attention_inputs: biased,
+        attention_output: biased,
+        feed_forward: true,
+        ..Biases::default()
+    };
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! OLMo-2: dense; norms stand after attention and feed-forward layer, and one norm spans all query heads, one all key heads.
+
+use super::names::{Leaf, Names, OURS, renamed};
+use super::{Defaults, Family, PLAIN, QkNorm, options};
+use crate::ModelError;
+use crate::description::Description;
+use crate::folder::Configuration;
+use crate::variation::{Activation, Neuron, NormPlacement};
+
+/// The name that stands for the norm before the feed-forward layer elsewhere is that of the norm after attention here.
+pub(super) const FAMILY: Family = Family {
+    model_type: "olmo2",
+    architecture: "Olmo2ForCausalLM",
+    defaults: Defaults { norm_epsilon: 1e-5, ..PLAIN.defaults },
+    qk_norm: QkNorm::Wide,
+    names: Names { leaves: &LEAVES, ..OURS },
+    honours: &["attention_bias"],
+    vary,
+    ..PLAIN
+};
+
+const LEAVES: [Leaf; 2] = [
+    renamed("attention_out_norm.weight", "post_attention_layernorm.weight"),
+    renamed("feed_forward_out_norm.weight", "post_feedforward_layernorm.weight"),
+];
+
+fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    let variation = &mut description.variation;
+    variation.norm_placement = NormPlacement::After;
+    variation.biases = options::attention_bias(configuration, false)?;
+    variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
+    Ok(())
+}

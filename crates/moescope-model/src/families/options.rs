@@ -1,0 +1,133 @@
+//! Options that several families spell alike.
+
+use serde_json::Value;
+
+use crate::ModelError;
+use crate::folder::Configuration;
+use crate::variation::{Activation, Biases};
+
+/// The activation that a key names; `usual` where it is absent.
+pub(super) fn activation(
+    configuration: &Configuration,
+    key: &str,
+    usual: Activation,
+) -> Result<Activation, ModelError> {
+    Ok(match configuration.text_if(key)? {
+        None => usual,
+        Some("silu" | "swish") => Activation::Silu,
+        Some("gelu" | "gelu_python") => Activation::Gelu,
+        Some("gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate") => {
+            Activation::GeluTanh
+        }
+        Some("quick_gelu") => Activation::QuickGelu,
+        Some("relu") => Activation::Relu,
+        Some(other) => {
+            let wanted = "`silu`, `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `quick_gelu` or `relu`";
+            return Err(configuration.complain(key, other, wanted));
+        }
+    })
+}
+
+/// A flag that may be true where it is absent.
+pub(super) fn flag(configuration: &Configuration, key: &str, usual: bool) -> Result<bool, ModelError> {
+    match configuration.get(key) {
+        None => Ok(usual),
+        Some(_) => configuration.flag(key),
+    }
+}
+
+/// A number that is `usual` where it is absent.
+pub(super) fn number(configuration: &Configuration, key: &str, usual: f64) -> Result<f64, ModelError> {
+    Ok(configuration.number_if(key)?.unwrap_or(usual))
+}
+
+/// Biases of all four products of attention, where `attention_bias` says so.
+pub(super) fn attention_bias(configuration: &Configuration, usual: bool) -> Result<Biases, ModelError> {
+    let biased = flag(configuration, "attention_bias", usual)?;
+    Ok(Biases { attention_inputs: biased, attention_output: biased, ..Biases::default() })
+}
+
+/// The window of each block, from the key `layer_types`, or from `usual` where that is absent. A window as long as the longest
+/// sequence is none.
+pub(super) fn windows(
+    configuration: &Configuration,
+    window: Option<usize>,
+    (layers, longest): (usize, usize),
+    usual: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>, ModelError> {
+    let sliding = match configuration.get("layer_types") {
+        None => (0..layers).map(usual).collect(),
+        Some(value) => kinds(configuration, value, layers)?,
+    };
+    if sliding.contains(&true) && window.is_none() && configuration.get("layer_types").is_some() {
+        let wanted = "a number of keys, for the layers of sliding attention";
+        return Err(configuration.complain("sliding_window", "absent", wanted));
+    }
+    let window = window.filter(|window| *window < longest);
+    let windows: Vec<Option<usize>> = sliding.iter().map(|sliding| window.filter(|_| *sliding)).collect();
+    Ok(if windows.iter().all(Option::is_none) { Vec::new() } else { windows })
+}
+
+/// For each layer, whether it sees a window alone.
+fn kinds(configuration: &Configuration, value: &Value, layers: usize) -> Result<Vec<bool>, ModelError> {
+    let kind = |value: &Value| match value.as_str() {
+        Some("full_attention") => Some(false),
+        Some("sliding_attention") => Some(true),
+        _ => None,
+    };
+    let list = value.as_array().and_then(|list| list.iter().map(kind).collect::<Option<Vec<_>>>());
+    match list {
+        Some(list) if list.len() >= layers => Ok(list[..layers].to_vec()),
+        _ => {
+            let wanted = format!("`full_attention` or `sliding_attention` for each of {layers} layers");
+            Err(configuration.complain("layer_types", value, wanted))
+        }
+    }
+}
+
+/// The window of a family that has one key for all its layers; zero and null are none.
+pub(super) fn window(
+    configuration: &Configuration,
+    usual: Option<usize>,
+) -> Result<Option<usize>, ModelError> {
+    let absent = !configuration.has("sliding_window");
+    let given = configuration.size_if("sliding_window")?;
+    Ok(if absent { usual } else { given.filter(|window| *window > 0) })
+}
+
+/// The window of a family that has a switch for it.
+pub(super) fn switched_window(configuration: &Configuration) -> Result<Option<usize>, ModelError> {
+    match configuration.flag("use_sliding_window")? {
+        true => window(configuration, Some(4096)),
+        false => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn windows_follow_the_list_or_the_usual_and_vanish_where_they_reach_everything() {
+        let found = |keys, window| {
+            let configuration = Configuration::of(keys);
+            windows(&configuration, window, (3, 100), |layer| layer != 1).unwrap()
+        };
+        assert_eq!(found(json!({}), Some(8)), [Some(8), None, Some(8)]);
+        assert!(found(json!({}), None).is_empty() && found(json!({}), Some(100)).is_empty());
+        let list = json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]});
+        assert_eq!(found(list, Some(8)), [None, Some(8), None]);
+        let chunked = Configuration::of(json!({"layer_types": ["a", "b", "c"]}));
+        assert!(windows(&chunked, Some(8), (3, 100), |_| true).is_err());
+    }
+
+    #[test]
+    fn an_absent_window_is_usual_and_null_is_none() {
+        let found = |keys| window(&Configuration::of(keys), Some(5)).unwrap();
+        assert_eq!(found(json!({})), Some(5));
+        assert_eq!(found(json!({"sliding_window": null})), None);
+        assert_eq!(found(json!({"sliding_window": 0})), None);
+        assert_eq!(found(json!({"sliding_window": 7})), Some(7));
+    }
+}
