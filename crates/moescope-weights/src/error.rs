@@ -49,6 +49,30 @@ pub enum WeightsError {
         /// What is there instead.
         found: String,
     },
+    /// Neither a path that exists nor a name that a model on the hub could have.
+    #[error(
+        "there is no file or folder `{found}`, and it is no name of a model either; wanted a folder, a .gguf file or org/name[@revision]"
+    )]
+    NoModel {
+        /// What was given.
+        found: String,
+    },
+    /// A model that the hub does not give.
+    #[error("cannot get the model {model}: {reason}")]
+    Hub {
+        /// `org/name@revision`.
+        model: String,
+        /// What was asked for and answered.
+        reason: String,
+    },
+    /// A hub that cannot be reached, or breaks off.
+    #[error("cannot reach the hub for the model {model}: {reason}; try again, or name a folder")]
+    Unreachable {
+        /// `org/name@revision`.
+        model: String,
+        /// What was asked for and what happened.
+        reason: String,
+    },
     /// A tensor that is not there.
     #[error("{}: there is no tensor `{name}`", path.display())]
     NoTensor {
@@ -102,6 +126,11 @@ pub enum WeightsError {
 }
 
 impl WeightsError {
+    /// Whether it may go away by itself.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, WeightsError::Unreachable { .. })
+    }
+
     /// A complaint about a safetensors file.
     pub(crate) fn broken(path: impl Into<PathBuf>, reason: impl Into<String>) -> WeightsError {
         WeightsError::Host(HostError::Broken { path: path.into(), reason: reason.into() })

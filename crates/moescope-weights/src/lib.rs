@@ -24,6 +24,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`locate`] finds a model by path, or by its name on the Hugging Face Hub: `org/name[@revision]`, in the cache and with the
+//! variables of the hub's own tools. Nothing is fetched unless such a name is given.
+//!
 //! Why one room for all formats: a model should not care whether an expert lies in a tensor of its own, in a slice of a fused
 //! one, or in blocks of four bits. And whoever reads files from strangers must check every length in them; that is done here,
 //! once. Nothing here knows an architecture: names are those of the files.
@@ -31,6 +34,7 @@
 mod decode;
 mod error;
 mod gguf;
+mod hub;
 mod number_format;
 mod quantised;
 mod safetensors_files;
@@ -39,6 +43,7 @@ mod weights;
 
 pub use error::WeightsError;
 pub use gguf::{Metadata, MetadataValue};
+pub use hub::{DownloadProgress, HubSettings, ModelName, locate};
 pub use number_format::NumberFormat;
 pub use weights::{TensorView, Weights};
 

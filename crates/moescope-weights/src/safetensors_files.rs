@@ -90,6 +90,21 @@ fn add(weights: &mut Weights, file: TensorFile) -> Result<(), WeightsError> {
 
 /// The shard files that the index names, each once and all there.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
+    let shards = shards_with_tensors(folder)?;
+    if let Some((shard, tensor)) = shards.iter().find(|(shard, _)| !folder.join(shard).exists()) {
+        let (shard, tensor) = (shard.clone(), tensor.clone());
+        return Err(WeightsError::MissingShard { folder: folder.into(), shard, tensor });
+    }
+    Ok(shards.keys().map(|name| folder.join(name)).collect())
+}
+
+/// The shard files that the index names, each once.
+pub(crate) fn shard_names(folder: &Path) -> Result<Vec<String>, WeightsError> {
+    Ok(shards_with_tensors(folder)?.into_keys().collect())
+}
+
+/// The shard files that the index names, each with the first of its tensors.
+fn shards_with_tensors(folder: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -102,15 +117,11 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     for (tensor, shard) in index.weight_map {
         shards.entry(shard).or_insert(tensor);
     }
-    for (shard, tensor) in &shards {
-        if shard.contains(['/', '\\']) || shard == ".." {
+    match shards.keys().find(|shard| shard.contains(['/', '\\']) || *shard == "..") {
+        None => Ok(shards),
+        Some(shard) => {
             let reason = format!("the index names the shard `{shard}`, which is not a plain file name");
-            return Err(WeightsError::broken(path, reason));
-        }
-        if !folder.join(shard).exists() {
-            let (shard, tensor) = (shard.clone(), tensor.clone());
-            return Err(WeightsError::MissingShard { folder: folder.into(), shard, tensor });
+            Err(WeightsError::broken(path, reason))
         }
     }
-    Ok(shards.keys().map(|name| folder.join(name)).collect())
 }
