@@ -37,6 +37,10 @@ pub struct TrainPlan {
     pub checkpoints: Vec<u64>,
     /// Steps between resume states; `None` keeps one only when the run is stopped.
     pub save_every: Option<u64>,
+    /// Whether values that are cheap to make again are made again on the way back instead of being kept: less memory, the same
+    /// bits.
+    #[serde(default)]
+    pub recompute: bool,
 }
 
 /// How the load of the experts is evened. Everything is per layer: imbalances of different layers never cancel.
