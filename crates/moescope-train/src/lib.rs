@@ -59,6 +59,7 @@ mod step;
 #[cfg(test)]
 mod testing;
 mod trainer;
+mod unbounded;
 
 pub use batches::{Batch, Batches, RandomBatches};
 pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig, parse_toml};

@@ -29,7 +29,8 @@ pub struct TrainPlan {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// Norm of all gradients together above which they are scaled down to it.
+    /// Norm of all gradients together above which they are scaled down to it; infinity for no clipping.
+    #[serde(with = "crate::unbounded")]
     pub clip: f32,
     /// How the load of the experts is evened.
     pub balance: Balance,

@@ -28,7 +28,8 @@ pub struct TrainingConfig {
     pub beta2: f32,
     /// 1e-8 unless given.
     pub epsilon: f32,
-    /// Norm to which gradients are clipped; 1 unless given.
+    /// Norm to which gradients are clipped; 1 unless given, infinity (`inf`) for no clipping.
+    #[serde(serialize_with = "crate::unbounded::serialize")]
     pub clip: f32,
     /// Balance loss 0.01 and z-loss 0.001 unless given; no loss-free balancing unless given.
     pub balance: Balance,

@@ -44,6 +44,7 @@ fn ten_steps_and_ten_more_are_twenty_steps() {
     resumes_exactly(&plan(Family::Dense, 20));
     resumes_exactly(&plan(Family::Moe, 20));
     resumes_exactly(&plan(Family::Random, 20));
+    resumes_exactly(&TrainPlan { clip: f32::INFINITY, ..plan(Family::Dense, 20) });
     let mut loss_free = plan(Family::Moe, 20);
     loss_free.balance.loss_free = Some(0.01);
     resumes_exactly(&loss_free);
