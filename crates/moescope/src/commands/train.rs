@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use moescope_host::Origin;
-use moescope_train::{RunOutcome, StepMetrics, TrainConfig};
+use moescope_train::{ModelConfig, RunOutcome, StepMetrics, TrainConfig};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -76,6 +76,18 @@ fn state(metrics: &StepMetrics, seconds: Option<f64>) -> String {
     format!("loss {:.3}{rate}{load}, step {}", metrics.loss, metrics.step)
 }
 
+/// The granularity of a routed model with the name of its definition, of which there are several.
+fn granularity(model: &ModelConfig) -> String {
+    model.feed_forward.routed().map_or_else(String::new, |routed| {
+        let active = routed.per_token * routed.expert_width;
+        let granularity = active as f64 / routed.expert_width as f64;
+        format!(
+            ", granularity {granularity} (Warsaw: active width {active} over expert width {})",
+            routed.expert_width
+        )
+    })
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -99,12 +111,13 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     match outcome {
         RunOutcome::Done(manifest) if context.json() => context.print_json(&*manifest),
         RunOutcome::Done(manifest) => say!(
-            "{}: validation loss {:.4} nats per token ({} predictions), {} parameters, {} active",
+            "{}: validation loss {:.4} nats per token ({} predictions), {} parameters, {} active{}",
             args.out.display(),
             manifest.losses.validation,
             manifest.losses.validation_predictions,
             manifest.counts.parameters_total,
-            manifest.counts.parameters_active
+            manifest.counts.parameters_active,
+            granularity(&config.model)
         ),
         RunOutcome::Interrupted { step } => {
             let message =
