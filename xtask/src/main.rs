@@ -1,6 +1,7 @@
 //! Automation of the moescope repository: `cargo run -p xtask -- SUBCOMMAND`.
 
 mod corpus;
+mod curves;
 mod tidy;
 
 use anyhow::{Result, bail};
@@ -13,7 +14,8 @@ fn main() -> Result<()> {
     };
     match subcommand {
         "corpus" => corpus::run(rest),
+        "curves" => curves::run(rest),
         "tidy" => tidy::run(rest),
-        other => bail!("subcommand `{other}` is not known; wanted: corpus, tidy"),
+        other => bail!("subcommand `{other}` is not known; wanted: corpus, curves, tidy"),
     }
 }

@@ -106,6 +106,16 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_sources_has_size_and_checksum_of_every_domain() {
+        let sources = include_str!("../data/SOURCES.md");
+        for domain in Corpus::embedded().unwrap().domains() {
+            let (documents, bytes) = (domain.documents.len(), domain.bytes());
+            let line = format!("| {} | {documents} | {bytes} | `{}` |", domain.name, domain.hash());
+            assert!(sources.lines().any(|found| found == line), "SOURCES.md lacks\n{line}");
+        }
+    }
+
+    #[test]
     fn embedded_corpus_has_its_domains_and_sizes() {
         let corpus = Corpus::embedded().unwrap();
         assert!(corpus.domains().len() >= 9, "{:?}", corpus.domain_names());

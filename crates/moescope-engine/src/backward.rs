@@ -1,7 +1,8 @@
 //! The way back along the tape.
 
+use crate::recompute::{Recompute, restore};
 use crate::tape::{Node, Value};
-use crate::{Device, EngineError, Gradients, Mode, Tape, Tensor, Var};
+use crate::{Device, EngineError, Gradients, Tape, Tensor, Var};
 
 /// What an operation does on the way back: from the gradient of its result to those of its arguments.
 ///
@@ -10,6 +11,11 @@ use crate::{Device, EngineError, Gradients, Mode, Tape, Tensor, Var};
 pub(crate) trait Operation: Send {
     /// Hands a gradient to every argument that [wants](Sweep::wants) one.
     fn backward(&self, sweep: &mut Sweep<'_, '_>, gradient: Tensor);
+
+    /// How the result is made again, for an operation that need not keep it.
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        None
+    }
 }
 
 /// The state of a backward pass.
@@ -51,7 +57,7 @@ impl Tape<'_> {
 
     /// The way back from `loss`, with values given back on the way if `free`.
     fn sweep(&mut self, loss: Var, free: bool) -> Result<Gradients, EngineError> {
-        if self.mode != Mode::Gradient {
+        if !self.mode.has_gradients() {
             return Err(EngineError::NoGradientMode);
         }
         if self.spent {
@@ -88,6 +94,9 @@ impl<'t, 'w> Sweep<'t, 'w> {
     fn step(&mut self, var: Var, free: bool, kept: &mut Gradients) {
         self.position = var.0;
         let gradient = self.gradients[var.0].take();
+        if gradient.is_some() {
+            self.restore(var);
+        }
         let operation = self.nodes[var.0].operation.take();
         if let Some(gradient) = gradient {
             let watched = self.nodes[var.0].watched;
@@ -107,6 +116,14 @@ impl<'t, 'w> Sweep<'t, 'w> {
             node.operation = operation;
         } else if node.operation_result() && !node.watched && node.tensor().len() > 1 {
             node.value = Value::Released;
+        }
+    }
+
+    /// Makes the result of a node and its arguments again, where they were freed.
+    fn restore(&mut self, var: Var) {
+        restore(self.device, self.nodes, var);
+        for input in self.nodes[var.0].inputs.into_iter().flatten() {
+            restore(self.device, self.nodes, input);
         }
     }
 
@@ -169,7 +186,7 @@ impl<'t, 'w> Sweep<'t, 'w> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ParameterId;
+    use crate::{Mode, ParameterId};
 
     fn tensor(data: &[f32]) -> Tensor {
         Tensor::new([1, data.len()], data.to_vec()).unwrap()

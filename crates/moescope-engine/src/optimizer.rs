@@ -1,6 +1,5 @@
 //! AdamW, one sweep over each tensor.
 
-use crate::cpu::Cpu;
 use crate::{AdamWStep, Device};
 
 /// Settings of AdamW.
@@ -32,6 +31,7 @@ pub struct AdamW {
 /// When the four slices differ in length or `step` is 0.
 #[allow(clippy::too_many_arguments)]
 pub fn adamw_step(
+    device: &dyn Device,
     adamw: &AdamW,
     step: u64,
     weight: &mut [f32],
@@ -56,7 +56,7 @@ pub fn adamw_step(
         root_correction: bias(adamw.beta2).sqrt().recip() as f32,
         shrink: if decay { (1.0 - decayed) as f32 } else { 1.0 },
     };
-    Cpu.adamw(&numbers, weight, gradient, first, second);
+    device.adamw(&numbers, weight, gradient, first, second);
 }
 
 /// Euclidean norm of all gradients together, summed in `f64` in an order that depends on their lengths alone.
@@ -87,6 +87,7 @@ fn square_sum(gradient: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Cpu;
     use proptest::prelude::*;
 
     const SETTINGS: AdamW =
@@ -95,14 +96,14 @@ mod tests {
     #[test]
     fn the_first_step_moves_by_the_learning_rate() {
         let (mut weight, mut first, mut second) = ([1.0, 1.0], [0.0; 2], [0.0; 2]);
-        adamw_step(&SETTINGS, 1, &mut weight, &[3.0, -0.2], 1.0, &mut first, &mut second, false);
+        adamw_step(&Cpu, &SETTINGS, 1, &mut weight, &[3.0, -0.2], 1.0, &mut first, &mut second, false);
         assert!((weight[0] - 0.9).abs() < 1e-6 && (weight[1] - 1.1).abs() < 1e-6, "{weight:?}");
     }
 
     #[test]
     fn decay_shrinks_a_weight_without_gradient() {
         let (mut weight, mut first, mut second) = ([2.0], [0.0], [0.0]);
-        adamw_step(&SETTINGS, 1, &mut weight, &[0.0], 1.0, &mut first, &mut second, true);
+        adamw_step(&Cpu, &SETTINGS, 1, &mut weight, &[0.0], 1.0, &mut first, &mut second, true);
         assert!((weight[0] - 2.0 * (1.0 - 0.05)).abs() < 1e-6);
     }
 
@@ -130,7 +131,7 @@ mod tests {
         fn several_steps_follow_the_textbook(start in -2f32..2.0, gradient in -2f32..2.0, scale in 0.1f32..1.0) {
             let (mut weight, mut first, mut second) = (vec![start; 37], vec![0.0; 37], vec![0.0; 37]);
             for step in 1..=5 {
-                adamw_step(&SETTINGS, step, &mut weight, &[gradient; 37], scale, &mut first, &mut second, true);
+                adamw_step(&Cpu, &SETTINGS, step, &mut weight, &[gradient; 37], scale, &mut first, &mut second, true);
             }
             let wanted = reference(5, f64::from(start), f64::from(gradient * scale));
             prop_assert!(weight.iter().all(|&found| (f64::from(found) - wanted).abs() < 1e-5 * (1.0 + wanted.abs())));

@@ -21,6 +21,18 @@ pub enum Mode {
     Inference,
     /// Keeps what [`Tape::backward`] needs.
     Gradient,
+    /// As [`Gradient`](Mode::Gradient), but a value that is released and cheap to make again (normalised, turned, gated, attention
+    /// patterns) is freed, and made again on the way back: about half of the memory for a few per cent of the time.
+    ///
+    /// **Source:** Korthikanti et al. 2023, "Reducing Activation Recomputation in Large Transformer Models", section 5.
+    Recomputing,
+}
+
+impl Mode {
+    /// Whether a backward pass can follow.
+    pub fn has_gradients(self) -> bool {
+        self != Mode::Inference
+    }
 }
 
 /// A record of one forward pass.
@@ -135,10 +147,22 @@ impl<'w> Tape<'w> {
         self.nodes[var.0].tensor()
     }
 
-    /// Frees a value that nobody will read again. Does nothing in [`Mode::Gradient`], whose backward pass may need it.
+    /// Frees a value that the rest of the forward pass does not read.
+    ///
+    /// Does nothing in [`Mode::Gradient`], whose backward pass may need it, nor for a value that is watched; in
+    /// [`Mode::Recomputing`] it frees what can be made again.
     pub fn release(&mut self, var: Var) {
-        if self.mode == Mode::Inference && self.nodes[var.0].operation_result() {
-            self.nodes[var.0].value = Value::Released;
+        let node = &mut self.nodes[var.0];
+        let freed = match self.mode {
+            Mode::Inference => node.operation_result(),
+            Mode::Gradient => false,
+            Mode::Recomputing => {
+                let again = node.operation.as_ref().is_some_and(|operation| operation.recompute().is_some());
+                again && !node.watched
+            }
+        };
+        if freed {
+            node.value = Value::Released;
         }
     }
 
@@ -152,7 +176,7 @@ impl<'w> Tape<'w> {
         let mut inputs = [None; 3];
         inputs[..N].copy_from_slice(&arguments);
         let operation: Option<Box<dyn Operation>> =
-            (self.mode == Mode::Gradient).then(|| Box::new(operation) as Box<dyn Operation>);
+            self.mode.has_gradients().then(|| Box::new(operation) as Box<dyn Operation>);
         self.push(Node {
             value: Value::Owned(value),
             inputs,
@@ -196,6 +220,16 @@ impl Node<'_> {
             Value::Owned(tensor) => tensor,
             Value::Released => panic!("this value was released; watch it to keep it through a backward pass"),
         }
+    }
+
+    /// Whether the value was freed.
+    pub(crate) fn released(&self) -> bool {
+        matches!(self.value, Value::Released)
+    }
+
+    /// Puts a value back that was freed.
+    pub(crate) fn fill(&mut self, value: Tensor) {
+        self.value = Value::Owned(value);
     }
 
     /// Whether the value was computed, not given.

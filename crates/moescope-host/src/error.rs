@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum HostError {
     /// A file that cannot be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
     File {
         /// `read`, `write` and the like.
         action: &'static str,
@@ -53,9 +53,43 @@ pub enum HostError {
     },
 }
 
+/// What to do about a file operation that failed, as the end of a sentence; empty where the message says it all.
+///
+/// It knows only what the system says; which folder was meant, and why, is the caller's to say.
+pub fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound => "; check the path, and that what should have written it has run",
+        Kind::NotADirectory => "; a part of this path is a file where a folder was wanted",
+        Kind::IsADirectory => "; this is a folder where a file was wanted",
+        Kind::PermissionDenied => "; choose a place that you may use, or change its permissions",
+        Kind::ReadOnlyFilesystem => "; choose a place that can be written",
+        Kind::StorageFull | Kind::QuotaExceeded => {
+            "; make room or choose another disk, then give the same command again"
+        }
+        _ => "",
+    }
+}
+
 impl HostError {
     /// A file operation that failed; `action` is a verb, as in "cannot *read* …".
     pub fn file(action: &'static str, path: &Path, source: std::io::Error) -> HostError {
         HostError::File { action, path: path.into(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_failed_file_operation_says_what_to_do() {
+        let of = |kind| HostError::file("write", Path::new("a/b"), Error::from(kind)).to_string();
+        assert!(
+            of(ErrorKind::StorageFull).contains("a/b") && of(ErrorKind::StorageFull).contains("make room")
+        );
+        assert!(of(ErrorKind::NotADirectory).ends_with("where a folder was wanted"));
+        assert!(of(ErrorKind::PermissionDenied).contains("permissions"));
     }
 }

@@ -30,7 +30,7 @@ mod tensor_writer;
 mod text_file;
 mod whole_file;
 
-pub use error::HostError;
+pub use error::{HostError, advice};
 pub use lock::FolderLock;
 pub use machine::Machine;
 pub use mapped_file::MappedFile;

@@ -285,10 +285,8 @@ impl Run<'_, '_, '_> {
         }
     }
 
-    /// Frees values that the rest of an inference pass does not read.
+    /// Lets the tape free values that the rest of the forward pass does not read.
     pub(crate) fn forget(&mut self, vars: &[Var]) {
-        if self.tape.mode() == Mode::Inference {
-            vars.iter().for_each(|var| self.tape.release(*var));
-        }
+        vars.iter().for_each(|var| self.tape.release(*var));
     }
 }

@@ -206,6 +206,7 @@ impl StudyConfig {
             balance: Balance { loss: self.training.balance, z_loss: self.training.z_loss, loss_free: None },
             checkpoints: Vec::new(),
             save_every: (steps > RESUME_STEPS).then_some(RESUME_STEPS),
+            recompute: false,
         }
     }
 }

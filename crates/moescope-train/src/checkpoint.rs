@@ -293,7 +293,7 @@ mod tests {
         let batches = Pattern::of(&plan);
         let mut state = State::start(&plan).unwrap();
         for step in 0..2 {
-            state.advance(&plan, &batches.batch(step)).unwrap();
+            state.advance(&moescope_engine::Cpu, &plan, &batches.batch(step)).unwrap();
         }
         save_state(&path, &plan, &batches, &state).unwrap();
         Saved { _folder: folder, path, plan, batches, state }

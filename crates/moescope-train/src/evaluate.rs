@@ -108,7 +108,7 @@ mod tests {
         let plan = plan(Family::Moe, 4);
         let model = step::State::start(&plan).unwrap().model;
         let batch = Pattern::of(&plan).batch(0);
-        let training = step::measure(&model, &plan, 0, &batch).unwrap().metrics.loss;
+        let training = step::measure(&moescope_engine::Cpu, &model, &plan, 0, &batch).unwrap().metrics.loss;
         for at_a_time in [1, 3, 100] {
             let found = evaluate(&model, &batch.tokens, at_a_time).unwrap();
             assert_eq!(found.losses.len(), plan.batch * (plan.positions - 1));

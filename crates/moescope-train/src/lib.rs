@@ -26,7 +26,7 @@
 //! let plan = TrainPlan {
 //!     description, seed: 1, steps: 30, batch: 2, positions: 8, learning_rate: 0.02,
 //!     schedule: Schedule::Trapezoid { warmup: 2, decay: 10 }, weight_decay: 0.1, beta1: 0.9, beta2: 0.95, epsilon: 1e-8,
-//!     clip: 1.0, balance: Balance::NONE, checkpoints: vec![], save_every: None,
+//!     clip: 1.0, balance: Balance::NONE, checkpoints: vec![], save_every: None, recompute: false,
 //! };
 //! let outcome = train(&plan, &Counting, None, &mut |_| (), &AtomicBool::new(false))?;
 //! let Outcome::Done(trained) = outcome else { unreachable!("nobody stopped it") };
@@ -59,6 +59,7 @@ mod step;
 #[cfg(test)]
 mod testing;
 mod trainer;
+mod unbounded;
 
 pub use batches::{Batch, Batches, RandomBatches};
 pub use config::{DataConfig, ModelConfig, TrainConfig, TrainingConfig, parse_toml};
@@ -71,4 +72,4 @@ pub use moescope_engine::release_spare_buffers;
 pub use plan::{Balance, TrainPlan};
 pub use run::{RunOutcome, run};
 pub use schedule::Schedule;
-pub use trainer::{Outcome, Trained, checkpoint_name, train};
+pub use trainer::{Outcome, Trained, checkpoint_name, train, train_on};

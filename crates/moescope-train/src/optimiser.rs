@@ -1,5 +1,5 @@
 use moescope_engine::optimizer::{AdamW, adamw_step, global_norm};
-use moescope_engine::{Gradients, ParameterId, Tensor};
+use moescope_engine::{Device, Gradients, ParameterId, Tensor};
 use moescope_model::{Model, Parameter};
 
 use crate::TrainPlan;
@@ -39,6 +39,7 @@ pub(crate) fn clip_factor(norm: f64, clip: f32) -> f32 {
 /// A parameter that the loss did not reach (an expert stack that no token chose) has gradient zero: its moments fade and
 /// it decays, as it would with an explicit zero.
 pub(crate) fn update(
+    device: &dyn Device,
     model: &mut Model,
     moments: &mut [Moments],
     gradients: &mut Gradients,
@@ -53,6 +54,7 @@ pub(crate) fn update(
         let gradient = gradient.unwrap_or_else(|| Tensor::zeros(parameter.tensor.shape()));
         let decay = decays(parameter);
         adamw_step(
+            device,
             &at_own_rate(&adamw, parameter),
             step + 1,
             parameter.tensor.data_mut(),
@@ -118,8 +120,8 @@ mod tests {
         let batch = Pattern::of(&plan).batch(0);
         let mut state = State::start(&plan).unwrap();
         let before: Vec<Tensor> = state.model.parameters().iter().map(|p| p.tensor.clone()).collect();
-        let gradients = measure(&state.model, &plan, 0, &batch).unwrap().gradients;
-        state.advance(&plan, &batch).unwrap();
+        let gradients = measure(&moescope_engine::Cpu, &state.model, &plan, 0, &batch).unwrap().gradients;
+        state.advance(&moescope_engine::Cpu, &plan, &batch).unwrap();
         for (index, (before, parameter)) in before.iter().zip(state.model.parameters()).enumerate() {
             let decay = if decays(parameter) { 0.5 } else { 0.0 };
             let gradient = gradients.parameter(ParameterId(index)).unwrap();

@@ -29,7 +29,8 @@ pub struct TrainPlan {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// Norm of all gradients together above which they are scaled down to it.
+    /// Norm of all gradients together above which they are scaled down to it; infinity for no clipping.
+    #[serde(with = "crate::unbounded")]
     pub clip: f32,
     /// How the load of the experts is evened.
     pub balance: Balance,
@@ -37,6 +38,10 @@ pub struct TrainPlan {
     pub checkpoints: Vec<u64>,
     /// Steps between resume states; `None` keeps one only when the run is stopped.
     pub save_every: Option<u64>,
+    /// Whether values that are cheap to make again are made again on the way back instead of being kept: less memory, the same
+    /// bits.
+    #[serde(default)]
+    pub recompute: bool,
 }
 
 /// How the load of the experts is evened. Everything is per layer: imbalances of different layers never cancel.

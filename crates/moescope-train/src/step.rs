@@ -1,5 +1,5 @@
 use moescope_base::Seed;
-use moescope_engine::{Gradients, Mode, RoutePlan, Tape};
+use moescope_engine::{Device, Gradients, Mode, RoutePlan, Tape};
 use moescope_model::{Model, Pass};
 use std::sync::Arc;
 
@@ -31,16 +31,29 @@ impl State {
     /// One step: forward, losses, backward, clip, AdamW, selection biases.
     ///
     /// A step that meets numbers that are not finite is an error and changes nothing.
-    pub(crate) fn advance(&mut self, plan: &TrainPlan, batch: &Batch) -> Result<(), TrainError> {
+    pub(crate) fn advance(
+        &mut self,
+        device: &dyn Device,
+        plan: &TrainPlan,
+        batch: &Batch,
+    ) -> Result<(), TrainError> {
         let step = self.step;
         batch.check(plan, step)?;
-        let mut measured = measure(&self.model, plan, step, batch)?;
+        let mut measured = measure(device, &self.model, plan, step, batch)?;
         let norm = measured.metrics.gradient_norm;
         if !(measured.metrics.loss.is_finite() && norm.is_finite()) {
             return Err(TrainError::Diverged { step, loss: measured.metrics.loss, gradient_norm: norm });
         }
         let factor = optimiser::clip_factor(norm, plan.clip);
-        optimiser::update(&mut self.model, &mut self.moments, &mut measured.gradients, plan, step, factor);
+        optimiser::update(
+            device,
+            &mut self.model,
+            &mut self.moments,
+            &mut measured.gradients,
+            plan,
+            step,
+            factor,
+        );
         if let Some(update) = plan.balance.loss_free {
             balance::even_loads(&mut self.model, update, &borrowed(&measured.loads));
         }
@@ -60,12 +73,13 @@ pub(crate) struct Measured {
 
 /// Forward and backward pass over a batch; changes nothing.
 pub(crate) fn measure(
+    device: &dyn Device,
     model: &Model,
     plan: &TrainPlan,
     step: u64,
     batch: &Batch,
 ) -> Result<Measured, TrainError> {
-    let mut tape = Tape::new(Mode::Gradient);
+    let mut tape = Tape::on(device, if plan.recompute { Mode::Recomputing } else { Mode::Gradient });
     // The step salts the random router, so that it draws anew at every step.
     let mut pass = Pass { salt: step, ..Pass::plain() };
     let forward = model.forward(&mut tape, &batch.tokens, &mut pass)?;

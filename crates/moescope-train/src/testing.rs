@@ -79,6 +79,7 @@ pub(crate) fn plan(family: Family, steps: u64) -> TrainPlan {
         balance: Balance { loss: 0.01, z_loss: 0.001, loss_free: None },
         checkpoints: Vec::new(),
         save_every: None,
+        recompute: false,
     }
 }
 

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use moescope_engine::{Cpu, Device};
 use moescope_host::{FolderLock, make_folder, sweep};
 use moescope_model::Model;
 
@@ -55,6 +56,21 @@ pub fn train(
     watch: &mut dyn FnMut(&StepMetrics),
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
+    train_on(&Cpu, plan, batches, folder, watch, stop)
+}
+
+/// [`train`] on a device of the caller's choice.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_on(
+    device: &dyn Device,
+    plan: &TrainPlan,
+    batches: &dyn Batches,
+    folder: Option<&Path>,
+    watch: &mut dyn FnMut(&StepMetrics),
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
     plan.check()?;
     plan.require_memory()?;
     let folder = folder.map(|path| RunFolder::open(path, plan, batches)).transpose()?;
@@ -66,7 +82,7 @@ pub fn train(
         if stop.load(Ordering::Relaxed) {
             return interrupt(state, folder.as_ref());
         }
-        state.advance(plan, &batches.batch(state.step))?;
+        state.advance(device, plan, &batches.batch(state.step))?;
         watch(state.metrics.last().expect("a step was done"));
         if let Some(folder) = &folder {
             folder.keep(&state)?;

@@ -7,9 +7,11 @@ use super::packages::{Client, PACKAGES};
 /// `SOURCES.md`: what is in the corpus, from which packages, under which licences.
 pub(super) fn table(domains: &[Domain]) -> String {
     let mut text = HEAD.to_owned();
-    text += "\n## Domains\n\n| domain | documents | bytes |\n|---|---:|---:|\n";
+    text +=
+        "\n## Domains\n\n| domain | documents | bytes | BLAKE3 of names and texts |\n|---|---:|---:|---|\n";
     for domain in domains {
-        text += &format!("| {} | {} | {} |\n", domain.name, domain.documents.len(), domain.bytes());
+        let (documents, bytes) = (domain.documents.len(), domain.bytes());
+        text += &format!("| {} | {documents} | {bytes} | `{}` |\n", domain.name, domain.hash());
     }
     text += "\n## Packages\n\n| domain | package | version | licence of the text | SHA-256 of the package |\n|---|---|---|---|---|\n";
     for package in &PACKAGES {

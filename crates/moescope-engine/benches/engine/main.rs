@@ -7,14 +7,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use moescope_engine::Cpu;
 use moescope_engine::optimizer::{AdamW, adamw_step};
 use moescope_engine::{
-    AttentionLayout, EngineError, Mode, ParameterId, Rotary, RoutePlan, Tape, Tensor, Var,
+    AttentionLayout, Cpu, EngineError, Mode, ParameterId, Profiler, Rotary, RoutePlan, Tape, Tensor, Var,
 };
 
 mod timing;
-use timing::{Timed, processor_seconds};
+use timing::processor_seconds;
 
 /// Dense products of each turn.
 const PRODUCTS: usize = 8;
@@ -100,11 +99,11 @@ fn report(sizes: Sizes, repetitions: usize) {
         (sizes.batch * sizes.positions) as f64 / step,
         100.0 * own / product,
     );
-    let device = Timed::default();
+    let profiler = Profiler::default();
     for _ in 0..repetitions {
-        model.train(&device, 100).expect("a step on sizes that fit");
+        model.train(&profiler, 100).expect("a step on sizes that fit");
     }
-    device.print();
+    timing::print(&profiler);
 }
 
 struct Model {
@@ -197,7 +196,17 @@ impl Model {
             AdamW { learning_rate: 1e-4, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
         for (index, (weight, (first, second))) in self.weights.iter_mut().zip(&mut self.moments).enumerate() {
             if let Some(gradient) = gradients.parameter(ParameterId(index)) {
-                adamw_step(&settings, step, weight.data_mut(), gradient.data(), 1.0, first, second, true);
+                adamw_step(
+                    device,
+                    &settings,
+                    step,
+                    weight.data_mut(),
+                    gradient.data(),
+                    1.0,
+                    first,
+                    second,
+                    true,
+                );
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::chunks::run;
-use super::experts::{Share, expert_matrix, scaled_copy, shares};
+use super::experts::{Share, expert_matrix, expert_rows, pieces, scaled_copy, shares};
 use super::linear::TILE_ROWS;
 use super::matrix::{Matrix, MatrixMut, product};
 use super::vector::{add_scaled, dot, vectorised};
@@ -169,15 +169,15 @@ fn each_matrix_part(
         tasks.extend(parts.map(|(index, part)| (expert, index * TILE_ROWS, part)));
     }
     run(tasks, |(expert, first, part)| {
-        let (start, end) = (plan.offsets()[expert], plan.offsets()[expert + 1]);
-        if start == end && !accumulate {
+        let all = expert_rows(plan, expert);
+        if all.is_empty() && !accumulate {
             part.fill(0.0);
         }
         let height = part.len() / shape.inputs;
-        for row in (start..end).step_by(TILE_ROWS) {
-            let rows = row..(row + TILE_ROWS).min(end);
+        for rows in pieces(all.clone()) {
+            let add = accumulate || rows.start > all.start;
             let out = MatrixMut::new(part, height, shape.inputs);
-            work(rows, first..first + height, out, accumulate || row > start);
+            work(rows, first..first + height, out, add);
         }
     });
 }

@@ -11,16 +11,25 @@ use crate::{LinearShape, RoutePlan};
 /// An expert and some of its slot rows.
 pub(super) type Share = (usize, Range<usize>);
 
-/// Every expert's slot rows in pieces of at most a tile, in order; nothing for an expert without tokens.
+/// Every expert's slot rows in pieces, in order; nothing for an expert without tokens.
 pub(super) fn shares(plan: &RoutePlan) -> Vec<Share> {
-    let offsets = plan.offsets();
-    let of_expert = |expert: usize| {
-        let end = offsets[expert + 1];
-        (offsets[expert]..end)
-            .step_by(TILE_ROWS)
-            .map(move |first| (expert, first..(first + TILE_ROWS).min(end)))
-    };
+    let of_expert = |expert: usize| pieces(expert_rows(plan, expert)).map(move |rows| (expert, rows));
     (0..plan.experts()).flat_map(of_expert).collect()
+}
+
+/// The slot rows of an expert.
+pub(super) fn expert_rows(plan: &RoutePlan, expert: usize) -> Range<usize> {
+    plan.offsets()[expert]..plan.offsets()[expert + 1]
+}
+
+/// Rows cut into as many pieces as tiles fit best, all of about the same length, up to one and a half tiles.
+///
+/// A few rows more than a tile do not make a piece of their own: it would pack the expert's whole matrix for them.
+pub(super) fn pieces(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let length = rows.len();
+    let count = if length == 0 { 0 } else { ((length + TILE_ROWS / 2) / TILE_ROWS).max(1) };
+    (0..count)
+        .map(move |piece| rows.start + piece * length / count..rows.start + (piece + 1) * length / count)
 }
 
 /// Runs `work(expert, rows, their part of out)` for every share.

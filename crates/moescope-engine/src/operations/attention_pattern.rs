@@ -1,6 +1,7 @@
 //! Who looks at whom.
 
 use crate::backward::{Operation, Sweep};
+use crate::recompute::{Recompute, Values};
 use crate::{AttentionLayout, EngineError, Tape, Tensor, Var};
 
 /// The way back reads the pattern itself, not the scores before the softmax.
@@ -24,9 +25,7 @@ impl Tape<'_> {
         check_layout(NAME, layout)?;
         self.require_shape(NAME, "q", q, &[layout.tokens(), layout.heads * layout.head_dim])?;
         self.require_shape(NAME, "k", k, &[layout.tokens(), layout.key_value_heads * layout.head_dim])?;
-        let mut out = Tensor::unfilled([layout.batch, layout.heads, layout.positions, layout.positions]);
-        self.device.attention_pattern(self.value(q).data(), self.value(k).data(), layout, out.data_mut());
-        let var = self.record(out, [Some(q), Some(k)], AttentionPattern { q, k, layout });
+        let var = self.compute([Some(q), Some(k)], AttentionPattern { q, k, layout });
         self.nodes[var.0].causal = true;
         Ok(var)
     }
@@ -46,6 +45,15 @@ pub(super) fn check_layout(operation: &'static str, layout: AttentionLayout) -> 
     Ok(())
 }
 
+impl Recompute for AttentionPattern {
+    fn result(&self, values: &Values<'_, '_>) -> Tensor {
+        let AttentionLayout { batch, heads, positions, .. } = self.layout;
+        let mut out = Tensor::unfilled([batch, heads, positions, positions]);
+        values.device.attention_pattern(values.of(self.q), values.of(self.k), self.layout, out.data_mut());
+        out
+    }
+}
+
 impl Operation for AttentionPattern {
     fn backward(&self, sweep: &mut Sweep<'_, '_>, mut gradient: Tensor) {
         let mut q_gradient = sweep.unfilled_like(self.q);
@@ -61,6 +69,10 @@ impl Operation for AttentionPattern {
         );
         sweep.add(self.q, q_gradient);
         sweep.add(self.k, k_gradient);
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Heads normalised one by one, then turned by their position.
 
 use crate::backward::{Operation, Sweep};
+use crate::recompute::{Recompute, Values};
 use crate::{EngineError, HeadShape, Rotary, Tape, Tensor, Var};
 
 /// The tables are shared with the model, not copied.
@@ -31,11 +32,8 @@ impl Tape<'_> {
     ) -> Result<Var, EngineError> {
         let shape = HeadShape { heads, head_dim: rotary.head_dim(), positions, epsilon };
         self.check_heads(x, weight, rotary, shape)?;
-        let mut out = Tensor::unfilled(self.value(x).shape());
-        let weight_data = weight.map(|weight| self.value(weight).data());
-        self.device.head_norm_rotary(self.value(x).data(), weight_data, rotary, shape, out.data_mut());
         let operation = HeadNormRotary { x, weight, rotary: rotary.clone(), shape };
-        Ok(self.record(out, [Some(x), weight], operation))
+        Ok(self.compute([Some(x), weight], operation))
     }
 
     /// Refuses head sizes that cannot be paired, positions beyond the tables and widths that do not fit.
@@ -72,6 +70,15 @@ impl Tape<'_> {
     }
 }
 
+impl Recompute for HeadNormRotary {
+    fn result(&self, values: &Values<'_, '_>) -> Tensor {
+        let mut out = values.unfilled_like(self.x);
+        let weight = self.weight.map(|weight| values.of(weight));
+        values.device.head_norm_rotary(values.of(self.x), weight, &self.rotary, self.shape, out.data_mut());
+        out
+    }
+}
+
 impl Operation for HeadNormRotary {
     fn backward(&self, sweep: &mut Sweep<'_, '_>, mut gradient: Tensor) {
         let mut weight_gradient = self.weight.map(|weight| sweep.unfilled_like(weight));
@@ -87,6 +94,10 @@ impl Operation for HeadNormRotary {
             sweep.add(weight, weight_gradient);
         }
         sweep.add(self.x, gradient);
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 }
 

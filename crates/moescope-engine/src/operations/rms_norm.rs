@@ -1,6 +1,7 @@
 //! Root-mean-square normalisation.
 
 use crate::backward::{Operation, Sweep};
+use crate::recompute::{Recompute, Values};
 use crate::{EngineError, Tape, Tensor, Var};
 
 /// The roots are not kept; they are worked out again on the way back.
@@ -19,9 +20,15 @@ impl Tape<'_> {
     /// [`EngineError::Shape`] when the weight is not as long as a row.
     pub fn rms_norm(&mut self, x: Var, weight: Var, epsilon: f32) -> Result<Var, EngineError> {
         self.require_shape("rms_norm", "weight", weight, &[self.value(x).columns()])?;
-        let mut out = Tensor::unfilled(self.value(x).shape());
-        self.device.rms_norm(self.value(x).data(), self.value(weight).data(), epsilon, out.data_mut());
-        Ok(self.record(out, [Some(x), Some(weight)], RmsNorm { x, weight, epsilon }))
+        Ok(self.compute([Some(x), Some(weight)], RmsNorm { x, weight, epsilon }))
+    }
+}
+
+impl Recompute for RmsNorm {
+    fn result(&self, values: &Values<'_, '_>) -> Tensor {
+        let mut out = values.unfilled_like(self.x);
+        values.device.rms_norm(values.of(self.x), values.of(self.weight), self.epsilon, out.data_mut());
+        out
     }
 }
 
@@ -39,6 +46,10 @@ impl Operation for RmsNorm {
         );
         sweep.add(self.weight, weight_gradient);
         sweep.add(self.x, x_gradient);
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 }
 

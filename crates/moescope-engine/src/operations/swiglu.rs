@@ -1,6 +1,7 @@
 //! The gated activation.
 
 use crate::backward::{Operation, Sweep};
+use crate::recompute::{Recompute, Values};
 use crate::{EngineError, Tape, Tensor, Var};
 
 /// Both arguments are kept; their gradients share one pass over memory.
@@ -18,9 +19,15 @@ impl Tape<'_> {
     /// [`EngineError::Shape`] when the shapes differ.
     pub fn swiglu(&mut self, gate: Var, up: Var) -> Result<Var, EngineError> {
         self.require_shape("swiglu", "up", up, self.value(gate).shape())?;
-        let mut out = Tensor::unfilled(self.value(gate).shape());
-        self.device.swiglu(self.value(gate).data(), self.value(up).data(), out.data_mut());
-        Ok(self.record(out, [Some(gate), Some(up)], Swiglu { gate, up }))
+        Ok(self.compute([Some(gate), Some(up)], Swiglu { gate, up }))
+    }
+}
+
+impl Recompute for Swiglu {
+    fn result(&self, values: &Values<'_, '_>) -> Tensor {
+        let mut out = values.unfilled_like(self.gate);
+        values.device.swiglu(values.of(self.gate), values.of(self.up), out.data_mut());
+        out
     }
 }
 
@@ -31,6 +38,10 @@ impl Operation for Swiglu {
         sweep.device().swiglu_backward(gate, up, gradient.data_mut(), gate_gradient.data_mut());
         sweep.add(self.gate, gate_gradient);
         sweep.add(self.up, gradient);
+    }
+
+    fn recompute(&self) -> Option<&dyn Recompute> {
+        Some(self)
     }
 }
 

@@ -29,7 +29,7 @@ impl From<toml::de::Error> for Problem {
 /// # Errors
 /// [`TrainError::Config`] if the text is no TOML, or does not have the form of `T`.
 pub fn parse_toml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T, TrainError> {
-    toml::from_str(text).map_err(|error| at(text, file, error.into()))
+    toml::from_str(text).map_err(|error| at(text, file, named(text, error.into())))
 }
 
 /// The error with its line and column.
@@ -52,13 +52,43 @@ fn reword(message: &str) -> String {
     } else if message.starts_with("unknown variant") {
         ("value", "values")
     } else {
-        return message.trim_end().replace("field `", "key `");
+        return in_words(message.trim_end()).replace("field `", "key `");
     };
     let mut names = message.split('`').skip(1).step_by(2);
     let found = names.next().unwrap_or_default();
     let known: Vec<&str> = names.collect();
     let meant = nearest(found, &known).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
     format!("unknown {kind} `{found}`; {meant}Known {word} here: {}", known.join(", "))
+}
+
+/// The parser's message without the names of Rust's types: a person writes numbers, not `usize`.
+fn in_words(message: &str) -> String {
+    let words = [
+        ("usize", "a whole number, 0 or more"),
+        ("u64", "a whole number, 0 or more"),
+        ("u32", "a whole number, 0 or more"),
+        ("f32", "a number"),
+        ("f64", "a number"),
+        ("a boolean", "true or false"),
+        ("a string", "text in quotes"),
+    ];
+    let Some((found, wanted)) = message.rsplit_once(", expected ") else { return message.into() };
+    let wanted = words.iter().find(|(name, _)| *name == wanted).map_or(wanted, |(_, words)| words);
+    let found = found.replace("invalid type: ", "found ").replace("invalid value: ", "found ");
+    format!("{found}, wanted {wanted}")
+}
+
+/// The error's message with the key that the value was given to: the word before the `=` on its line.
+fn named(text: &str, problem: Problem) -> Problem {
+    let before = &text[..text.floor_char_boundary(problem.span.start)];
+    let line = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
+    match line.split_once('=') {
+        Some((key, _)) if problem.message.starts_with("found ") => {
+            let message = format!("`{}`: {}", key.trim(), problem.message);
+            Problem { message, ..problem }
+        }
+        _ => problem,
+    }
 }
 
 /// The known name that is most like `found`, if one is like it at all: at most a third of its letters differ.
@@ -98,6 +128,19 @@ mod tests {
         assert_eq!(distance("d_fef", "d_eff"), 1);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_told_in_words_with_its_key() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Plan {
+            #[serde(rename = "steps")]
+            _steps: usize,
+        }
+        let error = parse_toml::<Plan>("steps = \"two\"", "f.toml").unwrap_err().to_string();
+        assert!(error.contains("`steps`: found string \"two\", wanted a whole number, 0 or more"), "{error}");
+        let error = parse_toml::<Plan>("steps = -1", "f.toml").unwrap_err().to_string();
+        assert!(error.contains("`steps`") && error.contains("wanted a whole number"), "{error}");
     }
 
     #[test]

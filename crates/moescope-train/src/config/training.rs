@@ -28,7 +28,8 @@ pub struct TrainingConfig {
     pub beta2: f32,
     /// 1e-8 unless given.
     pub epsilon: f32,
-    /// Norm to which gradients are clipped; 1 unless given.
+    /// Norm to which gradients are clipped; 1 unless given, infinity (`inf`) for no clipping.
+    #[serde(serialize_with = "crate::unbounded::serialize")]
     pub clip: f32,
     /// Balance loss 0.01 and z-loss 0.001 unless given; no loss-free balancing unless given.
     pub balance: Balance,
@@ -36,6 +37,8 @@ pub struct TrainingConfig {
     pub checkpoints: Vec<u64>,
     /// Steps between resume states; only when stopped unless given.
     pub save_every: Option<u64>,
+    /// Whether cheap values are made again on the way back to save memory; not unless given.
+    pub recompute: bool,
 }
 
 impl TrainingConfig {
@@ -56,6 +59,7 @@ impl TrainingConfig {
             balance: self.balance,
             checkpoints: self.checkpoints.clone(),
             save_every: self.save_every,
+            recompute: self.recompute,
         }
     }
 }
@@ -82,6 +86,8 @@ pub(super) struct Section {
     loss_free: Option<Spanned<f32>>,
     checkpoints: Option<Spanned<Vec<u64>>>,
     save_every: Option<Spanned<u64>>,
+    #[serde(default)]
+    recompute: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
@@ -138,6 +144,7 @@ impl Section {
             },
             checkpoints: self.checkpoints.map(Spanned::into_inner).unwrap_or_default(),
             save_every: self.save_every.map(Spanned::into_inner),
+            recompute: self.recompute,
         })
     }
 

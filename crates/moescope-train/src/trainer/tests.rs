@@ -44,6 +44,7 @@ fn ten_steps_and_ten_more_are_twenty_steps() {
     resumes_exactly(&plan(Family::Dense, 20));
     resumes_exactly(&plan(Family::Moe, 20));
     resumes_exactly(&plan(Family::Random, 20));
+    resumes_exactly(&TrainPlan { clip: f32::INFINITY, ..plan(Family::Dense, 20) });
     let mut loss_free = plan(Family::Moe, 20);
     loss_free.balance.loss_free = Some(0.01);
     resumes_exactly(&loss_free);
@@ -83,7 +84,7 @@ fn violation_from_skewed_start(balance: crate::Balance) -> f64 {
     (0..2).for_each(|layer| state.model.set_selection_bias(layer, vec![0.3, 0.3, 0.0, 0.0]));
     let batches = Pattern::of(&plan);
     for step in 0..plan.steps {
-        state.advance(&plan, &batches.batch(step)).unwrap();
+        state.advance(&moescope_engine::Cpu, &plan, &batches.batch(step)).unwrap();
     }
     state.metrics[50..].iter().map(|row| row.load_max_violation).sum::<f64>() / 10.0
 }
@@ -95,6 +96,15 @@ fn both_kinds_of_balancing_even_a_skewed_start() {
     let free = violation_from_skewed_start(crate::Balance { loss_free: Some(0.02), ..crate::Balance::NONE });
     assert!(loss < 0.6 * none, "balance loss: {loss}, without {none}");
     assert!(free < 0.6 * none, "loss-free: {free}, without {none}");
+}
+
+#[test]
+fn making_values_again_changes_no_bit() {
+    for family in [Family::Moe, Family::Dense, Family::TopKDense] {
+        let kept = plan(family, 6);
+        let again = TrainPlan { recompute: true, ..kept.clone() };
+        assert_same(&trained(&kept, &Pattern::of(&kept)), &trained(&again, &Pattern::of(&kept)));
+    }
 }
 
 #[test]
@@ -134,7 +144,7 @@ fn a_killed_run_goes_on_from_its_last_resume_state() {
     let early = tempfile::tempdir().unwrap();
     let mut killed = State::start(&plan).unwrap();
     let batches = Pattern::of(&plan);
-    (0..4).for_each(|step| killed.advance(&plan, &batches.batch(step)).unwrap());
+    (0..4).for_each(|step| killed.advance(&moescope_engine::Cpu, &plan, &batches.batch(step)).unwrap());
     save_state(&early.path().join("resume.state"), &plan, &batches, &killed).unwrap();
     let seen = Cell::new(0);
     let outcome = train(

@@ -142,8 +142,13 @@ fn text_tokens(model: &Path, paths: &[PathBuf], longest: usize) -> Result<Tokens
     let tokenizer = Tokenizer::from_file(&model.join("tokenizer.json"))?;
     let mut sequences = Vec::new();
     for path in paths {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::input(format!("cannot read {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::input(format!(
+                "cannot read {}: {error}{}",
+                path.display(),
+                moescope_host::advice(&error)
+            ))
+        })?;
         sequences.push(tokenizer.encode(&text)?);
     }
     let shortest = sequences.iter().map(Vec::len).min().unwrap_or(0);

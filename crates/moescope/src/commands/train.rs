@@ -4,11 +4,11 @@
 //! stored and resumed is told at `moescope_train::run`; here is the progress line and the sentence at the end.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use moescope_host::Origin;
-use moescope_train::{RunOutcome, StepMetrics, TrainConfig};
+use moescope_train::{ModelConfig, RunOutcome, StepMetrics, TrainConfig};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -48,6 +48,46 @@ fn require_own(folder: &Path) -> Result<(), Failure> {
     }
 }
 
+/// How fast the steps of this call follow one another. The clock starts with the first step's end: reading the text and
+/// filling the caches say nothing about the steps to come.
+#[derive(Default)]
+struct Pace {
+    first: Option<(u64, Instant)>,
+}
+
+impl Pace {
+    /// Mean seconds of a step so far; none after the first step.
+    fn seconds_per_step(&mut self, step: u64) -> Option<f64> {
+        let (first, since) = *self.first.get_or_insert_with(|| (step, Instant::now()));
+        (step > first).then(|| since.elapsed().as_secs_f64() / (step - first) as f64)
+    }
+}
+
+/// What the progress line says of a step, the most wanted first: a narrow terminal cuts the end.
+fn state(metrics: &StepMetrics, seconds: Option<f64>) -> String {
+    let per_step = metrics.tokens as f64 / metrics.step as f64;
+    let rate = seconds.map_or(String::new(), |seconds| format!(", {:.0} tok/s", per_step / seconds));
+    let (over, idle) = (100.0 * metrics.load_max_violation, 100.0 * metrics.dead_experts);
+    let load = if over == 0.0 && idle == 0.0 {
+        String::new()
+    } else {
+        format!(", load +{over:.0} %, {idle:.0} % idle")
+    };
+    format!("loss {:.3}{rate}{load}, step {}", metrics.loss, metrics.step)
+}
+
+/// The granularity of a routed model with the name of its definition, of which there are several.
+fn granularity(model: &ModelConfig) -> String {
+    model.feed_forward.routed().map_or_else(String::new, |routed| {
+        let active = routed.per_token * routed.expert_width;
+        let granularity = active as f64 / routed.expert_width as f64;
+        format!(
+            ", granularity {granularity} (Warsaw: active width {active} over expert width {})",
+            routed.expert_width
+        )
+    })
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -58,21 +98,11 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     let pool = context.pool()?;
     let progress = context.progress();
     let steps = config.training.steps;
-    let started = Instant::now();
-    let mut first = None;
+    let mut pace = Pace::default();
     let mut watch = |metrics: &StepMetrics| {
-        let first = *first.get_or_insert(metrics.step - 1);
-        let done = (metrics.step - first) as f64;
-        let left = started.elapsed().mul_f64((steps - metrics.step) as f64 / done);
-        let rate = metrics.tokens as f64 / metrics.step as f64 * done / started.elapsed().as_secs_f64();
-        let message = format!(
-            "step {}/{steps}, loss {:.3}, {rate:.0} tokens/s, load +{:.0} % at most, {:.0} % of experts idle",
-            metrics.step,
-            metrics.loss,
-            100.0 * metrics.load_max_violation,
-            100.0 * metrics.dead_experts
-        );
-        progress.advance(metrics.step as f64 / steps as f64, Some(left), &message);
+        let seconds = pace.seconds_per_step(metrics.step);
+        let left = seconds.map(|seconds| Duration::from_secs_f64(seconds * (steps - metrics.step) as f64));
+        progress.advance(metrics.step as f64 / steps as f64, left, &state(metrics, seconds));
     };
     let stop = context.interrupt().flag();
     let origin = Origin::here(env!("CARGO_PKG_VERSION"), moescope_study::COMMIT);
@@ -81,12 +111,13 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     match outcome {
         RunOutcome::Done(manifest) if context.json() => context.print_json(&*manifest),
         RunOutcome::Done(manifest) => say!(
-            "{}: validation loss {:.4} nats per token ({} predictions), {} parameters, {} active",
+            "{}: validation loss {:.4} nats per token ({} predictions), {} parameters, {} active{}",
             args.out.display(),
             manifest.losses.validation,
             manifest.losses.validation_predictions,
             manifest.counts.parameters_total,
-            manifest.counts.parameters_active
+            manifest.counts.parameters_active,
+            granularity(&config.model)
         ),
         RunOutcome::Interrupted { step } => {
             let message =

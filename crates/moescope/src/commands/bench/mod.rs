@@ -5,23 +5,19 @@
 //! implementation; beside it stands what the same core reaches on the largest product of the same model, measured in
 //! the same run.
 
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+mod laps;
+mod profile;
 
 use clap::{Args, ValueEnum};
-use cpu_time::ProcessTime;
-use moescope_base::Seed;
-use moescope_engine::{Mode, Tape, measure};
-use moescope_model::{Description, FeedForward, Granularity, Model, Pass, Router, Variation};
-use moescope_train::{Balance, RandomBatches, Schedule, TrainPlan, train};
+use moescope_engine::{Cpu, measure};
+use moescope_model::{Description, FeedForward, Granularity, Router, Variation};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::say;
-
-/// Steps that fill caches and memory pools and are not counted.
-const WARM_UP: u64 = 2;
+use laps::{Lap, laps};
+use profile::Share;
 
 /// Measure how fast models train or run here, on random tokens.
 #[derive(Debug, Args)]
@@ -59,9 +55,15 @@ pub struct BenchArgs {
     /// Sequences in a step.
     #[arg(long, default_value_t = 8)]
     batch: usize,
+    /// Make cheap values again on the way back instead of keeping them (train alone).
+    #[arg(long)]
+    recompute: bool,
     /// Steps that are counted.
     #[arg(long, value_name = "N", default_value_t = 10)]
     reps: u64,
+    /// Then run as many steps again with a clock around every kernel, and say where the time goes.
+    #[arg(long)]
+    profile: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -111,6 +113,9 @@ struct BenchResult {
     gemm_fraction: f64,
     /// Largest resident memory of the process, where the system tells; the corpus of a real run is not in it.
     peak_memory_bytes: Option<u64>,
+    /// Where the time of a step goes, the longest first; with `--profile` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Vec<Share>>,
 }
 
 /// Runs the command.
@@ -122,11 +127,12 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     let description = description(args)?;
     require_memory(args, &description)?;
     let pool = context.pool()?;
-    let laps = pool.install(|| match args.what {
-        What::Train => train_laps(args, &description),
-        What::Forward => forward_laps(args, &description),
-    })?;
-    let result = summarise(args, &description, &laps, context.threads());
+    let laps = pool.install(|| laps(&Cpu, args, &description, args.reps))?;
+    let mut result = summarise(args, &description, &laps, context.threads());
+    if args.profile {
+        let peak = result.gemm_gflops_per_core * context.threads() as f64;
+        result.profile = Some(pool.install(|| profile::shares(args, &description, peak))?);
+    }
     if context.json() {
         context.print_json(&result);
     } else {
@@ -199,81 +205,6 @@ fn description(args: &BenchArgs) -> Result<Description, Failure> {
     Ok(description)
 }
 
-/// Seconds of one step, by the clock and by CPU time of all threads.
-#[derive(Clone, Copy)]
-struct Lap {
-    wall: f64,
-    cpu: f64,
-}
-
-/// Times the laps between calls. Every lap begins where the one before it ended, so nothing between two steps is
-/// lost.
-struct Watch {
-    wall: Instant,
-    cpu: ProcessTime,
-}
-
-impl Watch {
-    /// A watch whose first lap begins now.
-    fn start() -> Watch {
-        Watch { wall: Instant::now(), cpu: ProcessTime::now() }
-    }
-
-    /// Ends the lap and begins the next one.
-    fn lap(&mut self) -> Lap {
-        let lap = Lap { wall: self.wall.elapsed().as_secs_f64(), cpu: self.cpu.elapsed().as_secs_f64() };
-        *self = Watch::start();
-        lap
-    }
-}
-
-/// The source of tokens for the sizes that were asked for.
-fn noise(args: &BenchArgs) -> RandomBatches {
-    RandomBatches { vocab: args.vocab as u32, batch: args.batch, positions: args.seq }
-}
-
-/// Times whole training steps. The trainer calls back after every step, which is where the laps are cut; the first
-/// ones are dropped.
-fn train_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, Failure> {
-    let plan = TrainPlan {
-        description: description.clone(),
-        seed: 1,
-        steps: WARM_UP + args.reps,
-        batch: args.batch,
-        positions: args.seq,
-        learning_rate: 1e-3,
-        schedule: Schedule::Trapezoid { warmup: 0, decay: 0 },
-        weight_decay: 0.1,
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        clip: 1.0,
-        balance: Balance { loss: 0.01, z_loss: 0.001, loss_free: None },
-        checkpoints: Vec::new(),
-        save_every: None,
-    };
-    let mut laps = Vec::new();
-    let mut watch = Watch::start();
-    train(&plan, &noise(args), None, &mut |_| laps.push(watch.lap()), &AtomicBool::new(false))?;
-    Ok(laps.split_off(WARM_UP as usize))
-}
-
-/// Times forward passes that keep nothing for a gradient, each on the same tokens; freeing the values of a pass is
-/// part of its time.
-fn forward_laps(args: &BenchArgs, description: &Description) -> Result<Vec<Lap>, Failure> {
-    let model = Model::initialise(description.clone(), Seed(1))?;
-    let tokens = noise(args).tokens(0);
-    let mut laps = Vec::new();
-    for _ in 0..WARM_UP + args.reps {
-        let mut watch = Watch::start();
-        let mut tape = Tape::new(Mode::Inference);
-        model.forward(&mut tape, &tokens, &mut Pass::plain())?;
-        drop(tape);
-        laps.push(watch.lap());
-    }
-    Ok(laps.split_off(WARM_UP as usize))
-}
-
 /// Turns laps into rates, and measures the product that they are compared with.
 fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads: usize) -> BenchResult {
     // Before the product below allocates memory of its own.
@@ -308,6 +239,7 @@ fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads:
         gemm_gflops_per_core: gemm,
         gemm_fraction: gflops / gemm,
         peak_memory_bytes,
+        profile: None,
     }
 }
 
@@ -331,7 +263,7 @@ fn peak_memory() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// The result for people, in three lines.
+/// The result for people, in three lines, and a line for each kernel if they were timed.
 fn print(result: &BenchResult) {
     say!(
         "{:.0} tokens/s (best {:.0}), {:.0} tokens per core-second (best {:.0}), {} threads",
@@ -349,5 +281,8 @@ fn print(result: &BenchResult) {
     );
     if let Some(bytes) = result.peak_memory_bytes {
         say!("peak memory {} MiB", bytes >> 20);
+    }
+    if let Some(shares) = &result.profile {
+        profile::print(shares);
     }
 }
