@@ -9,6 +9,8 @@ use moescope_base::{
 use moescope_engine::{IGNORE, Mode, ParameterId, Tape};
 use safetensors::SafeTensors;
 
+use crate::families;
+use crate::folder::Configuration;
 use crate::model::Model;
 use crate::pass::Pass;
 use crate::subject::ModelSubject;
@@ -107,9 +109,10 @@ fn compare_all(folder: &Path, reference: &Path) -> usize {
     compared
 }
 
-/// Compares the gradients of norms and routers.
+/// Compares the gradients of norms, biases and routers, as far as each is a tensor of its own in the reference.
 fn compare_parameter_gradients(folder: &Path, reference: &Path) -> usize {
     let model = Model::open(folder).unwrap();
+    let names = &families::read(&Configuration::read(folder).unwrap()).unwrap().family.names;
     let reference = Reference::read(reference);
     let mut tape = Tape::new(Mode::Gradient);
     let forward = model.forward(&mut tape, &reference.tokens, &mut Pass::plain()).unwrap();
@@ -117,7 +120,12 @@ fn compare_parameter_gradients(folder: &Path, reference: &Path) -> usize {
     let gradients = tape.backward(loss).unwrap();
     let compare = |(place, parameter): (usize, &crate::Parameter)| {
         let found = gradients.parameter(ParameterId(place)).unwrap();
-        reference.compare(&format!("pgrad.{}", parameter.name), found.data())
+        let candidates = names.candidates(&parameter.name).into_iter();
+        let theirs = candidates
+            .filter(|(_, cut)| cut.is_whole(model.description()))
+            .map(|(name, _)| format!("pgrad.{name}"));
+        let named = theirs.into_iter().find(|name| reference.values.contains_key(name));
+        named.map_or(0, |name| reference.compare(&name, found.data()))
     };
     model.parameters().iter().enumerate().map(compare).sum()
 }
@@ -191,6 +199,79 @@ fn olmoe_in_the_fused_layout_agrees_with_transformers() {
     assert_eq!((seen.experts, seen.experts_per_token, seen.sparse_layers), (16, 4, vec![0, 1, 2]));
     // Twelve of sixteen experts of three matrices, 24 by 64, rest in each of three layers.
     assert_eq!(seen.params_total - seen.params_active, 3 * 12 * 3 * 24 * 64);
+}
+
+/// All of a folder: values, gradients of parameters and the ablation, where there are experts; how many tensors each.
+///
+/// A model of two layers has two results, four residual streams, three gradients of them and two patterns; each routed layer has three
+/// values more.
+fn compare_folder(name: &str) -> [usize; 3] {
+    let folder = fixture(&format!("checkpoints/{name}"));
+    let reference = reference_of(&folder);
+    let routed = !crate::inspect(&folder).unwrap().sparse_layers.is_empty();
+    let ablated = if routed { compare_ablation(&folder, &reference) } else { 0 };
+    [compare_all(&folder, &reference), compare_parameter_gradients(&folder, &reference), ablated]
+}
+
+#[test]
+fn qwen2_with_windows_and_yarn_agrees_with_transformers() {
+    assert_eq!(compare_folder("qwen2"), [11, 11, 0]);
+}
+
+#[test]
+fn qwen2_moe_with_a_shared_expert_agrees_with_transformers() {
+    assert_eq!(compare_folder("qwen2_moe"), [19, 18, 2]);
+}
+
+#[test]
+fn mistral_with_windows_and_scaled_turns_agrees_with_transformers() {
+    assert_eq!(compare_folder("mistral"), [11, 5, 0]);
+}
+
+#[test]
+fn olmo2_agrees_with_transformers() {
+    assert_eq!(compare_folder("olmo2"), [11, 9, 0]);
+}
+
+#[test]
+fn deepseek_v2_agrees_with_transformers_in_both_ways_to_choose() {
+    assert_eq!(compare_folder("deepseek_v2"), [19, 15, 2]);
+    assert_eq!(compare_folder("deepseek_v2_greedy"), [17, 9, 2]);
+}
+
+#[test]
+fn deepseek_v3_agrees_with_transformers() {
+    assert_eq!(compare_folder("deepseek_v3"), [19, 15, 2]);
+}
+
+#[test]
+fn gpt_oss_agrees_with_transformers() {
+    assert_eq!(compare_folder("gpt_oss"), [17, 19, 2]);
+}
+
+#[test]
+fn granitemoe_agrees_with_transformers() {
+    assert_eq!(compare_folder("granitemoe"), [17, 7, 2]);
+}
+
+#[test]
+fn phimoe_agrees_with_transformers() {
+    assert_eq!(compare_folder("phimoe"), [17, 21, 2]);
+}
+
+#[test]
+fn gemma2_agrees_with_transformers() {
+    assert_eq!(compare_folder("gemma2"), [11, 9, 0]);
+}
+
+#[test]
+fn gpt2_agrees_with_transformers() {
+    assert_eq!(compare_folder("gpt2"), [11, 16, 0]);
+}
+
+#[test]
+fn gpt_neox_agrees_with_transformers() {
+    assert_eq!(compare_folder("gpt_neox"), [11, 16, 0]);
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
         (
             "one by one",
             routed(&|r, _| {
-                r.router = Router { order: Order::OneByOne, tolerance: 0.3, ..Router::learned(false) };
+                r.router = Router { order: Order::OneByOne, tolerance: 1.0, ..Router::learned(false) };
             }),
         ),
     ]

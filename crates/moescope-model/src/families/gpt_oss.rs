@@ -67,7 +67,8 @@ fn vary(configuration: &Configuration, description: &mut Description) -> Result<
     };
     variation.biases = options::attention_bias(configuration, true)?;
     (variation.biases.experts, variation.biases.router) = (true, true);
-    if configuration.get("rope_parameters").is_none() && configuration.get("rope_scaling").is_none() {
+    // A scaling of null is how the older spelling says that there is none.
+    if configuration.get("rope_parameters").is_none() && !configuration.has("rope_scaling") {
         variation.positions = Positions::Rotary(Turning { scaling: usual_scaling(), ..Turning::default() });
     }
     Ok(())

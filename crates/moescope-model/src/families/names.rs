@@ -79,6 +79,12 @@ impl Cut {
         Cut { transposed: false, groups, before, after }
     }
 
+    /// Whether ours is all of the tensor, as it stands.
+    #[cfg(test)]
+    pub(crate) fn is_whole(&self, sizes: &Description) -> bool {
+        !self.transposed && (self.before)(sizes, 1) + (self.after)(sizes, 1) == 0
+    }
+
     pub(crate) const fn transposed(self) -> Cut {
         Cut { transposed: true, ..self }
     }
