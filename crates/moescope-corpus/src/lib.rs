@@ -54,5 +54,5 @@ pub use order::{Balance, BatchOrder};
 pub use prepared::{PreparedText, Vocabulary};
 pub use split::{Split, SplitCorpus, SplitShares};
 pub use stream::TokenSet;
-pub use tokenizer::{END, TokenClass, Tokenizer};
+pub use tokenizer::{END, TokenClass, Tokenizer, TokenizerParts};
 pub use window::{Window, WindowSet};

@@ -1,6 +1,7 @@
 //! Text to token ids and back: a byte-level BPE trained here, or any given `tokenizer.json`.
 
 mod classes;
+mod parts;
 mod pieces;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use tokenizers::Tokenizer as Pipeline;
 
 use crate::error::CorpusError;
 pub use classes::TokenClass;
+pub use parts::TokenizerParts;
 
 /// The token that separates documents.
 pub const END: &str = "<|end|>";
