@@ -28,6 +28,8 @@
 //! trained here opens elsewhere.
 
 mod blocks;
+#[cfg(test)]
+mod company;
 mod counts;
 mod description;
 mod edits;

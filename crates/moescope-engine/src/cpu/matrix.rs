@@ -152,13 +152,45 @@ impl<'a> MatrixMut<'a> {
 }
 
 /// `out = factor * left · right`, added to what is there when `accumulate`. Runs on the calling thread.
+///
+/// Where the rows of `left` are contiguous, as those of activations are, the bits of a row of the result depend on that row and on
+/// `right` alone, however many other rows there are.
 pub(super) fn product(
-    out: MatrixMut<'_>,
+    mut out: MatrixMut<'_>,
     left: Matrix<'_>,
     right: Matrix<'_>,
     factor: f32,
     accumulate: bool,
 ) {
+    let least = least_rows(out.columns, left.columns);
+    if out.rows == 0 || out.rows >= least || left.column_stride != 1 {
+        return multiply(out, left, right, factor, accumulate);
+    }
+    let mut padded = vec![0.0; least * left.columns];
+    let mut results = vec![0.0; least * out.columns];
+    for row in 0..out.rows {
+        padded[row * left.columns..][..left.columns].copy_from_slice(left.row(row));
+        results[row * out.columns..][..out.columns].copy_from_slice(out.row(row));
+    }
+    let all = MatrixMut::new(&mut results, least, out.columns);
+    multiply(all, Matrix::new(&padded, least, left.columns), right, factor, accumulate);
+    for row in 0..out.rows {
+        let from = &results[row * out.columns..][..out.columns];
+        out.row(row).copy_from_slice(from);
+    }
+}
+
+/// Rows from which on gemm sums every row of a product in the same order.
+///
+/// For one row, and for results of at most 256 numbers, it has kernels of their own; for at most 64 by 64 numbers it cuts an
+/// inner axis longer than 512 elsewhere.
+fn least_rows(columns: usize, inner: usize) -> usize {
+    let plain = (256 / columns.max(1) + 1).max(2);
+    if columns <= 64 && inner > 512 { plain.max(65) } else { plain }
+}
+
+/// [`product`] as gemm does it for this number of rows.
+fn multiply(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, factor: f32, accumulate: bool) {
     assert_eq!(
         (out.rows, out.columns, left.columns),
         (left.rows, right.columns, right.rows),
@@ -224,6 +256,24 @@ mod tests {
             for (found, wanted) in out.iter().zip(slow(&left, &right, rows, inner, columns)) {
                 prop_assert!((f64::from(*found) - 1.0 - 2.0 * wanted).abs() < 1e-4);
             }
+        }
+
+        #[test]
+        fn a_row_has_the_same_bits_in_any_company(
+            columns in 1usize..80, inner in prop_oneof![1usize..70, 500usize..1100], rows in 1usize..90, swap: bool, add: bool,
+        ) {
+            let (left, right) = (numbers(90 * inner, 1), numbers(inner * columns, 2));
+            let right = match swap {
+                false => Matrix::new(&right, inner, columns),
+                true => Matrix::new(&right, columns, inner).transposed(),
+            };
+            let results = |rows: usize| {
+                let mut out = numbers(rows * columns, 3);
+                let left = Matrix::new(&left[..rows * inner], rows, inner);
+                product(MatrixMut::new(&mut out, rows, columns), left, right, 0.5, add);
+                out.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+            };
+            prop_assert_eq!(&results(90)[..rows * columns], results(rows));
         }
 
         #[test]
