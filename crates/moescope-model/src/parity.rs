@@ -247,6 +247,8 @@ fn deepseek_v3_agrees_with_transformers() {
 #[test]
 fn gpt_oss_agrees_with_transformers() {
     assert_eq!(compare_folder("gpt_oss"), [17, 19, 2]);
+    // The same with experts in blocks of four bits, as the family is published.
+    assert_eq!(compare_folder("gpt_oss_mxfp4"), [17, 19, 2]);
 }
 
 #[test]

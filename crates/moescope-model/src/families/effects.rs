@@ -58,6 +58,7 @@ pub(crate) fn refuse(configuration: &Configuration, honoured: &[&str]) -> Result
         let one = |value: &Value| value.as_f64() == Some(1.0);
         expect(configuration, key, "1 or absent: this effect is not reproduced", one)?;
     }
+    quantisation(configuration)?;
     let full = |kind: &Value| kind.as_str() == Some("full_attention");
     if !honoured.contains(&"layer_types") {
         expect(configuration, "layer_types", "`full_attention` in every layer", |value| {
@@ -65,6 +66,13 @@ pub(crate) fn refuse(configuration: &Configuration, honoured: &[&str]) -> Result
         })?;
     }
     Ok(())
+}
+
+/// Refuses quantised weights of which only the stored numbers would be read, and not what they stand for.
+fn quantisation(configuration: &Configuration) -> Result<(), ModelError> {
+    expect(configuration, "quantization_config", "`quant_method` `mxfp4` or `fp8`, or null", |value| {
+        matches!(value.get("quant_method").and_then(Value::as_str), Some("mxfp4" | "fp8"))
+    })
 }
 
 /// Refuses a key that is there and not `fine`; an absent key passes.
@@ -105,6 +113,8 @@ mod tests {
             json!({"n_shared_experts": 1}),
             json!({"logits_scaling": 2.0}),
         ];
+        let quantised = Configuration::of(json!({"quantization_config": {"quant_method": "gptq"}}));
+        assert!(refuse(&quantised, &[]).unwrap_err().to_string().contains("quantization_config"));
         for case in cases {
             let key = case.as_object().unwrap().keys().next().unwrap().clone();
             let error = refuse(&Configuration::of(case.clone()), &[]).unwrap_err().to_string();
