@@ -92,7 +92,7 @@ macro_rules! slices {
     ($($slice:ty),*) => {
         $(impl Moved for $slice {
             fn bytes(&self) -> u64 {
-                size_of_val::<[_]>(self) as u64
+                4 * self.len() as u64
             }
         })*
     };

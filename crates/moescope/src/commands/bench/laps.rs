@@ -24,19 +24,19 @@ pub(super) struct Lap {
 
 /// Times the laps between calls. Every lap begins where the one before it ended, so nothing between two steps is
 /// lost.
-struct Watch {
+pub(super) struct Watch {
     wall: Instant,
     cpu: ProcessTime,
 }
 
 impl Watch {
     /// A watch whose first lap begins now.
-    fn start() -> Watch {
+    pub(super) fn start() -> Watch {
         Watch { wall: Instant::now(), cpu: ProcessTime::now() }
     }
 
     /// Ends the lap and begins the next one.
-    fn lap(&mut self) -> Lap {
+    pub(super) fn lap(&mut self) -> Lap {
         let lap = Lap { wall: self.wall.elapsed().as_secs_f64(), cpu: self.cpu.elapsed().as_secs_f64() };
         *self = Watch::start();
         lap
@@ -44,7 +44,7 @@ impl Watch {
 }
 
 /// The source of tokens for the sizes that were asked for.
-fn noise(args: &BenchArgs) -> RandomBatches {
+pub(super) fn noise(args: &BenchArgs) -> RandomBatches {
     RandomBatches { vocab: args.vocab as u32, batch: args.batch, positions: args.seq }
 }
 

@@ -6,6 +6,7 @@
 //! the same run.
 
 mod laps;
+mod listening;
 mod profile;
 
 use clap::{Args, ValueEnum};
@@ -64,6 +65,9 @@ pub struct BenchArgs {
     /// Then run as many steps again with a clock around every kernel, and say where the time goes.
     #[arg(long)]
     profile: bool,
+    /// Also measure by how much recording all residual streams and router values lengthens the pass (forward alone).
+    #[arg(long)]
+    record: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -116,6 +120,10 @@ struct BenchResult {
     /// Where the time of a step goes, the longest first; with `--profile` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Vec<Share>>,
+    /// By how much recording all residual streams and router values lengthens a forward pass, as a share of it; with `--record`
+    /// alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_overhead: Option<f64>,
 }
 
 /// Runs the command.
@@ -124,6 +132,14 @@ struct BenchResult {
 /// If the sizes make no model.
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     require_sizes(args)?;
+    if args.record && args.what == What::Train {
+        return Err(Failure::input("--record measures the forward pass; wanted `bench forward --record`"));
+    }
+    if args.recompute && args.what == What::Forward {
+        return Err(Failure::input(
+            "--recompute frees values for the way back; wanted `bench train --recompute`",
+        ));
+    }
     let description = description(args)?;
     require_memory(args, &description)?;
     let pool = context.pool()?;
@@ -132,6 +148,9 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     if args.profile {
         let peak = result.gemm_gflops_per_core * context.threads() as f64;
         result.profile = Some(pool.install(|| profile::shares(args, &description, peak))?);
+    }
+    if args.record {
+        result.record_overhead = Some(pool.install(|| listening::overhead(args, &description))?);
     }
     if context.json() {
         context.print_json(&result);
@@ -240,6 +259,7 @@ fn summarise(args: &BenchArgs, description: &Description, laps: &[Lap], threads:
         gemm_fraction: gflops / gemm,
         peak_memory_bytes,
         profile: None,
+        record_overhead: None,
     }
 }
 
@@ -281,6 +301,9 @@ fn print(result: &BenchResult) {
     );
     if let Some(bytes) = result.peak_memory_bytes {
         say!("peak memory {} MiB", bytes >> 20);
+    }
+    if let Some(overhead) = result.record_overhead {
+        say!("recording residual streams and router values takes {:+.1} % of a pass", 100.0 * overhead);
     }
     if let Some(shares) = &result.profile {
         profile::print(shares);
