@@ -22,6 +22,9 @@ pub enum Site {
     AttnK,
     /// Value vectors.
     AttnV,
+    /// Scores of queries and keys before the softmax: scaled, capped where the model does so, and minus infinity where a query
+    /// does not see a key.
+    AttnScores,
     /// Attention probabilities. With sinks they sum to less than one.
     AttnPattern,
     /// Mixed values before the output projection.
@@ -81,7 +84,7 @@ pub enum Site {
 
 impl Site {
     /// Every site, in the order of the forward pass.
-    pub const ALL: [Site; 34] = [
+    pub const ALL: [Site; 35] = [
         Site::Embed,
         Site::PosEmbed,
         Site::ResidPre,
@@ -89,6 +92,7 @@ impl Site {
         Site::AttnQ,
         Site::AttnK,
         Site::AttnV,
+        Site::AttnScores,
         Site::AttnPattern,
         Site::AttnZ,
         Site::AttnOut,
@@ -124,10 +128,11 @@ impl Site {
             Site::Embed => "hook_embed",
             Site::PosEmbed => "hook_pos_embed",
             Site::ResidPre => "hook_resid_pre",
-            Site::AttnIn => "hook_attn_in",
+            Site::AttnIn => "ln1.hook_normalized",
             Site::AttnQ => "attn.hook_q",
             Site::AttnK => "attn.hook_k",
             Site::AttnV => "attn.hook_v",
+            Site::AttnScores => "attn.hook_attn_scores",
             Site::AttnPattern => "attn.hook_pattern",
             Site::AttnZ => "attn.hook_z",
             Site::AttnOut => "hook_attn_out",
@@ -162,7 +167,7 @@ impl Site {
     pub fn axes(self) -> &'static [Axis] {
         use Axis::*;
         match self {
-            Site::AttnPattern => &[Batch, Head, Query, Key],
+            Site::AttnScores | Site::AttnPattern => &[Batch, Head, Query, Key],
             Site::AttnQ | Site::AttnK | Site::AttnV | Site::AttnZ => &[Batch, Pos, HeadModel],
             Site::MlpPre | Site::MlpPreLinear | Site::MlpPost => &[Batch, Pos, Neuron],
             Site::SharedGate | Site::SharedPre | Site::SharedPost => &[Batch, Pos, Neuron],
@@ -232,6 +237,7 @@ impl Site {
             Site::AttnQ => "queries, after norm and rotary embedding",
             Site::AttnK => "keys, after norm and rotary embedding",
             Site::AttnV => "values",
+            Site::AttnScores => "scores of queries and keys before the softmax",
             Site::AttnPattern => "attention probabilities",
             Site::AttnZ => "mixed values before the output projection",
             Site::AttnOut => "what attention adds to the residual stream",

@@ -74,7 +74,7 @@ impl<'a> EditBook<'a> {
     ) -> Result<Var, ModelError> {
         let Some(edits) = self.values.get(&point) else { return Ok(var) };
         let token_of_row: Vec<u32> = match point.site() {
-            Site::AttnPattern => pattern_tokens(tape.value(var).shape()),
+            Site::AttnScores | Site::AttnPattern => pattern_tokens(tape.value(var).shape()),
             _ => (0..tokens.len() as u32).collect(),
         };
         self.change_rows(tape, point, var, edits, 0, &token_of_row)

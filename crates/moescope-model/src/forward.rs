@@ -269,11 +269,13 @@ impl Run<'_, '_, '_> {
 
     /// Whether an edit or the listener meets this site of any expert of the layer.
     pub(crate) fn meets_experts(&self, site: Site, layer: usize, experts: usize) -> bool {
-        let mut points = (0..experts).map(|expert| HookPoint::expert(site, layer, expert));
-        points.any(|point| {
-            let listener = self.pass.listener.as_deref();
-            self.edits.touches(point) || listener.is_some_and(|listener| listener.wants(&point))
-        })
+        (0..experts).any(|expert| self.meets(HookPoint::expert(site, layer, expert)))
+    }
+
+    /// Whether an edit or the listener meets this site.
+    pub(crate) fn meets(&self, point: HookPoint) -> bool {
+        let listener = self.pass.listener.as_deref();
+        self.edits.touches(point) || listener.is_some_and(|listener| listener.wants(&point))
     }
 
     /// Lets the listener hear a value, if it wants to.

@@ -102,7 +102,10 @@ fn setting_one_token_to_what_it_was_changes_nothing() {
         for (point, value) in &recorded.values {
             let unscored = matches!(name, "hash" | "random") && point.site() == Site::RouterLogits;
             // The rows of a pattern that belong to one token differ from head to head.
-            if !point.site().editable() || unscored || point.site() == Site::AttnPattern {
+            if !point.site().editable()
+                || unscored
+                || matches!(point.site(), Site::AttnPattern | Site::AttnScores)
+            {
                 continue;
             }
             let row = 3.min(value.shape()[0] * value.shape()[1] / value.columns());

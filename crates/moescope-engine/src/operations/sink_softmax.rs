@@ -91,6 +91,23 @@ mod tests {
     }
 
     #[test]
+    fn without_options_it_has_the_bits_of_the_plain_pattern() {
+        for (positions, head_dim) in [(1, 3), (33, 4), (131, 16)] {
+            let layout =
+                crate::AttentionLayout { batch: 2, positions, heads: 4, key_value_heads: 2, head_dim };
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            let rule = AttentionRule { layout, scale, cap: None, window: None };
+            let mut tape = Tape::new(crate::Mode::Inference);
+            let q = tape.constant(numbers(&[2 * positions, 4 * head_dim], 1));
+            let k = tape.constant(numbers(&[2 * positions, 2 * head_dim], 2));
+            let at_once = tape.attention_pattern(q, k, layout).unwrap();
+            let scores = tape.attention_scores(q, k, rule).unwrap();
+            let apart = tape.sink_softmax(scores, None, rule).unwrap();
+            assert_eq!(tape.value(at_once), tape.value(apart));
+        }
+    }
+
+    #[test]
     fn a_great_sink_takes_all_and_overflows_nothing() {
         let layout =
             crate::AttentionLayout { batch: 1, positions: 2, heads: 1, key_value_heads: 1, head_dim: 1 };

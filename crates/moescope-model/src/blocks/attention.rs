@@ -95,7 +95,8 @@ pub(super) fn part(
     RotaryPart { heads, head_dim, start, pairs, positions }
 }
 
-/// Who looks at whom. The plain pattern is one operation; scale, cap, window and sinks take two.
+/// Who looks at whom. The plain pattern is one operation; scale, cap, window and sinks take two, as does someone who looks at the
+/// scores, with the same bits.
 fn pattern(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
@@ -103,26 +104,26 @@ fn pattern(
     key: Var,
     layout: AttentionLayout,
 ) -> Result<Var, ModelError> {
-    let sizes = run.model.description();
-    let Some(rule) = rule(sizes, layer, layout) else {
+    let point = HookPoint::block(Site::AttnScores, layer);
+    let (rule, plain) = rule(run.model.description(), layer, layout);
+    if plain && !run.meets(point) {
         return Ok(run.tape.attention_pattern(query, key, layout)?);
-    };
+    }
     let sinks = run.model.layout().blocks[layer].attention.sinks.map(|place| run.weight(place));
     let scores = run.tape.attention_scores(query, key, rule)?;
+    let scores = run.at(point, scores)?;
     let pattern = run.tape.sink_softmax(scores, sinks, rule)?;
     run.forget(&[scores]);
     Ok(pattern)
 }
 
-/// How queries meet keys in a block; none where the plain pattern does.
-fn rule(sizes: &Description, layer: usize, layout: AttentionLayout) -> Option<AttentionRule> {
+/// How queries meet keys in a block, and whether that is the plain way.
+fn rule(sizes: &Description, layer: usize, layout: AttentionLayout) -> (AttentionRule, bool) {
     let attention = &sizes.variation.attention;
     let window = sizes.variation.window(layer);
-    let plain = attention.scale.is_none() && !attention.scale_by_layer && attention.cap.is_none();
-    if plain && window.is_none() && !attention.sinks {
-        return None;
-    }
-    let scale = attention.scale.unwrap_or(1.0 / (sizes.head_dim as f64).sqrt());
-    let scale = if attention.scale_by_layer { scale / (layer + 1) as f64 } else { scale };
-    Some(AttentionRule { layout, scale: scale as f32, cap: attention.cap.map(|cap| cap as f32), window })
+    let usual = 1.0 / (sizes.head_dim as f32).sqrt();
+    let scale = attention.scale.map_or(usual, |scale| scale as f32);
+    let scale = if attention.scale_by_layer { scale / (layer + 1) as f32 } else { scale };
+    let rule = AttentionRule { layout, scale, cap: attention.cap.map(|cap| cap as f32), window };
+    (rule, scale == usual && rule.cap.is_none() && window.is_none() && !attention.sinks)
 }

@@ -16,14 +16,14 @@ use crate::families::gguf;
 /// For files that are missing or damaged, and for a configuration that cannot be understood.
 pub(crate) fn open(path: &Path) -> Result<(Configuration, Tensors), ModelError> {
     // A folder of a model is asked for its configuration first: without one there is no use in looking at weights.
-    if path.join("config.json").exists() || !path.exists() {
-        let configuration = Configuration::read(path)?;
-        return Ok((configuration, Tensors::of(Weights::open(path)?)));
-    }
+    let asked = path.join("config.json").exists() || !path.exists();
+    let configuration = if asked { Some(Configuration::read(path)?) } else { None };
     let weights = Weights::open(path)?;
+    // A GGUF file says all itself, whatever lies beside it.
     if weights.metadata().is_some() {
         return gguf::open(weights);
     }
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    Ok((Configuration::read(folder)?, Tensors::of(weights)))
+    let configuration = configuration.map_or_else(|| Configuration::read(folder), Ok)?;
+    Ok((configuration, Tensors::of(weights)))
 }

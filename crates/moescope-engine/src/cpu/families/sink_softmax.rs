@@ -5,6 +5,9 @@ use crate::cpu::chunks::{each, each_pair};
 use crate::cpu::vector::{dot, exp, largest, sum, vectorised};
 use crate::memory;
 
+/// Entries of a softmax come in vectors of so many.
+const WHOLE: usize = 32;
+
 pub(crate) fn forward(scores: &[f32], sinks: Option<&[f32]>, rule: AttentionRule, out: &mut [f32]) {
     let layout = rule.layout;
     let positions = layout.positions.max(1);
@@ -13,17 +16,21 @@ pub(crate) fn forward(scores: &[f32], sinks: Option<&[f32]>, rule: AttentionRule
         for (query, out) in out.chunks_exact_mut(positions).enumerate() {
             let seen = rule.seen(query);
             let scores = &scores[start + query * positions..][..positions];
+            // Whole vectors, as the plain pattern has them, so that both have the same bits.
+            let padded = seen.start..seen.end.next_multiple_of(WHOLE).min(positions);
+            out[seen.clone()].copy_from_slice(&scores[seen.clone()]);
+            out[seen.end..padded.end].fill(f32::NEG_INFINITY);
             out[..seen.start].fill(0.0);
-            out[seen.end..].fill(0.0);
-            softmax(&scores[seen.clone()], sinks.map(|sinks| sinks[head]), &mut out[seen]);
+            out[padded.end..].fill(0.0);
+            softmax(sinks.map(|sinks| sinks[head]), &mut out[padded]);
         }
     });
 }
 
 vectorised! {
     /// The largest entry, sink included, is taken off first, so that no exponential overflows.
-    fn softmax<'a>(scores: &'a [f32], sink: Option<f32>, out: &'a mut [f32]) {
-        let mut highest = largest(scores);
+    fn softmax<'a>(sink: Option<f32>, out: &'a mut [f32]) {
+        let mut highest = largest(out);
         let sink = match sink {
             Some(sink) => {
                 highest = if sink > highest { sink } else { highest };
@@ -31,12 +38,12 @@ vectorised! {
             }
             None => 0.0,
         };
-        for (out, &score) in out.iter_mut().zip(scores) {
-            *out = exp(score - highest);
+        for entry in out.iter_mut() {
+            *entry = exp(*entry - highest);
         }
         let scale = 1.0 / (sum(out) + sink);
-        for out in out.iter_mut() {
-            *out *= scale;
+        for entry in out.iter_mut() {
+            *entry *= scale;
         }
     }
 }
