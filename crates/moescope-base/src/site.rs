@@ -16,6 +16,12 @@ pub enum Site {
     ResidPre,
     /// What attention reads: the stream after the norm before it, if there is one.
     AttnIn,
+    /// Logits of the router of attention, where queries are those of chosen experts.
+    AttnRouterLogits,
+    /// Experts that the router of attention chose, the largest weight first.
+    AttnRouterIndices,
+    /// Weights of these experts as applied, in the order of the indices.
+    AttnRouterWeights,
     /// Query vectors after norm and rotary embedding.
     AttnQ,
     /// Key vectors after norm and rotary embedding.
@@ -84,11 +90,14 @@ pub enum Site {
 
 impl Site {
     /// Every site, in the order of the forward pass.
-    pub const ALL: [Site; 35] = [
+    pub const ALL: [Site; 38] = [
         Site::Embed,
         Site::PosEmbed,
         Site::ResidPre,
         Site::AttnIn,
+        Site::AttnRouterLogits,
+        Site::AttnRouterIndices,
+        Site::AttnRouterWeights,
         Site::AttnQ,
         Site::AttnK,
         Site::AttnV,
@@ -129,6 +138,9 @@ impl Site {
             Site::PosEmbed => "hook_pos_embed",
             Site::ResidPre => "hook_resid_pre",
             Site::AttnIn => "ln1.hook_normalized",
+            Site::AttnRouterLogits => "attn.router.hook_logits",
+            Site::AttnRouterIndices => "attn.router.hook_indices",
+            Site::AttnRouterWeights => "attn.router.hook_weights",
             Site::AttnQ => "attn.hook_q",
             Site::AttnK => "attn.hook_k",
             Site::AttnV => "attn.hook_v",
@@ -173,7 +185,9 @@ impl Site {
             Site::SharedGate | Site::SharedPre | Site::SharedPost => &[Batch, Pos, Neuron],
             Site::SharedWeight => &[Batch, Pos, Slot],
             Site::RouterLogits | Site::RouterScores | Site::RouterSelect => &[Batch, Pos, Expert],
+            Site::AttnRouterLogits => &[Batch, Pos, Expert],
             Site::RouterIndices | Site::RouterWeights => &[Batch, Pos, Slot],
+            Site::AttnRouterIndices | Site::AttnRouterWeights => &[Batch, Pos, Slot],
             Site::ExpertGate | Site::ExpertPre | Site::ExpertPost => &[Row, Neuron],
             Site::ExpertOut => &[Row, Model],
             Site::Logits => &[Batch, Pos, Vocab],
@@ -219,12 +233,17 @@ impl Site {
         matches!(self, Site::MlpPre | Site::MlpPreLinear | Site::MlpPost)
     }
 
+    /// Whether a gradient can be asked for here: a choice of experts has none.
+    pub fn has_gradient(self) -> bool {
+        !matches!(self, Site::RouterIndices | Site::AttnRouterIndices)
+    }
+
     /// Whether a [`ValueEdit`](crate::ValueEdit) may replace the value here.
     ///
     /// Routes are edited through [`RouteEdit`](crate::RouteEdit), whose downstream meaning is defined; the logits
     /// are the end of the pass, and editing them would change only the loss.
     pub fn editable(self) -> bool {
-        !matches!(self, Site::RouterIndices | Site::RouterScores | Site::RouterSelect | Site::Logits)
+        self.has_gradient() && !matches!(self, Site::RouterScores | Site::RouterSelect | Site::Logits)
     }
 
     /// One line on what the value is, for lists of hooks.
@@ -234,6 +253,9 @@ impl Site {
             Site::PosEmbed => "position embedding",
             Site::ResidPre => "residual stream entering the block",
             Site::AttnIn => "normalised input of attention",
+            Site::AttnRouterLogits => "raw logits of the router of attention",
+            Site::AttnRouterIndices => "experts chosen for attention, largest weight first",
+            Site::AttnRouterWeights => "weights of the experts of attention, as applied",
             Site::AttnQ => "queries, after norm and rotary embedding",
             Site::AttnK => "keys, after norm and rotary embedding",
             Site::AttnV => "values",

@@ -77,6 +77,8 @@ pub struct SubjectShape {
 pub struct SiteOptions {
     /// A position embedding is added to that of the token.
     pub learned_positions: bool,
+    /// Queries are those of chosen experts.
+    pub query_experts: bool,
     /// The feed-forward layers have no linear branch beside the gate.
     pub ungated: bool,
     /// Routed layers have an expert that all tokens share.
@@ -90,6 +92,7 @@ impl SiteOptions {
     pub fn has(&self, site: Site) -> bool {
         match site {
             Site::PosEmbed => self.learned_positions,
+            Site::AttnRouterLogits | Site::AttnRouterIndices | Site::AttnRouterWeights => self.query_experts,
             Site::MlpPreLinear | Site::ExpertPre => !self.ungated,
             Site::SharedPre => self.shared_expert && !self.ungated,
             Site::SharedWeight => self.weighted_shared_expert,

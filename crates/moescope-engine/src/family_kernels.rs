@@ -2,7 +2,7 @@
 
 use crate::cpu::families::{
     activation, attention_scores, bias, gate, join_heads, layer_norm, rotary_part, row_factors, sink_softmax,
-    soft_cap, sparse_mixer,
+    slot_rows, soft_cap, sparse_mixer,
 };
 use crate::{Activation, AttentionRule, Gate, Rotary, RotaryPart, RoutePlan};
 
@@ -50,6 +50,11 @@ pub trait FamilyKernels {
     /// For each expert the sum of its slot rows, `[expert, column]`; zero for an expert without tokens.
     fn sum_expert_rows(&self, gradient: &[f32], plan: &RoutePlan, out: &mut [f32]) {
         bias::sum_by_expert(gradient, plan, out);
+    }
+
+    /// Rows of one width in the order of their names.
+    fn reorder_rows(&self, rows: &[f32], names: &[u32], out: &mut [f32]) {
+        slot_rows::permute(rows, names, out);
     }
 
     /// Each row times its own factor; `factors[row]`.

@@ -61,6 +61,12 @@ impl Description {
     /// Numbers of a tensor that one token meets: all, but of the experts only those that it chooses.
     fn active(&self, specification: &Specification) -> u64 {
         let total = specification.len();
+        if let Some(chosen) = self.variation.attention.query_experts
+            && specification.name.contains(".self_attn.experts.")
+            && specification.shape.len() == 3
+        {
+            return total / chosen.experts as u64 * chosen.per_token as u64;
+        }
         let Some((block, _)) = specification.name.split_once(".mlp.experts.") else { return total };
         let layer = block.rsplit('.').next().and_then(|layer| layer.parse::<usize>().ok());
         let routed = layer.and_then(|layer| self.feed_forward[layer].routed());

@@ -285,6 +285,7 @@ impl Description {
         let shared = self.feed_forward.iter().filter_map(FeedForward::routed).find_map(|r| r.shared);
         SiteOptions {
             learned_positions: self.variation.turning().is_none(),
+            query_experts: self.variation.attention.query_experts.is_some(),
             ungated: !self.variation.neuron.gated(),
             shared_expert: shared.is_some(),
             weighted_shared_expert: shared.is_some_and(|shared| shared.weighted),
@@ -326,6 +327,12 @@ impl Description {
         if self.variation.attention.latent.is_some() && self.key_value_heads != self.heads {
             let wanted = format!("{}, as many as query heads: a latent has no other", self.heads);
             return Err(ModelError::description("key_value_heads", self.key_value_heads, wanted));
+        }
+        if let Some(chosen) = self.variation.attention.query_experts
+            && self.heads != self.key_value_heads * chosen.per_token
+        {
+            let wanted = format!("{} for each of {} chosen experts", self.key_value_heads, chosen.per_token);
+            return Err(ModelError::description("heads", self.heads, wanted));
         }
         positive("rope_theta", self.rope_theta)?;
         positive("norm_epsilon", self.norm_epsilon)?;

@@ -134,7 +134,8 @@ impl Run<'_, '_, '_> {
         for layer in 0..layout.blocks.len() {
             residual = self.block(layer, residual, &mut routes)?;
         }
-        let normalised = self.norm(residual, layout.final_norm)?;
+        let last = self.model.description().norm_epsilon as f32;
+        let normalised = self.norm(residual, layout.final_norm, last)?;
         let normalised = self.at(HookPoint::global(Site::FinalNormalized), normalised)?;
         let unembedded = self.linear(normalised, layout.unembedding)?; // [token, vocab]
         let logits = read_out(self.tape, unembedded, &self.model.description().variation)?;
@@ -188,14 +189,14 @@ impl Run<'_, '_, '_> {
     /// a gradient there is that of this half alone.
     fn read(&mut self, stream: Var, norm: Option<NormIndex>) -> Result<Var, ModelError> {
         match norm {
-            Some(norm) => self.norm(stream, norm),
+            Some(norm) => self.norm(stream, norm, self.epsilon()),
             None => Ok(self.tape.scale(stream, 1.0)?),
         }
     }
 
     /// What one half of a block adds to the stream: normalised and scaled where the model does so.
     fn written(&mut self, output: Var, norm: Option<NormIndex>) -> Result<Var, ModelError> {
-        let output = norm.map_or(Ok(output), |norm| self.norm(output, norm))?;
+        let output = norm.map_or(Ok(output), |norm| self.norm(output, norm, self.epsilon()))?;
         scaled(self.tape, output, self.model.description().variation.residual_scale)
     }
 
@@ -208,15 +209,21 @@ impl Run<'_, '_, '_> {
         }
     }
 
-    /// The addend of every norm, in the engine's precision.
+    /// The addend of every norm of a block, in the engine's precision.
     pub(crate) fn epsilon(&self) -> f32 {
-        self.model.description().norm_epsilon as f32
+        let description = self.model.description();
+        description.variation.block_norm_epsilon.unwrap_or(description.norm_epsilon) as f32
     }
 
     /// A product, with its bias if it has one: `[row, input]` → `[row, output]`.
     pub(crate) fn linear(&mut self, x: Var, linear: Linear) -> Result<Var, ModelError> {
         let weight = self.weight(linear.weight);
         let product = self.tape.linear(x, weight)?;
+        self.biased(product, linear)
+    }
+
+    /// Adds the bias of a product, if it has one.
+    pub(crate) fn biased(&mut self, product: Var, linear: Linear) -> Result<Var, ModelError> {
         let Some(bias) = linear.bias else { return Ok(product) };
         let bias = self.weight(bias);
         let sum = self.tape.add_bias(product, bias)?;
@@ -225,8 +232,7 @@ impl Run<'_, '_, '_> {
     }
 
     /// A norm of the stream: LayerNorm if it has a bias, else RMSNorm.
-    fn norm(&mut self, x: Var, norm: NormIndex) -> Result<Var, ModelError> {
-        let epsilon = self.epsilon();
+    fn norm(&mut self, x: Var, norm: NormIndex, epsilon: f32) -> Result<Var, ModelError> {
         let Some(bias) = norm.bias else { return self.rms_norm(x, norm.weight, epsilon) };
         let (weight, bias) = (self.weight(norm.weight), self.weight(bias));
         Ok(self.tape.layer_norm(x, weight, bias, epsilon)?)

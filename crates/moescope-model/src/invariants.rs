@@ -50,8 +50,7 @@ fn listening_and_threads_change_no_bit() {
             let heard = pool.install(|| run(&mut subject(&description), &points, &[]));
             assert_eq!(heard.values.len(), points.len(), "{name}: every site was heard");
             assert_eq!(bits(&heard.loss), bits(&plain), "{name}, {threads} threads");
-            let gradients: Vec<_> =
-                points.iter().copied().filter(|p| p.site() != Site::RouterIndices).collect();
+            let gradients: Vec<_> = points.iter().copied().filter(|p| p.site().has_gradient()).collect();
             let request = Request { tokens: &tokens(), record: &[], edits: &[], gradients: &gradients };
             let with_gradients = pool.install(|| subject(&description).run(&request).unwrap());
             assert_eq!(with_gradients.gradients.len(), gradients.len());

@@ -70,5 +70,6 @@ pub use pass::{Forward, Heard, LayerRoutes, Listener, Pass};
 pub use scaling::Scaling;
 pub use subject::ModelSubject;
 pub use variation::{
-    Activation, Attention, Biases, Latent, Neuron, Norm, NormPlacement, Pairs, Positions, Turning, Variation,
+    Activation, Attention, Biases, Latent, Neuron, Norm, NormPlacement, Pairs, Positions, QueryExperts,
+    Turning, Variation,
 };

@@ -3,7 +3,7 @@
 use moescope_engine::Tensor;
 
 use crate::description::{Description, FeedForward, Routed};
-use crate::variation::{Latent, Norm};
+use crate::variation::{Latent, Norm, QueryExperts};
 
 /// One named tensor of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +115,8 @@ pub(crate) struct BlockIndex {
     pub(crate) feed_forward_norm: Option<NormIndex>,
     pub(crate) router: Option<Linear>,
     pub(crate) hidden: HiddenIndex,
+    /// Added to what the experts of a routed layer write.
+    pub(crate) routed_bias: Option<usize>,
     pub(crate) shared: Option<SharedIndex>,
     pub(crate) feed_forward_out_norm: Option<NormIndex>,
 }
@@ -132,6 +134,8 @@ pub(crate) struct AttentionIndex {
     pub(crate) query_norm: Option<usize>,
     pub(crate) key_norm: Option<usize>,
     pub(crate) sinks: Option<usize>,
+    /// The router of the experts that `query` and `output` are matrices of, if there are such.
+    pub(crate) router: Option<usize>,
     pub(crate) output: Linear,
 }
 
@@ -216,9 +220,11 @@ impl List<'_> {
         let placement = self.description.variation.norm_placement;
         let (before, after) = (placement.before(), placement.after());
         let attention_norm = before.then(|| self.norm(&named("input_layernorm")));
-        let attention = match self.description.variation.attention.latent.clone() {
-            None => self.attention(&named("self_attn")),
-            Some(latent) => self.latent_attention(&named("self_attn"), &latent),
+        let options = self.description.variation.attention.clone();
+        let attention = match (options.latent, options.query_experts) {
+            (Some(latent), _) => self.latent_attention(&named("self_attn"), &latent),
+            (None, Some(experts)) => self.expert_attention(&named("self_attn"), experts),
+            (None, None) => self.attention(&named("self_attn")),
         };
         let attention_out_norm = after.then(|| self.norm(&named("attention_out_norm")));
         let feed_forward_norm = before.then(|| self.norm(&named("post_attention_layernorm")));
@@ -229,6 +235,9 @@ impl List<'_> {
             }
             FeedForward::Routed(routed) => self.routed(&named("mlp"), layer, routed),
         };
+        let biased = router.is_some() && description.variation.biases.routed_output;
+        let routed_bias =
+            biased.then(|| self.add(&named("mlp.routed_bias"), &[description.d_model], Role::Bias));
         let feed_forward_out_norm = after.then(|| self.norm(&named("feed_forward_out_norm")));
         BlockIndex {
             attention_norm,
@@ -237,6 +246,7 @@ impl List<'_> {
             feed_forward_norm,
             router,
             hidden,
+            routed_bias,
             shared,
             feed_forward_out_norm,
         }
@@ -270,6 +280,7 @@ impl List<'_> {
             query_norm,
             key_norm,
             sinks,
+            router: None,
             output,
         }
     }
@@ -305,8 +316,31 @@ impl List<'_> {
             query_norm: None,
             key_norm: None,
             sinks,
+            router: None,
             output,
         }
+    }
+
+    /// Queries and output are matrices of all experts; keys and values are those of every token.
+    fn expert_attention(&mut self, module: &str, chosen: QueryExperts) -> AttentionIndex {
+        let mut index = self.attention(module);
+        let Description { d_model: d, key_value_heads, head_dim, .. } = *self.description;
+        let (experts, width) = (chosen.experts, key_value_heads * head_dim);
+        let named = |leaf: &str| format!("{module}.{leaf}");
+        // The matrices of one expert stand where those of all tokens would.
+        for (place, leaf, shape) in [
+            (index.query.weight, "experts.q_proj", [experts, width, d]),
+            (index.output.weight, "experts.o_proj", [experts, d, width]),
+        ] {
+            let specification = &mut self.specifications[place];
+            (specification.name, specification.shape) = (named(leaf), shape.to_vec());
+        }
+        if let Some(bias) = index.output.bias {
+            self.specifications[bias].name = named("experts.output_bias");
+        }
+        let role = Role::Router { trained: true };
+        index.router = Some(self.add(&named("router.weight"), &[experts, d], role));
+        index
     }
 
     /// Sinks, and the matrix that writes what `width` mixed coordinates say.

@@ -104,6 +104,10 @@ fn compare_all(folder: &Path, reference: &Path) -> usize {
             compared += 1;
         }
         compared += reference.compare(&named("logits"), &real(&seen, block(Site::RouterLogits, layer)));
+        compared += reference.compare(&named("mlp.logits"), &real(&seen, block(Site::RouterLogits, layer)));
+        if let Some(logits) = seen.values.get(&block(Site::AttnRouterLogits, layer)) {
+            compared += reference.compare(&named("attn.logits"), logits.real().unwrap());
+        }
         compared += reference.compare(&named("topk_weight"), &real(&seen, block(Site::RouterWeights, layer)));
     }
     compared
@@ -259,6 +263,14 @@ fn granitemoe_agrees_with_transformers() {
 #[test]
 fn phimoe_agrees_with_transformers() {
     assert_eq!(compare_folder("phimoe"), [17, 21, 2]);
+}
+
+#[test]
+fn jetmoe_agrees_with_transformers() {
+    let folder = fixture("checkpoints/jetmoe");
+    // Of its two routers in each layer the reference holds the logits.
+    assert_eq!(compare_all(&folder, &reference_of(&folder)), 11 + 4);
+    assert_eq!(compare_parameter_gradients(&folder, &reference_of(&folder)), 13);
 }
 
 #[test]

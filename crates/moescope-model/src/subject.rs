@@ -5,8 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use moescope_base::{
-    Axis, HookPoint, Observation, Request, Site, Subject, SubjectError, SubjectShape, Tokens, Value,
-    ValueData,
+    Axis, HookPoint, Observation, Request, Subject, SubjectError, SubjectShape, Tokens, Value, ValueData,
 };
 use moescope_engine::{Gradients, IGNORE, Mode, Tape, Var};
 
@@ -75,7 +74,7 @@ impl ModelSubject {
         let description = self.model.description();
         let mut all = request.record.iter().chain(request.gradients);
         all.try_for_each(|point| points::check(description, *point))?;
-        if let Some(point) = request.gradients.iter().find(|p| p.site() == Site::RouterIndices) {
+        if let Some(point) = request.gradients.iter().find(|p| !p.site().has_gradient()) {
             return Err(ModelError::edit(
                 point,
                 "expert indices have no gradient; ask at the router weights",

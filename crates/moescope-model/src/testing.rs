@@ -6,7 +6,8 @@ use crate::description::{Description, FeedForward, Groups, Order, Routed, Router
 use crate::model::Model;
 use crate::subject::ModelSubject;
 use crate::variation::{
-    Activation, Attention, Biases, Latent, Neuron, Norm, NormPlacement, Positions, Turning, Variation,
+    Activation, Attention, Biases, Latent, Neuron, Norm, NormPlacement, Positions, QueryExperts, Turning,
+    Variation,
 };
 
 /// Two dense layers.
@@ -72,6 +73,7 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
         feed_forward: true,
         experts: true,
         router: true,
+        routed_output: true,
         unembedding: true,
     };
     let deep = |query_rank| {
@@ -121,6 +123,14 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
         ),
         ("biases", routed(&|_, v| v.biases = biases)),
         ("clamped", dense(&|d| d.variation.neuron = Neuron::Clamped { alpha: 1.702, limit: 7.0 })),
+        (
+            "query experts",
+            dense(&|d| {
+                d.variation.attention.query_experts = Some(QueryExperts { experts: 3, per_token: 2 });
+                d.variation.block_norm_epsilon = Some(1e-5);
+                d.variation.biases.attention_output = true;
+            }),
+        ),
         ("shared", routed(&|r, _| r.shared = Some(Shared { width: 7, weighted: false }))),
         ("weighted shared", routed(&|r, _| r.shared = Some(Shared { width: 7, weighted: true }))),
         ("groups", routed(&|r, _| r.router = Router { groups, scale: 2.5, ..Router::learned(false) })),

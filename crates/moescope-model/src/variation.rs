@@ -14,6 +14,8 @@ use crate::scaling::Scaling;
 pub struct Variation {
     /// What a norm of the stream does.
     pub norm: Norm,
+    /// Added to the mean square in the norms of blocks, where it is not that of the last norm.
+    pub block_norm_epsilon: Option<f64>,
     /// Where the norms of a block stand.
     pub norm_placement: NormPlacement,
     /// Whether the feed-forward layer reads what enters the block, and not what attention has added to it.
@@ -129,6 +131,21 @@ pub struct Attention {
     pub windows: Vec<Option<usize>>,
     /// Keys and values read from a narrow latent, as in DeepSeek.
     pub latent: Option<Latent>,
+    /// Queries and output of experts that each token chooses, as in JetMoE.
+    pub query_experts: Option<QueryExperts>,
+}
+
+/// Experts with queries and an output of their own: each chosen one asks with as many heads as there are key-value heads, and its
+/// answer is weighted. The largest logits are chosen, and a softmax over these weighs.
+///
+/// **Source:** Shen et al. 2024, "JetMoE" (arXiv 2404.07413), after Zhang et al. 2022.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryExperts {
+    /// Number of experts.
+    pub experts: usize,
+    /// Experts that each token chooses.
+    pub per_token: usize,
 }
 
 /// Multi-head latent attention: keys and values are read from a normalised latent, and the part of a key that turns with the
@@ -212,6 +229,8 @@ pub struct Biases {
     pub experts: bool,
     /// Router logits.
     pub router: bool,
+    /// What a routed layer writes, once for all experts.
+    pub routed_output: bool,
     /// The unembedding.
     pub unembedding: bool,
 }
@@ -220,6 +239,7 @@ impl Default for Variation {
     fn default() -> Variation {
         Variation {
             norm: Norm::default(),
+            block_norm_epsilon: None,
             norm_placement: NormPlacement::default(),
             parallel: false,
             positions: Positions::default(),
@@ -255,6 +275,7 @@ impl Variation {
 
     /// Refuses options that make no model; `head_dim` and `layers` are those of the description.
     pub(crate) fn check(&self, head_dim: usize, layers: usize) -> Result<(), ModelError> {
+        self.block_norm_epsilon.map_or(Ok(()), |epsilon| positive("block_norm_epsilon", epsilon))?;
         positive("embedding_scale", self.embedding_scale)?;
         positive("residual_scale", self.residual_scale)?;
         positive("logit_scale", self.logit_scale)?;
@@ -291,6 +312,10 @@ impl Attention {
         }
         if self.windows.contains(&Some(0)) {
             return Err(ModelError::description("attention window", 0, "at least 1"));
+        }
+        if let Some(QueryExperts { experts, per_token }) = self.query_experts {
+            within("query experts", experts, 1, 1 << 20)?;
+            within("query experts per token", per_token, 1, experts)?;
         }
         self.latent.as_ref().map_or(Ok(()), |latent| latent.check(head_dim))
     }

@@ -28,6 +28,7 @@ mod scale;
 mod scale_rows;
 mod sigmoid;
 mod sink_softmax;
+mod slot_rows;
 mod soft_cap;
 mod softmax;
 mod sparse_mixer;

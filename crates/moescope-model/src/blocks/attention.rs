@@ -4,32 +4,48 @@ use moescope_base::{HookPoint, Site};
 use moescope_engine::{AttentionLayout, AttentionRule, RotaryPairs, RotaryPart, Var};
 
 use super::latent;
+use super::query_experts::{self, Chosen};
 use crate::ModelError;
 use crate::description::Description;
 use crate::forward::Run;
-use crate::parameters::Linear;
 use crate::variation::{Pairs, Turning};
 
 /// What attention adds to the residual stream, from its normalised input: `[token, model]` both.
 pub(crate) fn attention(run: &mut Run<'_, '_, '_>, layer: usize, x: Var) -> Result<Var, ModelError> {
     let model = run.model;
     let (sizes, index) = (model.description(), model.layout().blocks[layer].attention);
-    let layout = AttentionLayout {
+    let options = &sizes.variation.attention;
+    let mut layout = AttentionLayout {
         batch: run.tokens.batch(),
         positions: run.tokens.positions(),
         heads: sizes.heads,
         key_value_heads: sizes.key_value_heads,
         head_dim: sizes.head_dim,
     };
-    let (query, key, value, value_dim) = match (&sizes.variation.attention.latent, index.latent) {
-        (Some(latent), Some(from)) => latent::heads(run, layer, x, latent, from)?,
-        _ => plain_heads(run, layer, x)?,
+    let chosen = match (options.query_experts, index.router) {
+        (Some(experts), Some(router)) => Some(query_experts::choose(run, layer, x, experts, router)?),
+        _ => None,
     };
+    let (query, mut key, mut value, value_dim) = match (&options.latent, index.latent) {
+        (Some(latent), Some(from)) => latent::heads(run, layer, x, latent, from)?,
+        _ => plain_heads(run, layer, x, chosen.as_ref())?,
+    };
+    if let Some(chosen) = &chosen {
+        key = query_experts::repeated(run, key, chosen.plan.per_token())?;
+        value = query_experts::repeated(run, value, chosen.plan.per_token())?;
+        layout.key_value_heads = layout.heads;
+    }
     let pattern = pattern(run, layer, query, key, layout)?; // [batch, head, query, key]
     let pattern = run.at(HookPoint::block(Site::AttnPattern, layer), pattern)?;
     let mixed = run.tape.attention_mix(pattern, value, AttentionLayout { head_dim: value_dim, ..layout })?;
     let mixed = run.at(HookPoint::block(Site::AttnZ, layer), mixed)?;
-    let output = run.linear(mixed, index.output)?;
+    let output = match &chosen {
+        None => run.linear(mixed, index.output)?,
+        Some(chosen) => {
+            let sum = query_experts::written(run, mixed, index.output.weight, chosen)?;
+            run.biased(sum, index.output)?
+        }
+    };
     run.forget(&[query, key, value, pattern, mixed]);
     Ok(output)
 }
@@ -39,27 +55,32 @@ fn plain_heads(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
     x: Var,
+    chosen: Option<&Chosen>,
 ) -> Result<(Var, Var, Var, usize), ModelError> {
     let (model, index) = (run.model, run.model.layout().blocks[layer].attention);
     let sizes = model.description();
-    let query = heads(run, x, index.query, index.query_norm, sizes.heads)?;
+    let query = match chosen {
+        None => run.linear(x, index.query)?,
+        Some(chosen) => query_experts::queries(run, x, index.query.weight, chosen)?,
+    };
+    let query = heads(run, query, index.query_norm, sizes.heads)?;
     let query = run.at(HookPoint::block(Site::AttnQ, layer), query)?;
-    let key = heads(run, x, index.key, index.key_norm, sizes.key_value_heads)?;
+    let key = run.linear(x, index.key)?;
+    let key = heads(run, key, index.key_norm, sizes.key_value_heads)?;
     let key = run.at(HookPoint::block(Site::AttnK, layer), key)?;
     let value = run.linear(x, index.value)?;
     let value = run.at(HookPoint::block(Site::AttnV, layer), value)?;
     Ok((query, key, value, sizes.head_dim))
 }
 
-/// Projects, normalises if the model does, and turns by position if the model does.
+/// Normalises what was projected if the model does, and turns it by position if the model does.
 fn heads(
     run: &mut Run<'_, '_, '_>,
-    x: Var,
-    projection: Linear,
+    projected: Var,
     norm: Option<usize>,
     heads: usize,
 ) -> Result<Var, ModelError> {
-    let mut projected = run.linear(x, projection)?;
+    let mut projected = projected;
     let sizes = run.model.description();
     let wide = sizes.variation.attention.wide_qk_norm;
     let (epsilon, positions) = (run.epsilon(), run.tokens.positions());

@@ -4,6 +4,7 @@ mod attention;
 mod dense;
 mod latent;
 mod neurons;
+mod query_experts;
 mod routed;
 mod shared;
 

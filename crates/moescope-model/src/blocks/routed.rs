@@ -33,7 +33,11 @@ pub(crate) fn routed(
     };
     let hidden = neurons(run.tape, gate, up, run.model.description().variation.neuron)?;
     let hidden = run.at_experts(Site::ExpertPost, layer, hidden, plan)?;
-    let sum = combined(run, layer, hidden, index.hidden.down, &chosen)?; // [token, model]
+    let mut sum = combined(run, layer, hidden, index.hidden.down, &chosen)?; // [token, model]
+    if let Some(bias) = index.routed_bias {
+        let bias = run.weight(bias);
+        sum = run.tape.add_bias(sum, bias)?;
+    }
     run.forget(&[gate, hidden]);
     up.into_iter().for_each(|up| run.forget(&[up]));
     routes.push(chosen);

@@ -10,6 +10,7 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod granitemoe;
+mod jetmoe;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -51,6 +52,8 @@ pub(crate) struct Family {
     pub(crate) experts: ExpertNames,
     /// What all other tensors are called.
     pub(crate) names: Names,
+    /// Keys that tell the number of query heads, the first that is there.
+    pub(crate) heads: &'static [&'static str],
     /// Keys of known effects that the family reads, so that they need not stand at the value that has none.
     pub(crate) honours: &'static [&'static str],
     /// The feed-forward layer of each block.
@@ -78,6 +81,7 @@ const PLAIN: Family = Family {
     qk_norm: QkNorm::None,
     experts: PROJECTIONS,
     names: names::OURS,
+    heads: &["num_attention_heads", "n_head"],
     honours: &[],
     feed_forward: uniform_dense,
     vary: |_, _| Ok(()),
@@ -131,7 +135,7 @@ const PROJECTIONS: ExpertNames =
     ExpertNames { module: "mlp", gate: "gate_proj", up: "up_proj", down: "down_proj" };
 
 /// All families, in the order in which they are listed to the user.
-const FAMILIES: [&Family; 18] = [
+const FAMILIES: [&Family; 19] = [
     &qwen2::FAMILY,
     &qwen2_moe::FAMILY,
     &qwen3::FAMILY,
@@ -146,6 +150,7 @@ const FAMILIES: [&Family; 18] = [
     &gpt_oss::FAMILY,
     &granitemoe::FAMILY,
     &phimoe::FAMILY,
+    &jetmoe::FAMILY,
     &gemma2::FAMILY,
     &gpt2::FAMILY,
     &gpt_neox::FAMILY,
@@ -188,7 +193,7 @@ pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError>
 /// The sizes that all families have, whichever way they spell them; the feed-forward layers and the rest are the family's own.
 fn description(configuration: &Configuration, family: &Family) -> Result<Description, ModelError> {
     let defaults = &family.defaults;
-    let heads = configuration.size_of(&["num_attention_heads", "n_head"])?;
+    let heads = configuration.size_of(family.heads)?;
     let d_model = configuration.size_of(&["hidden_size", "n_embd"])?;
     let head_dim = match (configuration.size_if("head_dim")?, defaults.head_dim) {
         (Some(size), _) | (None, Some(size)) => size,

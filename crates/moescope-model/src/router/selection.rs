@@ -36,8 +36,13 @@ impl Selection {
                 let sets = (0..routed.experts / members).map(committee).collect();
                 Selection::Sets { per_token, sets }
             }
-            _ => Selection::Best { per_token, banned: vec![false; routed.experts], forced: Vec::new() },
+            _ => Selection::best(per_token, routed.experts),
         }
+    }
+
+    /// The best of all.
+    pub(crate) fn best(per_token: usize, experts: usize) -> Selection {
+        Selection::Best { per_token, banned: vec![false; experts], forced: Vec::new() }
     }
 
     /// Chosen experts of every token, the strongest first, of equals the lower index: `[token, slot]`.
@@ -117,7 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn best(per_token: usize, experts: usize) -> Selection {
-        Selection::Best { per_token, banned: vec![false; experts], forced: Vec::new() }
+        Selection::best(per_token, experts)
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use moescope_base::{Edit, HookPattern, HookPoint, Site, Subject, Tokens};
-use moescope_corpus::Tokenizer;
 use moescope_model::{Model, ModelSubject};
 use moescope_trace::{Recording, read_input_ids, record_tensors, write_recording};
 use serde::Deserialize;
 
+use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::say;
@@ -23,8 +23,8 @@ use crate::say;
 /// tokens (batch * positions + pos) that its rows belong to.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// A run, or a Hugging Face folder.
-    model: PathBuf,
+    /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
+    model: String,
     /// A safetensors file with `input_ids`, i64, [batch, pos].
     #[arg(long, value_name = "F.safetensors", conflicts_with = "text")]
     ids: Option<PathBuf>,
@@ -61,7 +61,8 @@ struct EditPlan {
 /// # Errors
 /// If model, input, hooks or edits are wrong, or the file cannot be written.
 pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
-    let model = Model::open(&args.model)?;
+    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let model = Model::open(checkpoint.path())?;
     let mut subject = ModelSubject::new(model);
     if args.list_hooks {
         list_hooks(&subject, context);
@@ -76,7 +77,7 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     if points.is_empty() {
         return Err(Failure::input("--hooks names no hook; see --list-hooks"));
     }
-    let tokens = tokens(args, &subject)?;
+    let tokens = tokens(args, &checkpoint, &subject)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
     }
@@ -92,7 +93,7 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
 /// Points at which a gradient exists: a choice of experts has none. They are left out rather than refused, so that a
 /// pattern may cover whole blocks.
 fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
-    points.iter().copied().filter(|point| point.site() != Site::RouterIndices).collect()
+    points.iter().copied().filter(|point| point.site().has_gradient()).collect()
 }
 
 /// Reads the edits of a file; an unknown key is an error that names the nearest known one.
@@ -125,11 +126,11 @@ fn require_no_surplus(text: &str, edits: &[Edit], place: &str) -> Result<(), Fai
 }
 
 /// The input, `[sequence, position]`, from ids or from text.
-fn tokens(args: &RecordArgs, subject: &ModelSubject) -> Result<Tokens, Failure> {
+fn tokens(args: &RecordArgs, checkpoint: &Checkpoint, subject: &ModelSubject) -> Result<Tokens, Failure> {
     match (&args.ids, args.text.as_slice()) {
         (Some(path), _) => Ok(read_input_ids(path)?),
         (None, []) => Err(Failure::input("record needs input: --ids F.safetensors, or --text PATH…")),
-        (None, paths) => text_tokens(&args.model, paths, subject.model().description().max_positions),
+        (None, paths) => text_tokens(checkpoint, paths, subject.model().description().max_positions),
     }
 }
 
@@ -138,8 +139,8 @@ fn tokens(args: &RecordArgs, subject: &ModelSubject) -> Result<Tokens, Failure> 
 ///
 /// # Errors
 /// If a file cannot be read, the model folder has no tokenizer, or the shortest text has fewer than two tokens.
-fn text_tokens(model: &Path, paths: &[PathBuf], longest: usize) -> Result<Tokens, Failure> {
-    let tokenizer = Tokenizer::from_file(&model.join("tokenizer.json"))?;
+fn text_tokens(checkpoint: &Checkpoint, paths: &[PathBuf], longest: usize) -> Result<Tokens, Failure> {
+    let tokenizer = checkpoint.tokenizer()?;
     let mut sequences = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(path).map_err(|error| {

@@ -9,5 +9,6 @@ pub(crate) mod layer_norm;
 pub(crate) mod rotary_part;
 pub(crate) mod row_factors;
 pub(crate) mod sink_softmax;
+pub(crate) mod slot_rows;
 pub(crate) mod soft_cap;
 pub(crate) mod sparse_mixer;
