@@ -26,6 +26,7 @@
 //! Why a façade: the rooms know as little of each other as they can, so somebody has to introduce them. Only here do
 //! study and report meet, and only here is there a terminal.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod context;
@@ -45,3 +46,4 @@ pub use moescope_report as report;
 pub use moescope_study as study;
 pub use moescope_trace as trace;
 pub use moescope_train as train;
+pub use moescope_weights as weights;

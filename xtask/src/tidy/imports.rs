@@ -24,7 +24,9 @@ const MAY_IMPORT: [(&str, &[&str], &[&str]); 13] = [
     ("report", &["base"], &[]),
     (
         "moescope",
-        &["analysis", "base", "corpus", "engine", "host", "model", "report", "study", "trace", "train"],
+        &[
+            "analysis", "base", "corpus", "engine", "host", "model", "report", "study", "trace", "train", "weights",
+        ],
         &[],
     ),
     ("xtask", &["analysis", "base", "corpus", "engine", "model", "report", "study", "trace", "train"], &[]),

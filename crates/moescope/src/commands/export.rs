@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use moescope_model::Model;
 
+use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::say;
@@ -20,8 +21,8 @@ const COMPANIONS: [&str; 4] =
 /// Write a plain Hugging Face folder: configuration, weights and tokenizer, nothing else.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A run, or any model folder that moescope opens.
-    run: PathBuf,
+    /// A run, or any model that moescope opens: a Hugging Face folder, a .gguf file, or org/name[@revision].
+    run: String,
     /// Folder to make; it must not exist, or be empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -33,10 +34,20 @@ pub struct ExportArgs {
 /// If the run cannot be opened, the folder is not empty, or a file cannot be written.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     require_empty(&args.out)?;
-    let model = Model::open(&args.run)?;
+    let checkpoint = Checkpoint::find(&args.run, context)?;
+    let model = Model::open(checkpoint.path())?;
     model.save(&args.out)?;
     for name in COMPANIONS {
-        copy(&args.run.join(name), &args.out.join(name))?;
+        if let Some(file) = checkpoint.companion(name) {
+            copy(&file, &args.out.join(name))?;
+        }
+    }
+    if checkpoint.is_gguf() {
+        // The weights are written by now, so that a tokenizer of a kind that is not known is worth a word and no failure.
+        match checkpoint.tokenizer() {
+            Ok(tokenizer) => tokenizer.save(&args.out.join("tokenizer.json"))?,
+            Err(failure) => context.progress().note(&format!("no tokenizer.json: {}", failure.message)),
+        }
     }
     if context.json() {
         context.print_json(&serde_json::json!({ "exported": args.out }));
@@ -56,11 +67,8 @@ fn require_empty(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Copies a file if it is there, whole or not at all.
+/// Copies a file, whole or not at all.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
-    if !from.exists() {
-        return Ok(());
-    }
     let partial = to.with_extension("partial");
     let copied = fs::copy(from, &partial).and_then(|_| fs::rename(&partial, to));
     copied.map_err(|error| {

@@ -3,10 +3,9 @@
 //! Headers suffice for shapes and counts, so a checkpoint larger than memory is inspected in moments. Whether its
 //! numbers are sound is not looked at.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
+use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::say;
@@ -14,8 +13,8 @@ use crate::say;
 /// Say what a model is, from its headers alone: no weight is read.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A Hugging Face folder.
-    model: PathBuf,
+    /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
+    model: String,
 }
 
 /// Runs the command.
@@ -23,7 +22,7 @@ pub struct InspectArgs {
 /// # Errors
 /// If the folder is no model that moescope knows.
 pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
-    let inspection = moescope_model::inspect(&args.model)?;
+    let inspection = moescope_model::inspect(Checkpoint::find(&args.model, context)?.path())?;
     if context.json() {
         context.print_json(&inspection);
     } else {

@@ -14,6 +14,7 @@ use moescope_model::{Model, ModelSubject};
 use moescope_report::{Report, Section};
 use moescope_trace::{RoutingTrace, TokenTable, record_routing, write_trace};
 
+use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::say;
@@ -27,8 +28,8 @@ const BATCH: usize = 16;
 /// each analysis, and report.html.
 #[derive(Debug, Args)]
 pub struct RoutingArgs {
-    /// A run, or a Hugging Face folder, with routed layers.
-    model: PathBuf,
+    /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision], with routed layers.
+    model: String,
     /// Folder with one sub-folder of text for each domain.
     #[arg(long, value_name = "DIR")]
     text: PathBuf,
@@ -58,12 +59,13 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
     require_own(&args.out)?;
-    let model = Model::open(&args.model)?;
-    let tokenizer = Tokenizer::from_file(&args.model.join("tokenizer.json"))?;
+    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let model = Model::open(checkpoint.path())?;
+    let tokenizer = checkpoint.tokenizer()?;
     let positions = args.positions.min(model.description().max_positions);
     let mut subject = ModelSubject::new(model);
     if subject.shape().routed_layers().is_empty() {
-        let place = args.model.display();
+        let place = &args.model;
         return Err(Failure::input(format!(
             "{place} is dense: it has no routed layer, so there are no routes to record"
         )));
@@ -189,8 +191,7 @@ fn token_table(
 
 /// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
-    let model = args.model.display().to_string();
-    write_trace(&args.out, trace, None, &model, env!("CARGO_PKG_VERSION"))?;
+    write_trace(&args.out, trace, None, &args.model, env!("CARGO_PKG_VERSION"))?;
     let folder = args.out.join("tables");
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::input(format!("cannot create {}: {error}", folder.display())))?;
@@ -215,7 +216,7 @@ fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report 
         limits: Vec::new(),
     };
     Report {
-        title: format!("Routes of {}", name(&args.model)),
+        title: format!("Routes of {}", name(Path::new(&args.model))),
         subtitle: format!("{} tokens through {} routed layers", trace.tokens().len(), trace.layers().len()),
         lead: vec![format!("Domains: {}.", trace.tokens().domain_names.join(", "))],
         answers: None,
@@ -234,7 +235,7 @@ fn name(model: &Path) -> String {
 fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
     let command = format!(
         "moescope routing {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",
-        args.model.display(),
+        args.model,
         args.text.display(),
         args.out.display(),
         args.positions,

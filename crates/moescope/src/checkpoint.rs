@@ -1,0 +1,128 @@
+//! A model as a command is given it: a folder, a `.gguf` file, or a name on the Hugging Face Hub.
+//!
+//! The one place that turns what was typed into files, so that every command takes the same forms.
+
+use std::path::{Path, PathBuf};
+
+use moescope_corpus::{Tokenizer, TokenizerParts};
+use moescope_weights::{DownloadProgress, HubSettings, Metadata, MetadataValue, Weights, locate};
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// A model on this machine.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Finds a model: a run or Hugging Face folder, a `.gguf` or `.safetensors` file, or `org/name[@revision]`, which is fetched
+    /// if it is not in the cache. A path that exists wins over such a name; nothing else is ever fetched.
+    ///
+    /// # Errors
+    /// If it is neither, or cannot be fetched.
+    pub fn find(model: &str, context: &Context) -> Result<Checkpoint, Failure> {
+        let progress = context.progress();
+        let mut begun = 0;
+        let mut tell = |now: &DownloadProgress| {
+            let what = format!("fetching {} ({} of {})", now.file, now.number, now.files);
+            if begun != now.number {
+                begun = now.number;
+                progress.note(&what);
+            }
+            if let Some(total) = now.total.filter(|total| *total > 0) {
+                progress.advance(now.done as f64 / total as f64, None, &what);
+            }
+        };
+        let path = locate(model, &HubSettings::from_environment(), &mut tell)?;
+        progress.clear();
+        Ok(Checkpoint { path })
+    }
+
+    /// Folder or file, for the library.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file that belongs to the model beside its weights, such as `tokenizer.json`, if it is there. What lies beside a
+    /// `.gguf` file does not belong to it: it holds everything itself.
+    pub fn companion(&self, name: &str) -> Option<PathBuf> {
+        let folder = if self.path.is_dir() { &self.path } else { self.path.parent()? };
+        let file = folder.join(name);
+        (file.exists() && (self.path.is_dir() || !self.is_gguf())).then_some(file)
+    }
+
+    /// Whether the model is a `.gguf` file.
+    pub fn is_gguf(&self) -> bool {
+        self.path.extension().is_some_and(|ending| ending == "gguf")
+    }
+
+    /// The tokenizer: `tokenizer.json` of the folder, or what a GGUF file says about it.
+    ///
+    /// # Errors
+    /// If there is none, or it is of a kind that is not known.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        if let Some(file) = self.companion("tokenizer.json") {
+            return Ok(Tokenizer::from_file(&file)?);
+        }
+        match Weights::open(&self.path)?.metadata() {
+            Some(metadata) => from_metadata(metadata),
+            // It is not there, and the message says so.
+            None => Ok(Tokenizer::from_file(&self.path.join("tokenizer.json"))?),
+        }
+    }
+}
+
+/// The tokenizer that a GGUF file describes.
+fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Failure> {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let texts = |name: &str| metadata.texts(&key(name)).unwrap_or_default();
+    let Some(model) = metadata.text(&key("model")) else {
+        return Err(Failure::input(
+            "the file has no tokenizer (`tokenizer.ggml.model` is absent); give token ids",
+        ));
+    };
+    // An empty list of whole numbers may stand where one of reals is meant.
+    let scores = match metadata.get(&key("scores")) {
+        Some(MetadataValue::Reals(scores)) => scores.as_slice(),
+        _ => &[],
+    };
+    Ok(Tokenizer::from_parts(&TokenizerParts {
+        model,
+        splitter: metadata.text(&key("pre")),
+        tokens: texts("tokens"),
+        kinds: metadata.integers(&key("token_type")).unwrap_or_default(),
+        merges: texts("merges"),
+        scores,
+        leading_blank: metadata.flag(&key("add_space_prefix")).unwrap_or(true),
+    })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens of llama.cpp for the test texts that come with its vocabularies, which are too large to be kept here. Set
+    /// `MOESCOPE_GGUF_VOCABULARIES` to the folder `models` of its source to compare.
+    #[test]
+    fn tokens_are_those_of_llama_cpp_where_its_vocabularies_are_at_hand() {
+        let Some(folder) = std::env::var_os("MOESCOPE_GGUF_VOCABULARIES") else { return };
+        let mut compared = 0;
+        for name in
+            ["gpt-2", "mpt", "llama-bpe", "qwen2", "starcoder", "refact", "command-r", "llama-spm", "phi-3"]
+        {
+            let path = Path::new(&folder).join(format!("ggml-vocab-{name}.gguf"));
+            let tokenizer = Checkpoint { path: path.clone() }.tokenizer().unwrap();
+            let read =
+                |ending: &str| std::fs::read_to_string(format!("{}.{ending}", path.display())).unwrap();
+            let (inputs, outputs) = (read("inp"), read("out"));
+            for (text, ids) in inputs.split("\n__ggml_vocab_test__\n").zip(outputs.lines()) {
+                let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+                assert_eq!(tokenizer.encode(text).unwrap(), ids, "{name}: {text:?}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 300, "{compared}");
+    }
+}
