@@ -1,8 +1,8 @@
 //! Kernels that only some families of models need.
 
 use crate::cpu::families::{
-    activation, attention_scores, bias, gate, join_heads, layer_norm, rotary_part, row_factors, sink_softmax,
-    slot_rows, soft_cap, sparse_mixer,
+    activation, attention_scores, bias, clamp, gate, join_heads, layer_norm, rotary_part, row_factors,
+    sink_softmax, slot_rows, soft_cap, sparse_mixer,
 };
 use crate::{Activation, AttentionRule, Gate, Rotary, RotaryPart, RoutePlan};
 
@@ -85,6 +85,16 @@ pub trait FamilyKernels {
     /// Gradient of [`soft_cap`](Self::soft_cap) from its result `y`, in place of `gradient`.
     fn soft_cap_backward(&self, y: &[f32], cap: f32, gradient: &mut [f32]) {
         soft_cap::backward(y, cap, gradient);
+    }
+
+    /// Every number, but none beyond `limit` on either side.
+    fn clamp(&self, x: &[f32], limit: f32, out: &mut [f32]) {
+        clamp::forward(x, limit, out);
+    }
+
+    /// Gradient of [`clamp`](Self::clamp), in place of `gradient`.
+    fn clamp_backward(&self, x: &[f32], limit: f32, gradient: &mut [f32]) {
+        clamp::backward(x, limit, gradient);
     }
 
     /// A gated activation of every pair of numbers.

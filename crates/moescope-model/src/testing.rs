@@ -105,6 +105,7 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
                     windows: vec![Some(3), None],
                     cap: Some(2.0),
                     sinks: true,
+                    clip: Some(0.4),
                     scale: Some(0.3),
                     scale_by_layer: true,
                     ..Attention::default()

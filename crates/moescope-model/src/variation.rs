@@ -119,6 +119,8 @@ pub enum Pairs {
 pub struct Attention {
     /// Whether the norm of queries and keys, if there is one, spans all heads of a token instead of each.
     pub wide_qk_norm: bool,
+    /// Queries, keys and values are cut at this number on both sides, before they turn.
+    pub clip: Option<f64>,
     /// Multiplies the scores; `1 / sqrt(head_dim)` where it is not said.
     pub scale: Option<f64>,
     /// Whether scores are further divided by the number of the block, counted from one.
@@ -304,6 +306,7 @@ impl Turning {
 
 impl Attention {
     fn check(&self, head_dim: usize, layers: usize) -> Result<(), ModelError> {
+        self.clip.map_or(Ok(()), |clip| positive("attention clip", clip))?;
         self.scale.map_or(Ok(()), |scale| positive("attention scale", scale))?;
         self.cap.map_or(Ok(()), |cap| positive("attention cap", cap))?;
         if !self.windows.is_empty() && self.windows.len() != layers {

@@ -7,6 +7,7 @@ mod attention_pattern;
 mod attention_scores;
 mod balance_loss;
 mod bias;
+mod clamp;
 mod cross_entropy;
 mod embedding;
 mod expert_bias;

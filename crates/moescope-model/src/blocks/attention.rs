@@ -69,6 +69,7 @@ fn plain_heads(
     let key = heads(run, key, index.key_norm, sizes.key_value_heads)?;
     let key = run.at(HookPoint::block(Site::AttnK, layer), key)?;
     let value = run.linear(x, index.value)?;
+    let value = clipped(run, value)?;
     let value = run.at(HookPoint::block(Site::AttnV, layer), value)?;
     Ok((query, key, value, sizes.head_dim))
 }
@@ -87,6 +88,7 @@ fn heads(
     if let Some(place) = norm.filter(|_| wide) {
         projected = run.rms_norm(projected, place, epsilon)?;
     }
+    projected = clipped(run, projected)?;
     let norm = norm.filter(|_| !wide).map(|place| run.weight(place));
     let Some(rotary) = run.rotary.clone() else { return Ok(projected) };
     let turned = match sizes.variation.turning() {
@@ -99,6 +101,14 @@ fn heads(
     };
     run.forget(&[projected]);
     Ok(turned)
+}
+
+/// Cut at a limit, if the model does so.
+fn clipped(run: &mut Run<'_, '_, '_>, x: Var) -> Result<Var, ModelError> {
+    Ok(match run.model.description().variation.attention.clip {
+        Some(limit) => run.tape.clamp(x, limit as f32)?,
+        None => x,
+    })
 }
 
 /// The turning part of each head, from coordinate `start` on.

@@ -12,7 +12,7 @@ pub(super) const FAMILY: Family = Family {
     architecture: "OlmoeForCausalLM",
     defaults: Defaults { norm_epsilon: 1e-5, max_positions: 4096, ..PLAIN.defaults },
     qk_norm: QkNorm::Wide,
-    honours: &["attention_bias"],
+    honours: &["attention_bias", "clip_qkv"],
     feed_forward,
     vary,
     ..PLAIN
@@ -32,6 +32,7 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
 
 fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
     let variation = &mut description.variation;
+    variation.attention.clip = configuration.number_if("clip_qkv")?;
     variation.biases = options::attention_bias(configuration, false)?;
     variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
     Ok(())

@@ -3,6 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention_scores;
 pub(crate) mod bias;
+pub(crate) mod clamp;
 pub(crate) mod gate;
 pub(crate) mod join_heads;
 pub(crate) mod layer_norm;
