@@ -140,7 +140,7 @@ fn quantities(results: &Results) -> Vec<Quantity> {
         Quantity {
             key: "expert_participation_share",
             table: "q3_expert_participation_share",
-            name: "participation ratio of one expert's output, as a share of its possible dimensions",
+            name: "participation ratio of one expert's output over its possible dimensions",
             unit: "share",
             rises: "raises the participation ratio of one expert as a share of its possible dimensions",
             falls: "lowers the participation ratio of one expert as a share of its possible dimensions",
