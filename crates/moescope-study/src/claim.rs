@@ -198,10 +198,15 @@ fn describe_test(primary: bool, margin: Option<f64>, p_same: Option<f64>) -> Str
     let difference = format!("{rank}; t-test and 95 % t-interval over seeds");
     match (margin, p_same) {
         (Some(margin), Some(p)) => {
-            format!("{difference}; equivalence within ±{margin} (TOST): p (Holm) = {p:.3}")
+            format!("{difference}; equivalence within ±{margin} (TOST): p (Holm) {}", p_in_words(p))
         }
         _ => difference,
     }
+}
+
+/// A p-value with its sign of comparison, for sentences: `= 0.012`, and `< 0.001` for what is less than that but never nothing.
+fn p_in_words(p: f64) -> String {
+    if p < 0.001 { "< 0.001".into() } else { format!("= {p:.3}") }
 }
 
 /// A list of claims in which a verdict looks things up.
@@ -278,6 +283,16 @@ mod tests {
         let claims = decide(drafts).unwrap();
         assert_eq!(claims[20].decision, Decision::Above);
         assert!(claims[..20].iter().all(|c| c.decision == Decision::Open));
+    }
+
+    #[test]
+    fn a_p_value_is_never_said_to_be_nothing() {
+        assert_eq!(p_in_words(0.0004), "< 0.001");
+        assert_eq!(p_in_words(0.0), "< 0.001");
+        assert_eq!(p_in_words(0.001), "= 0.001");
+        assert_eq!(p_in_words(1.0), "= 1.000");
+        let same = decide(vec![draft(vec![0.0100, 0.0101, 0.0099], Some(5.0))]).unwrap();
+        assert!(same[0].evidence.test.ends_with("p (Holm) < 0.001"), "{}", same[0].evidence.test);
     }
 
     #[test]

@@ -4,8 +4,12 @@
 //! variable and no default that a file could leave out. A mistake must fail in the first second, not after an hour of
 //! training, so all that can contradict each other is compared in [`StudyConfig::check`].
 
+mod check;
+mod place;
+
 use std::path::PathBuf;
 
+use moescope_corpus::Vocabulary;
 use serde::{Deserialize, Serialize};
 
 use crate::StudyError;
@@ -68,8 +72,11 @@ pub struct ModelSizes {
 pub struct DataChoice {
     /// `embedded` for the text that the program carries, or a folder with one sub-folder for each domain.
     pub corpus: PathBuf,
-    /// Entries of the byte-level vocabulary that is trained on the training split alone.
-    pub vocabulary: usize,
+    /// Entries of the byte-level vocabulary that is trained on the training split alone. Either this or `tokenizer`.
+    pub vocabulary: Option<usize>,
+    /// A `tokenizer.json`, which brings its vocabulary. Tokens of a tokenizer that was trained on other text may cover the
+    /// domains unequally well.
+    pub tokenizer: Option<PathBuf>,
     /// Tokens in a window, 8 or more: the context of every language model. Tasks bring their own length.
     pub positions: usize,
     /// Validation windows for each domain, 2 or more, evenly spaced over its text. More of them narrow the noise
@@ -152,6 +159,29 @@ pub struct Margins {
     pub similarity: f64,
 }
 
+impl DataChoice {
+    /// Where the tokens come from.
+    ///
+    /// # Errors
+    /// [`StudyError::Config`] if there are both vocabulary and tokenizer, or neither.
+    pub fn tokens(&self) -> Result<Vocabulary, StudyError> {
+        match (self.vocabulary, &self.tokenizer) {
+            (Some(size), None) => Ok(Vocabulary::Learned(size)),
+            (None, Some(path)) => Ok(Vocabulary::File(path.clone())),
+            (Some(size), Some(path)) => Err(StudyError::out_of_range(
+                "data.tokenizer",
+                format!("\"{}\" beside `vocabulary` = {size}", path.display()),
+                "one of the two: a tokenizer brings its vocabulary",
+            )),
+            (None, None) => Err(StudyError::out_of_range(
+                "data",
+                "a section without `vocabulary` and `tokenizer`",
+                "one of them",
+            )),
+        }
+    }
+}
+
 impl StudyConfig {
     /// Names of the configurations that the program carries: `quick` is the default, `standard` takes hours, `smoke`
     /// shows only that every part works.
@@ -171,162 +201,15 @@ impl StudyConfig {
     /// Reads and checks a configuration. `source` names the text in error messages.
     ///
     /// # Errors
-    /// If the text is no TOML, has an unknown, missing or ill-typed key, or values that contradict each other.
+    /// If the text is no TOML, has an unknown, missing or ill-typed key, or values that contradict each other; with the line
+    /// and column of the mistake.
     pub fn parse(text: &str, source: &str) -> Result<StudyConfig, StudyError> {
         let config: StudyConfig = moescope_train::parse_toml(text, source)?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Checks that the values agree with each other.
-    ///
-    /// # Errors
-    /// The first value that does not, with what was wanted.
-    pub fn check(&self) -> Result<(), StudyError> {
-        let model = &self.model;
-        let require = |holds: bool, key: &str, found: String, wanted: &str| {
-            if holds {
-                Ok(())
-            } else {
-                Err(StudyError::Config { key: key.into(), found, wanted: wanted.into() })
-            }
-        };
-        self.check_sizes()?;
-        require(
-            model.heads > 0 && model.d_model.is_multiple_of(2 * model.heads),
-            "model.d_model",
-            format!("{} with {} heads", model.d_model, model.heads),
-            "a multiple of twice the number of heads",
-        )?;
-        require(model.expansion >= 2, "model.expansion", model.expansion.to_string(), "2 or more")?;
-        for granularity in model.granularities.iter().chain(&self.tasks.granularities) {
-            require(
-                *granularity > 0 && model.d_ff.is_multiple_of(*granularity),
-                "granularities",
-                format!("{granularity} with d_ff = {}", model.d_ff),
-                "granularities that divide d_ff",
-            )?;
-        }
-        require(
-            is_sweep(&model.granularities) && model.granularities.len() >= 3,
-            "model.granularities",
-            format!("{:?}", model.granularities),
-            "three or more, ascending, beginning with 1: a slope needs them",
-        )?;
-        require(
-            is_sweep(&self.tasks.granularities) && self.tasks.granularities.len() >= 2,
-            "tasks.granularities",
-            format!("{:?}", self.tasks.granularities),
-            "two or more, ascending, beginning with 1",
-        )?;
-        require(
-            model.primary_granularity > 1 && model.granularities.contains(&model.primary_granularity),
-            "model.primary_granularity",
-            model.primary_granularity.to_string(),
-            "one of model.granularities, above 1",
-        )?;
-        require(
-            is_sweep(&model.dense_widths)
-                && model.dense_widths.len() >= 3
-                && model.dense_widths.contains(&model.expansion),
-            "model.dense_widths",
-            format!("{:?}", model.dense_widths),
-            "three or more, ascending, with 1 and the expansion among them",
-        )?;
-        require(self.training.steps > 0, "training.steps", "0".into(), "1 or more")?;
-        require(
-            self.training.warmup.saturating_add(self.training.decay) <= self.training.steps,
-            "training.warmup",
-            format!(
-                "{} + decay {} in {} steps",
-                self.training.warmup, self.training.decay, self.training.steps
-            ),
-            "warm-up and decay that fit into the steps",
-        )?;
-        require(
-            self.data.positions >= 8 && self.data.evaluation_windows >= 2,
-            "data",
-            format!("{} positions, {} evaluation windows", self.data.positions, self.data.evaluation_windows),
-            "8 positions and 2 evaluation windows or more",
-        )?;
-        require(
-            self.instruments.permutations >= 19,
-            "instruments.permutations",
-            self.instruments.permutations.to_string(),
-            "19 or more, since p cannot fall below 1/(permutations + 1)",
-        )
-    }
-
-    /// Every number within what makes sense and fits a machine, before memory is asked for or a folder made.
-    fn check_sizes(&self) -> Result<(), StudyError> {
-        let (model, instruments) = (&self.model, &self.instruments);
-        let counts = [
-            // An interval needs repetitions.
-            ("seeds", self.seeds, 2, 1000),
-            ("model.d_model", model.d_model as u64, 2, 1 << 14),
-            ("model.layers", model.layers as u64, 1, 256),
-            ("model.heads", model.heads as u64, 1, 1 << 10),
-            ("model.d_ff", model.d_ff as u64, 1, 1 << 16),
-            ("model.expansion", model.expansion as u64, 2, 1 << 10),
-            ("data.vocabulary", self.data.vocabulary as u64, 257, 1 << 18),
-            ("data.positions", self.data.positions as u64, 8, 1 << 14),
-            ("data.evaluation_windows", self.data.evaluation_windows as u64, 2, 1 << 16),
-            ("training.steps", self.training.steps, 1, 1 << 40),
-            ("training.batch", self.training.batch as u64, 1, 1 << 16),
-            ("tasks.steps", self.tasks.steps, 1, 1 << 40),
-            ("tasks.batch", self.tasks.batch as u64, 1, 1 << 16),
-            ("instruments.probe_tokens", instruments.probe_tokens as u64, 100, 1 << 24),
-            ("instruments.attribution_edits", instruments.attribution_edits as u64, 1, 1 << 24),
-            ("instruments.permutations", instruments.permutations as u64, 19, 1 << 20),
-            ("instruments.restriction (entries)", instruments.restriction.len() as u64, 2, 64),
-        ];
-        let wrong = counts.into_iter().find(|(_, found, least, most)| !(*least..=*most).contains(found));
-        if let Some((key, found, least, most)) = wrong {
-            return Err(StudyError::out_of_range(key, found, &format!("{least} to {most}")));
-        }
-        self.check_reals()
-    }
-
-    /// Rates, coefficients and margins are numbers of the right sign, and the seeds do not run over.
-    fn check_reals(&self) -> Result<(), StudyError> {
-        let (training, margins) = (&self.training, &self.margins);
-        let positive = [
-            ("training.learning_rate", f64::from(training.learning_rate)),
-            ("tasks.learning_rate", f64::from(self.tasks.learning_rate)),
-            ("margins.loss", margins.loss),
-            ("margins.accuracy", margins.accuracy),
-            ("margins.correlation", margins.correlation),
-            ("margins.similarity", margins.similarity),
-        ];
-        if let Some((key, found)) =
-            positive.into_iter().find(|(_, found)| !(found.is_finite() && *found > 0.0))
-        {
-            return Err(StudyError::out_of_range(key, found, "a positive number"));
-        }
-        let zero_or_more = [
-            ("training.balance", training.balance),
-            ("training.z_loss", training.z_loss),
-            ("training.weight_decay", training.weight_decay),
-        ];
-        if let Some((key, found)) =
-            zero_or_more.into_iter().find(|(_, found)| !(found.is_finite() && *found >= 0.0))
-        {
-            return Err(StudyError::out_of_range(key, found, "0 or a positive number"));
-        }
-        match self.first_seed.checked_add(self.seeds) {
-            Some(_) => Ok(()),
-            None => Err(StudyError::out_of_range(
-                "first_seed",
-                self.first_seed,
-                "a number with room for all seeds above it",
-            )),
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err(error) => Err(place::of(text, source, error)),
         }
     }
-}
-
-/// Whether the values ascend from 1.
-fn is_sweep(values: &[usize]) -> bool {
-    values.first() == Some(&1) && values.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 #[cfg(test)]
@@ -356,14 +239,62 @@ mod tests {
         assert!(message.contains("did you mean `learning_rate`"), "{message}");
     }
 
+    fn message(from: &str, to: &str) -> String {
+        quick_with(from, to).unwrap_err().to_string()
+    }
+
     #[test]
-    fn contradictions_say_what_was_found_and_wanted() {
-        let message =
-            quick_with("granularities = [1, 2, 4, 8]", "granularities = [1, 2, 5]").unwrap_err().to_string();
-        assert!(message.contains("5 with d_ff = 192") && message.contains("divide d_ff"), "{message}");
-        assert!(quick_with("seeds = 3", "seeds = 1").is_err());
-        assert!(quick_with("primary_granularity = 4", "primary_granularity = 3").is_err());
-        assert!(quick_with("warmup = 40", "warmup = 20000").is_err());
-        assert!(quick_with("seeds = 3", "seeds = \"three\"").is_err());
+    fn contradictions_say_where_they_are_and_what_was_found_and_wanted() {
+        let granularities = message("granularities = [1, 2, 4, 8]", "granularities = [1, 2, 5]");
+        assert!(
+            granularities.contains("5 with d_ff = 192") && granularities.contains("divide d_ff"),
+            "{granularities}"
+        );
+        let text = StudyConfig::preset_text("quick").unwrap();
+        let line = 1 + text.lines().position(|line| line.starts_with("granularities")).unwrap();
+        assert!(
+            granularities.starts_with(&format!("test.toml:{line}:17: ")),
+            "not line {line}: {granularities}"
+        );
+        for (from, to, key) in [
+            ("seeds = 3", "seeds = 1", "seeds"),
+            ("primary_granularity = 4", "primary_granularity = 3", "model.primary_granularity"),
+            ("warmup = 40", "warmup = 20000", "training.warmup"),
+            ("positions = 64", "positions = 4", "data.positions"),
+            ("loss = 0.02", "loss = -0.02", "margins.loss"),
+        ] {
+            let found = message(from, to);
+            let line = 1 + text.lines().position(|line| line.starts_with(from)).unwrap();
+            assert!(found.starts_with(&format!("test.toml:{line}:")), "not line {line}: {found}");
+            assert!(found.contains(&format!("`{key}`")), "{found}");
+        }
+        assert!(message("seeds = 3", "seeds = \"three\"").starts_with("test.toml:"));
+    }
+
+    #[test]
+    fn a_value_that_was_put_in_afterwards_is_told_without_a_place() {
+        let mut config = StudyConfig::parse(StudyConfig::preset_text("quick").unwrap(), "quick").unwrap();
+        config.seeds = 1;
+        let message = config.check().unwrap_err().to_string();
+        assert!(message.starts_with("the study's configuration has `seeds` = 1"), "{message}");
+    }
+
+    #[test]
+    fn tokens_come_from_a_vocabulary_or_from_a_tokenizer_but_not_from_both_or_neither() {
+        let vocabulary =
+            StudyConfig::preset_text("quick").unwrap().lines().find(|l| l.starts_with("vocabulary"));
+        let vocabulary = vocabulary.unwrap();
+        let given = quick_with(vocabulary, "tokenizer = \"t.json\"").unwrap();
+        assert_eq!(given.data.tokens().unwrap(), Vocabulary::File("t.json".into()));
+        // What a folder holds is compared with what is asked for as text, so it must survive being written.
+        let written = toml::to_string(&given).unwrap();
+        assert!(written.contains("tokenizer = \"t.json\"") && !written.contains("vocabulary"), "{written}");
+        assert_eq!(StudyConfig::parse(&written, "written").unwrap(), given);
+
+        let both = message(vocabulary, &format!("{vocabulary}\ntokenizer = \"t.json\""));
+        assert!(both.contains("`data.tokenizer` = \"t.json\" beside `vocabulary`"), "{both}");
+        let neither = message(vocabulary, "");
+        assert!(neither.contains("without `vocabulary` and `tokenizer`"), "{neither}");
+        assert!(both.starts_with("test.toml:") && neither.starts_with("test.toml:"), "{both}; {neither}");
     }
 }

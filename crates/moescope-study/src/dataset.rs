@@ -1,7 +1,11 @@
 //! The text of a study: split, tokenised, cut into windows, the same for every model.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
 use moescope_base::{Seed, Tokens};
-use moescope_corpus::{Balance, Corpus, PreparedText, Tokenizer, Vocabulary, WindowSet};
+use moescope_corpus::{Balance, Corpus, PreparedText, Tokenizer, WindowSet};
 use moescope_trace::TokenTable;
 use moescope_train::WindowBatches;
 use serde::{Deserialize, Serialize};
@@ -13,7 +17,7 @@ const PASS_TOKENS: usize = 2048;
 
 /// The text of a study, tokenised and cut into windows.
 ///
-/// The tokenizer sees the training split only, and windows come from one document collection split beforehand, so
+/// A tokenizer that is trained here sees the training split only, and windows come from one document collection split beforehand, so
 /// nothing of the validation text reaches a model. The test split stays untouched by studies.
 #[derive(Debug)]
 pub struct Dataset {
@@ -28,7 +32,7 @@ pub struct Dataset {
 pub struct DatasetFacts {
     /// Domains in order; indices of domains elsewhere refer to it.
     pub domain_names: Vec<String>,
-    /// Entries of the vocabulary as trained.
+    /// Entries of the vocabulary as trained, or as the tokenizer brought it.
     pub vocabulary: usize,
     /// Tokens of the training split, all domains together. A run may see them more than once, or not all of them.
     pub training_tokens: usize,
@@ -46,21 +50,26 @@ pub struct DatasetFacts {
 }
 
 impl Dataset {
-    /// Reads the corpus of a study, trains its tokenizer and cuts its windows.
+    /// Reads the corpus of a study, trains or reads its tokenizer and cuts its windows.
     ///
     /// Everything follows from the corpus and the configuration; no seed is involved, so every repetition has the
     /// same text and they differ in the order of it.
     ///
     /// # Errors
-    /// [`StudyError::OneDomain`]; or if the corpus is missing, damaged or too small for the windows asked for.
-    pub fn prepare(config: &StudyConfig) -> Result<Dataset, StudyError> {
+    /// [`StudyError::Stopped`] soon after `stop` is set; [`StudyError::OneDomain`]; or if the corpus is missing, damaged or too
+    /// small for the windows asked for, or the tokenizer is.
+    pub fn prepare(config: &StudyConfig, stop: &AtomicBool) -> Result<Dataset, StudyError> {
+        let config = config.clone();
+        or_stopped("preparing the text", stop, move || Dataset::read(&config))
+    }
+
+    fn read(config: &StudyConfig) -> Result<Dataset, StudyError> {
         let corpus = Corpus::named(&config.data.corpus)?;
         if let [only] = corpus.domains() {
             return Err(StudyError::OneDomain { domain: only.name.clone() });
         }
-        let vocabulary = Vocabulary::Learned(config.data.vocabulary);
         let PreparedText { tokenizer, training, validation } =
-            PreparedText::cut(&corpus, &vocabulary, config.data.positions)?;
+            PreparedText::cut(&corpus, &config.data.tokens()?, config.data.positions)?;
         let validation = validation.evaluation(config.data.evaluation_windows)?;
         let facts = facts(&tokenizer, &training, &validation);
         Ok(Dataset { tokenizer, training, validation, facts })
@@ -103,6 +112,35 @@ impl Dataset {
         passes(&self.training.evaluation(self.validation.windows_in(0))?, &self.tokenizer)
     }
 }
+
+/// Does what has no place to stop of its own, and leaves it to itself once `stop` is set. So `make` may run on after the call
+/// has returned, and must touch nothing that anybody else uses.
+fn or_stopped<T: Send + 'static>(
+    doing: &'static str,
+    stop: &AtomicBool,
+    make: impl FnOnce() -> Result<T, StudyError> + Send + 'static,
+) -> Result<T, StudyError> {
+    let (sender, receiver) = channel();
+    // Nobody receives what is no longer wanted.
+    let worker = std::thread::spawn(move || drop(sender.send(make())));
+    loop {
+        match receiver.recv_timeout(BETWEEN_LOOKS) {
+            Ok(made) => return made,
+            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => {
+                return Err(StudyError::Stopped { doing });
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            // It ended without an answer: a panic, which goes on here.
+            Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("a worker that does not panic sends its answer"),
+            },
+        }
+    }
+}
+
+/// How often a waiting thread looks whether it should stop.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Windows for one forward pass, and what is known about their tokens.
 #[derive(Clone, Debug)]
@@ -188,4 +226,69 @@ fn mixture_entropy(training: &WindowSet, validation: &WindowSet) -> f64 {
         ids.iter().map(|id| -probability[*id as usize].ln()).sum::<f64>() / ids.len() as f64
     };
     (0..validation.len()).map(loss).sum::<f64>() / validation.len() as f64
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The study `smoke` on a corpus of two small domains, written into a folder.
+    pub(crate) fn small_study(folder: &Path, word: &str) -> StudyConfig {
+        for domain in ["cats", "dogs"] {
+            fs::create_dir_all(folder.join(domain)).unwrap();
+            for i in 0..60 {
+                let text = format!("{domain} {word} number {i} is told of at some length {}. ", i * i);
+                fs::write(folder.join(domain).join(format!("{i}.txt")), text.repeat(8)).unwrap();
+            }
+        }
+        let mut config = StudyConfig::parse(StudyConfig::preset_text("smoke").unwrap(), "smoke").unwrap();
+        config.data.corpus = folder.to_owned();
+        config.data.vocabulary = Some(300);
+        config
+    }
+
+    fn prepare(config: &StudyConfig) -> Dataset {
+        Dataset::prepare(config, &AtomicBool::new(false)).unwrap()
+    }
+
+    #[test]
+    fn a_given_tokenizer_makes_the_windows_that_it_made_when_it_was_trained() {
+        let scratch = tempfile::tempdir().unwrap();
+        let learned = small_study(&scratch.path().join("text"), "word");
+        let trained = prepare(&learned);
+        let file = scratch.path().join("tokenizer.json");
+        trained.tokenizer().save(&file).unwrap();
+        let mut given = learned.clone();
+        (given.data.vocabulary, given.data.tokenizer) = (None, Some(file));
+        assert_eq!(prepare(&given).facts(), trained.facts());
+
+        let mut coarser = learned;
+        coarser.data.vocabulary = Some(270);
+        assert_ne!(prepare(&coarser).facts().training_hash, trained.facts().training_hash);
+    }
+
+    #[test]
+    fn a_missing_tokenizer_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut config = small_study(scratch.path(), "word");
+        (config.data.vocabulary, config.data.tokenizer) = (None, Some("/nowhere/tokenizer.json".into()));
+        let error = Dataset::prepare(&config, &AtomicBool::new(false)).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/tokenizer.json"), "{error}");
+    }
+
+    #[test]
+    fn what_takes_long_is_left_once_it_should_stop() {
+        let (_open, wait) = channel::<()>();
+        // Without the stop this would wait for ever, since nothing is sent and the sender lives on.
+        let forever = move || {
+            let _ = wait.recv();
+            Ok(())
+        };
+        let error = or_stopped("waiting", &AtomicBool::new(true), forever).unwrap_err();
+        assert!(matches!(error, StudyError::Stopped { doing: "waiting" }), "{error}");
+        assert_eq!(or_stopped("adding", &AtomicBool::new(false), || Ok(1 + 1)).unwrap(), 2);
+    }
 }

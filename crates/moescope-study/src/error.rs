@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::roster::{Run, Workload};
+
 /// Why a study cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
@@ -14,6 +16,18 @@ pub enum StudyError {
         found: String,
         /// What was wanted.
         wanted: String,
+    },
+    /// The same with its place, where the value stands in a text.
+    #[error("{file}:{line}:{column}: {problem}")]
+    Place {
+        /// Name of the text, as given by whoever had it read.
+        file: String,
+        /// Line of the value, from 1.
+        line: usize,
+        /// Column of the value in characters, from 1.
+        column: usize,
+        /// What is wrong with it.
+        problem: Box<StudyError>,
     },
     /// A corpus in which nothing can be told apart.
     #[error(
@@ -86,6 +100,44 @@ pub enum StudyError {
         /// Planned runs.
         all: usize,
     },
+    /// Stopped on request before there was anything to keep. Not a failure either.
+    #[error("interrupted while {doing}; nothing was begun, so run the same command again")]
+    Stopped {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// A model whose loss or gradient is no number any more. The whole study ends, since a claim needs every seed.
+    #[error(
+        "run {run}: {source}. Lower `{key}`; as that makes it another study, choose another `--out`, and the models that are finished stay in this one"
+    )]
+    Diverged {
+        /// Run.
+        run: String,
+        /// Key of its learning rate.
+        key: &'static str,
+        /// Step, loss and gradient.
+        source: Box<moescope_train::TrainError>,
+    },
+    /// Whatever else fails while one model is trained or measured.
+    #[error("run {run}: {source}")]
+    Run {
+        /// Run.
+        run: String,
+        /// Cause.
+        source: Box<StudyError>,
+    },
+    /// A model of this folder that was trained on other text than there is now.
+    #[error(
+        "run {run} was trained on other text: its run.json has the hash {found} of training tokens, and corpus and tokenizer now give {wanted}; bring the text back, or choose another `--out`"
+    )]
+    OtherText {
+        /// Run.
+        run: String,
+        /// Hash of the training windows that it was trained on.
+        found: String,
+        /// Hash of those that there are.
+        wanted: String,
+    },
     /// The disk, or another program in the same folder.
     #[error(transparent)]
     Host(#[from] moescope_host::HostError),
@@ -118,8 +170,59 @@ impl StudyError {
         StudyError::Config { key: key.into(), found: found.to_string(), wanted: wanted.into() }
     }
 
+    /// The error with the run in which it happened, where it does not say so itself. An interruption stays one, and errors about
+    /// files name the folder of the run already.
+    pub(crate) fn in_run(self, run: &Run) -> StudyError {
+        match self {
+            StudyError::Train(source @ moescope_train::TrainError::Diverged { .. }) => StudyError::Diverged {
+                run: run.to_string(),
+                key: if run.workload == Workload::Language {
+                    "training.learning_rate"
+                } else {
+                    "tasks.learning_rate"
+                },
+                source: Box::new(source),
+            },
+            StudyError::Train(_)
+            | StudyError::Corpus(_)
+            | StudyError::Model(_)
+            | StudyError::Subject(_)
+            | StudyError::Trace(_)
+            | StudyError::Analysis(_) => StudyError::Run { run: run.to_string(), source: Box::new(self) },
+            other => other,
+        }
+    }
+
     /// A file operation that failed, with its place; `action` is a verb, as in "cannot *read* …".
     pub(crate) fn file(action: &'static str, path: &Path, source: std::io::Error) -> StudyError {
         StudyError::File { action, path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+
+    #[test]
+    fn a_diverged_run_is_named_with_the_key_to_change() {
+        let diverged = || {
+            let (step, loss, gradient_norm) = (1, f64::NAN, f64::NAN);
+            StudyError::Train(moescope_train::TrainError::Diverged { step, loss, gradient_norm })
+        };
+        let run = Run::language(Family::Moe { granularity: 4 }, 2);
+        let language = diverged().in_run(&run).to_string();
+        assert!(language.starts_with("run moe-g4.s2: step 1: the loss is NaN"), "{language}");
+        assert!(language.contains("Lower `training.learning_rate`"), "{language}");
+        let task = diverged().in_run(&Run { workload: Workload::Recall, ..run }).to_string();
+        assert!(task.starts_with("run recall-moe-g4.s2: "), "{task}");
+        assert!(task.contains("Lower `tasks.learning_rate`"), "{task}");
+    }
+
+    #[test]
+    fn an_interruption_of_a_run_stays_an_interruption() {
+        let run = Run::language(Family::TopKDense, 1);
+        let error = StudyError::Interrupted { done: 0, all: 0 }.in_run(&run);
+        assert!(matches!(error, StudyError::Interrupted { .. }), "{error}");
     }
 }

@@ -52,9 +52,10 @@ impl StudyFolder {
     /// finished that is not.
     ///
     /// # Errors
-    /// If the path holds something that is no study, a study of another configuration, or a study when `resume` is
+    /// If the path is a file or holds something that is no study, a study of another configuration, or a study when `resume` is
     /// not asked for; if another program is at work in it; or if it cannot be written.
     pub fn open(root: &Path, config: &StudyConfig, resume: bool) -> Result<StudyFolder, StudyError> {
+        StudyFolder::require_place(root)?;
         let folder = StudyFolder { root: root.to_owned(), _lock: None };
         let marker = root.join(MARKER);
         let wanted = toml::to_string(config).expect("a study configuration is plain data");
@@ -77,6 +78,16 @@ impl StudyFolder {
             }
             Err(error) => Err(StudyError::file("read", &marker, error)),
         }
+    }
+
+    /// Refuses a path that is a file, or leads through one, so that no folder can be there.
+    pub(crate) fn require_place(root: &Path) -> Result<(), StudyError> {
+        let Some(file) = root.ancestors().find(|path| path.exists() && !path.is_dir()) else { return Ok(()) };
+        Err(StudyError::Folder {
+            folder: file.to_owned(),
+            found: "is a file".into(),
+            wanted: "choose a folder as `--out`".into(),
+        })
     }
 
     /// The folder with its lock.
@@ -269,6 +280,19 @@ mod tests {
         let error = StudyFolder::open(scratch.path(), &config("smoke"), true).unwrap_err().to_string();
         assert!(error.contains("not a study") && error.contains("thesis.tex"), "{error}");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_no_place_for_a_study() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("afile");
+        fs::write(&file, "precious").unwrap();
+        for root in [file.clone(), file.join("study")] {
+            let error = StudyFolder::open(&root, &config("smoke"), false).unwrap_err().to_string();
+            let wanted = format!("{} is a file; choose a folder as `--out`", file.display());
+            assert_eq!(error, wanted);
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     }
 
     #[test]

@@ -47,8 +47,12 @@ impl Grower<'_, '_> {
     ///
     /// # Errors
     /// [`StudyError::Interrupted`] once the stop flag is set during training; otherwise whatever training, an
-    /// instrument or the disk fails with. A model that is whole stays in its folder in any case.
+    /// instrument or the disk fails with, with the name of the run. A model that is whole stays in its folder in any case.
     pub(crate) fn measured(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
+        self.found_or_made(run, work).map_err(|error| error.in_run(run))
+    }
+
+    fn found_or_made(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
         let path = self.folder.run(run).join("measures.json");
         if let Some(found) = self.folder.read_kept(&path)? {
             self.require_unchanged(run)?;
@@ -89,7 +93,8 @@ impl Grower<'_, '_> {
     }
 
     /// Refuses weights that are not those whose hash the manifest has: truncated, or exchanged for those of another model,
-    /// which would open as well and be measured as if they had been grown here.
+    /// which would open as well and be measured as if they had been grown here. Likewise a language model of other text: the
+    /// configuration names corpus and tokenizer, and what lies there may have changed since.
     fn require_unchanged(&self, run: &Run) -> Result<(), StudyError> {
         let folder = self.folder.run(run);
         let weights = folder.join(WEIGHTS);
@@ -101,6 +106,14 @@ impl Grower<'_, '_> {
         let manifest = folder.join("run.json");
         let written: serde_json::Value =
             self.folder.read_json(&manifest)?.ok_or_else(|| changed(&manifest, "it is not there".into()))?;
+        let text = written["training_tokens"].as_str().unwrap_or("none");
+        if run.workload == Workload::Language && text != self.dataset.facts().training_hash {
+            return Err(StudyError::OtherText {
+                run: run.to_string(),
+                found: text.to_owned(),
+                wanted: self.dataset.facts().training_hash.clone(),
+            });
+        }
         let wanted = written["weights"].as_str().unwrap_or("none");
         let found = hash_file(&weights).map_err(|error| changed(&weights, error.to_string()))?;
         if found != wanted {
@@ -173,4 +186,56 @@ fn counts_json(description: &Description) -> serde_json::Value {
         "parameters_active": counts.parameters_active,
         "flops_per_token": counts.flops_per_token,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Family;
+    use crate::dataset::tests::small_study;
+    use crate::tasks::tasks;
+
+    /// Does something with the grower of a study in a folder.
+    fn with_grower<T>(folder: &Path, config: &StudyConfig, then: impl FnOnce(&Grower<'_, '_>) -> T) -> T {
+        let stop = AtomicBool::new(false);
+        let dataset = Dataset::prepare(config, &stop).unwrap();
+        let folder = StudyFolder::open(folder, config, true).unwrap();
+        let mut listener = |_: &crate::Event| ();
+        let progress = Progress::new(&mut listener, 1.0);
+        let tasks = tasks().unwrap();
+        let (dataset, tasks, progress, stop) = (&dataset, &tasks, &progress, &stop);
+        then(&Grower { config, folder: &folder, dataset, tasks, progress, stop })
+    }
+
+    #[test]
+    fn a_run_of_other_text_is_not_taken_for_one_of_this_study() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (text, study) = (scratch.path().join("text"), scratch.path().join("study"));
+        let config = small_study(&text, "word");
+        let floor = Family::Dense { times: config.model.expansion };
+        let run = Run { untrained: true, ..Run::language(floor, 1) };
+        let first = with_grower(&study, &config, |grower| grower.measured(&run, 1.0)).unwrap();
+        let again = with_grower(&study, &config, |grower| grower.measured(&run, 1.0)).unwrap();
+        assert_eq!(first, again);
+        // The same configuration, since it names the folder only; another text in it.
+        let config = small_study(&text, "tale");
+        let error = with_grower(&study, &config, |grower| grower.measured(&run, 1.0)).unwrap_err();
+        assert!(matches!(error, StudyError::OtherText { .. }), "{error}");
+        assert!(
+            error.to_string().starts_with("run untrained-dense-2x.s1 was trained on other text"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_blows_up_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut config = small_study(&scratch.path().join("text"), "word");
+        config.training.learning_rate = 1e30;
+        let run = Run::language(Family::Dense { times: 1 }, 1);
+        let study = scratch.path().join("study");
+        let error = with_grower(&study, &config, |grower| grower.measured(&run, 1.0)).unwrap_err();
+        assert!(matches!(error, StudyError::Diverged { .. }), "{error}");
+        assert!(error.to_string().starts_with("run dense-1x.s1: step "), "{error}");
+    }
 }

@@ -46,7 +46,7 @@ pub use error::StudyError;
 pub use family::Family;
 pub use folder::StudyFolder;
 pub use measure::*;
-pub use plan::Plan;
+pub use plan::{Plan, PlannedKind};
 pub use progress::Event;
 pub use results::{Results, TaskFacts};
 /// Commit that the program was built from, where it was built from a checkout.

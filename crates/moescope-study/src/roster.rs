@@ -87,6 +87,16 @@ impl Run {
         Run { workload: Workload::Language, family, seed, untrained: false, rate: Rate::Base }
     }
 
+    /// Name of the run without its seed and its learning rate, which change neither sizes nor work.
+    pub(crate) fn kind(&self) -> String {
+        let workload = match self.workload {
+            Workload::Language => String::new(),
+            task => format!("{}-", task.name()),
+        };
+        let untrained = if self.untrained { "untrained-" } else { "" };
+        format!("{workload}{untrained}{}", self.family)
+    }
+
     /// Work of the run in FLOPs: training costs three forward passes, and measuring about a sixth of that again.
     ///
     /// An estimate for progress and plan only. Untrained models count as nothing, though measuring their loss takes a
@@ -111,16 +121,12 @@ impl Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.workload != Workload::Language {
-            write!(f, "{}-", self.workload.name())?;
-        }
-        let untrained = if self.untrained { "untrained-" } else { "" };
         let rate = match self.rate {
             Rate::Halved => "-half-rate",
             Rate::Base => "",
             Rate::Doubled => "-double-rate",
         };
-        write!(f, "{untrained}{}{rate}.s{}", self.family, self.seed)
+        write!(f, "{}{rate}.s{}", self.kind(), self.seed)
     }
 }
 
@@ -217,6 +223,14 @@ const RESUME_STEPS: u64 = 400;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_presets_have_as_many_models_as_the_documents_say() {
+        for (name, models) in [("smoke", 56), ("quick", 87), ("standard", 180)] {
+            let config = StudyConfig::parse(StudyConfig::preset_text(name).unwrap(), name).unwrap();
+            assert_eq!(config.roster().len(), models, "{name}");
+        }
+    }
 
     #[test]
     fn names_are_distinct_and_every_seed_has_the_same_families() {

@@ -11,6 +11,7 @@ use crate::dataset::Dataset;
 use crate::folder::StudyFolder;
 use crate::grow::Grower;
 use crate::measure::Measures;
+use crate::plan::Plan;
 use crate::pool::work;
 use crate::progress::{Event, Progress};
 use crate::results::{Results, TaskFacts};
@@ -37,10 +38,17 @@ impl Study {
     /// study already; a new or empty one is fine either way.
     ///
     /// # Errors
-    /// If the text cannot be read or does not suffice, or the folder holds something else.
-    pub fn open(config: StudyConfig, out: &Path, resume: bool) -> Result<Study, StudyError> {
+    /// [`StudyError::Stopped`] once `stop` is set while the text is prepared; otherwise if the text cannot be read or does not
+    /// suffice, or the folder is a file or holds something else.
+    pub fn open(
+        config: StudyConfig,
+        out: &Path,
+        resume: bool,
+        stop: &AtomicBool,
+    ) -> Result<Study, StudyError> {
+        StudyFolder::require_place(out)?;
         // The text first: a study that cannot begin leaves no folder behind.
-        let dataset = Dataset::prepare(&config)?;
+        let dataset = Dataset::prepare(&config, stop)?;
         let folder = StudyFolder::open(out, &config, resume)?;
         Ok(Study { config, folder, dataset, tasks: tasks()? })
     }
@@ -58,6 +66,14 @@ impl Study {
     /// The text, as every model of the study sees it.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
+    }
+
+    /// What the study will grow, for that many workers; without an estimate of time.
+    ///
+    /// # Errors
+    /// None for the tasks of studies.
+    pub fn plan(&self, workers: usize) -> Result<Plan, StudyError> {
+        Plan::count(&self.config, self.dataset.facts().vocabulary, workers)
     }
 
     /// Runs what is not yet done, `workers` models at a time, and returns everything measured.

@@ -46,7 +46,10 @@ fn help_names_every_command_of_the_contract() {
 
 #[test]
 fn unknown_presets_and_missing_files_are_refused_with_the_next_step() {
-    assert!(refusal(&["study", "quik"]).contains("quick, standard, smoke"));
+    let misspelt = refusal(&["study", "quik"]);
+    assert!(misspelt.contains("did you mean `quick`") && misspelt.contains("quick, standard, smoke"));
+    assert!(!refusal(&["study", "colours"]).contains("did you mean"));
+    assert!(refusal(&["study", "nowhere.toml"]).contains("cannot read nowhere.toml"));
     assert!(refusal(&["study", "--config", "nowhere.toml"]).contains("nowhere.toml"));
     assert!(refusal(&["inspect", "nowhere"]).contains("nowhere"));
 }
@@ -64,7 +67,74 @@ fn a_mistake_in_a_study_file_is_shown_with_its_place_and_leaves_nothing() {
     fs::write(&config, preset.replace("expansion = 2", "expansion = \"two\"")).unwrap();
     let message = refusal(&["study", "--config", text(&config), "--out", text(&out)]);
     assert!(message.contains("s.toml:"), "{message}");
+    fs::write(&config, preset.replace("d_ff = 64", "d_ff = 63")).unwrap();
+    let message = refusal(&["study", text(&config), "--out", text(&out)]);
+    let line = 1 + preset.lines().position(|line| line.starts_with("granularities")).unwrap();
+    assert!(
+        message.contains(&format!("s.toml:{line}:17: ")) && message.contains("2 with d_ff = 63"),
+        "{message}"
+    );
     assert!(!out.exists());
+}
+
+#[test]
+fn a_plan_has_a_line_for_each_kind_of_model() {
+    let plan = |more: &[&str]| {
+        let call = moescope().args(["study", "smoke", "--dry-run"]).args(more).assert().success();
+        String::from_utf8(call.get_output().stdout.clone()).unwrap()
+    };
+    let plain = plan(&[]);
+    for kind in ["dense-1x", "moe-g2", "hash-g2", "untrained-dense-2x", "arithmetic-moe-g1"] {
+        assert!(plain.lines().any(|line| line.split_whitespace().next() == Some(kind)), "{kind}: {plain}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    let runs = json["kinds"].as_array().unwrap().iter().map(|kind| kind["runs"].as_u64().unwrap());
+    assert_eq!(runs.sum::<u64>(), json["runs"].as_u64().unwrap());
+    assert!(json["kinds"][0]["seconds_per_run"].as_f64().unwrap() > 0.0);
+}
+
+/// Starts a call, sends it Ctrl-C once it listens, and returns how it ended.
+#[cfg(target_os = "linux")]
+fn interrupted(arguments: &[&str]) -> std::process::Output {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moescope"));
+    let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id().to_string();
+    let listens = || {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0 // signal 2
+    };
+    while !listens() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_ends_a_plan_and_the_preparation_of_a_study_with_130() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("out");
+    let calls: [&[&str]; 2] =
+        [&["study", "standard", "--dry-run"], &["study", "standard", "--out", text(&out)]];
+    for call in calls {
+        let ended = interrupted(call);
+        assert_eq!(ended.status.code(), Some(130), "{call:?}: {ended:?}");
+        assert!(ended.stdout.is_empty(), "{call:?}: {ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("interrupted while"), "{call:?}: {ended:?}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_file_is_no_place_for_a_study() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("afile");
+    fs::write(&file, "precious").unwrap();
+    let message = refusal(&["study", "smoke", "--out", text(&file)]);
+    assert!(message.contains("afile is a file; choose a folder"), "{message}");
 }
 
 #[test]

@@ -54,6 +54,11 @@ pub struct LayerMeasure {
     pub expert_rank: Option<f64>,
     /// The same as a share of the most that an expert of this width could have.
     pub expert_rank_share: Option<f64>,
+    /// Participation ratio of one expert's output, averaged like its effective rank; none where that is none, and in
+    /// measurements of versions that did not keep it.
+    pub expert_participation: Option<f64>,
+    /// The same as a share of the most that an expert of this width could have.
+    pub expert_participation_share: Option<f64>,
 }
 
 impl RoutingMeasure {
@@ -82,6 +87,8 @@ impl RoutingMeasure {
             layer_participation: spectra[i].layer_participation,
             expert_rank: finite(spectra[i].expert_rank),
             expert_rank_share: finite(spectra[i].expert_rank_share),
+            expert_participation: finite(spectra[i].expert_participation),
+            expert_participation_share: finite(spectra[i].expert_participation_share),
         });
         Ok(RoutingMeasure { layers: layers.collect() })
     }

@@ -20,6 +20,10 @@ pub(crate) struct LayerSpectrum {
     pub(crate) expert_rank: f64,
     /// The same as a share of the most that an expert of this width could have.
     pub(crate) expert_rank_share: f64,
+    /// Participation ratio of single experts, averaged likewise.
+    pub(crate) expert_participation: f64,
+    /// The same as a share of the most that an expert of this width could have.
+    pub(crate) expert_participation_share: f64,
 }
 
 /// Outputs of one routed layer, gathered over passes: `layer[token, dimension]`, and for each expert `[token of the
@@ -81,18 +85,58 @@ fn layer_spectrum(
 ) -> Result<LayerSpectrum, StudyError> {
     let rows = (outputs.layer.len() / d_model).min(LAYER_ROWS);
     let layer = spectrum(&outputs.layer, d_model, rows, seed.child("layer rows"))?;
-    let mut ranks = Vec::new();
+    let (mut ranks, mut participations) = (Vec::new(), Vec::new());
     for (expert, rows) in outputs.experts.iter().enumerate() {
         if rows.len() >= EXPERT_ROWS * d_model {
             let seed = seed.child("expert rows").index(expert as u64);
-            ranks.push(spectrum(rows, d_model, EXPERT_ROWS, seed)?.effective_rank);
+            let expert = spectrum(rows, d_model, EXPERT_ROWS, seed)?;
+            ranks.push(expert.effective_rank);
+            participations.push(expert.participation_ratio);
         }
     }
+    // A matrix of `expert_width` columns cannot write to more dimensions than that.
+    let most = expert_width.min(d_model) as f64;
     Ok(LayerSpectrum {
         layer_rank: layer.effective_rank,
         layer_participation: layer.participation_ratio,
         expert_rank: mean(&ranks),
-        // A matrix of `expert_width` columns cannot write to more dimensions than that.
-        expert_rank_share: mean(&ranks) / expert_width.min(d_model) as f64,
+        expert_rank_share: mean(&ranks) / most,
+        expert_participation: mean(&participations),
+        expert_participation_share: mean(&participations) / most,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `rows` outputs in four dimensions whose deviations are `sizes`, one dimension at a time with both signs: the
+    /// eigenvalues of their covariance are the squares of the sizes, up to one factor.
+    fn outputs(rows: usize, sizes: [f32; 4]) -> Vec<f32> {
+        let row = |i: usize| {
+            let sign = if (i / 4).is_multiple_of(2) { 1.0 } else { -1.0 };
+            (0..4).map(move |d| if d == i % 4 { sign * sizes[d] } else { 0.0 })
+        };
+        (0..rows).flat_map(row).collect()
+    }
+
+    #[test]
+    fn ranks_and_participation_of_experts_are_means_over_those_with_enough_tokens() {
+        let experts = vec![
+            outputs(EXPERT_ROWS, [2.0, 1.0, 0.0, 0.0]), // eigenvalues 4 : 1
+            outputs(EXPERT_ROWS, [1.0, 1.0, 0.0, 0.0]), // eigenvalues 1 : 1
+            outputs(EXPERT_ROWS - 4, [1.0; 4]),         // too few tokens
+        ];
+        let layer = Outputs { layer: outputs(EXPERT_ROWS, [1.0; 4]), experts };
+        let found = layer_spectrum(&layer, 4, 2, Seed(1)).unwrap();
+        let near = |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-6, "{found}, not {wanted}");
+        near(found.layer_rank, 4.0);
+        near(found.layer_participation, 4.0);
+        // (4 + 1)² / (16 + 1) of the first, 2 of the second; an expert of width 2 has at most 2.
+        near(found.expert_participation, (25.0 / 17.0 + 2.0) / 2.0);
+        near(found.expert_participation_share, (25.0 / 17.0 + 2.0) / 4.0);
+        let entropy = -(0.8 * 0.8_f64.ln() + 0.2 * 0.2_f64.ln());
+        near(found.expert_rank, (entropy.exp() + 2.0) / 2.0);
+        near(found.expert_rank_share, (entropy.exp() + 2.0) / 4.0);
+    }
 }

@@ -24,7 +24,8 @@ struct Quantity {
 
 /// Q3: what granularity does to representations.
 pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError> {
-    let quantities = quantities(results);
+    let (quantities, missing): (Vec<Quantity>, Vec<Quantity>) =
+        quantities(results).into_iter().partition(|q| q.primary || is_known(results, q));
     let drafts = quantities.iter().map(|q| draft(results, q)).collect::<Result<_, _>>()?;
     let claims = decide(drafts)?;
     let (mut tables, mut figures) = claims_exhibit("q3", "Slopes on log2 of granularity", &claims)?;
@@ -33,7 +34,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         tables.push(table);
         figures.push(figure);
     }
-    let limits = vec![
+    let mut limits = vec![
         "Finer experts see fewer tokens each; information is corrected by the mean of a null that keeps the loads, which removes \
          this bias on average only."
             .to_owned(),
@@ -41,6 +42,9 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "A finer expert is narrower, so the most dimensions it could use shrink: a rising share of them is not more dimensions.".into(),
         "A slope is an average over the measured range: a quantity may turn within it, and may go on otherwise beyond it.".into(),
     ];
+    limits.extend(missing.iter().map(|q| {
+        format!("The {} is not known for every model of the sweep, so nothing is said about it.", q.name)
+    }));
     let needed: Vec<&str> = quantities.iter().filter(|q| q.primary).map(|q| q.key).collect();
     let answer =
         put_together(QuestionId::Q3, verdict(results, &quantities, &claims), &needed, &claims, &limits);
@@ -59,7 +63,9 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
                 .into(),
             "Effective rank: exponential of the entropy of the normalised eigenvalues of the covariance (after Roy and Vetterli 2007, who take singular values), \
              at an equal number of tokens; for an expert as a share of the smaller of its width and the residual width, since an \
-             expert of few neurons cannot write to many dimensions. Specialisation: mutual information of one choice with domain \
+             expert of few neurons cannot write to many dimensions. Participation ratio: (Σλ)² / Σλ² of the same eigenvalues (Gao et \
+             al. 2017), of layers and of single experts likewise; more under the rule of the largest directions than the effective rank \
+             is. Specialisation: mutual information of one choice with domain \
              or token above a permutation null that keeps every expert's load, as a share of what was left to find."
                 .into(),
         ],
@@ -121,6 +127,28 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             margin: None,
         },
         Quantity {
+            key: "expert_participation",
+            table: "q3_expert_participation",
+            name: "participation ratio of one expert's output",
+            unit: "dimensions",
+            rises: "evens out the directions of one expert",
+            falls: "concentrates the output of one expert on fewer main directions",
+            pick: |m| over_layers(m, |l| l.expert_participation.unwrap_or(f64::NAN)),
+            primary: false,
+            margin: None,
+        },
+        Quantity {
+            key: "expert_participation_share",
+            table: "q3_expert_participation_share",
+            name: "participation ratio of one expert's output over its possible dimensions",
+            unit: "share",
+            rises: "raises the participation ratio of one expert as a share of its possible dimensions",
+            falls: "lowers the participation ratio of one expert as a share of its possible dimensions",
+            pick: |m| over_layers(m, |l| l.expert_participation_share.unwrap_or(f64::NAN)),
+            primary: false,
+            margin: None,
+        },
+        Quantity {
             key: "domain_information",
             table: "q3_domain_information",
             name: "share of the domain that one choice tells",
@@ -152,6 +180,12 @@ fn sweep(results: &Results, quantity: &Quantity) -> Vec<(usize, Vec<f64>)> {
         .iter()
         .map(|g| (*g, results.language(Family::Moe { granularity: *g }, quantity.pick)))
         .collect()
+}
+
+/// Whether the quantity is a number for every model of the sweep. It is not if no expert of a model had enough tokens, or if the
+/// measurements are those of a version that did not keep it.
+fn is_known(results: &Results, quantity: &Quantity) -> bool {
+    sweep(results, quantity).iter().all(|(_, values)| values.iter().all(|value| value.is_finite()))
 }
 
 /// The slope of one quantity on log2 of granularity, one for each seed, as a claim against zero.

@@ -24,12 +24,21 @@ struct Application {
     /// Whether the answer rests on it: the tasks and the text as a whole; single domains are looked at besides.
     primary: bool,
     margin: Option<f64>,
+    /// Why its difference says nothing, if that is so.
+    silence: Option<Silence>,
+}
+
+/// Why a comparison on a task says nothing about granularity, whatever its test says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    NotLearned,
+    Solved,
 }
 
 /// Q5: where granular MoE outperforms coarse MoE at equal compute.
 pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError> {
     let applications = applications(results);
-    let claims = decide(applications.iter().map(draft).collect())?;
+    let claims = silenced(&applications, decide(applications.iter().map(draft).collect())?);
     let (mut tables, mut figures) = claims_exhibit("q5", "Granular minus coarse MoE", &claims)?;
     for (table, figure) in [domain_exhibit(results, &applications, &claims)?, task_exhibit(results)?] {
         tables.push(table);
@@ -41,7 +50,8 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         "On the tasks and single domains, one learning rate for both granularities.".into(),
         super::RATES_ON_THEIR_OWN_LOSSES.into(),
     ];
-    let needed: Vec<&str> = applications.iter().filter(|a| a.primary).map(|a| a.name.as_str()).collect();
+    let readable = |a: &&Application| a.primary && a.silence.is_none();
+    let needed: Vec<&str> = applications.iter().filter(readable).map(|a| a.name.as_str()).collect();
     let answer =
         put_together(QuestionId::Q5, verdict(results, &applications, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
@@ -101,6 +111,7 @@ fn applications(results: &Results) -> Vec<Application> {
             primary: true,
             difference: subtract(&results.values(task, granular, pick), &results.values(task, COARSE, pick)),
             margin: (task != Workload::Facts).then_some(results.config.margins.accuracy),
+            silence: silence(results, task),
         }
     });
     let tasks: Vec<Application> = tasks.collect();
@@ -114,37 +125,45 @@ fn applications(results: &Results) -> Vec<Application> {
         difference: results
             .difference(results.primary(), COARSE, |m| m.language.as_ref().map(|l| l.loss_by_domain[domain])),
         margin: Some(results.config.margins.loss),
+        silence: None,
     });
     let at_best = text_at_best_rates(results);
     [text(results)].into_iter().chain(tasks).chain([at_best]).chain(domains).collect()
 }
 
-/// Tasks on which no seed of either MoE is clearly above guessing.
-fn not_learned(results: &Results) -> Vec<String> {
-    let clearly = |task: Workload| {
-        let chance = results.tasks.get(&task).map_or(0.0, |facts| facts.chance_accuracy);
-        let wanted = chance + LEARNED_SHARE * (1.0 - chance);
-        [COARSE, granular_task(results)]
-            .iter()
-            .any(|family| results.values(task, *family, accuracy).iter().any(|a| *a >= wanted))
-    };
-    Workload::TASKS
-        .into_iter()
-        .filter(|task| !clearly(*task))
-        .map(|task| task_in_words(task).to_owned())
-        .collect()
+/// Whether a task can tell the two MoE apart, and if not why. It cannot if no seed of either is clearly above guessing, nor if
+/// both have solved it in every seed.
+fn silence(results: &Results, task: Workload) -> Option<Silence> {
+    let accuracies = |family| results.values(task, family, accuracy);
+    let both: Vec<f64> = [COARSE, granular_task(results)].into_iter().flat_map(accuracies).collect();
+    let chance = results.tasks.get(&task).map_or(0.0, |facts| facts.chance_accuracy);
+    let learned = chance + LEARNED_SHARE * (1.0 - chance);
+    if !both.iter().any(|a| *a >= learned) {
+        Some(Silence::NotLearned)
+    } else if both.iter().all(|a| *a >= SOLVED) {
+        Some(Silence::Solved)
+    } else {
+        None
+    }
 }
 
-/// Tasks that both MoE have solved in every seed: they cannot tell the two apart.
-fn solved(results: &Results) -> Vec<String> {
-    let by_all = |task: Workload| {
-        let all = |family| results.values(task, family, accuracy).iter().all(|a| *a >= SOLVED);
-        all(COARSE) && all(granular_task(results))
-    };
-    Workload::TASKS
-        .into_iter()
-        .filter(|task| by_all(*task))
-        .map(|task| task_in_words(task).to_owned())
+/// Takes back what was decided about applications that can tell nothing, and says so in their place. They were counted by the
+/// correction all the same: which tasks are learned is known only afterwards.
+fn silenced(applications: &[Application], claims: Vec<Claim>) -> Vec<Claim> {
+    let pairs = applications.iter().zip(claims);
+    pairs
+        .map(|(application, claim)| match application.silence {
+            None => claim,
+            Some(silence) => {
+                let why = match silence {
+                    Silence::NotLearned => "neither has learned it beyond guessing",
+                    Silence::Solved => "both have solved it",
+                };
+                let text = format!("{} says nothing about granular and coarse MoE: {why}", application.name);
+                let evidence = moescope_base::Evidence { claim: text, ..claim.evidence };
+                Claim { decision: Decision::Open, evidence, ..claim }
+            }
+        })
         .collect()
 }
 
@@ -165,6 +184,7 @@ fn text(results: &Results) -> Application {
         primary: true,
         difference: results.difference(results.primary(), COARSE, crate::results::loss),
         margin: Some(results.config.margins.loss),
+        silence: None,
     }
 }
 
@@ -214,13 +234,12 @@ fn verdict(results: &Results, applications: &[Application], claims: &[Claim]) ->
             (Decision::Same, _) => "same",
             (Decision::Open, _) => "open",
         };
-    // What nobody has learned says nothing about granularity, whatever its test says.
-    let (unlearned, solved) = (not_learned(results), solved(results));
+    let silent = |why: Silence| -> Vec<String> {
+        applications.iter().filter(|a| a.silence == Some(why)).map(|a| a.name.clone()).collect()
+    };
+    let (unlearned, solved) = (silent(Silence::NotLearned), silent(Silence::Solved));
     let names = |wanted: &str| -> Vec<String> {
-        let pairs = applications
-            .iter()
-            .zip(claims)
-            .filter(|(a, _)| !unlearned.contains(&a.name) && !solved.contains(&a.name));
+        let pairs = applications.iter().zip(claims).filter(|(a, _)| a.silence.is_none());
         pairs
             .filter(|pair| outcome(pair) == wanted)
             .map(|(application, _)| application.name.clone())

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use moescope_study::{Conclusion, Event, Results, Study, StudyConfig, StudyError, conclude};
+use moescope_study::{Conclusion, Event, Plan, Results, Study, StudyConfig, StudyError, conclude};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output;
 use crate::say;
 use crate::study_report;
 
@@ -20,10 +21,11 @@ use crate::study_report;
 /// with the same command and --resume, and ends with the same answers.
 #[derive(Debug, Args)]
 pub struct StudyArgs {
-    /// A preset: quick (minutes), standard (hours), smoke (seconds, answers mean nothing).
-    #[arg(conflicts_with = "config")]
+    /// A preset: quick (minutes; taken if nothing is given), standard (hours), smoke (seconds, answers mean nothing); or
+    /// the path of a study of your own, which ends in .toml.
+    #[arg(value_name = "PRESET|FILE.toml", conflicts_with = "config")]
     preset: Option<String>,
-    /// A study of your own; begin with the text that --print-config shows.
+    /// A study of your own, whatever its name ends in; begin with the text that --print-config shows.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// Folder of the study.
@@ -38,7 +40,7 @@ pub struct StudyArgs {
     /// Go on with the study that is in the folder.
     #[arg(long)]
     resume: bool,
-    /// Show the plan, measured on this machine, and stop.
+    /// Show the plan, model by model and measured on this machine, and stop.
     #[arg(long)]
     dry_run: bool,
     /// Print the configuration as TOML and stop.
@@ -58,9 +60,11 @@ pub fn run(args: &StudyArgs, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     if args.dry_run {
-        return dry_run(config, context);
+        return dry_run(&config, context);
     }
-    let study = Study::open(config, &args.out, args.resume)?;
+    let stop = context.interrupt().flag();
+    let study = Study::open(config, &args.out, args.resume, stop).map_err(|error| failure(error, context))?;
+    output::message(format_args!("{}", study.plan(context.threads())?.to_string().trim_end()));
     let results = observe(&study, context)?;
     let conclusion = conclude(&results)?;
     write(&study, &results, &conclusion, args)?;
@@ -97,9 +101,18 @@ fn preset_text(name: &str) -> Result<(String, String), Failure> {
         return Ok((read(Path::new(name))?, name.to_owned()));
     }
     let known = StudyConfig::PRESETS.join(", ");
+    let meant = nearest_preset(name).map(|preset| format!("did you mean `{preset}`? "));
     Err(Failure::input(format!(
-        "there is no preset `{name}`; the presets are {known}; for a file use --config FILE.toml"
+        "there is no preset `{name}`; {}The presets are {known}; for a file give a path that ends in .toml, or --config FILE",
+        meant.unwrap_or_default()
     )))
+}
+
+/// The preset that is most like a name, if one is like it at all: at most a third of its letters differ.
+fn nearest_preset(name: &str) -> Option<&'static str> {
+    let distance = |preset: &&str| strsim::osa_distance(name, preset);
+    let nearest = StudyConfig::PRESETS.into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= (name.chars().count() / 3).max(1)).then_some(nearest)
 }
 
 /// A text file, or a failure that names it.
@@ -108,8 +121,9 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// Prints the plan; nothing is written, and the time it takes is that of the calibration.
-fn dry_run(config: StudyConfig, context: &Context) -> Result<(), Failure> {
-    let plan = moescope_study::Plan::measure(config, context.threads())?;
+fn dry_run(config: &StudyConfig, context: &Context) -> Result<(), Failure> {
+    let plan = Plan::measure(config, context.threads(), context.interrupt().flag());
+    let plan = plan.map_err(|error| failure(error, context))?;
     if context.json() {
         context.print_json(&plan);
     } else {
@@ -118,8 +132,7 @@ fn dry_run(config: StudyConfig, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the study and turns its events into progress. An interruption becomes a failure with the code of whoever
-/// interrupted; what is done is kept.
+/// Runs the study and turns its events into progress. What is done is kept, also after an interruption.
 fn observe(study: &Study, context: &Context) -> Result<Results, Failure> {
     let progress = context.progress();
     let mut listener = |event: &Event| match event {
@@ -131,10 +144,17 @@ fn observe(study: &Study, context: &Context) -> Result<Results, Failure> {
     };
     let results = study.run(context.threads(), &mut listener, context.interrupt().flag());
     progress.clear();
-    results.map_err(|error| match error {
-        StudyError::Interrupted { .. } => Failure::interrupted(error.to_string(), context.interrupt().exit()),
+    results.map_err(|error| failure(error, context))
+}
+
+/// The failure that an error of the study is. An interruption has the code of whoever interrupted.
+fn failure(error: StudyError, context: &Context) -> Failure {
+    match error {
+        StudyError::Interrupted { .. } | StudyError::Stopped { .. } => {
+            Failure::interrupted(error.to_string(), context.interrupt().exit())
+        }
         other => other.into(),
-    })
+    }
 }
 
 /// Writes everything that a reader opens. It is made anew from the measurements each time, so a changed program draws

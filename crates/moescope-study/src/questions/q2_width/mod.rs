@@ -23,7 +23,9 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let mut limits = vec![
         "Loss and similarity of representations at one size and budget; the balance shifts with training length.".to_owned(),
         "CKA compares the geometry of representations, not what the models do with them.".into(),
-        "The unrouted model is as sparse, not as cheap: it computes every activation before it drops most of them.".into(),
+        "The unrouted model is as sparse, not as cheap: it computes every activation before it drops most of them. It differs from MoE in \
+         two things, since it has no router and chooses single neurons, so the comparison cannot tell which of them matters."
+            .into(),
         super::RATES_ON_THEIR_OWN_LOSSES.into(),
         "The pairs of seeds behind ceiling and MoE–wide share members around the ring of seeds, so their intervals are \
          somewhat too narrow."
@@ -103,7 +105,8 @@ fn log2_bound(width: &EquivalentWidth) -> f64 {
 }
 
 /// Rule: the first sentence says what MoE is worth in loss, from its claims against the active and the total width; the
-/// second whether sparsity alone explains it, from the unrouted control; the third whether its representation is that of
+/// second how a layer does that is as sparse without routing, from the unrouted control, which also chooses neurons rather
+/// than experts and computes the whole width; the third whether its representation is that of
 /// a wide layer, from its place between floor and ceiling.
 fn verdict(results: &Results, claims: &[Claim], widths: &Widths) -> String {
     let claims = Claims(claims);
@@ -132,17 +135,21 @@ fn verdict(results: &Results, claims: &[Claim], widths: &Widths) -> String {
             "Whether granular MoE differs in loss from a dense layer of its active width is not decided."
         }
     };
+    let arithmetic = format!("{} times the feed-forward arithmetic", results.config.model.expansion);
     let sparsity = match claims.decision("moe_topk") {
         Decision::Below => {
             "It beats an unrouted layer that is as wide and as sparse, so sparsity alone does not explain it."
+                .into()
         }
-        Decision::Above => {
-            "An unrouted layer that is as wide and as sparse is better, so the router costs more than it gives."
-        }
-        Decision::Same => {
-            "An unrouted layer that is as wide and as sparse does as well, so sparsity explains the loss."
-        }
-        Decision::Open => "Whether routing or mere sparsity is behind it is not decided.",
+        Decision::Above => format!(
+            "An unrouted layer that is as wide and as sparse is better, at {arithmetic}; what is lost to routing and what to choosing \
+             whole experts rather than neurons is not told apart."
+        ),
+        Decision::Same => format!(
+            "An unrouted layer that is as wide and as sparse does as well, within the margin, at {arithmetic}; whether both owe their \
+             loss to sparsity, or what routing and what choosing whole experts rather than neurons do cancel out, is not told apart."
+        ),
+        Decision::Open => "Whether routing or mere sparsity is behind it is not decided.".into(),
     };
     let nature = match claims.decision("position") {
         Decision::Same => "It represents text as another wide layer would, within the margin.",
