@@ -241,8 +241,14 @@ mod tests {
     impl Planted {
         fn new(strength: &[f32]) -> Planted {
             let feed_forward = vec![FeedForwardShape::Dense { width: 4 }; strength.len()];
-            let shape =
-                SubjectShape { d_model: WIDTH, vocab: WIDTH, heads: 1, head_dim: WIDTH, feed_forward, options: Default::default() };
+            let shape = SubjectShape {
+                d_model: WIDTH,
+                vocab: WIDTH,
+                heads: 1,
+                head_dim: WIDTH,
+                feed_forward,
+                options: Default::default(),
+            };
             Planted { shape, strength: strength.to_vec() }
         }
     }

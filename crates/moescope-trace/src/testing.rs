@@ -16,7 +16,16 @@ impl Planted {
     pub(crate) fn new() -> Planted {
         let routed = FeedForwardShape::Routed { experts: 4, per_token: 2, expert_width: 2 };
         let feed_forward = vec![FeedForwardShape::Dense { width: 3 }, routed];
-        Planted { shape: SubjectShape { d_model: 2, vocab: 4, heads: 1, head_dim: 2, feed_forward, options: Default::default() } }
+        Planted {
+            shape: SubjectShape {
+                d_model: 2,
+                vocab: 4,
+                heads: 1,
+                head_dim: 2,
+                feed_forward,
+                options: Default::default(),
+            },
+        }
     }
 }
 

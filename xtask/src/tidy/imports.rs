@@ -25,7 +25,8 @@ const MAY_IMPORT: [(&str, &[&str], &[&str]); 13] = [
     (
         "moescope",
         &[
-            "analysis", "base", "corpus", "engine", "host", "model", "report", "study", "trace", "train", "weights",
+            "analysis", "base", "corpus", "engine", "host", "model", "report", "study", "trace", "train",
+            "weights",
         ],
         &[],
     ),

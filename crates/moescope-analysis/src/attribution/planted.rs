@@ -37,7 +37,14 @@ impl Planted {
             Routing::Dense => FeedForwardShape::Dense { width: 4 },
             _ => FeedForwardShape::Routed { experts: 2, per_token: 1, expert_width: 4 },
         }];
-        let shape = SubjectShape { d_model: WIDTH, vocab: 64, heads: 1, head_dim: WIDTH, feed_forward, options: Default::default() };
+        let shape = SubjectShape {
+            d_model: WIDTH,
+            vocab: 64,
+            heads: 1,
+            head_dim: WIDTH,
+            feed_forward,
+            options: Default::default(),
+        };
         Planted { shape, routing, factors }
     }
 

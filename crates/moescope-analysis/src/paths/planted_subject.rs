@@ -21,7 +21,14 @@ impl PlantedSubject {
     pub(crate) fn new(penalty: f32) -> PlantedSubject {
         let routed = FeedForwardShape::Routed { experts: EXPERTS as usize, per_token: 2, expert_width: 1 };
         let feed_forward = vec![FeedForwardShape::Dense { width: 1 }, routed, routed];
-        let shape = SubjectShape { d_model: 1, vocab: EXPERTS as usize, heads: 1, head_dim: 1, feed_forward, options: Default::default() };
+        let shape = SubjectShape {
+            d_model: 1,
+            vocab: EXPERTS as usize,
+            heads: 1,
+            head_dim: 1,
+            feed_forward,
+            options: Default::default(),
+        };
         PlantedSubject { shape, penalty }
     }
 

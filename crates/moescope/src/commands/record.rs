@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use moescope_base::{Edit, HookPattern, HookPoint, Site, Subject, Tokens};
+use moescope_base::{Edit, HookPattern, HookPoint, Subject, Tokens};
 use moescope_model::{Model, ModelSubject};
 use moescope_trace::{Recording, read_input_ids, record_tensors, write_recording};
 use serde::Deserialize;
