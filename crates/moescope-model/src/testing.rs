@@ -48,17 +48,40 @@ pub(crate) fn tokens() -> Tokens {
 
 /// One model for each option that the plain block lacks, by the name of the option.
 pub(crate) fn varied() -> Vec<(&'static str, Description)> {
-    let dense = |change: &dyn Fn(&mut Description)| {
-        let mut description = Description { qk_norm: false, ..dense_description() };
-        change(&mut description);
-        description
-    };
-    let routed = |change: &dyn Fn(&mut Routed, &mut Variation)| {
-        let mut description = routed_description(Router::learned(true));
-        let FeedForward::Routed(layer) = &mut description.feed_forward[1] else { unreachable!("as built") };
-        change(layer, &mut description.variation);
-        description
-    };
+    [varied_blocks(), varied_attention(), varied_routes()].concat()
+}
+
+/// The dense model with a change.
+fn dense(change: &dyn Fn(&mut Description)) -> Description {
+    let mut description = Description { qk_norm: false, ..dense_description() };
+    change(&mut description);
+    description
+}
+
+/// The options of blocks as wholes.
+fn varied_blocks() -> Vec<(&'static str, Description)> {
+    vec![
+        ("layer norm", dense(&|d| d.variation.norm = Norm::Layer)),
+        ("norms after", dense(&|d| d.variation.norm_placement = NormPlacement::After)),
+        ("norms around", dense(&|d| d.variation.norm_placement = NormPlacement::Around)),
+        ("parallel", dense(&|d| d.variation.parallel = true)),
+        ("learned positions", dense(&|d| d.variation.positions = Positions::Learned)),
+        ("no gate", dense(&|d| d.variation.neuron = Neuron::Plain(Activation::Gelu))),
+        (
+            "factors",
+            dense(&|d| {
+                d.variation.embedding_scale = 2.0;
+                d.variation.residual_scale = 0.5;
+                d.variation.logit_scale = 0.25;
+                d.variation.logit_cap = Some(3.0);
+            }),
+        ),
+        ("clamped", dense(&|d| d.variation.neuron = Neuron::Clamped { alpha: 1.702, limit: 7.0 })),
+    ]
+}
+
+/// The options of attention.
+fn varied_attention() -> Vec<(&'static str, Description)> {
     let latent = |query_rank| Latent {
         query_rank,
         rank: 6,
@@ -67,28 +90,13 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
         value_dim: 5,
         norm_epsilon: 1e-6,
     };
-    let biases = Biases {
-        attention_inputs: true,
-        attention_output: true,
-        feed_forward: true,
-        experts: true,
-        router: true,
-        routed_output: true,
-        unembedding: true,
-    };
     let deep = |query_rank| {
         dense(&|d| {
             (d.head_dim, d.key_value_heads) = (7, 4);
             d.variation.attention.latent = Some(latent(query_rank));
         })
     };
-    let groups = Some(Groups { count: 3, chosen: 2, best: 2 });
     vec![
-        ("layer norm", dense(&|d| d.variation.norm = Norm::Layer)),
-        ("norms after", dense(&|d| d.variation.norm_placement = NormPlacement::After)),
-        ("norms around", dense(&|d| d.variation.norm_placement = NormPlacement::Around)),
-        ("parallel", dense(&|d| d.variation.parallel = true)),
-        ("learned positions", dense(&|d| d.variation.positions = Positions::Learned)),
         (
             "part turns",
             dense(&|d| {
@@ -112,18 +120,6 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
                 };
             }),
         ),
-        ("no gate", dense(&|d| d.variation.neuron = Neuron::Plain(Activation::Gelu))),
-        (
-            "factors",
-            dense(&|d| {
-                d.variation.embedding_scale = 2.0;
-                d.variation.residual_scale = 0.5;
-                d.variation.logit_scale = 0.25;
-                d.variation.logit_cap = Some(3.0);
-            }),
-        ),
-        ("biases", routed(&|_, v| v.biases = biases)),
-        ("clamped", dense(&|d| d.variation.neuron = Neuron::Clamped { alpha: 1.702, limit: 7.0 })),
         (
             "query experts",
             dense(&|d| {
@@ -132,6 +128,29 @@ pub(crate) fn varied() -> Vec<(&'static str, Description)> {
                 d.variation.biases.attention_output = true;
             }),
         ),
+    ]
+}
+
+/// The options of routed layers.
+fn varied_routes() -> Vec<(&'static str, Description)> {
+    let routed = |change: &dyn Fn(&mut Routed, &mut Variation)| {
+        let mut description = routed_description(Router::learned(true));
+        let FeedForward::Routed(layer) = &mut description.feed_forward[1] else { unreachable!("as built") };
+        change(layer, &mut description.variation);
+        description
+    };
+    let biases = Biases {
+        attention_inputs: true,
+        attention_output: true,
+        feed_forward: true,
+        experts: true,
+        router: true,
+        routed_output: true,
+        unembedding: true,
+    };
+    let groups = Some(Groups { count: 3, chosen: 2, best: 2 });
+    vec![
+        ("biases", routed(&|_, v| v.biases = biases)),
         ("shared", routed(&|r, _| r.shared = Some(Shared { width: 7, weighted: false }))),
         ("weighted shared", routed(&|r, _| r.shared = Some(Shared { width: 7, weighted: true }))),
         ("groups", routed(&|r, _| r.router = Router { groups, scale: 2.5, ..Router::learned(false) })),

@@ -1,4 +1,8 @@
 //! What DeepSeek-V2 and -V3 have in common: latent attention, dense layers first, experts that all tokens share.
+//!
+//! The reference turns neighbouring coordinates of queries and keys, where others turn halves; rows of the projections are put
+//! into our order when they are read, which gives the same scores. The key that turns is one for all heads. With latent attention
+//! `hook_v` and `hook_z` are as wide as `heads × v_head_dim`, which need not be `heads × head_dim`.
 
 use super::names::{Cut, Groups, Leaf, Names, OURS, part, renamed};
 use super::{options, rope};

@@ -1,4 +1,8 @@
 //! DeepSeek-V2: latent attention; softmax over all experts, the best chosen, of the best groups or of all, weights times a constant.
+//!
+//! `norm_topk_prob` has no effect here, as in the reference: weights are never divided by their sum. Group-limited choice takes the
+//! groups with the best single expert; others are minus infinity in `hook_select`.
+//! Source: DeepSeek-AI 2024, "DeepSeek-V2", sections 2.1 and 2.2.
 
 use super::{Defaults, Family, PLAIN, deepseek, options};
 use crate::ModelError;

@@ -1,5 +1,8 @@
 //! DeepSeek-V3: latent attention; a sigmoid for each expert, a bias that enters the choice alone, groups worth their two best
 //! experts, weights divided by their sum and times a constant.
+//!
+//! The bias enters `hook_select` and never `hook_weights`. A group is worth the sum of its two best biased scores, unlike in
+//! DeepSeek-V2. Source: DeepSeek-AI 2024, "DeepSeek-V3", sections 2.1.1 and 2.1.2; Wang et al. 2024 for the bias.
 
 use super::{Defaults, Family, PLAIN, deepseek, options};
 use crate::ModelError;

@@ -1,5 +1,9 @@
 //! Gemma-2: dense; norms before and after each half of a block, capped scores and logits, a window in every other layer, a scaled
 //! embedding.
+//!
+//! A norm multiplies by one plus its weight: one is added when the weights are read. Scores are divided by the root of
+//! `query_pre_attn_scalar`, not of the head's size. Caps are `cap · tanh(x / cap)`, before the mask in attention.
+//! Source: Gemma Team 2024, "Gemma 2", section 2.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, Family, PLAIN, options};

@@ -1,4 +1,8 @@
 //! GPT-NeoX and Pythia: dense; LayerNorm, part of each head turns, attention and feed-forward layer side by side, no gate.
+//!
+//! Queries, keys and values of a head stand together in one matrix, head by head, and not all queries first. With
+//! `use_parallel_residual`, the default, both halves read the same stream, each through its own norm.
+//! Source: Black et al. 2022, "GPT-NeoX-20B"; Biderman et al. 2023, "Pythia".
 
 use super::names::{Cut, Groups, Leaf, NONE, Names, OWN, TWICE, part, renamed};
 use super::{Defaults, Family, PLAIN, options, rope};

@@ -1,5 +1,9 @@
 //! gpt-oss: attention with sinks, every other layer with a window; the largest logits are chosen and a softmax over them weighs;
 //! clamped gates and biases in experts and router.
+//!
+//! Rows of gate and up alternate in one tensor. A gate is cut from above at `swiglu_limit`, the other branch on both sides; the answer
+//! is `gate · sigmoid(1.702 gate) · (up + 1)`. A sink is one more logit in each head's softmax, which takes weight and gives nothing:
+//! patterns sum to less than one. Source: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card".
 
 use super::names::{Cut, Groups, Leaf, NONE, Names, OURS, OWN, part, renamed};
 use super::{Defaults, Family, PLAIN, options};

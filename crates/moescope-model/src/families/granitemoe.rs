@@ -1,5 +1,9 @@
 //! Granite-MoE: the largest logits are chosen and a softmax over them weighs; embedding, scores, what is written and logits have
 //! constant factors.
+//!
+//! The factors are `embedding_multiplier`, `attention_multiplier` (in place of one over the root of the head's size),
+//! `residual_multiplier` and `logits_scaling`, by which logits are divided. Experts lie in two tensors, `input_linear` with gate above
+//! up, and `output_linear`. Source: IBM 2024, "Granite 3.0 Language Models".
 
 use super::names::{Cut, Leaf, Names, OURS, part, renamed};
 use super::{ExpertNames, Family, PLAIN, PROJECTIONS, options};

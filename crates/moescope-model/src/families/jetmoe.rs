@@ -1,5 +1,9 @@
 //! JetMoE: experts in attention too, each with queries and an output of its own; the largest logits are chosen and a softmax over
 //! them weighs.
+//!
+//! Keys and values are shared by the experts of attention, so a token's heads are those of its chosen query experts, one after the
+//! other. Sites of these experts are those of attention; routes of attention have no edits.
+//! Source: Shen et al. 2024, "JetMoE: Reaching Llama2 Performance with 0.1M Dollars".
 
 use super::names::{Cut, Leaf, Names, OURS, part, renamed};
 use super::{Defaults, Family, PLAIN, options};

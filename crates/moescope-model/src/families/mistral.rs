@@ -1,4 +1,7 @@
 //! Mistral: as Llama, with a window in every layer.
+//!
+//! The window counts the token itself: with a window of `w` a token sees itself and the `w - 1` before it. `sliding_window: null` means
+//! none. Source: Jiang et al. 2023, "Mistral 7B".
 
 use super::{Defaults, Family, PLAIN, options};
 use crate::ModelError;

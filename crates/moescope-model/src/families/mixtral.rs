@@ -1,4 +1,7 @@
 //! Mixtral: softmax over all experts, the best chosen, weights divided by their sum.
+//!
+//! Experts are called `w1` (gate), `w3` (up) and `w2` (down). A softmax over all logits, then over the chosen by their sum, equals a
+//! softmax over the chosen alone. Source: Jiang et al. 2024, "Mixtral of Experts", section 2.1.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, ExpertNames, Family, PLAIN, mistral};

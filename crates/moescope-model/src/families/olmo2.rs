@@ -1,4 +1,7 @@
 //! OLMo-2: dense; norms stand after attention and feed-forward layer, and one norm spans all query heads, one all key heads.
+//!
+//! The residual stream itself is read without a norm, so `hook_attn_out` and `hook_mlp_out` are after the norm that follows.
+//! Source: OLMo Team 2024, "2 OLMo 2 Furious", section 3.2.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, Family, PLAIN, QkNorm, options};

@@ -1,4 +1,7 @@
 //! OLMoE: softmax over all experts, the best chosen, weights as scored; one norm over all query heads and one over all key heads.
+//!
+//! `norm_topk_prob` is false in the published model: weights sum to less than one. `clip_qkv` cuts queries, keys and values before
+//! their norm. Source: Muennighoff et al. 2024, "OLMoE".
 
 use super::{Defaults, Family, PLAIN, QkNorm, options};
 use crate::ModelError;

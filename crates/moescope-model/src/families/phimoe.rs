@@ -1,5 +1,9 @@
 //! PhiMoE: two experts are chosen one after the other and weighted among those that come near them; LayerNorm, biases of attention
 //! and of the unembedding.
+//!
+//! The second expert is chosen from what is left after the first is masked; each is weighted by a softmax over the logits that lie
+//! within a tolerance (`router_jitter_noise`) of the largest. The gradient is that of these weights, not of the sampler used in training.
+//! Source: Abdin et al. 2024, "Phi-3 Technical Report"; Liu et al. 2023, "Sparse Backpropagation for MoE Training".
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, ExpertNames, Family, PLAIN, mistral, options};

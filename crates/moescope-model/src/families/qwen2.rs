@@ -1,4 +1,7 @@
 //! Qwen2: dense, with biases of queries, keys and values.
+//!
+//! The output projection has no bias, and keys `use_sliding_window` and `max_window_layers` decide which layers have a window.
+//! Source: Yang et al. 2024, "Qwen2 Technical Report".
 
 use super::{Defaults, Family, PLAIN, options};
 use crate::ModelError;

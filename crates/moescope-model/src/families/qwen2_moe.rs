@@ -1,4 +1,7 @@
 //! Qwen2-MoE: as Qwen3-MoE, with an expert that all tokens share, weighted by a sigmoid, and biases of queries, keys and values.
+//!
+//! The shared expert's weight is a sigmoid of a product of its own (`shared_expert_gate`), not of the router's logits.
+//! `norm_topk_prob` is false in the published models. Source: Qwen Team 2024, "Qwen1.5-MoE".
 
 use super::{Defaults, Family, PLAIN, options, qwen3_moe};
 use crate::ModelError;

@@ -1,4 +1,6 @@
 //! Qwen3: dense, with a norm of each query and key head. Our own dense models are of this family.
+//!
+//! `head_dim` is 128 where the configuration does not say it. Source: Yang et al. 2025, "Qwen3 Technical Report".
 
 use serde_json::{Map, Value, json};
 

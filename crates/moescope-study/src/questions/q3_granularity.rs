@@ -81,18 +81,23 @@ fn over_layers(m: &Measures, pick: fn(&LayerMeasure) -> f64) -> Option<f64> {
 
 /// What is followed over granularity, and how a rise and a fall of it are put into words.
 fn quantities(results: &Results) -> Vec<Quantity> {
+    let loss = vec![Quantity {
+        key: "loss",
+        table: "q3_loss",
+        name: "validation loss",
+        unit: "nats/token",
+        rises: "raises the loss",
+        falls: "lowers the loss",
+        pick: loss,
+        primary: true,
+        margin: Some(results.config.margins.loss),
+    }];
+    loss.into_iter().chain(dimensions()).chain(information()).collect()
+}
+
+/// Over how many directions layers and experts spread what they write.
+fn dimensions() -> Vec<Quantity> {
     vec![
-        Quantity {
-            key: "loss",
-            table: "q3_loss",
-            name: "validation loss",
-            unit: "nats/token",
-            rises: "raises the loss",
-            falls: "lowers the loss",
-            pick: loss,
-            primary: true,
-            margin: Some(results.config.margins.loss),
-        },
         Quantity {
             key: "layer_rank",
             table: "q3_layer_rank",
@@ -148,6 +153,12 @@ fn quantities(results: &Results) -> Vec<Quantity> {
             primary: false,
             margin: None,
         },
+    ]
+}
+
+/// What one choice of an expert tells.
+fn information() -> Vec<Quantity> {
+    vec![
         Quantity {
             key: "domain_information",
             table: "q3_domain_information",

@@ -205,7 +205,11 @@ fn each_mistake_in_training_has_its_message() {
             "run.toml:20:15: `checkpoints` is 101, wanted 0 to 100, the number of steps",
         ),
         ("seed = 1", "", "run.toml:15:1: missing key `seed`"),
-        ("steps = 100", "steps = \"many\"", "run.toml:16:9: invalid type: string \"many\", expected u64"),
+        (
+            "steps = 100",
+            "steps = \"many\"",
+            "run.toml:16:9: `steps`: found string \"many\", wanted a whole number, 0 or more",
+        ),
         ("steps = 100", "steps = ", "run.toml:16:9: string values must be quoted, expected literal string"),
     ]);
 }
