@@ -142,14 +142,17 @@ pub struct Groups {
     pub best: usize,
 }
 
+/// What a scale is where a file does not say it.
 fn one() -> f64 {
     1.0
 }
 
+/// Whether a scale changes nothing, so that it need not be written.
 fn is_one(number: &f64) -> bool {
     *number == 1.0
 }
 
+/// Whether a tolerance changes nothing, so that it need not be written.
 fn is_zero(number: &f64) -> bool {
     *number == 0.0
 }

@@ -252,6 +252,7 @@ impl List<'_> {
         }
     }
 
+    /// Queries, keys, values and output, with norms and biases as the options say.
     fn attention(&mut self, module: &str) -> AttentionIndex {
         let Description { d_model: d, heads, key_value_heads: shared, head_dim: size, .. } =
             *self.description;
@@ -285,6 +286,7 @@ impl List<'_> {
         }
     }
 
+    /// Projections through a narrow vector: queries if they have one, keys and values always.
     fn latent_attention(&mut self, module: &str, latent: &Latent) -> AttentionIndex {
         let Description { d_model: d, heads, head_dim, .. } = *self.description;
         let biased = self.description.variation.biases.attention_inputs;
@@ -353,6 +355,7 @@ impl List<'_> {
         (sinks, self.linear(&format!("{module}.o_proj"), [d, width], writer, biased))
     }
 
+    /// A layer without experts, or the expert that all tokens share; gate and up only where there is a gate.
     fn dense(&mut self, module: &str, feed_forward: Option<usize>, width: usize) -> HiddenIndex {
         let (d, variation) = (self.description.d_model, &self.description.variation);
         let named = |leaf: &str| format!("{module}.{leaf}");

@@ -28,6 +28,7 @@ pub(super) const FAMILY: Family = Family {
     ..PLAIN
 };
 
+/// Sizes that other families call otherwise.
 const TABLES: [(&str, &str); 5] = [
     ("model.embed_tokens.weight", "gpt_neox.embed_in.weight"),
     ("model.norm.weight", "gpt_neox.final_layer_norm.weight"),
@@ -37,6 +38,7 @@ const TABLES: [(&str, &str); 5] = [
     ("lm_head.weight", "lm_head.weight"),
 ];
 
+/// The first third of each head's rows.
 const QUERY: Cut = Cut::rows(Groups::Heads, NONE, TWICE);
 const KEY: Cut = Cut::rows(Groups::Heads, OWN, OWN);
 const VALUE: Cut = Cut::rows(Groups::Heads, TWICE, NONE);

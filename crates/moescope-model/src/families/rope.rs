@@ -67,27 +67,33 @@ struct Parts<'c> {
 }
 
 impl Parts<'_> {
+    /// The key as it stands in the file, its table included: what a person has to look for.
     fn named(&self, part: &str) -> String {
         format!("{}.{part}", self.key)
     }
 
+    /// The value of a key, wherever the spelling of the file puts it.
     fn get(&self, part: &str) -> Option<&Value> {
         self.parts.get(part).filter(|value| !value.is_null())
     }
 
+    /// An error that names the key, what was found there and what was wanted.
     fn complain(&self, part: &str, found: impl ToString, wanted: &str) -> ModelError {
         self.configuration.complain(&self.named(part), found, wanted)
     }
 
+    /// A number, if the key is there; anything else under it is an error.
     fn number(&self, part: &str) -> Result<Option<f64>, ModelError> {
         let read = |value: &Value| value.as_f64().ok_or_else(|| self.complain(part, value, "a number"));
         self.get(part).map(read).transpose()
     }
 
+    /// A number without which the scaling means nothing.
     fn need(&self, part: &str) -> Result<f64, ModelError> {
         self.number(part)?.ok_or_else(|| self.complain(part, "absent", "a number"))
     }
 
+    /// A list of numbers, one for each pair of coordinates that turn together.
     fn numbers(&self, part: &str) -> Result<Vec<f64>, ModelError> {
         let list = self.get(part).and_then(Value::as_array);
         let list = list.and_then(|list| list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>());
@@ -139,6 +145,7 @@ impl Parts<'_> {
         Ok((scaling, positions))
     }
 
+    /// Source: Peng et al. 2023, "YaRN", section 3: low frequencies are stretched, high ones kept, and scores grow by a constant.
     fn yarn(&self, longest: usize) -> Result<Scaling, ModelError> {
         let original = self.original(longest)?;
         let factor = match self.number("factor")? {
@@ -172,6 +179,7 @@ impl Parts<'_> {
         })
     }
 
+    /// Source: Grattafiori et al. 2024, "The Llama 3 Herd of Models": as YaRN without the constant, between two wavelengths.
     fn llama3(&self, longest: usize) -> Result<Scaling, ModelError> {
         Ok(Scaling::Llama3 {
             factor: self.need("factor")?,
@@ -181,6 +189,7 @@ impl Parts<'_> {
         })
     }
 
+    /// Source: Ding et al. 2024, "LongRoPE": a factor of its own for each frequency, found by search.
     fn long(&self, longest: usize) -> Result<Scaling, ModelError> {
         let original = self.original(longest)?;
         let factor = match self.number("factor")? {

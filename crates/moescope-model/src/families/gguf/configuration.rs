@@ -70,10 +70,12 @@ impl Source<'_> {
         self.weights.path()
     }
 
+    /// The key as the file has it, after the name of the architecture.
     fn named(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture.name)
     }
 
+    /// An error that names file and key, what was found and what was wanted.
     fn complain(&self, key: &str, found: impl ToString, wanted: &str) -> ModelError {
         let (found, wanted) = (found.to_string(), wanted.to_owned());
         ModelError::Configuration { path: self.path().into(), key: key.into(), found, wanted }
@@ -95,10 +97,12 @@ impl Source<'_> {
         }
     }
 
+    /// A whole number, if the key is there.
     fn size_if(&self, key: &str) -> Result<Option<u64>, ModelError> {
         self.typed(key, "a whole number", Metadata::unsigned)
     }
 
+    /// A whole number that must be there.
     fn size(&self, key: &str) -> Result<u64, ModelError> {
         self.size_if(key)?.ok_or_else(|| self.complain(&self.named(key), "absent", "a whole number"))
     }
@@ -115,6 +119,7 @@ impl Source<'_> {
         self.weights.get(tensor)?.shape().get(axis).copied()
     }
 
+    /// Refuses keys of the architecture that nobody here reads: one of them may change the result.
     fn refuse_unknown(&self) -> Result<(), ModelError> {
         for (key, value) in self.metadata.iter() {
             let Some(own) = key.strip_prefix(self.architecture.name).and_then(|key| key.strip_prefix('.'))
