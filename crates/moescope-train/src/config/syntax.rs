@@ -72,7 +72,8 @@ fn in_words(message: &str) -> String {
         ("a boolean", "true or false"),
         ("a string", "text in quotes"),
     ];
-    let Some((found, wanted)) = message.rsplit_once(", expected ") else { return message.into() };
+    let parts = message.rsplit_once(", expected ").filter(|_| message.starts_with("invalid "));
+    let Some((found, wanted)) = parts else { return message.into() };
     let wanted = words.iter().find(|(name, _)| *name == wanted).map_or(wanted, |(_, words)| words);
     let found = found.replace("invalid type: ", "found ").replace("invalid value: ", "found ");
     format!("{found}, wanted {wanted}")
