@@ -13,6 +13,10 @@ use super::vector::{add_scaled, dot, vectorised};
 use crate::memory;
 use crate::{LinearShape, RoutePlan};
 
+/// Rows of the longest piece. Buffers are taken for as many, whatever a piece has: lengths that all differ would be allocated
+/// anew each time.
+const MOST_ROWS: usize = TILE_ROWS + TILE_ROWS / 2;
+
 /// Shares whose results wait at a time, for each thread.
 const WAITING: usize = 2;
 
@@ -44,9 +48,10 @@ pub(super) fn from_tokens(
     let width = x.len() / plan.tokens().max(1);
     let columns = out.len() / plan.rows().max(1);
     each_part(plan, columns, out, |(expert, rows), part| {
-        let mut gathered = memory::take(rows.len() * width);
-        gather(x, &plan.row_tokens()[rows.clone()], None, width, &mut gathered);
-        let left = Matrix::new(&gathered, rows.len(), width);
+        let mut buffer = memory::take(MOST_ROWS * width);
+        let gathered = &mut buffer[..rows.len() * width];
+        gather(x, &plan.row_tokens()[rows.clone()], None, width, gathered);
+        let left = Matrix::new(gathered, rows.len(), width);
         product(
             MatrixMut::new(part, rows.len(), columns),
             left,
@@ -54,7 +59,7 @@ pub(super) fn from_tokens(
             1.0,
             false,
         );
-        memory::give_back(gathered);
+        memory::give_back(buffer);
     });
 }
 
@@ -95,8 +100,9 @@ pub(super) fn to_tokens(
     let threads = rayon::current_num_threads();
     for wave in shares(plan).chunks(if threads == 1 { 1 } else { WAITING * threads }) {
         let all = wave[0].1.start..wave[wave.len() - 1].1.end;
-        let mut waiting = memory::take(all.len() * width);
-        let mut rest = waiting.as_mut_slice();
+        let mut buffer = memory::take(wave.len() * MOST_ROWS * width);
+        let waiting = &mut buffer[..all.len() * width];
+        let mut rest = &mut *waiting;
         let mut tasks = Vec::new();
         for (expert, share) in wave {
             let (part, after) = rest.split_at_mut(share.len() * width);
@@ -109,9 +115,9 @@ pub(super) fn to_tokens(
         });
         let columns = MatrixMut::new(out, plan.tokens(), width).tiles(plan.tokens(), width.div_ceil(threads));
         run(columns.into_iter().enumerate().collect(), |(index, mut columns)| {
-            scatter(&waiting, plan, all.clone(), factors, index * width.div_ceil(threads), &mut columns);
+            scatter(waiting, plan, all.clone(), factors, index * width.div_ceil(threads), &mut columns);
         });
-        memory::give_back(waiting);
+        memory::give_back(buffer);
     }
 }
 
@@ -192,11 +198,12 @@ pub(super) fn from_tokens_weight(
 ) {
     let gradient = Matrix::new(gradient, plan.rows(), shape.outputs);
     each_matrix_part(plan, shape, out, |rows, outputs, part, add| {
-        let mut gathered = memory::take(rows.len() * shape.inputs);
-        gather(x, &plan.row_tokens()[rows.clone()], None, shape.inputs, &mut gathered);
-        let right = Matrix::new(&gathered, rows.len(), shape.inputs);
+        let mut buffer = memory::take(MOST_ROWS * shape.inputs);
+        let gathered = &mut buffer[..rows.len() * shape.inputs];
+        gather(x, &plan.row_tokens()[rows.clone()], None, shape.inputs, gathered);
+        let right = Matrix::new(gathered, rows.len(), shape.inputs);
         product(part, gradient.window(rows, outputs).transposed(), right, 1.0, add);
-        memory::give_back(gathered);
+        memory::give_back(buffer);
     });
 }
 
@@ -212,16 +219,17 @@ pub(super) fn to_tokens_weight(
     out: (&mut [f32], bool),
 ) {
     each_matrix_part(plan, shape, out, |share, outputs, part, add| {
-        let mut gathered = memory::take(share.len() * shape.outputs);
-        let mut scaled = memory::take(share.len() * shape.inputs);
-        gather(gradient, &plan.row_tokens()[share.clone()], None, shape.outputs, &mut gathered);
+        let mut buffers = [shape.outputs, shape.inputs].map(|width| memory::take(MOST_ROWS * width));
+        let [gathered, scaled] = &mut buffers;
+        let gathered = &mut gathered[..share.len() * shape.outputs];
+        let scaled = &mut scaled[..share.len() * shape.inputs];
+        gather(gradient, &plan.row_tokens()[share.clone()], None, shape.outputs, gathered);
         let names: Vec<u32> = share.clone().map(|row| row as u32).collect();
         let factors = row_factors(plan, factors, share.clone());
-        gather(rows, &names, Some(&factors), shape.inputs, &mut scaled);
-        let left = Matrix::new(&gathered, share.len(), shape.outputs).window(0..share.len(), outputs);
-        product(part, left.transposed(), Matrix::new(&scaled, share.len(), shape.inputs), 1.0, add);
-        memory::give_back(gathered);
-        memory::give_back(scaled);
+        gather(rows, &names, Some(&factors), shape.inputs, scaled);
+        let left = Matrix::new(gathered, share.len(), shape.outputs).window(0..share.len(), outputs);
+        product(part, left.transposed(), Matrix::new(scaled, share.len(), shape.inputs), 1.0, add);
+        buffers.into_iter().for_each(memory::give_back);
     });
 }
 
