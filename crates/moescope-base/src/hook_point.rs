@@ -156,7 +156,7 @@ fn nearest_site_names(name: &str) -> Vec<String> {
         (true, false) => HookPoint::block(site, 0).to_string(),
         _ => HookPoint::global(site).to_string(),
     });
-    crate::pattern::nearest(name, candidates)
+    crate::likeness::nearest_names(name, candidates)
 }
 
 #[cfg(test)]

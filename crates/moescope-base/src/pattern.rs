@@ -1,3 +1,4 @@
+use crate::likeness::nearest_names;
 use crate::{HookError, HookPoint};
 
 /// A hook name in which `*` stands for any run of characters and `{a,b}` for one of several.
@@ -43,7 +44,7 @@ impl HookPattern {
     pub fn select(patterns: &[HookPattern], available: &[HookPoint]) -> Result<Vec<HookPoint>, HookError> {
         for pattern in patterns {
             if !available.iter().any(|point| pattern.matches(point)) {
-                let nearest = nearest(&pattern.source, available.iter().map(HookPoint::to_string));
+                let nearest = nearest_names(&pattern.source, available.iter().map(HookPoint::to_string));
                 return Err(HookError::NoMatch { pattern: pattern.source.clone(), nearest });
             }
         }
@@ -83,30 +84,6 @@ fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
     glob[g..].iter().all(|c| *c == b'*')
 }
 
-/// Up to three of the candidates that differ least from `name`, best first.
-pub(crate) fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> Vec<String> {
-    let limit = (name.len() / 3).max(3);
-    let mut scored: Vec<(usize, String)> =
-        candidates.map(|c| (edit_distance(name, &c), c)).filter(|(d, _)| *d <= limit).collect();
-    scored.sort();
-    scored.into_iter().take(3).map(|(_, c)| c).collect()
-}
-
-/// Levenshtein distance in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substitution = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitution.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,11 +113,5 @@ mod tests {
         let error =
             HookPattern::select(&HookPattern::list("blocks.9.hook_resid_post"), &points()).unwrap_err();
         assert!(error.to_string().contains("blocks.0.hook_resid_post"), "{error}");
-    }
-
-    #[test]
-    fn distance_is_levenshtein() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
     }
 }

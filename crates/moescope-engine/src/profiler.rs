@@ -9,7 +9,8 @@ use crate::{
     RoutePlan,
 };
 
-/// The CPU with a clock around every kernel. Its results have the bits of [`Cpu`].
+/// The CPU with a clock around every kernel of [`Device`]. Its results have the bits of [`Cpu`]. The kernels of
+/// [`FamilyKernels`], which only downloaded models need, run without a clock.
 ///
 /// ```
 /// use moescope_engine::{Mode, Profiler, Tape, Tensor};

@@ -38,5 +38,5 @@ pub use memory::{bytes_in_words, machine_memory, require_memory};
 pub use origin::Origin;
 pub use tensor_file::{TensorFile, TensorPlace};
 pub use tensor_writer::write_tensors;
-pub use text_file::{hash_file, hash_text, read_text};
+pub use text_file::{hash_file, hash_text, line_and_column, read_text};
 pub use whole_file::{make_folder, replace, sweep};

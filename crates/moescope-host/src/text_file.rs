@@ -35,6 +35,13 @@ pub fn hash_file(path: &Path) -> Result<String, HostError> {
     }
 }
 
+/// Line and column of a byte of a text, both counted from one, the column in characters.
+pub fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(byte)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
 /// BLAKE3 of a text, as [`hash_file`] gives it of a file with that text.
 pub fn hash_text(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
@@ -43,6 +50,14 @@ pub fn hash_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_count_characters_from_one() {
+        let text = "a = 1\né = 2\n";
+        assert_eq!(line_and_column(text, text.find("= 2").unwrap()), (2, 3));
+        assert_eq!(line_and_column(text, 0), (1, 1));
+        assert_eq!(line_and_column(text, 100), (3, 1));
+    }
 
     #[test]
     fn a_wrong_byte_is_named_with_file_and_offset() {

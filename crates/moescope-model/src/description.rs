@@ -5,7 +5,7 @@ use moescope_host::require_memory;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
-use crate::variation::Variation;
+use crate::variation::{Pairs, Variation};
 
 /// Everything that, with the weights, decides what a model computes.
 ///
@@ -305,6 +305,19 @@ impl Description {
         Ok(require_memory(&what, 4.0 * parameters, "take a smaller model, or a machine with more memory")?)
     }
 
+    /// Heads are normalised in one go with the turn of all their coordinates by halves. Elsewhere the norm would be left out, and the
+    /// model would compute something else without a word.
+    fn check_head_norms(&self) -> Result<(), ModelError> {
+        let attention = &self.variation.attention;
+        let turns_whole =
+            self.variation.turning().is_some_and(|t| t.dimensions.is_none() && t.pairs == Pairs::Halves);
+        if !self.qk_norm || attention.wide_qk_norm || (turns_whole && attention.latent.is_none()) {
+            return Ok(());
+        }
+        let wanted = "no norm of single heads, or a turn of whole heads by halves without a latent";
+        Err(ModelError::description("qk_norm", true, wanted))
+    }
+
     /// Refuses sizes that make no model.
     ///
     /// # Errors
@@ -339,6 +352,7 @@ impl Description {
         }
         positive("rope_theta", self.rope_theta)?;
         positive("norm_epsilon", self.norm_epsilon)?;
+        self.check_head_norms()?;
         self.variation.check(self.head_dim, self.layers())?;
         self.feed_forward.iter().enumerate().try_for_each(|(layer, shape)| shape.check(layer))
     }
@@ -429,6 +443,7 @@ pub(crate) fn positive(what: &str, found: f64) -> Result<(), ModelError> {
 mod tests {
     use super::*;
     use crate::testing;
+    use crate::variation::{Positions, Turning};
 
     #[test]
     fn a_sound_description_passes_and_survives_json() {
@@ -458,6 +473,9 @@ mod tests {
         refuse(&|d| d.key_value_heads = 3, "key_value_heads");
         refuse(&|d| d.head_dim = 3, "head_dim");
         refuse(&|d| d.norm_epsilon = 0.0, "norm_epsilon");
+        refuse(&|d| d.variation.positions = Positions::Learned, "qk_norm");
+        let part = Turning { dimensions: Some(2), ..Turning::default() };
+        refuse(&|d| d.variation.positions = Positions::Rotary(part.clone()), "qk_norm");
         refuse(&|d| d.feed_forward.clear(), "number of layers");
         refuse(&|d| d.feed_forward = vec![FeedForward::Dense { width: 1 }; 1 << 13], "number of layers");
         refuse(&|d| d.feed_forward[1] = FeedForward::TopKDense { width: 4, active: 5 }, "layer 1: active");

@@ -1,5 +1,6 @@
 //! Where in the text of a configuration a mistake stands.
 
+use moescope_host::line_and_column;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -10,14 +11,8 @@ use crate::StudyError;
 pub(super) fn of(text: &str, source: &str, error: StudyError) -> StudyError {
     let StudyError::Config { key, .. } = &error else { return error };
     let Some(start) = start_of(text, key) else { return error };
-    let before = &text[..text.floor_char_boundary(start)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    StudyError::Place {
-        file: source.to_owned(),
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        problem: Box::new(error),
-    }
+    let (line, column) = line_and_column(text, start);
+    StudyError::Place { file: source.to_owned(), line, column, problem: Box::new(error) }
 }
 
 /// Byte at which the value of a key begins, `model.d_model` for `d_model` in the table `model`. The text has been read before,

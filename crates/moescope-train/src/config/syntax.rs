@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use moescope_base::nearest_name;
+use moescope_host::line_and_column;
+
 use crate::TrainError;
 
 /// A mistake at a place of the text.
@@ -34,15 +37,8 @@ pub fn parse_toml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Res
 
 /// The error with its line and column.
 pub(super) fn at(text: &str, file: &str, problem: Problem) -> TrainError {
-    let before = &text[..text.floor_char_boundary(problem.span.start)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    TrainError::Config {
-        file: file.into(),
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        span: problem.span,
-        problem: problem.message,
-    }
+    let (line, column) = line_and_column(text, problem.span.start);
+    TrainError::Config { file: file.into(), line, column, span: problem.span, problem: problem.message }
 }
 
 /// The parser's message, with the nearest known name where one is unknown.
@@ -57,7 +53,9 @@ fn reword(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     let found = names.next().unwrap_or_default();
     let known: Vec<&str> = names.collect();
-    let meant = nearest(found, &known).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
+    let meant = nearest_name(found, known.iter().copied())
+        .map(|name| format!("did you mean `{name}`? "))
+        .unwrap_or_default();
     format!("unknown {kind} `{found}`; {meant}Known {word} here: {}", known.join(", "))
 }
 
@@ -92,44 +90,9 @@ fn named(text: &str, problem: Problem) -> Problem {
     }
 }
 
-/// The known name that is most like `found`, if one is like it at all: at most a third of its letters differ.
-fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    let likeness = |name: &&str| distance(found, name);
-    let best = known.iter().copied().min_by_key(likeness)?;
-    (distance(found, best) <= (found.chars().count() / 3).max(1)).then_some(best)
-}
-
-/// Letters to insert, remove, replace or swap with a neighbour: the restricted Damerau–Levenshtein distance.
-fn distance(one: &str, two: &str) -> usize {
-    let (one, two): (Vec<char>, Vec<char>) = (one.chars().collect(), two.chars().collect());
-    let mut rows = vec![(0..=two.len()).collect::<Vec<usize>>()]; // [prefix of one, prefix of two]
-    for i in 1..=one.len() {
-        let mut row = vec![i];
-        for j in 1..=two.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(one[i - 1] != two[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && one[i - 1] == two[j - 2] && one[i - 2] == two[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][two.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn distances_by_hand() {
-        assert_eq!(distance("granularty", "granularity"), 1);
-        assert_eq!(distance("d_fef", "d_eff"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 
     #[test]
     fn a_value_of_the_wrong_kind_is_told_in_words_with_its_key() {
@@ -145,13 +108,6 @@ mod tests {
     }
 
     #[test]
-    fn only_a_like_name_is_suggested() {
-        assert_eq!(nearest("stesp", &["steps", "batch"]), Some("steps"));
-        assert_eq!(nearest("colour", &["steps", "batch"]), None);
-        assert_eq!(nearest("x", &[]), None);
-    }
-
-    #[test]
     fn places_count_characters_from_one() {
         let text = "a = 1\né = 2\n";
         let TrainError::Config { line, column, .. } =
@@ -160,13 +116,5 @@ mod tests {
             panic!("a place makes a configuration error");
         };
         assert_eq!((line, column), (2, 3));
-    }
-
-    proptest! {
-        #[test]
-        fn a_distance_is_symmetric_and_zero_only_for_equals(one in "[a-c]{0,6}", two in "[a-c]{0,6}") {
-            prop_assert_eq!(distance(&one, &two), distance(&two, &one));
-            prop_assert_eq!(distance(&one, &two) == 0, one == two);
-        }
     }
 }

@@ -101,18 +101,12 @@ fn preset_text(name: &str) -> Result<(String, String), Failure> {
         return Ok((read(Path::new(name))?, name.to_owned()));
     }
     let known = StudyConfig::PRESETS.join(", ");
-    let meant = nearest_preset(name).map(|preset| format!("did you mean `{preset}`? "));
+    let meant = moescope_base::nearest_name(name, StudyConfig::PRESETS)
+        .map(|preset| format!("did you mean `{preset}`? "));
     Err(Failure::input(format!(
         "there is no preset `{name}`; {}The presets are {known}; for a file give a path that ends in .toml, or --config FILE",
         meant.unwrap_or_default()
     )))
-}
-
-/// The preset that is most like a name, if one is like it at all: at most a third of its letters differ.
-fn nearest_preset(name: &str) -> Option<&'static str> {
-    let distance = |preset: &&str| strsim::osa_distance(name, preset);
-    let nearest = StudyConfig::PRESETS.into_iter().min_by_key(distance)?;
-    (distance(&nearest) <= (name.chars().count() / 3).max(1)).then_some(nearest)
 }
 
 /// A text file, or a failure that names it.

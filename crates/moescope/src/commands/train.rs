@@ -79,8 +79,7 @@ fn state(metrics: &StepMetrics, seconds: Option<f64>) -> String {
 /// The granularity of a routed model with the name of its definition, of which there are several.
 fn granularity(model: &ModelConfig) -> String {
     model.feed_forward.routed().map_or_else(String::new, |routed| {
-        let active = routed.per_token * routed.expert_width;
-        let granularity = active as f64 / routed.expert_width as f64;
+        let (granularity, active) = (routed.per_token, routed.per_token * routed.expert_width);
         format!(
             ", granularity {granularity} (Warsaw: active width {active} over expert width {})",
             routed.expert_width
