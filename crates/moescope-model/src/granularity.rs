@@ -1,5 +1,7 @@
 //! From a dense layer to experts of equal cost.
 
+use std::fmt;
+
 use crate::ModelError;
 use crate::description::{Routed, Router};
 
@@ -39,6 +41,16 @@ impl Granularity {
         })
     }
 
+    /// The sizes of a layer that there is: the granularity it would have as the split of a dense layer as wide as the experts
+    /// of one token together. That is what authors of checkpoints mean where they do not say which dense layer they began with.
+    pub fn of(routed: &Routed) -> Granularity {
+        Granularity {
+            experts: routed.experts,
+            expert_width: routed.expert_width,
+            per_token: routed.per_token,
+        }
+    }
+
     /// A layer of these sizes.
     pub fn routed(self, router: Router) -> Routed {
         Routed {
@@ -48,6 +60,14 @@ impl Granularity {
             router,
             shared: None,
         }
+    }
+}
+
+/// The granularity with the name of its definition, of which there are several.
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (granularity, width) = (self.per_token, self.expert_width);
+        write!(f, "{granularity} (Warsaw: active width {} over expert width {width})", granularity * width)
     }
 }
 

@@ -11,13 +11,13 @@ use moescope_base::Seed;
 use moescope_corpus::tasks::Task;
 use moescope_host::{Origin, hash_file};
 use moescope_model::{Description, Model};
-use moescope_train::{Batches, Outcome, StepMetrics, TaskBatches, TrainPlan, train};
+use moescope_train::{Batches, Outcome, StepMetrics, TaskBatches, TrainError, TrainPlan, train};
 
 use crate::dataset::Dataset;
 use crate::folder::StudyFolder;
 use crate::measure::Measures;
 use crate::progress::Progress;
-use crate::roster::{Run, Workload};
+use crate::roster::{Rate, Run, Workload};
 use crate::tasks::{task_of, task_seed};
 use crate::{StudyConfig, StudyError};
 
@@ -54,13 +54,22 @@ impl Grower<'_, '_> {
 
     fn found_or_made(&self, run: &Run, work: f64) -> Result<Measures, StudyError> {
         let path = self.folder.run(run).join("measures.json");
-        if let Some(found) = self.folder.read_kept(&path)? {
-            self.require_unchanged(run)?;
+        if let Some(found) = self.folder.read_kept::<Measures>(&path)? {
+            // A run that blew up has left no model.
+            if found.diverged.is_none() {
+                self.require_unchanged(run)?;
+            }
             self.progress.skip(work);
             return Ok(found);
         }
         let measures = self.folder.kept(&path, || {
-            let model = self.model(run, work * 6.0 / 7.0)?;
+            let model = match self.model(run, work * 6.0 / 7.0) {
+                Err(StudyError::Train(TrainError::Diverged { step, .. })) if run.rate != Rate::Base => {
+                    let drawn = Model::initialise(self.plan(run).description, Seed(run.seed))?;
+                    return Ok(Measures::blown_up(&drawn, step));
+                }
+                model => model?,
+            };
             self.progress.advance(&run.to_string(), "measuring".into(), 0.0);
             let measures = Measures::of(run, model, self.config, self.dataset, self.tasks)?;
             self.progress.advance(&run.to_string(), "measured".into(), work / 7.0);
@@ -237,5 +246,11 @@ mod tests {
         let error = with_grower(&study, &config, |grower| grower.measured(&run, 1.0)).unwrap_err();
         assert!(matches!(error, StudyError::Diverged { .. }), "{error}");
         assert!(error.to_string().starts_with("run dense-1x.s1: step "), "{error}");
+        // At a rate that is only tried, blowing up is an outcome: it is kept, and found again.
+        let tried = Run { rate: Rate::Doubled, ..run };
+        let [first, again] =
+            [(); 2].map(|()| with_grower(&study, &config, |grower| grower.measured(&tried, 1.0)).unwrap());
+        assert!(first.diverged.is_some() && first.language.is_none(), "{first:?}");
+        assert_eq!(first, again);
     }
 }

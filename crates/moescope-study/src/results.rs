@@ -68,7 +68,15 @@ impl Results {
         seeds.filter_map(|seed| self.runs.get(&run(seed)).map(|m| loss(m).unwrap_or(f64::NAN))).collect()
     }
 
-    /// The rate at which a family has the lowest mean validation loss, among those it was trained at.
+    /// Models of a language family whose training blew up at a learning rate.
+    pub fn diverged_at(&self, family: Family, rate: Rate) -> usize {
+        let run = |seed| Run { rate, ..Run::language(family, seed) };
+        let seeds = self.config.seed_list().into_iter();
+        seeds.filter(|seed| self.runs.get(&run(*seed)).is_some_and(|m| m.diverged.is_some())).count()
+    }
+
+    /// The rate at which a family has the lowest mean validation loss, among those it was trained at
+    /// without a single model blowing up.
     ///
     /// Chosen on the text that the loss is then quoted for, which flatters each family by about as much.
     pub fn best_rate(&self, family: Family) -> Rate {

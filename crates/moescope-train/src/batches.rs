@@ -8,6 +8,13 @@ use crate::{TrainError, TrainPlan};
 pub trait Batches: Sync {
     /// The batch of a step, counted from 0.
     fn batch(&self, step: u64) -> Batch;
+
+    /// A hash of all that batches are drawn from. A resume state keeps it, so that text changed in one place only is
+    /// noticed although the batches that are compared happen to be the same. Empty, as by default, where the
+    /// batches follow from numbers that the first and the last one show.
+    fn content(&self) -> String {
+        String::new()
+    }
 }
 
 /// Random tokens, drawn from the number of the step, for timing: what they are does not change how long a step takes, but
@@ -72,9 +79,11 @@ impl Batch {
     }
 }
 
-/// BLAKE3, in hex, of the first and the last batch of a run: tells other data, or another order of them, apart.
+/// BLAKE3, in hex, of the first and the last batch of a run and of the content that they are drawn from: tells other data,
+/// or another order of them, apart.
 pub(crate) fn fingerprint(batches: &dyn Batches, plan: &TrainPlan) -> String {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(batches.content().as_bytes());
     for step in [0, plan.steps - 1] {
         let batch = batches.batch(step);
         for id in batch.tokens.ids().iter().chain(&batch.targets) {

@@ -17,7 +17,7 @@ use crate::step::State;
 use crate::{Batches, StepMetrics, TrainError, TrainPlan, files};
 
 /// First bytes of a resume state; the last one is the version of the layout.
-const MARK: &[u8; 16] = b"moescope-resume1";
+const MARK: &[u8; 16] = b"moescope-resume2";
 
 /// What the numbers in the file are.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

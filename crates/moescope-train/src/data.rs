@@ -36,6 +36,10 @@ impl Batches for WindowBatches {
         let tokens = self.windows.batch(&self.order.batch(step));
         Batch::next_token(tokens.expect("an order of no windows is refused when it is made"))
     }
+
+    fn content(&self) -> String {
+        self.windows.hash()
+    }
 }
 
 /// Training examples of a synthetic task; the loss is taken at answers alone.

@@ -87,7 +87,7 @@ pub enum TrainError {
         differences: String,
     },
     /// A resume state belongs to a run on other data.
-    #[error("{} belongs to a run on other data (its first and last batch differ); train on that data, or into another folder", path.display())]
+    #[error("{} belongs to a run on other data (another text, or another order of it); train on that data, or into another folder", path.display())]
     OtherData {
         /// The resume state.
         path: PathBuf,

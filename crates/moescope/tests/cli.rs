@@ -175,6 +175,8 @@ fn inspect_reads_a_checkpoint_from_its_headers() {
     assert_eq!(found["experts"], 16);
     assert_eq!(found["experts_per_token"], 4);
     assert_eq!(found["d_model"], 64);
+    let granularity = found["granularity"].as_str().unwrap();
+    assert!(granularity.starts_with("4 (Warsaw: active width "), "{granularity}");
 }
 
 #[test]

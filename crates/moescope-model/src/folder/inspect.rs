@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::open_checkpoint;
 use super::sources::sources;
-use crate::ModelError;
 use crate::description::{FeedForward, Routed};
 use crate::families;
 use crate::parameters::Layout;
+use crate::{Granularity, ModelError};
 
 /// The sizes of a model folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +26,8 @@ pub struct Inspection {
     pub experts: usize,
     /// Experts that a token passes through in such a layer; 0 in a dense model.
     pub experts_per_token: usize,
+    /// Granularity of such a layer with the name of its definition, as of [`Granularity`]; `None` in a dense model.
+    pub granularity: Option<String>,
     /// Numbers in all tensors of the files.
     pub params_total: u64,
     /// The same, less the experts that a token does not choose.
@@ -63,6 +65,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
         vocab: description.vocab,
         experts: largest.map_or(0, |routed| routed.experts),
         experts_per_token: largest.map_or(0, |routed| routed.per_token),
+        granularity: largest.map(|routed| Granularity::of(routed).to_string()),
         params_total,
         params_active: params_total.saturating_sub(resting),
         bytes: tensors.bytes(),

@@ -53,6 +53,10 @@ pub struct Measures {
     pub flops_per_token: u64,
     /// Largest learning-rate factor of any matrix: that of the output matrices of routed and top-k layers, 1 for dense.
     pub rate_factor: f64,
+    /// Step at which training blew up, from 0; then nothing else is measured. Only runs at another learning rate than the
+    /// study's may: a claim needs every seed of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<u64>,
     /// Loss on text.
     pub language: Option<LanguageMeasure>,
     /// Result on a synthetic task.
@@ -85,7 +89,7 @@ impl Measures {
         dataset: &Dataset,
         tasks: &BTreeMap<Workload, Task>,
     ) -> Result<Measures, StudyError> {
-        let mut measures = Measures::sizes(&model);
+        let mut measures = Measures::sizes(&model, None);
         if let Some(task) = tasks.get(&run.workload) {
             measures.task = Some(TaskMeasure::of(&model, task, run.seed)?);
             return Ok(measures);
@@ -99,14 +103,20 @@ impl Measures {
         Ok(measures)
     }
 
+    /// What is left of a run that blew up at a step: the sizes of its model, here as it was drawn.
+    pub(crate) fn blown_up(model: &Model, step: u64) -> Measures {
+        Measures::sizes(model, Some(step))
+    }
+
     /// The sizes, with everything else still absent.
-    fn sizes(model: &Model) -> Measures {
+    fn sizes(model: &Model, diverged: Option<u64>) -> Measures {
         let counts = model.description().counts();
         Measures {
             parameters_total: counts.parameters_total,
             parameters_active: counts.parameters_active,
             flops_per_token: counts.flops_per_token,
             rate_factor: model.parameters().iter().map(|p| f64::from(p.rate_factor)).fold(0.0, f64::max),
+            diverged,
             language: None,
             task: None,
             probes: None,
@@ -155,7 +165,7 @@ impl Measures {
         match (&self.language, &self.task) {
             (Some(language), _) => format!("validation loss {:.3} nats", language.loss),
             (_, Some(task)) => format!("{:.1} % of answers right", 100.0 * task.accuracy),
-            _ => "measured".into(),
+            _ => self.diverged.map_or("measured".into(), |step| format!("blew up at step {step}")),
         }
     }
 }

@@ -76,7 +76,9 @@ fn dataset() -> DatasetFacts {
 
 fn measures(config: &StudyConfig, planted: &Planted, run: &Run) -> Measures {
     let mut document = json!({ "parameters_total": 1000, "parameters_active": 500, "flops_per_token": 1000, "rate_factor": 1.0 });
-    if run.workload == Workload::Language {
+    if (planted.rate_cost)(run.family, run.rate).is_infinite() {
+        document["diverged"] = json!(7);
+    } else if run.workload == Workload::Language {
         let loss = (planted.loss)(run.family, run.seed) + (planted.rate_cost)(run.family, run.rate);
         document["language"] = json!({ "loss": loss, "loss_by_domain": [loss, loss], "accuracy": 0.3 });
         document["probes"] = probes(run);
@@ -251,6 +253,25 @@ mod tests {
         assert!(!better.contains("best learning rate"), "{verdict}");
         assert!(rest.contains("text as a whole with each at its best learning rate"), "{verdict}");
         assert_eq!(results(&planted).best_rate(Family::Moe { granularity: 1 }), Rate::Halved);
+    }
+
+    #[test]
+    fn a_rate_at_which_training_blows_up_is_no_best_rate_and_stops_no_study() {
+        let planted = Planted {
+            loss: |family, seed| 3.0 + wobble(family, seed) / 10.0,
+            rate_cost: |_, rate| match rate {
+                Rate::Halved => 0.1,
+                Rate::Base => 0.0,
+                Rate::Doubled => f64::INFINITY,
+            },
+            ..Planted::NOTHING
+        };
+        let results = results(&planted);
+        let coarse = Family::Moe { granularity: 1 };
+        assert_eq!(results.best_rate(coarse), Rate::Base);
+        assert_eq!(results.diverged_at(coarse, Rate::Doubled), results.config.seeds as usize);
+        assert_eq!(results.diverged_at(coarse, Rate::Halved), 0);
+        assert_eq!(verdicts(&planted).len(), 5);
     }
 
     #[test]

@@ -188,6 +188,29 @@ fn a_failed_save_keeps_the_last_good_state() {
     assert_eq!(fs::read(folder.path().join("resume.state")).unwrap(), good);
 }
 
+/// Batches that were drawn from something of another content.
+struct Renamed(Pattern);
+
+impl Batches for Renamed {
+    fn batch(&self, step: u64) -> Batch {
+        self.0.batch(step)
+    }
+
+    fn content(&self) -> String {
+        "another text with the same first and last batch".into()
+    }
+}
+
+#[test]
+fn text_that_changed_between_the_batches_compared_is_noticed() {
+    let plan = plan(Family::Dense, 6);
+    let folder = tempfile::tempdir().unwrap();
+    run_until(&plan, folder.path(), 2).unwrap();
+    let other = Renamed(Pattern::of(&plan));
+    let error = train(&plan, &other, Some(folder.path()), &mut |_| (), &AtomicBool::new(false)).unwrap_err();
+    assert!(matches!(error, TrainError::OtherData { .. }), "{error}");
+}
+
 /// Batches whose targets leave the vocabulary at one step.
 struct Foreign(Pattern);
 

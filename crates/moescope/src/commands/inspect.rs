@@ -4,6 +4,7 @@
 //! numbers are sound is not looked at.
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -28,7 +29,11 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
     } else {
         let document = serde_json::to_value(&inspection).expect("an inspection is plain data");
         for (key, value) in document.as_object().expect("an inspection has fields") {
-            say!("{key:18} {value}");
+            match value {
+                Value::Null => {}
+                Value::String(text) => say!("{key:18} {text}"),
+                other => say!("{key:18} {other}"),
+            }
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use moescope_host::Origin;
+use moescope_model::Granularity;
 use moescope_train::{ModelConfig, RunOutcome, StepMetrics, TrainConfig};
 
 use crate::context::Context;
@@ -78,13 +79,8 @@ fn state(metrics: &StepMetrics, seconds: Option<f64>) -> String {
 
 /// The granularity of a routed model with the name of its definition, of which there are several.
 fn granularity(model: &ModelConfig) -> String {
-    model.feed_forward.routed().map_or_else(String::new, |routed| {
-        let (granularity, active) = (routed.per_token, routed.per_token * routed.expert_width);
-        format!(
-            ", granularity {granularity} (Warsaw: active width {active} over expert width {})",
-            routed.expert_width
-        )
-    })
+    let routed = model.feed_forward.routed();
+    routed.map_or_else(String::new, |routed| format!(", granularity {}", Granularity::of(routed)))
 }
 
 /// Runs the command.

@@ -22,13 +22,20 @@ pub(super) fn exhibit(results: &Results) -> Result<(Table, Figure), StudyError> 
         ),
     ];
     columns.extend(Estimates::of(&losses)?.columns("loss", "nats/token", "validation loss"));
+    let blown_up = |(family, rate): &(Family, Rate)| results.diverged_at(*family, *rate) as i64;
+    columns.push(Column::count(
+        "diverged",
+        "models",
+        "models whose training blew up; they have no loss and count in no mean",
+        cells.iter().map(blown_up).collect(),
+    ));
     let method = "One model per family, rate and seed, on the same windows in the same order.";
     let table = Table::new("rates", "Loss against learning rate", method, columns)?;
     let figure = Figure {
         id: "rates".into(),
         title: finding(results, &families),
         caption: "Validation loss against learning rate, in percent of the rate of the study. Bands are 95 % t-intervals \
-                  over seeds. A family whose curve still falls at an end would gain from a rate that was not tried."
+                  over seeds; models whose training blew up are left out of them and counted in the table. A family whose curve still falls at an end would gain from a rate that was not tried."
             .into(),
         table: "rates".into(),
         kind: FigureKind::Lines { x: "rate".into(), y: "loss".into(), series: Some("family".into()), log2_x: true },
