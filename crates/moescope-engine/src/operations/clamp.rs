@@ -38,7 +38,10 @@ mod tests {
         #[test]
         fn cuts_follow_the_reference(columns in 1usize..20, limit in 0.1f32..2.0, seed: u64) {
             let wanted = |x: &[Vec<f64>]| x[0].iter().map(|x| x.clamp(-f64::from(limit), f64::from(limit))).collect();
-            check(&[numbers(&[2, columns], seed)], |tape, vars| tape.clamp(vars[0], limit), wanted);
+            // A finite difference across the kink is neither slope.
+            let mut x = numbers(&[2, columns], seed);
+            x.data_mut().iter_mut().filter(|x| (x.abs() - limit).abs() < 1e-3).for_each(|x| *x *= 0.9);
+            check(&[x], |tape, vars| tape.clamp(vars[0], limit), wanted);
         }
     }
 }
