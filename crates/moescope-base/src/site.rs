@@ -238,12 +238,13 @@ impl Site {
         !matches!(self, Site::RouterIndices | Site::AttnRouterIndices)
     }
 
-    /// Whether a [`ValueEdit`](crate::ValueEdit) may replace the value here.
+    /// Whether a [`ValueEdit`](crate::ValueEdit) may replace the value here, in some model at least.
     ///
-    /// Routes are edited through [`RouteEdit`](crate::RouteEdit), whose downstream meaning is defined; the logits
-    /// are the end of the pass, and editing them would change only the loss.
+    /// What follows is derived again: from edited logits the scores, from edited scores and selection scores the choice, from
+    /// edited indices the weights. Where nothing would follow the edit is refused: at the logits, which are the end of the pass,
+    /// and at scores that a router reports and does not use.
     pub fn editable(self) -> bool {
-        self.has_gradient() && !matches!(self, Site::RouterScores | Site::RouterSelect | Site::Logits)
+        !matches!(self, Site::Logits | Site::AttnRouterIndices)
     }
 
     /// One line on what the value is, for lists of hooks.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::{Edit, HookError, HookPoint, Site, Tokens, Value};
+use crate::{Edit, HookError, HookPoint, Objective, Site, Tokens, Value};
 
 /// What an analysis may ask of a model, whatever the model is.
 pub trait Subject {
@@ -33,14 +33,16 @@ pub struct Request<'a> {
     pub record: &'a [HookPoint],
     /// Changes inside the pass, in order.
     pub edits: &'a [Edit],
-    /// Points at which to report the gradient of the summed loss of all positions.
+    /// Points at which to report the gradient of the objective.
     pub gradients: &'a [HookPoint],
+    /// What is differentiated; of meaning with `gradients` alone.
+    pub objective: Objective<'a>,
 }
 
 impl<'a> Request<'a> {
     /// A plain pass that reports nothing but the losses.
     pub fn of(tokens: &'a Tokens) -> Request<'a> {
-        Request { tokens, record: &[], edits: &[], gradients: &[] }
+        Request { tokens, record: &[], edits: &[], gradients: &[], objective: Objective::Loss }
     }
 }
 
@@ -49,7 +51,8 @@ impl<'a> Request<'a> {
 pub struct Observation {
     /// Recorded values.
     pub values: BTreeMap<HookPoint, Value>,
-    /// Gradients of the **sum** over all tokens of the next-token loss, in nats per unit of the value.
+    /// Gradients of the objective: by default of the **sum** over all tokens of the next-token loss, in nats per unit of the
+    /// value.
     pub gradients: BTreeMap<HookPoint, Value>,
     /// Next-token cross-entropy in nats, `[batch, pos - 1]`.
     pub loss: Vec<f32>,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::{Edit, HookPoint, RouteEdit, Site, TokenSelection, Tokens, ValueEdit};
-use moescope_engine::{RoutePlan, Tape, Tensor, Var};
+use moescope_base::{Edit, HookPoint, RouteEdit, Site, TokenSelection, Tokens, ValueEdit, pattern_tokens};
+use moescope_engine::{Mode, RoutePlan, Tape, Tensor, Var};
 
 use crate::ModelError;
-use crate::description::{Description, Routed};
+use crate::description::{Description, Order, Routed};
 use crate::points;
-use crate::route_edits;
-use crate::router::Selection;
+use crate::route_edits::{self, LayerRule};
+use crate::value_edits::{Place, apply};
 
 /// The edits of one pass, by place.
 ///
@@ -36,7 +36,7 @@ impl<'a> EditBook<'a> {
         for edit in edits {
             match edit {
                 Edit::Value { at, tokens: selection, change } => {
-                    check_value_edit(description, *at, selection, tokens)?;
+                    check_value_edit(description, *at, selection, change, tokens)?;
                     book.values.entry(*at).or_default().push((selection, change));
                 }
                 Edit::Route { layer, change } => {
@@ -48,15 +48,15 @@ impl<'a> EditBook<'a> {
         Ok(book)
     }
 
-    /// The rule by which tokens of this layer choose, route edits included.
-    pub(crate) fn selection(
+    /// The rule by which tokens of this layer choose and weigh, route edits included.
+    pub(crate) fn rule(
         &self,
         layer: usize,
         routed: &Routed,
         tokens: usize,
-    ) -> Result<Selection, ModelError> {
+    ) -> Result<LayerRule<'a>, ModelError> {
         let edits = self.routes.get(&layer).map_or(&[][..], Vec::as_slice);
-        route_edits::selection(layer, routed, edits, tokens)
+        route_edits::rule(layer, routed, edits, tokens)
     }
 
     /// Whether any edit changes the value at this point.
@@ -72,12 +72,17 @@ impl<'a> EditBook<'a> {
         var: Var,
         tokens: &Tokens,
     ) -> Result<Var, ModelError> {
-        let Some(edits) = self.values.get(&point) else { return Ok(var) };
-        let token_of_row: Vec<u32> = match point.site() {
-            Site::AttnScores | Site::AttnPattern => pattern_tokens(tape.value(var).shape()),
-            _ => (0..tokens.len() as u32).collect(),
+        if !self.touches(point) {
+            return Ok(var);
+        }
+        let shape = tape.value(var).shape();
+        let (tokens, kinds): (Vec<u32>, usize) = match point.site() {
+            Site::AttnScores | Site::AttnPattern => {
+                (pattern_tokens(shape[0], shape[1], shape[2]).collect(), shape[1] * shape[2])
+            }
+            _ => ((0..tokens.len() as u32).collect(), 1),
         };
-        self.change_rows(tape, point, var, edits, 0, &token_of_row)
+        self.change_rows(tape, &Place { point, first: 0, tokens: &tokens, kinds }, var)
     }
 
     /// Applies the edits at a point of one expert; `var[slot_row, column]` holds all experts of the layer.
@@ -88,37 +93,68 @@ impl<'a> EditBook<'a> {
         var: Var,
         plan: &RoutePlan,
     ) -> Result<Var, ModelError> {
-        let Some(edits) = self.values.get(&point) else { return Ok(var) };
         let expert = point.expert_index().expect("an expert point names its expert");
         let (first, last) = (plan.offsets()[expert], plan.offsets()[expert + 1]);
-        self.change_rows(tape, point, var, edits, first, &plan.row_tokens()[first..last])
+        let tokens = &plan.row_tokens()[first..last];
+        self.change_rows(tape, &Place { point, first, tokens, kinds: 1 }, var)
     }
 
-    /// Applies edits to the rows from `first` on, of which `token_of_row` names the tokens.
-    fn change_rows(
+    /// Applies the edits at a point whose numbers are not on the tape: `numbers[token, column]`.
+    pub(crate) fn change_numbers(
         &self,
-        tape: &mut Tape<'_>,
         point: HookPoint,
-        var: Var,
-        edits: &[(&TokenSelection, &ValueEdit)],
-        first: usize,
-        token_of_row: &[u32],
-    ) -> Result<Var, ModelError> {
+        numbers: &mut Vec<f32>,
+        tokens: &Tokens,
+    ) -> Result<(), ModelError> {
+        if self.touches(point) {
+            let mut scratch = Tape::new(Mode::Inference);
+            let columns = numbers.len() / tokens.len();
+            let var = scratch.constant(Tensor::new([tokens.len(), columns], std::mem::take(numbers))?);
+            let var = self.change(&mut scratch, point, var, tokens)?;
+            *numbers = scratch.value(var).data().to_vec();
+        }
+        Ok(())
+    }
+
+    /// Applies the edits at the chosen experts, `choices[token, slot]`.
+    ///
+    /// # Errors
+    /// [`ModelError::Edit`] where what is put in is no choice: experts that exist, each once.
+    pub(crate) fn change_choices(
+        &self,
+        point: HookPoint,
+        choices: &mut Vec<u32>,
+        experts: usize,
+        tokens: &Tokens,
+    ) -> Result<(), ModelError> {
+        if !self.touches(point) {
+            return Ok(());
+        }
+        let mut numbers = choices.iter().map(|expert| *expert as f32).collect();
+        self.change_numbers(point, &mut numbers, tokens)?;
+        if let Some(found) = numbers.iter().find(|n| n.fract() != 0.0 || !(0.0..experts as f32).contains(*n))
+        {
+            let reason = format!("{found} is no expert; wanted whole numbers from 0 to {}", experts - 1);
+            return Err(ModelError::edit(point, reason));
+        }
+        *choices = numbers.iter().map(|expert| *expert as u32).collect();
+        let slots = choices.len() / tokens.len();
+        match choices.chunks_exact(slots).position(route_edits::repeats) {
+            Some(token) => {
+                Err(ModelError::edit(point, format!("token {token} would go to one expert twice")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Applies all edits at a place, in order.
+    fn change_rows(&self, tape: &mut Tape<'_>, place: &Place<'_>, var: Var) -> Result<Var, ModelError> {
         let mut var = var;
-        for (selection, change) in edits {
-            let touched = token_of_row.iter().enumerate().filter(|(_, token)| selection.contains(**token));
-            let rows: Vec<usize> = touched.map(|(row, _)| first + row).collect();
-            var = apply(tape, point, var, &rows, change)?;
+        for (selection, change) in self.values.get(&place.point).into_iter().flatten() {
+            var = apply(tape, place, var, selection, change)?;
         }
         Ok(var)
     }
-}
-
-/// The query's token of every row of an attention pattern `[batch, head, query, key]`.
-fn pattern_tokens(shape: &[usize]) -> Vec<u32> {
-    let [batch, heads, queries] = [shape[0], shape[1], shape[2]];
-    let rows = (0..batch * heads * queries).map(|row| row / (heads * queries) * queries + row % queries);
-    rows.map(|token| token as u32).collect()
 }
 
 /// Refuses an edit whose place or tokens do not exist; its numbers are checked where the width is known.
@@ -126,15 +162,14 @@ fn check_value_edit(
     description: &Description,
     at: HookPoint,
     selection: &TokenSelection,
+    change: &ValueEdit,
     tokens: usize,
 ) -> Result<(), ModelError> {
     points::check(description, at)?;
     if !at.site().editable() {
         return Err(ModelError::edit(at, read_only_reason(at.site())));
     }
-    if at.site() == Site::RouterLogits && !points::scored(description, at) {
-        return Err(ModelError::edit(at, "this layer's router does not score; edit its routes instead"));
-    }
+    check_router_edit(description, at, change)?;
     let TokenSelection::Rows(rows) = selection else { return Ok(()) };
     if let Some(row) = rows.iter().find(|row| **row as usize >= tokens) {
         let reason = format!("token {row} was selected, and the batch has tokens 0 to {}", tokens - 1);
@@ -146,90 +181,41 @@ fn check_value_edit(
     }
 }
 
+/// Refuses edits of a router's values from which nothing would follow.
+fn check_router_edit(description: &Description, at: HookPoint, change: &ValueEdit) -> Result<(), ModelError> {
+    let scored = matches!(at.site(), Site::RouterLogits | Site::RouterScores | Site::RouterSelect);
+    if scored && !points::scored(description, at) {
+        return Err(ModelError::edit(at, "this layer's router does not score; edit its routes instead"));
+    }
+    let routed = at.layer().and_then(|layer| description.feed_forward[layer].routed());
+    if at.site() == Site::RouterScores && routed.is_some_and(|r| r.router.order != Order::ScoreThenSelect) {
+        let reason = "this router chooses and weighs by its logits and only reports scores; edit the router logits instead";
+        return Err(ModelError::edit(at, reason));
+    }
+    let arithmetic = ["zero", "scale", "add", "mean"];
+    let number = match change {
+        ValueEdit::Zero => 0,
+        ValueEdit::Scale { .. } => 1,
+        ValueEdit::Add { .. } => 2,
+        ValueEdit::Mean => 3,
+        _ => return Ok(()),
+    };
+    match at.site() {
+        Site::RouterIndices => {
+            let name = arithmetic[number];
+            Err(ModelError::edit(
+                at,
+                format!("`{name}` makes no choice of experts; wanted `set`, `patch` or `resample`"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Why a site cannot be edited, and what to edit instead.
 fn read_only_reason(site: Site) -> &'static str {
     match site {
         Site::Logits => "the logits are the end of the pass; edit the final norm's output instead",
-        _ => "this site is read-only; edit the router logits or weights, or the routes of the layer",
+        _ => "this site is read-only; edit the logits or weights of this router instead",
     }
-}
-
-/// Applies one edit to these rows of a variable.
-///
-/// Set values are constants: no gradient flows through them. Scaling and adding let gradients through.
-fn apply(
-    tape: &mut Tape<'_>,
-    point: HookPoint,
-    var: Var,
-    rows: &[usize],
-    change: &ValueEdit,
-) -> Result<Var, ModelError> {
-    let width = tape.value(var).columns();
-    match change {
-        ValueEdit::Scale { factor } => scale(tape, var, rows, *factor),
-        ValueEdit::Zero => overwrite(tape, var, rows, vec![0.0; rows.len() * width]),
-        ValueEdit::Add { vector } => {
-            check_vector(point, vector, width)?;
-            add(tape, var, rows, vector)
-        }
-        ValueEdit::Set { vector } => {
-            check_vector(point, vector, width)?;
-            overwrite(tape, var, rows, vector.repeat(rows.len()))
-        }
-        ValueEdit::Patch { rows: values } => {
-            if values.len() != rows.len() * width {
-                let (found, count) = (values.len(), rows.len());
-                let reason = format!(
-                    "the patch holds {found} numbers, wanted {count} rows of {width}, one for each selected token that is here"
-                );
-                return Err(ModelError::edit(point, reason));
-            }
-            overwrite(tape, var, rows, values.clone())
-        }
-    }
-}
-
-/// Refuses a vector that is not as long as a row of the value.
-fn check_vector(point: HookPoint, vector: &[f32], width: usize) -> Result<(), ModelError> {
-    if vector.len() == width {
-        return Ok(());
-    }
-    let reason = format!("the vector holds {} numbers, wanted {width}", vector.len());
-    Err(ModelError::edit(point, reason))
-}
-
-/// Replaces the named rows by `values[row, column]`; without rows nothing is put on the tape.
-fn overwrite(tape: &mut Tape<'_>, var: Var, rows: &[usize], values: Vec<f32>) -> Result<Var, ModelError> {
-    if rows.is_empty() {
-        return Ok(var);
-    }
-    let width = tape.value(var).columns();
-    Ok(tape.overwrite_rows(var, rows, Tensor::new([rows.len(), width], values)?)?)
-}
-
-/// Adds one vector to each named row. The other rows get zero, which changes no value.
-fn add(tape: &mut Tape<'_>, var: Var, rows: &[usize], vector: &[f32]) -> Result<Var, ModelError> {
-    let mut shift = Tensor::zeros(tape.value(var).shape());
-    for row in rows {
-        shift.data_mut()[row * vector.len()..][..vector.len()].copy_from_slice(vector);
-    }
-    let shift = tape.constant(shift);
-    Ok(tape.add(var, shift)?)
-}
-
-/// Multiplies the named rows by `factor` and leaves the others as they are.
-fn scale(tape: &mut Tape<'_>, var: Var, rows: &[usize], factor: f32) -> Result<Var, ModelError> {
-    let height = tape.value(var).rows();
-    let width = tape.value(var).columns();
-    let scaled = tape.scale(var, factor)?;
-    if rows.len() == height {
-        return Ok(scaled);
-    }
-    // The sum of two halves, zero where the other speaks: exact, and the gradient flows through both.
-    let mut selected = vec![false; height];
-    rows.iter().for_each(|row| selected[*row] = true);
-    let others: Vec<usize> = (0..height).filter(|row| !selected[*row]).collect();
-    let scaled = overwrite(tape, scaled, &others, vec![0.0; others.len() * width])?;
-    let kept = overwrite(tape, var, rows, vec![0.0; rows.len() * width])?;
-    Ok(tape.add(kept, scaled)?)
 }

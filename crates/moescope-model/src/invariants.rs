@@ -51,7 +51,8 @@ fn listening_and_threads_change_no_bit() {
             assert_eq!(heard.values.len(), points.len(), "{name}: every site was heard");
             assert_eq!(bits(&heard.loss), bits(&plain), "{name}, {threads} threads");
             let gradients: Vec<_> = points.iter().copied().filter(|p| p.site().has_gradient()).collect();
-            let request = Request { tokens: &tokens(), record: &[], edits: &[], gradients: &gradients };
+            let tokens = tokens();
+            let request = Request { gradients: &gradients, ..Request::of(&tokens) };
             let with_gradients = pool.install(|| subject(&description).run(&request).unwrap());
             assert_eq!(with_gradients.gradients.len(), gradients.len());
             assert_eq!(bits(&with_gradients.loss), bits(&plain), "{name}, gradients, {threads} threads");
@@ -214,7 +215,8 @@ fn gradients_are_those_of_finite_differences_at_every_editable_site() {
             .filter(|p| p.site().editable() && p.site() != Site::AttnPattern)
             .filter(|p| !(matches!(name, "hash" | "random") && p.site() == Site::RouterLogits))
             .collect();
-        let request = Request { tokens: &tokens(), record: &[], edits: &[], gradients: &points };
+        let tokens = tokens();
+        let request = Request { gradients: &points, ..Request::of(&tokens) };
         let gradients = subject.run(&request).unwrap().gradients;
         for point in points {
             let gradient = gradients[&point].real().unwrap();
@@ -252,7 +254,8 @@ fn a_gradient_at_an_edited_point_is_taken_after_the_edit() {
     let point = HookPoint::block(Site::ResidMid, 0);
     let below = HookPoint::block(Site::ResidPre, 0);
     let edits = [value_edit(point, ValueEdit::Set { vector: vec![0.5; 16] })];
-    let request = Request { tokens: &tokens(), record: &[], edits: &edits, gradients: &[point, below] };
+    let (tokens, gradients) = (tokens(), [point, below]);
+    let request = Request { edits: &edits, gradients: &gradients, ..Request::of(&tokens) };
     let gradients = subject.run(&request).unwrap().gradients;
     assert!(gradients[&point].real().unwrap().iter().any(|g| *g != 0.0));
     assert!(gradients[&below].real().unwrap().iter().all(|g| *g == 0.0), "nothing flows through a constant");

@@ -28,10 +28,13 @@
 //! trained here opens elsewhere.
 
 mod blocks;
+mod circle;
 #[cfg(test)]
 mod company;
 mod counts;
 mod description;
+#[cfg(test)]
+mod edit_tests;
 mod edits;
 mod error;
 mod families;
@@ -54,8 +57,10 @@ mod router;
 mod routing_invariants;
 mod scaling;
 mod subject;
+mod swap;
 #[cfg(test)]
 mod testing;
+mod value_edits;
 mod variation;
 
 pub use counts::Counts;

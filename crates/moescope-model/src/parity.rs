@@ -79,7 +79,7 @@ fn compare_all(folder: &Path, reference: &Path) -> usize {
         later => block(Site::ResidPost, later - 1),
     };
     let gradients: Vec<HookPoint> = (0..=layers).map(hidden).collect();
-    let request = Request { tokens: &reference.tokens, record: &all, edits: &[], gradients: &gradients };
+    let request = Request { record: &all, gradients: &gradients, ..Request::of(&reference.tokens) };
     let seen = subject.run(&request).unwrap();
 
     let mut compared = reference.compare("logits", &real(&seen, HookPoint::global(Site::Logits)));

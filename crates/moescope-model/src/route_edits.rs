@@ -1,10 +1,34 @@
 //! What route edits make of a router's rule.
 
-use moescope_base::RouteEdit;
+use moescope_base::{RouteEdit, TokenSelection};
 
 use crate::ModelError;
-use crate::description::{Description, Routed};
+use crate::description::{Description, Order, Routed, RouterKind, Score};
 use crate::router::Selection;
+
+/// How a layer chooses and weighs in one pass.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerRule<'a> {
+    /// The layer with what the edits have changed of it: experts for each token, renormalisation.
+    pub(crate) routed: Routed,
+    /// Who may be chosen.
+    pub(crate) selection: Selection,
+    /// What the logits are divided by.
+    pub(crate) temperature: f64,
+    /// Seeds of the exchanges of choices between tokens, in order.
+    pub(crate) shuffles: Vec<u64>,
+    /// Weights that are given, in order.
+    pub(crate) weights: Vec<GivenWeight<'a>>,
+}
+
+/// A weight that an edit gives to experts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GivenWeight<'a> {
+    pub(crate) experts: &'a [u32],
+    pub(crate) weight: f32,
+    pub(crate) renormalise: bool,
+    pub(crate) tokens: &'a TokenSelection,
+}
 
 /// Refuses a layer that has no routes.
 pub(crate) fn check_layer(description: &Description, layer: usize) -> Result<(), ModelError> {
@@ -18,30 +42,171 @@ pub(crate) fn check_layer(description: &Description, layer: usize) -> Result<(),
 
 /// The rule of a layer under these edits, checked: with it, every token can choose.
 ///
-/// Bans and forces of several edits add up; sets of several edits intersect. Recorded routes stand alone.
-pub(crate) fn selection(
+/// How many are chosen counts first, wherever it stands. Bans and forces of several edits add up; sets of several edits intersect;
+/// temperatures multiply. Recorded routes stand alone.
+pub(crate) fn rule<'a>(
+    layer: usize,
+    routed: &Routed,
+    edits: &[&'a RouteEdit],
+    tokens: usize,
+) -> Result<LayerRule<'a>, ModelError> {
+    let routed = changed(layer, routed, edits)?;
+    let selection = selection(layer, &routed, edits, tokens)?;
+    let mut rule =
+        LayerRule { routed, selection, temperature: 1.0, shuffles: Vec::new(), weights: Vec::new() };
+    for edit in edits {
+        match edit {
+            RouteEdit::Temperature { temperature } => rule.temperature *= f64::from(*temperature),
+            RouteEdit::Shuffle { seed } => rule.shuffles.push(*seed),
+            RouteEdit::SetWeight { experts, weight, renormalise, tokens: selection } => {
+                check_weight(layer, &rule.routed, experts, *weight, selection, tokens)?;
+                let given =
+                    GivenWeight { experts, weight: *weight, renormalise: *renormalise, tokens: selection };
+                rule.weights.push(given);
+            }
+            _ => {}
+        }
+    }
+    Ok(rule)
+}
+
+/// The layer with another number of experts for each token, or another word on renormalisation.
+fn changed(layer: usize, routed: &Routed, edits: &[&RouteEdit]) -> Result<Routed, ModelError> {
+    let mut changed = routed.clone();
+    let refuse = |reason: String| Err(ModelError::edit(place(layer), reason));
+    let (mut count, mut renormalise) = (None, None);
+    for edit in edits {
+        match edit {
+            RouteEdit::TopK { k } if count.is_some_and(|other| other != *k) => {
+                return refuse("two edits ask for different numbers of experts; keep one".into());
+            }
+            RouteEdit::TopK { k } => {
+                check_count(layer, routed, *k as usize)?;
+                (count, changed.per_token) = (Some(*k), *k as usize);
+            }
+            RouteEdit::Renormalise { renormalise: now } if renormalise.is_some_and(|other| other != *now) => {
+                return refuse(
+                    "one edit wants the weights renormalised and another does not; keep one".into(),
+                );
+            }
+            RouteEdit::Renormalise { renormalise: now } => {
+                check_renormalise(layer, routed, *now)?;
+                (renormalise, changed.router.renormalise) = (Some(*now), *now);
+            }
+            RouteEdit::Temperature { temperature } => check_temperature(layer, routed, *temperature)?,
+            RouteEdit::Swap { .. } => {
+                return refuse(
+                    "a swap needs the routes of both layers, which are known after a pass; run it through `ModelSubject`".into(),
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(changed)
+}
+
+/// Refuses a number of experts that tokens of this layer cannot choose.
+fn check_count(layer: usize, routed: &Routed, k: usize) -> Result<(), ModelError> {
+    let open = routed.router.groups.map_or(routed.experts, |g| g.chosen * (routed.experts / g.count));
+    let reason = match routed.router.kind {
+        RouterKind::Committee { .. } => "the experts of a committee are chosen together".into(),
+        _ if routed.router.order == Order::OneByOne && k != 2 => {
+            format!("this router weighs a first and a second expert, and {k} were asked for")
+        }
+        _ if k == 0 || k > open => format!("{k} experts for each token were asked for, wanted 1 to {open}"),
+        _ => return Ok(()),
+    };
+    Err(ModelError::edit(place(layer), reason))
+}
+
+/// Refuses a word on renormalisation that this router's weights cannot follow.
+fn check_renormalise(layer: usize, routed: &Routed, renormalise: bool) -> Result<(), ModelError> {
+    let router = &routed.router;
+    let reason = match renormalise {
+        true => return Ok(()),
+        false if !router.kind.scores() => "the weights of a router that does not score are equal shares",
+        false if router.order == Order::SelectThenScore && router.score == Score::Softmax => {
+            "this router's weights are a softmax over the chosen experts, whose sum is one by itself"
+        }
+        false => return Ok(()),
+    };
+    Err(ModelError::edit(place(layer), reason))
+}
+
+/// Refuses a temperature that makes no scores.
+fn check_temperature(layer: usize, routed: &Routed, temperature: f32) -> Result<(), ModelError> {
+    if !routed.router.kind.scores() {
+        return Err(ModelError::edit(
+            place(layer),
+            "this layer's router does not score, so it has no temperature",
+        ));
+    }
+    match temperature.is_finite() && temperature > 0.0 {
+        true => Ok(()),
+        false => {
+            let reason = format!("the temperature is {temperature}, wanted a number above 0");
+            Err(ModelError::edit(place(layer), reason))
+        }
+    }
+}
+
+/// Refuses a weight that is none, for experts or tokens that do not exist.
+fn check_weight(
+    layer: usize,
+    routed: &Routed,
+    experts: &[u32],
+    weight: f32,
+    selection: &TokenSelection,
+    tokens: usize,
+) -> Result<(), ModelError> {
+    let refuse = |reason: String| Err(ModelError::edit(place(layer), reason));
+    if let Some(e) = experts.iter().find(|e| **e as usize >= routed.experts) {
+        return refuse(format!("expert {e} was named, and there are {}", routed.experts));
+    }
+    if !weight.is_finite() {
+        return refuse(format!("the weight is {weight}, wanted a finite number"));
+    }
+    let TokenSelection::Rows(rows) = selection else { return Ok(()) };
+    match rows.iter().find(|row| **row as usize >= tokens) {
+        Some(row) => {
+            refuse(format!("token {row} was selected, and the batch has tokens 0 to {}", tokens - 1))
+        }
+        None if rows.windows(2).all(|pair| pair[0] < pair[1]) => Ok(()),
+        None => refuse("the selected tokens are not ascending; sort them, each once".into()),
+    }
+}
+
+/// Who may be chosen under these edits.
+fn selection(
     layer: usize,
     routed: &Routed,
     edits: &[&RouteEdit],
     tokens: usize,
 ) -> Result<Selection, ModelError> {
     let mut selection = Selection::of(routed);
+    let alone = edits.iter().filter(|edit| edit.chooses()).count() == 1;
     let mut rule = Rule { layer, routed, banned: Vec::new(), forced: Vec::new(), allowed: None };
     for edit in edits {
         match edit {
             RouteEdit::Ban { experts } => rule.note_experts(experts, |rule| &mut rule.banned)?,
             RouteEdit::Force { experts } => rule.note_experts(experts, |rule| &mut rule.forced)?,
             RouteEdit::AllowSets { sets } => rule.allow(sets)?,
-            RouteEdit::Replay { choices } if edits.len() == 1 => return rule.replay(choices, tokens),
+            RouteEdit::Replay { choices } if alone => return rule.replay(choices, tokens),
             RouteEdit::Replay { .. } => {
                 return Err(rule.refuse("recorded routes leave no choice to other route edits of the layer"));
             }
+            _ => {}
         }
     }
     if let Some(sets) = rule.allowed.take() {
         selection = rule.only(sets, &selection);
     }
     rule.narrow(selection)
+}
+
+/// Whether experts repeat.
+pub(crate) fn repeats(chosen: &[u32]) -> bool {
+    chosen.iter().enumerate().any(|(i, e)| chosen[..i].contains(e))
 }
 
 /// What the edits of a layer have asked for.
@@ -168,7 +333,6 @@ impl Rule<'_> {
             return Err(self.refuse(reason));
         }
         self.check_experts(choices)?;
-        let repeats = |chosen: &[u32]| chosen.iter().enumerate().any(|(i, e)| chosen[..i].contains(e));
         match choices.chunks_exact(per_token).position(repeats) {
             Some(token) => {
                 Err(self.refuse(format!("the recorded choices of token {token} name an expert twice")))
@@ -179,7 +343,7 @@ impl Rule<'_> {
 }
 
 /// How messages name the place of a route edit.
-fn place(layer: usize) -> String {
+pub(crate) fn place(layer: usize) -> String {
     format!("the routes of layer {layer}")
 }
 
@@ -194,8 +358,8 @@ mod tests {
 
     fn choose(edits: &[RouteEdit], scores: &[f32]) -> Result<Vec<u32>, String> {
         let edits: Vec<&RouteEdit> = edits.iter().collect();
-        let rule = selection(0, &routed(), &edits, 1).map_err(|e| e.to_string())?;
-        Ok(rule.choose(scores, scores, 4))
+        let rule = rule(0, &routed(), &edits, 1).map_err(|e| e.to_string())?;
+        Ok(rule.selection.choose(scores, scores, 4))
     }
 
     #[test]

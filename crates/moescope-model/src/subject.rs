@@ -5,21 +5,23 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use moescope_base::{
-    Axis, HookPoint, Observation, Request, Subject, SubjectError, SubjectShape, Tokens, Value, ValueData,
+    Axis, Edit, HookPoint, LogitTerm, Objective, Observation, Request, Subject, SubjectError, SubjectShape,
+    Tokens, Value, ValueData,
 };
-use moescope_engine::{Gradients, IGNORE, Mode, Tape, Var};
+use moescope_engine::{Gradients, IGNORE, Mode, Tape, Tensor, Var};
 
 use crate::ModelError;
 use crate::forward::Weights;
 use crate::model::Model;
 use crate::pass::{Heard, Listener, Pass};
 use crate::points;
+use crate::swap;
 
 /// A model that answers the questions of [`Subject`].
 ///
 /// Values are those after the edits at their point, and gradients are taken there. A router that does not score (hash, random)
-/// has not-a-number as its logits, scores and selection scores. The gradient of what the top-k choice sees is zero, because a
-/// choice has none.
+/// has not-a-number as its logits, scores and selection scores. Gradients flow through the chosen experts and their weights, never
+/// through the choice: that of what the top-k choice sees is zero.
 #[derive(Clone, Debug)]
 pub struct ModelSubject {
     model: Arc<Model>,
@@ -45,26 +47,48 @@ impl ModelSubject {
         &self.model
     }
 
-    /// Runs one pass and gathers what was asked.
+    /// Runs one pass and gathers what was asked; a swap of routes takes another pass before it.
     ///
     /// Gradients are of the sum, not the mean, of the losses of all tokens, so one token's gradient does not shrink
     /// with the batch.
     fn observe(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
         self.check(request)?;
+        let mut chosen = |edits: &[Edit], points: [HookPoint; 2]| {
+            let first = Request { record: &points, edits, ..Request::of(request.tokens) };
+            let mut seen = self.pass(&first)?.values;
+            Ok(points.map(|point| seen.remove(&point).expect("the pass records what it is asked for")))
+        };
+        let edits = swap::resolved(self.model.description(), request.tokens, request.edits, &mut chosen)?;
+        self.pass(&Request { edits: &edits, ..*request })
+    }
+
+    /// One pass over a request that has been checked.
+    fn pass(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
         let mode = if request.gradients.is_empty() { Mode::Inference } else { Mode::Gradient };
         let mut tape = Tape::new(mode);
         let mut recorder = Recorder::new(request);
         let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder) };
         let forward = self.model.forward_with(&mut tape, request.tokens, &mut pass, Weights::Constant)?;
         let mut observation = Observation { values: recorder.values, ..Observation::default() };
+        let mut loss = None;
         if request.tokens.positions() > 1 {
-            let loss = tape.cross_entropy(forward.logits, &request.tokens.next_ids(IGNORE))?;
-            observation.loss = kept_losses(tape.token_losses(loss), request.tokens.positions());
-            if mode == Mode::Gradient {
-                let sum = tape.scale(loss, observation.loss.len() as f32)?;
-                let found = tape.backward(sum)?;
-                observation.gradients = recorder.sources.iter().map(|(p, s)| (*p, s.read(&found))).collect();
-            }
+            let var = tape.cross_entropy(forward.logits, &request.tokens.next_ids(IGNORE))?;
+            observation.loss = kept_losses(tape.token_losses(var), request.tokens.positions());
+            loss = Some(var);
+        }
+        if mode == Mode::Gradient {
+            let number = match (request.objective, loss) {
+                (Objective::Logits(terms), _) => {
+                    let with = read_out(terms, request.tokens, tape.value(forward.logits).columns())?;
+                    tape.sum_product(forward.logits, with)?
+                }
+                (Objective::Loss, Some(loss)) => tape.scale(loss, observation.loss.len() as f32)?,
+                (Objective::Loss, None) => {
+                    unreachable!("a request without a loss to differentiate was refused")
+                }
+            };
+            let found = tape.backward(number)?;
+            observation.gradients = recorder.sources.iter().map(|(p, s)| (*p, s.read(&found))).collect();
         }
         Ok(observation)
     }
@@ -80,12 +104,47 @@ impl ModelSubject {
                 "expert indices have no gradient; ask at the router weights",
             ));
         }
+        if let Objective::Logits(terms) = request.objective {
+            return self.check_terms(terms, request.tokens);
+        }
         if !request.gradients.is_empty() && request.tokens.positions() < 2 {
             let wanted = "at least 2, so that there is a loss to differentiate";
             return Err(ModelError::tokens("the sequence length", request.tokens.positions(), wanted));
         }
         Ok(())
     }
+
+    /// Refuses logits that do not exist.
+    fn check_terms(&self, terms: &[LogitTerm], tokens: &Tokens) -> Result<(), ModelError> {
+        let vocab = self.shape.vocab;
+        if let Some(term) = terms.iter().find(|term| term.token as usize >= vocab) {
+            return Err(ModelError::tokens(
+                "the token of a logit",
+                term.token,
+                format!("an id below {vocab}"),
+            ));
+        }
+        let positions = tokens.positions();
+        match terms.iter().find(|term| term.position >= positions) {
+            Some(term) => {
+                let wanted = format!("one below {positions}");
+                Err(ModelError::tokens("the position of a logit", term.position, wanted))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The factors with which a weighted sum reads the logits, of every sequence alike: `[token, vocab]`.
+fn read_out(terms: &[LogitTerm], tokens: &Tokens, vocab: usize) -> Result<Tensor, ModelError> {
+    let mut with = Tensor::zeros([tokens.len(), vocab]);
+    for sequence in 0..tokens.batch() {
+        for term in terms {
+            let row = sequence * tokens.positions() + term.position;
+            with.data_mut()[row * vocab + term.token as usize] += term.factor;
+        }
+    }
+    Ok(with)
 }
 
 impl From<Model> for ModelSubject {

@@ -170,7 +170,7 @@ pub(crate) fn subject(description: &Description) -> ModelSubject {
 
 /// One pass over the usual tokens.
 pub(crate) fn run(subject: &mut ModelSubject, record: &[HookPoint], edits: &[Edit]) -> Observation {
-    subject.run(&Request { tokens: &tokens(), record, edits, gradients: &[] }).unwrap()
+    subject.run(&Request { record, edits, ..Request::of(&tokens()) }).unwrap()
 }
 
 /// The logits of such a pass, `[token, vocab]`.

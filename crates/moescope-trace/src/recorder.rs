@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use moescope_base::{
-    Edit, FeedForwardShape, HookPoint, Observation, Request, Site, Subject, SubjectShape, Tokens, Value,
+    Edit, FeedForwardShape, HookPoint, LogitTerm, Objective, Observation, Request, Site, Subject,
+    SubjectShape, Tokens, Value,
 };
 
 use crate::{LayerRouting, RoutingTrace, TokenTable, TraceError};
@@ -15,10 +16,13 @@ pub struct Recording {
     pub tokens: Tokens,
     /// Values by hook point, always with the logits.
     pub values: BTreeMap<HookPoint, Value>,
-    /// Gradients of the **mean** next-token loss, in nats per unit of the value.
+    /// Gradients of the **mean** next-token loss, in nats per unit of the value; or of the weighted sum of logits, which each
+    /// sequence has for itself.
     pub gradients: BTreeMap<HookPoint, Value>,
     /// Next-token loss in nats, `[batch, pos - 1]`.
     pub loss: Vec<f32>,
+    /// The weighted sum of logits that was differentiated, if it was: `[batch]`.
+    pub objective: Option<Vec<f32>>,
 }
 
 /// Records the routes of a corpus through every routed layer.
@@ -51,7 +55,7 @@ pub fn record_routing(
     RoutingTrace::new(all.unwrap_or_default(), layers)
 }
 
-/// Records values, and gradients where asked for, at these points for one batch.
+/// Records values, and gradients of the loss where asked for, at these points for one batch.
 ///
 /// # Errors
 /// If the subject cannot answer, or leaves out what was asked for.
@@ -62,26 +66,54 @@ pub fn record_tensors(
     edits: &[Edit],
     gradients: &[HookPoint],
 ) -> Result<Recording, TraceError> {
-    let mut record = points.to_vec();
+    record_request(subject, &Request { record: points, edits, gradients, ..Request::of(tokens) })
+}
+
+/// Records what a request asks for, of whatever objective its gradients are, and the logits.
+///
+/// # Errors
+/// As [`record_tensors`].
+pub fn record_request(subject: &mut dyn Subject, request: &Request<'_>) -> Result<Recording, TraceError> {
+    let tokens = request.tokens;
+    let mut record = request.record.to_vec();
     record.push(HookPoint::global(Site::Logits));
     record.sort_unstable();
     record.dedup();
-    let seen = subject.run(&Request { tokens, record: &record, edits, gradients })?;
-    let count = seen.loss.len() as f32;
+    let seen = subject.run(&Request { record: &record, ..*request })?;
+    let count = match request.objective {
+        Objective::Loss => seen.loss.len() as f32,
+        Objective::Logits(_) => 1.0,
+    };
     let mean = |(point, value): (HookPoint, Value)| Ok((point, divided(point, &value, count)?));
+    let objective = match request.objective {
+        Objective::Logits(terms) if !request.gradients.is_empty() => {
+            Some(sums(terms, &seen.values[&HookPoint::global(Site::Logits)]))
+        }
+        _ => None,
+    };
     let recording = Recording {
         tokens: tokens.clone(),
         gradients: seen.gradients.into_iter().map(mean).collect::<Result<_, TraceError>>()?,
         values: seen.values,
         loss: seen.loss,
+        objective,
     };
     check_complete(&record, &recording.values, tokens)?;
-    check_complete(gradients, &recording.gradients, tokens)?;
+    check_complete(request.gradients, &recording.gradients, tokens)?;
     let wanted = tokens.len() - tokens.batch();
     if recording.loss.len() != wanted {
         return Err(inconsistent("the recorded loss", recording.loss.len(), format!("{wanted} entries")));
     }
     Ok(recording)
+}
+
+/// The weighted sum of logits of each sequence.
+fn sums(terms: &[LogitTerm], logits: &Value) -> Vec<f32> {
+    let (positions, vocab) = (logits.shape()[1], logits.shape()[2]);
+    let sequences = logits.real().unwrap_or(&[]).chunks_exact(positions * vocab);
+    let term =
+        |logits: &[f32], term: &LogitTerm| term.factor * logits[term.position * vocab + term.token as usize];
+    sequences.map(|logits| terms.iter().map(|t| term(logits, t)).sum()).collect()
 }
 
 fn empty_layers(shape: &SubjectShape) -> Vec<LayerRouting> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use moescope_base::{HookPoint, Tokens, Value, ValueData};
+use moescope_base::{Axis, HookPoint, Tokens, Value, ValueData, nearest_name};
 use moescope_host::write_tensors;
 use safetensors::tensor::{Dtype, View};
 
@@ -15,7 +15,8 @@ use crate::{Recording, TraceError};
 ///
 /// Values are `F32`, expert indices `I64`; the leading axes are `[batch, pos]`, of attention patterns `[batch, head, query, key]`.
 /// The values of one expert are `[row, ...]` with a companion `NAME.rows`, `I64`, that holds the token (`batch * positions + pos`)
-/// of each row. `loss` is `[batch, pos - 1]` in nats, and `grad/NAME` the gradient of its mean. `input_ids` repeats the input.
+/// of each row. `loss` is `[batch, pos - 1]` in nats, and `grad/NAME` the gradient of its mean; or of the weighted sum of logits that stands as
+/// `objective`, `[batch]`, where one was asked for. `input_ids` repeats the input.
 ///
 /// # Errors
 /// [`TraceError::Host`] when the file cannot be written.
@@ -26,6 +27,10 @@ pub fn write_recording(path: &Path, recording: &Recording) -> Result<(), TraceEr
     tensors.push(("input_ids".to_owned(), Entry::integers(axes.to_vec(), ids)));
     let loss = Entry { shape: vec![axes[0], axes[1] - 1], data: Data::Real(Cow::Borrowed(&recording.loss)) };
     tensors.push(("loss".to_owned(), loss));
+    if let Some(objective) = &recording.objective {
+        let data = Data::Real(Cow::Borrowed(objective));
+        tensors.push(("objective".to_owned(), Entry { shape: vec![axes[0]], data }));
+    }
     push_values(&mut tensors, "", &recording.values);
     push_values(&mut tensors, "grad/", &recording.gradients);
     Ok(write_tensors(path, tensors, None)?)
@@ -48,6 +53,46 @@ pub fn read_input_ids(path: &Path) -> Result<Tokens, TraceError> {
     };
     let ids = ids.iter().map(narrow).collect::<Result<_, TraceError>>()?;
     Ok(Tokens::new(ids, batch, positions)?)
+}
+
+/// Reads one value of such a file, ragged ones with their tokens.
+///
+/// # Errors
+/// If the file is damaged, or does not hold the value in the form of its site; an absent one with the nearest names that are there.
+pub fn read_recorded(path: &Path, point: HookPoint) -> Result<Value, TraceError> {
+    let reader = TensorReader::open(path)?;
+    let name = point.to_string();
+    if !reader.names().any(|stored| stored == name) {
+        let hooks: Vec<&str> = reader.names().filter(|n| n.parse::<HookPoint>().is_ok()).collect();
+        let near = nearest_name(&name, hooks.iter().copied()).map(|n| format!("; the nearest is `{n}`"));
+        let found = format!("absent among {} recorded values{}", hooks.len(), near.unwrap_or_default());
+        return Err(reader.complain(&name, found, format!("a recording with `--hooks {name}`")));
+    }
+    let (shape, data) = if reader.is_integer(&name) {
+        let (shape, numbers) = reader.integers(&name)?;
+        (shape, ValueData::Integer(numbers))
+    } else {
+        let (shape, numbers) = reader.reals(&name)?;
+        (shape, ValueData::Real(numbers))
+    };
+    let rows = match point.site().axes()[0] {
+        Axis::Row => Some(narrow(&reader, &format!("{name}.rows"))?),
+        _ => None,
+    };
+    let found = format!("of shape {shape:?}");
+    Value::new(point, shape, data, rows)
+        .map_err(|_| reader.complain(&name, found, format!("the axes {:?}", point.site().axes())))
+}
+
+/// Token numbers.
+fn narrow(reader: &TensorReader, name: &str) -> Result<Vec<u32>, TraceError> {
+    let (_, numbers) = reader.integers(name)?;
+    let one = |number: &i64| u32::try_from(*number).ok();
+    numbers
+        .iter()
+        .map(one)
+        .collect::<Option<_>>()
+        .ok_or_else(|| reader.complain(name, "a number below 0", "tokens, batch * positions + pos"))
 }
 
 fn push_values<'v>(
@@ -166,6 +211,18 @@ mod tests {
             let error = read_input_ids(&path).unwrap_err();
             assert!(matches!(error, TraceError::Host(HostError::Broken { .. })), "{length}: {error}");
         }
+    }
+
+    #[test]
+    fn a_recorded_value_comes_back_and_an_absent_one_is_named_with_the_nearest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let expert = read_recorded(&path, HookPoint::expert(Site::ExpertPost, 1, 2)).unwrap();
+        assert_eq!((expert.shape(), expert.rows()), (&[2, 2][..], Some(&[1, 2][..])));
+        let indices = read_recorded(&path, HookPoint::block(Site::RouterIndices, 1)).unwrap();
+        assert_eq!(indices.integer().unwrap(), [0, 1, 1, 2, 2, 3, 3, 0]);
+        let error = read_recorded(&path, HookPoint::expert(Site::ExpertPost, 1, 3)).unwrap_err().to_string();
+        assert!(error.contains("experts.2.hook_post") && error.contains("--hooks"), "{error}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Clean {
         let routers: Vec<HookPoint> =
             routed.into_iter().map(|layer| HookPoint::block(Site::RouterIndices, layer)).collect();
         let record = [points.clone(), routers.clone()].concat();
-        let request = Request { tokens, record: &record, edits: &[], gradients: &points };
+        let request = Request { record: &record, gradients: &points, ..Request::of(tokens) };
         let observation = subject.run(&request)?;
         let mut replacements = BTreeMap::new();
         for point in points {

@@ -21,6 +21,7 @@ mod head_norm_rotary;
 mod join_heads;
 mod layer_norm;
 mod linear;
+mod overwrite_entries;
 mod overwrite_rows;
 mod renormalise;
 mod rms_norm;

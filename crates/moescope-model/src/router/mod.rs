@@ -13,8 +13,9 @@ use moescope_engine::{RoutePlan, Tensor, Var};
 
 use crate::ModelError;
 use crate::description::{Order, Routed, RouterKind};
-use crate::forward::Run;
+use crate::forward::{self, Run};
 use crate::pass::{Heard, LayerRoutes};
+use crate::route_edits::LayerRule;
 
 pub(crate) use selection::Selection;
 pub(crate) use weights::plain_weights;
@@ -26,10 +27,10 @@ pub(crate) fn route(
     x: Var,
     routed: &Routed,
 ) -> Result<LayerRoutes, ModelError> {
-    let selection = run.edits.selection(layer, routed, run.tokens.len())?;
+    let rule = run.edits.rule(layer, routed, run.tokens.len())?;
     match routed.router.kind.scores() {
-        true => by_scores(run, layer, x, routed, &selection),
-        false => by_function(run, layer, routed, &selection),
+        true => by_scores(run, layer, x, &rule),
+        false => by_function(run, layer, &rule),
     }
 }
 
@@ -38,41 +39,78 @@ fn by_scores(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
     x: Var,
-    routed: &Routed,
-    selection: &Selection,
+    rule: &LayerRule<'_>,
 ) -> Result<LayerRoutes, ModelError> {
+    let routed = &rule.routed;
     let place = run.model.layout().blocks[layer].router.expect("a scoring router has a matrix");
     let logits = run.linear(x, place)?; // [token, expert]
     let logits = run.at(HookPoint::block(Site::RouterLogits, layer), logits)?;
-    let scores = scores::scores(run.tape, logits, routed.router.score)?;
-    run.tell(HookPoint::block(Site::RouterScores, layer), Heard::Whole(scores));
+    let tempered = forward::scaled(run.tape, logits, 1.0 / rule.temperature)?;
+    let scores = scores::scores(run.tape, tempered, routed.router.score)?;
+    let scores = run.at(HookPoint::block(Site::RouterScores, layer), scores)?;
     // What decides the order of a token's experts: the quantity that becomes their weight.
     let strength = match routed.router.order {
         Order::ScoreThenSelect => scores,
-        Order::SelectThenScore | Order::OneByOne => logits,
+        Order::SelectThenScore | Order::OneByOne => tempered,
     };
-    let mut select = selection::biased(run.tape.value(strength).data(), run.model.selection_bias(layer));
-    if let Some(groups) = routed.router.groups {
-        groups::keep_chosen(&mut select, routed.experts, groups);
-    }
-    run.tell(HookPoint::block(Site::RouterSelect, layer), Heard::Numbers(&select));
-    let mut choices = selection.choose(&select, run.tape.value(strength).data(), routed.experts);
+    let select = selection_scores(run, layer, strength, rule)?;
+    let mut choices = rule.selection.choose(&select, run.tape.value(strength).data(), routed.experts);
+    change_choices(run, layer, &mut choices, rule)?;
+    selection::put_in_order(&mut choices, run.tape.value(strength).data(), routed.experts, routed.per_token);
     if routed.router.order == Order::OneByOne {
-        weights::order_pairs(run.tape.value(logits), &mut choices, routed.router.tolerance as f32);
+        weights::order_pairs(run.tape.value(tempered), &mut choices, routed.router.tolerance as f32);
     }
     let plan = planned(run, layer, &choices, routed)?;
     let weights = weights::weights(run.tape, strength, &plan, &routed.router)?; // [token, slot]
+    let weights = weights::given(run.tape, weights, &plan, layer, rule)?;
     let weights = run.at(HookPoint::block(Site::RouterWeights, layer), weights)?;
     Ok(LayerRoutes { layer, plan, logits: Some(logits), scores: Some(scores), weights })
+}
+
+/// What the top-k choice sees, after edits and told to whoever listens: `[token, expert]`.
+fn selection_scores(
+    run: &mut Run<'_, '_, '_>,
+    layer: usize,
+    strength: Var,
+    rule: &LayerRule<'_>,
+) -> Result<Vec<f32>, ModelError> {
+    let point = HookPoint::block(Site::RouterSelect, layer);
+    let mut select = selection::biased(run.tape.value(strength).data(), run.model.selection_bias(layer));
+    if let Some(groups) = rule.routed.router.groups {
+        groups::keep_chosen(&mut select, rule.routed.experts, groups);
+    }
+    if run.edits.touches(point) && matches!(rule.selection, Selection::Given { .. }) {
+        return Err(ModelError::edit(
+            point,
+            "recorded routes are replayed here, so nothing is chosen by these scores",
+        ));
+    }
+    run.edits.change_numbers(point, &mut select, run.tokens)?;
+    run.tell(point, Heard::Numbers(&select));
+    Ok(select)
+}
+
+/// Exchanges choices between tokens where an edit says so, then applies the edits at the indices.
+fn change_choices(
+    run: &mut Run<'_, '_, '_>,
+    layer: usize,
+    choices: &mut Vec<u32>,
+    rule: &LayerRule<'_>,
+) -> Result<(), ModelError> {
+    for seed in &rule.shuffles {
+        selection::deal_anew(choices, rule.routed.per_token, *seed);
+    }
+    let point = HookPoint::block(Site::RouterIndices, layer);
+    run.edits.change_choices(point, choices, rule.routed.experts, run.tokens)
 }
 
 /// A router without logits: listeners are told that there are none, and every chosen expert weighs `1 / per_token`.
 fn by_function(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
-    routed: &Routed,
-    selection: &Selection,
+    rule: &LayerRule<'_>,
 ) -> Result<LayerRoutes, ModelError> {
+    let routed = &rule.routed;
     for site in [Site::RouterLogits, Site::RouterScores, Site::RouterSelect] {
         run.tell(HookPoint::block(site, layer), Heard::Unscored { experts: routed.experts });
     }
@@ -84,10 +122,13 @@ fn by_function(
         _ => unreachable!("other routers score"),
     };
     let equal = vec![0.0; priorities.len()];
-    let choices = selection.choose(&priorities, &equal, routed.experts);
+    let mut choices = rule.selection.choose(&priorities, &equal, routed.experts);
+    change_choices(run, layer, &mut choices, rule)?;
+    selection::put_in_order(&mut choices, &equal, routed.experts, routed.per_token);
     let plan = planned(run, layer, &choices, routed)?;
     let share = 1.0 / routed.per_token as f32;
     let weights = run.tape.constant(Tensor::full([run.tokens.len(), routed.per_token], share));
+    let weights = weights::given(run.tape, weights, &plan, layer, rule)?;
     let weights = run.at(HookPoint::block(Site::RouterWeights, layer), weights)?;
     Ok(LayerRoutes { layer, plan, logits: None, scores: None, weights })
 }

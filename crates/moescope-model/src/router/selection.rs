@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::circle::circle;
 use crate::description::{Routed, RouterKind};
 
 /// Tokens of one piece of work.
@@ -93,6 +94,22 @@ impl Selection {
                 chosen.copy_from_slice(&choices[token * chosen.len()..][..chosen.len()]);
             }
         }
+    }
+}
+
+/// Puts every token's experts in order, the strongest first, of equals the lower index.
+pub(crate) fn put_in_order(choices: &mut [u32], strength: &[f32], experts: usize, per_token: usize) {
+    for (chosen, strength) in choices.chunks_exact_mut(per_token).zip(strength.chunks_exact(experts)) {
+        chosen.sort_unstable_by(|a, b| stronger(strength, *a, *b));
+    }
+}
+
+/// Gives every token the choice of another, the next in a random circle: `choices[token, slot]`.
+pub(crate) fn deal_anew(choices: &mut [u32], per_token: usize, seed: u64) {
+    let before = choices.to_vec();
+    let next = circle(seed, choices.len() / per_token);
+    for (chosen, from) in choices.chunks_exact_mut(per_token).zip(next) {
+        chosen.copy_from_slice(&before[from * per_token..(from + 1) * per_token]);
     }
 }
 

@@ -1,11 +1,13 @@
 //! How much each chosen expert counts.
 
+use moescope_base::{HookPoint, Site};
 use moescope_engine::{Mode, RoutePlan, Tape, Tensor, Var};
 
 use super::{Selection, scores};
 use crate::ModelError;
 use crate::description::{Order, Routed, Router};
 use crate::forward;
+use crate::route_edits::LayerRule;
 
 /// Weights of the chosen experts, `[token, slot]`.
 ///
@@ -26,6 +28,65 @@ pub(crate) fn weights(
     };
     let weights = if router.renormalise { tape.renormalise(scored)? } else { scored };
     forward::scaled(tape, weights, router.scale)
+}
+
+/// The weights `[token, slot]` with those that edits give.
+///
+/// # Errors
+/// [`ModelError::Edit`] where weights would be divided by a sum of zero.
+pub(crate) fn given(
+    tape: &mut Tape<'_>,
+    weights: Var,
+    plan: &RoutePlan,
+    layer: usize,
+    rule: &LayerRule<'_>,
+) -> Result<Var, ModelError> {
+    let slots = plan.per_token();
+    let mut weights = weights;
+    for given in &rule.weights {
+        let meets = |slot: &usize| {
+            given.experts.contains(&plan.choices()[*slot]) && given.tokens.contains((slot / slots) as u32)
+        };
+        let places: Vec<usize> = (0..plan.choices().len()).filter(meets).collect();
+        if places.is_empty() {
+            continue;
+        }
+        weights = tape.overwrite_entries(weights, &places, given.weight)?;
+        if given.renormalise {
+            let mut tokens: Vec<usize> = places.iter().map(|slot| slot / slots).collect();
+            tokens.dedup();
+            weights = renormalised(tape, weights, &tokens, layer, rule.routed.router.scale)?;
+        }
+    }
+    Ok(weights)
+}
+
+/// The weights of these tokens divided by their sum, and those of the others as they are.
+fn renormalised(
+    tape: &mut Tape<'_>,
+    weights: Var,
+    tokens: &[usize],
+    layer: usize,
+    scale: f64,
+) -> Result<Var, ModelError> {
+    let (height, slots) = (tape.value(weights).rows(), tape.value(weights).columns());
+    let sum =
+        |token: &usize| tape.value(weights).data()[token * slots..(token + 1) * slots].iter().sum::<f32>();
+    if let Some(token) = tokens.iter().find(|token| sum(token) == 0.0) {
+        let reason = format!("the weights of token {token} sum to 0, so they cannot be renormalised");
+        return Err(ModelError::edit(HookPoint::block(Site::RouterWeights, layer), reason));
+    }
+    let mut touched = vec![false; height];
+    tokens.iter().for_each(|token| touched[*token] = true);
+    let others: Vec<usize> = (0..height).filter(|token| !touched[*token]).collect();
+    // The others are given ones before the division, so that a sum of zero among them divides nothing.
+    let ones = Tensor::full([others.len(), slots], 1.0);
+    let divided = tape.overwrite_rows(weights, &others, ones)?;
+    let divided = tape.renormalise(divided)?;
+    let divided = forward::scaled(tape, divided, scale)?;
+    let divided = tape.overwrite_rows(divided, &others, Tensor::zeros([others.len(), slots]))?;
+    let kept = tape.overwrite_rows(weights, tokens, Tensor::zeros([tokens.len(), slots]))?;
+    Ok(tape.add(kept, divided)?)
 }
 
 /// Puts the expert of larger weight first in every pair; the choice of the two went by logits, which is another order.
