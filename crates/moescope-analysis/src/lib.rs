@@ -28,6 +28,7 @@ pub mod agreement;
 pub mod attribution;
 pub mod capacity;
 pub mod effective_width;
+pub mod knockout;
 pub mod logit_lens;
 pub mod matrix;
 pub mod paths;

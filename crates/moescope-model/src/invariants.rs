@@ -1,7 +1,8 @@
 //! What must hold of the forward pass, whatever the model.
 
 use moescope_base::{
-    Edit, HookPoint, Observation, Request, RouteEdit, Site, Subject, TokenSelection, Tokens, Value, ValueEdit,
+    Edit, HookPoint, LogitTerm, Objective, Observation, Request, RouteEdit, Site, Subject, TokenSelection,
+    Tokens, Value, ValueEdit,
 };
 
 use crate::description::{Description, FeedForward, Order, Router, RouterKind, Score};
@@ -60,9 +61,49 @@ fn listening_and_threads_change_no_bit() {
     }
 }
 
+/// The numbers of a value, expert indices too.
+fn numbers(value: &Value) -> Vec<f32> {
+    match value.integer() {
+        Some(indices) => indices.iter().map(|index| *index as f32).collect(),
+        None => value.real().unwrap().to_vec(),
+    }
+}
+
 /// Edits that put back what was recorded.
 fn put_back(point: HookPoint, value: &Value) -> Edit {
-    value_edit(point, ValueEdit::Patch { rows: value.real().unwrap().to_vec() })
+    value_edit(point, ValueEdit::Patch { rows: numbers(value) })
+}
+
+/// An edit that puts something else there: mirrored experts, or a shift that differs by entry, because norms and the softmax
+/// of the router are blind to some even shifts.
+fn replaced(point: HookPoint, value: &Value) -> Edit {
+    let change = match point.site() {
+        Site::RouterIndices => ValueEdit::Patch { rows: numbers(value).iter().map(|e| 5.0 - e).collect() },
+        _ => {
+            ValueEdit::Add { vector: (0..value.columns()).map(|i| 0.3 + 0.2 * (i * i % 7) as f32).collect() }
+        }
+    };
+    value_edit(point, change)
+}
+
+/// Whether nothing can be written there: no such site, a router that does not score, or scores that are only reported.
+fn read_only(name: &str, point: HookPoint) -> bool {
+    let unscored = matches!(point.site(), Site::RouterLogits | Site::RouterScores | Site::RouterSelect);
+    !point.site().editable()
+        || matches!(name, "hash" | "random") && unscored
+        || matches!(name, "select first" | "one by one") && point.site() == Site::RouterScores
+}
+
+/// Edits that hold every routed layer to the experts that it chooses without edits.
+fn held(subject: &mut crate::ModelSubject) -> Vec<Edit> {
+    let layers = subject.shape().routed_layers();
+    let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::block(Site::RouterIndices, *l)).collect();
+    let seen = run(subject, &points, &[]).values;
+    let replay = |(point, value): (&HookPoint, &Value)| Edit::Route {
+        layer: point.layer().unwrap() as u32,
+        change: RouteEdit::replay_of(value).unwrap(),
+    };
+    seen.iter().filter(|(point, _)| points.contains(point)).map(replay).collect()
 }
 
 #[test]
@@ -73,8 +114,7 @@ fn putting_back_what_was_there_changes_nothing_and_replacing_bites() {
         let recorded = run(&mut subject, &points, &[]);
         let plain = bits(&logits(&mut subject, &[]));
         for (point, value) in &recorded.values {
-            let unscored = matches!(name, "hash" | "random") && point.site() == Site::RouterLogits;
-            if !point.site().editable() || unscored {
+            if read_only(name, *point) {
                 let vector = vec![0.0; value.columns()];
                 let edits = [value_edit(*point, ValueEdit::Set { vector })];
                 let refused = subject.run(&Request { edits: &edits, ..Request::of(&tokens()) }).unwrap_err();
@@ -85,9 +125,7 @@ fn putting_back_what_was_there_changes_nothing_and_replacing_bites() {
             if value.data().is_empty() {
                 continue;
             }
-            // A shift that differs by entry: norms and the softmax of the router are blind to some even shifts.
-            let vector = (0..value.columns()).map(|i| 0.3 + 0.2 * (i * i % 7) as f32).collect();
-            let shifted = logits(&mut subject, &[value_edit(*point, ValueEdit::Add { vector })]);
+            let shifted = logits(&mut subject, &[replaced(*point, value)]);
             assert_ne!(bits(&shifted), plain, "{name} {point}");
         }
     }
@@ -100,16 +138,13 @@ fn setting_one_token_to_what_it_was_changes_nothing() {
         let recorded = run(&mut subject, &all_points(&description), &[]);
         let plain = bits(&logits(&mut subject, &[]));
         for (point, value) in &recorded.values {
-            let unscored = matches!(name, "hash" | "random") && point.site() == Site::RouterLogits;
             // The rows of a pattern that belong to one token differ from head to head.
-            if !point.site().editable()
-                || unscored
-                || matches!(point.site(), Site::AttnPattern | Site::AttnScores)
-            {
+            if read_only(name, *point) || matches!(point.site(), Site::AttnPattern | Site::AttnScores) {
                 continue;
             }
             let row = 3.min(value.shape()[0] * value.shape()[1] / value.columns());
-            let Some(vector) = value.real().unwrap().chunks(value.columns()).nth(row) else { continue };
+            let numbers = numbers(value);
+            let Some(vector) = numbers.chunks(value.columns()).nth(row) else { continue };
             let token = value.rows().map_or(row as u32, |rows| rows[row]);
             let edit = Edit::Value {
                 at: *point,
@@ -206,44 +241,94 @@ fn a_later_token_does_not_change_earlier_logits() {
     }
 }
 
+/// The difference of two logits at one position, and its sum over the sequences.
+const DIFFERENCE: [LogitTerm; 2] =
+    [LogitTerm { token: 3, position: 5, factor: 1.0 }, LogitTerm { token: 9, position: 5, factor: -1.0 }];
+
+/// The number that an objective is, after edits.
+fn objective(subject: &mut crate::ModelSubject, objective: Objective<'_>, edits: &[Edit]) -> f64 {
+    let Objective::Logits(terms) = objective else {
+        return run(subject, &[], edits).loss.iter().map(|l| f64::from(*l)).sum();
+    };
+    let logits = logits(subject, edits);
+    let read = |sequence: usize, term: &LogitTerm| {
+        f64::from(term.factor * logits[(sequence * 9 + term.position) * 32 + term.token as usize])
+    };
+    (0..2).flat_map(|sequence| terms.iter().map(move |term| read(sequence, term))).sum()
+}
+
 #[test]
 fn gradients_are_those_of_finite_differences_at_every_editable_site() {
     for (name, description) in zoo() {
         let mut subject = subject(&description);
         let points: Vec<HookPoint> = all_points(&description)
             .into_iter()
-            .filter(|p| p.site().editable() && p.site() != Site::AttnPattern)
-            .filter(|p| !(matches!(name, "hash" | "random") && p.site() == Site::RouterLogits))
+            .filter(|p| p.site().has_gradient() && !read_only(name, *p))
+            .filter(|p| !matches!(p.site(), Site::AttnPattern | Site::RouterSelect))
             .collect();
+        // Gradients do not flow through the choice, so the differences are taken with the choices held.
+        let held = held(&mut subject);
         let tokens = tokens();
-        let request = Request { gradients: &points, ..Request::of(&tokens) };
-        let gradients = subject.run(&request).unwrap().gradients;
-        for point in points {
-            let gradient = gradients[&point].real().unwrap();
-            if gradient.is_empty() {
-                continue;
+        for of in [Objective::Loss, Objective::Logits(&DIFFERENCE)] {
+            let request = Request { gradients: &points, objective: of, ..Request::of(&tokens) };
+            let gradients = subject.run(&request).unwrap().gradients;
+            for point in &points {
+                let gradient = gradients[point].real().unwrap();
+                if gradient.is_empty() {
+                    continue;
+                }
+                // Along one direction added to every token, the slope is the sum over tokens.
+                let width = gradients[point].columns();
+                let direction: Vec<f32> = (0..width).map(|i| ((i * 5 + 1) % 3) as f32 - 1.0).collect();
+                let along = |row: &[f32]| row.iter().zip(&direction).map(|(g, d)| g * d).sum::<f32>();
+                let slope: f32 = gradient.chunks(width).map(along).sum();
+                let step = 2e-3;
+                let mut moved = |sign: f32| {
+                    let vector = direction.iter().map(|d| sign * step * d).collect();
+                    let edits = [&held[..], &[value_edit(*point, ValueEdit::Add { vector })]].concat();
+                    objective(&mut subject, of, &edits)
+                };
+                let found = ((moved(1.0) - moved(-1.0)) / (2.0 * f64::from(step))) as f32;
+                let allowed = 0.03 * slope.abs() + 0.04;
+                // Which neurons are kept is a choice that is not held.
+                let smooth = name != "top-k" && point.site() != Site::AttnRouterLogits;
+                assert!(
+                    !smooth || (found - slope).abs() < allowed,
+                    "{name} {of:?} {point}: {found} and {slope}"
+                );
             }
-            // Along one direction added to every token, the slope is the sum over tokens.
-            let width = gradients[&point].columns();
-            let direction: Vec<f32> = (0..width).map(|i| ((i * 5 + 1) % 3) as f32 - 1.0).collect();
-            let slope: f32 = gradient
-                .chunks(width)
-                .map(|row| row.iter().zip(&direction).map(|(g, d)| g * d).sum::<f32>())
-                .sum();
-            let step = 2e-3;
-            let mut loss = |sign: f32| {
-                let vector = direction.iter().map(|d| sign * step * d).collect();
-                let edits = [value_edit(point, ValueEdit::Add { vector })];
-                f64::from(
-                    run(&mut subject, &[], &edits).loss.iter().map(|l| f64::from(*l)).sum::<f64>() as f32
-                )
-            };
-            let found = ((loss(1.0) - loss(-1.0)) / (2.0 * f64::from(step))) as f32;
-            let allowed = 0.03 * slope.abs() + 0.04;
-            // Where a choice flips within the step there is no derivative to compare with.
-            let smooth = name != "top-k" && !matches!(point.site(), Site::RouterLogits);
-            assert!(!smooth || (found - slope).abs() < allowed, "{name} {point}: {found} and {slope}");
         }
+    }
+}
+
+#[test]
+fn a_difference_of_logits_has_the_gradient_of_its_terms_and_none_through_the_choice() {
+    let mut subject = subject(&testing::routed_description(Router::learned(true)));
+    let (logits, select) = (HookPoint::global(Site::Logits), HookPoint::block(Site::RouterSelect, 1));
+    let tokens = tokens();
+    let request = Request {
+        gradients: &[logits, select],
+        objective: Objective::Logits(&DIFFERENCE),
+        ..Request::of(&tokens)
+    };
+    let gradients = subject.run(&request).unwrap().gradients;
+    let gradient = gradients[&logits].real().unwrap();
+    for (place, found) in gradient.iter().enumerate() {
+        let wanted = match (place / 32 % 9, place % 32) {
+            (5, 3) => 1.0,
+            (5, 9) => -1.0,
+            _ => 0.0,
+        };
+        assert_eq!(*found, wanted, "{place}");
+    }
+    assert!(gradients[&select].real().unwrap().iter().all(|g| *g == 0.0));
+    let one = Tokens::new(vec![1, 2], 2, 1).unwrap();
+    for (token, position, tokens, reason) in [(32, 0, &tokens, "below 32"), (0, 1, &one, "below 1")] {
+        let terms = [LogitTerm { token, position, factor: 1.0 }];
+        let request =
+            Request { gradients: &[logits], objective: Objective::Logits(&terms), ..Request::of(tokens) };
+        let error = subject.run(&request).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }
 

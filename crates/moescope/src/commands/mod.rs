@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod export;
 pub mod inspect;
+pub mod knockout;
 pub mod record;
 pub mod routing;
 pub mod study;

@@ -6,14 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use moescope_base::{Edit, HookPattern, HookPoint, Subject, Tokens};
+use moescope_base::{HookPattern, HookPoint, Objective, Request, Subject, Tokens};
 use moescope_model::{Model, ModelSubject};
-use moescope_trace::{Recording, read_input_ids, record_tensors, write_recording};
-use serde::Deserialize;
+use moescope_trace::{Recording, read_input_ids, record_request, write_recording};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
+use crate::edit_plan;
 use crate::failure::Failure;
+use crate::objective::GradientOf;
 use crate::say;
 
 /// Run a model and store every value that is asked for.
@@ -37,23 +38,24 @@ pub struct RecordArgs {
     /// Print every hook of the model with its axes and meaning, and stop.
     #[arg(long)]
     list_hooks: bool,
-    /// Changes inside the pass: a TOML file with `[[edit]]` tables.
+    /// Changes inside the pass: a TOML file with `[[edit]]` tables, applied in order.
+    ///
+    /// `kind = "value"` edits the value `at` a hook (zero, scale, add, set, mean, resample, patch), `kind = "route"` the routes of
+    /// a `layer` (ban, force, allow-sets, replay, swap, shuffle, top-k, temperature, renormalise, set-weight). `from` names a file
+    /// that record (or routing) wrote, for patch, mean and replay. docs/edits.md says what each does downstream.
     #[arg(long, value_name = "PLAN.toml")]
     edit: Option<PathBuf>,
-    /// Also store `grad/NAME`: the gradient of the mean loss at every recorded point that has one.
-    #[arg(long, value_name = "OF", value_parser = ["loss"])]
+    /// Also store `grad/NAME` for every recorded hook that has a gradient, single experts included: that of `loss`, the mean loss,
+    /// or of "logit(TOKEN)-logit(TOKEN)", where TOKEN is an id or quoted text of one token.
+    ///
+    /// Logits are read at the last position, or at the one behind an `@`, as in "logit(5)-logit(' cat')@12"; each sequence has its
+    /// own, which is stored as `objective`, [batch]. Gradients flow through the chosen experts and their weights, never through the
+    /// choice of experts: it has no derivative. To compare with finite differences, hold the routes with `--edit` and `replay`.
+    #[arg(long, value_name = "OF", allow_hyphen_values = true)]
     grad: Option<String>,
     /// File to write.
     #[arg(long, value_name = "F.safetensors")]
     out: Option<PathBuf>,
-}
-
-/// The file of `--edit`.
-/// Its tables are applied in order.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EditPlan {
-    edit: Vec<Edit>,
 }
 
 /// Runs the command.
@@ -81,10 +83,19 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
     }
-    let edits = args.edit.as_deref().map(edits).transpose()?.unwrap_or_default();
-    let gradients = if args.grad.is_some() { differentiable(&points) } else { Vec::new() };
+    let plan = args.edit.as_deref().map(|path| edit_plan::read(path, &tokens));
+    let edits = plan.transpose()?.unwrap_or_default();
+    let encode = |text: &str| Ok(checkpoint.tokenizer()?.encode(text)?);
+    let of = args.grad.as_deref().map(|of| GradientOf::parse(of, tokens.positions(), encode)).transpose()?;
+    let gradients = if of.is_some() { differentiable(&points) } else { Vec::new() };
+    let objective = match &of {
+        Some(GradientOf::Logits(terms)) => Objective::Logits(terms),
+        _ => Objective::Loss,
+    };
+    let request =
+        Request { record: &points, edits: &edits, gradients: &gradients, objective, ..Request::of(&tokens) };
     let pool = context.pool()?;
-    let recording = pool.install(|| record_tensors(&mut subject, &tokens, &points, &edits, &gradients))?;
+    let recording = pool.install(|| record_request(&mut subject, &request))?;
     write_recording(out, &recording)?;
     tell(&recording, out, context);
     Ok(())
@@ -94,35 +105,6 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
 /// pattern may cover whole blocks.
 fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
     points.iter().copied().filter(|point| point.site().has_gradient()).collect()
-}
-
-/// Reads the edits of a file; an unknown key is an error that names the nearest known one.
-fn edits(path: &Path) -> Result<Vec<Edit>, Failure> {
-    let text = moescope_host::read_text(path)?;
-    let place = path.display().to_string();
-    let plan: EditPlan = moescope_train::parse_toml(&text, &place)?;
-    require_no_surplus(&text, &plan.edit, &place)?;
-    Ok(plan.edit)
-}
-
-/// Refuses keys that an edit does not have. The parser cannot: an edit's keys depend on its operation, and what it does not
-/// know it passes over, so a misspelt key would silently do nothing.
-fn require_no_surplus(text: &str, edits: &[Edit], place: &str) -> Result<(), Failure> {
-    let written: toml::Table = moescope_train::parse_toml(text, place)?;
-    let tables = written["edit"].as_array().into_iter().flatten();
-    for (number, (table, edit)) in tables.zip(edits).enumerate() {
-        let understood = toml::Table::try_from(edit).expect("an edit is plain data");
-        let surplus = table.as_table().into_iter().flatten().find(|(key, _)| !understood.contains_key(*key));
-        if let Some((key, _)) = surplus {
-            let known: Vec<&str> = understood.keys().map(String::as_str).collect();
-            let known = known.join(", ");
-            return Err(Failure::input(format!(
-                "{place}: edit {} has the key `{key}`; its keys are {known}",
-                number + 1
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The input, `[sequence, position]`, from ids or from text.

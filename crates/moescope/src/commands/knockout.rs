@@ -1,0 +1,298 @@
+//! `moescope knockout`: what a model loses without some of its experts, against random experts of like load.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use moescope_analysis::Sample;
+use moescope_analysis::knockout::{ExpertId, Knockout, KnockoutOptions, Removal, Removed, knockout};
+use moescope_analysis::statistics::{Bootstrap, BootstrapMethod, Resampling};
+use moescope_base::{Seed, Subject, Table, Tokens};
+use moescope_corpus::Tokenizer;
+use moescope_model::{Model, ModelSubject};
+use moescope_report::{Report, Section};
+
+use crate::checkpoint::Checkpoint;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::say;
+
+/// Sequences in one forward pass.
+const BATCH: usize = 16;
+/// Replicates behind each interval.
+const REPLICATES: usize = 1000;
+/// Units below which a bootstrap interval is too narrow.
+const FEW: usize = 20;
+
+/// Take experts out and measure what is lost, against random experts of like load.
+///
+/// Reports the change of the next-token loss and the divergence (KL) from the unedited model, in nats per token, with 95 %
+/// intervals over the files of the text, or over the windows of a single file. The same text is run without the named experts and
+/// without sets of random experts of the same layers with similar loads; the difference is paired. An expert that no token
+/// chooses changes nothing, exactly.
+#[derive(Debug, Args)]
+pub struct KnockoutArgs {
+    /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision], with routed layers.
+    model: String,
+    /// Experts to take out, all at once, as LAYER:EXPERT.
+    #[arg(long, value_name = "L:E,…")]
+    experts: String,
+    /// Text files; each is one document.
+    #[arg(long, value_name = "F", num_args = 1.., required = true)]
+    text: Vec<PathBuf>,
+    /// What to compare with.
+    #[arg(long, value_name = "WHAT", value_parser = ["random"], default_value = "random")]
+    vs: String,
+    /// Random sets of experts; fewer are drawn where there are no more.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    matched: usize,
+    /// How an expert is taken out: `zero`, it writes nothing and nothing takes its place; `ban`, the next best is chosen.
+    #[arg(long, value_enum, default_value_t = How::Zero)]
+    how: How,
+    /// Tokens in a window; the model's limit if that is lower.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    positions: usize,
+    /// Tokens of all files, at most.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    tokens: usize,
+    /// Seed of the random sets and of the intervals.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// Folder to write: tables/*.parquet, knockout.json and report.html.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// How an expert is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum How {
+    Zero,
+    Ban,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If model, experts or text are wrong, or a file cannot be written.
+pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
+    if args.positions < 2 {
+        return Err(Failure::input("--positions must be 2 or more"));
+    }
+    let experts = ExpertId::list(&args.experts)?;
+    args.out.as_deref().map(require_own).transpose()?;
+    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let model = Model::open(checkpoint.path())?;
+    let positions = args.positions.min(model.description().max_positions);
+    let mut subject = ModelSubject::new(model);
+    if subject.shape().routed_layers().is_empty() {
+        return Err(Failure::input(format!("{} is dense: it has no experts to take out", args.model)));
+    }
+    let text = Text::read(&args.text, &checkpoint.tokenizer()?, positions, args.tokens)?;
+    let seed = Seed(args.seed);
+    let resampling = Resampling {
+        replicates: REPLICATES,
+        level: 0.95,
+        method: BootstrapMethod::Percentile,
+        seed: seed.child("intervals"),
+    };
+    let removal = match args.how {
+        How::Zero => Removal::Zero,
+        How::Ban => Removal::Ban,
+    };
+    let options = KnockoutOptions { removal, matched: args.matched, resampling, seed };
+    let (pool, progress) = (context.pool()?, context.progress());
+    let started = std::time::Instant::now();
+    let mut tell = |done: usize, all: usize| {
+        let left = started.elapsed().mul_f64(all.saturating_sub(done) as f64 / done as f64);
+        progress.advance(done as f64 / all as f64, Some(left), &format!("pass {done} of {all}"));
+    };
+    let found = pool.install(|| knockout(&mut subject, &text.samples, &experts, &options, &mut tell))?;
+    progress.clear();
+    let document = document(args, &text, &found);
+    if let Some(out) = &args.out {
+        write(out, args, &text, &found, &document)?;
+    }
+    match context.json() {
+        true => context.print_json(&document),
+        false => tell_person(args, &text, &found),
+    }
+    Ok(())
+}
+
+/// Refuses a folder that holds something else than an earlier knockout.
+fn require_own(folder: &Path) -> Result<(), Failure> {
+    let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if taken && !folder.join("knockout.json").exists() {
+        let place = folder.display();
+        return Err(Failure::input(format!(
+            "{place} holds something else; choose a new or empty folder as --out"
+        )));
+    }
+    Ok(())
+}
+
+/// The text as passes, and what its independent units are.
+struct Text {
+    samples: Vec<Sample>,
+    unit: &'static str,
+    tokens: usize,
+}
+
+impl Text {
+    /// Cuts each file into windows; what does not fill one is left out.
+    ///
+    /// # Errors
+    /// If a file cannot be read or encoded, or there are fewer than two windows.
+    fn read(
+        paths: &[PathBuf],
+        tokenizer: &Tokenizer,
+        positions: usize,
+        limit: usize,
+    ) -> Result<Text, Failure> {
+        let mut windows: Vec<(u32, Vec<u32>)> = Vec::new();
+        for (document, path) in paths.iter().enumerate() {
+            let ids = tokenizer.encode(&moescope_host::read_text(path)?)?;
+            windows.extend(ids.chunks_exact(positions).map(|ids| (document as u32, ids.to_vec())));
+        }
+        windows.truncate((limit / positions).max(2));
+        if windows.len() < 2 {
+            return Err(Failure::input(format!(
+                "the text gives {} windows of {positions} tokens, wanted 2 or more; add text, or ask for shorter windows with --positions",
+                windows.len()
+            )));
+        }
+        let several = windows[0].0 != windows[windows.len() - 1].0;
+        if !several {
+            windows.iter_mut().enumerate().for_each(|(number, window)| window.0 = number as u32);
+        }
+        let sample = |batch: &[(u32, Vec<u32>)]| {
+            let ids = batch.iter().flat_map(|(_, ids)| ids).copied().collect();
+            let documents = batch.iter().flat_map(|(document, ids)| ids.iter().map(|_| *document)).collect();
+            Ok::<_, Failure>(Sample::new(Tokens::new(ids, batch.len(), positions)?, documents)?)
+        };
+        Ok(Text {
+            samples: windows.chunks(BATCH).map(sample).collect::<Result<_, _>>()?,
+            unit: if several { "documents" } else { "windows" },
+            tokens: windows.len() * positions,
+        })
+    }
+}
+
+/// The result for programs.
+fn document(args: &KnockoutArgs, text: &Text, found: &Knockout) -> serde_json::Value {
+    let bootstrap = |b: &Bootstrap| serde_json::json!({ "estimate": b.estimate, "ci_low": b.low, "ci_high": b.high, "standard_error": b.standard_error });
+    let set = |set: &Removed| {
+        let experts: Vec<String> = set.experts.iter().map(ExpertId::to_string).collect();
+        serde_json::json!({ "experts": experts, "load": set.load, "loss": bootstrap(&set.loss), "kl": bootstrap(&set.kl) })
+    };
+    let against = found.against.map(|against| {
+        serde_json::json!({
+            "loss": bootstrap(&against.loss), "loss_p": against.loss_p, "kl": bootstrap(&against.kl), "kl_p": against.kl_p,
+        })
+    });
+    serde_json::json!({
+        "schema": 1,
+        "model": args.model,
+        "how": if args.how == How::Ban { "ban" } else { "zero" },
+        "vs": args.vs,
+        "seed": args.seed,
+        "tokens": text.tokens,
+        "unit": "nats per token",
+        "units": text.unit,
+        "n": found.free_loss.units,
+        "level": 0.95,
+        "free_loss": bootstrap(&found.free_loss),
+        "removed": set(&found.removed),
+        "matched": found.matched.iter().map(set).collect::<Vec<_>>(),
+        "removed_minus_matched": against,
+    })
+}
+
+/// The result for people.
+fn tell_person(args: &KnockoutArgs, text: &Text, found: &Knockout) {
+    let n = found.free_loss.units;
+    let interval = |b: &Bootstrap| format!("{:+.4} [{:+.4}, {:+.4}]", b.estimate, b.low, b.high);
+    say!("{} tokens, {n} {}; nats per token, 95 % intervals", text.tokens, text.unit);
+    say!("loss of the unedited model     {:.4}", found.free_loss.estimate);
+    let removed = &found.removed;
+    say!(
+        "without {:22} loss {}  KL {}  load {:.4}",
+        args.experts,
+        interval(&removed.loss),
+        interval(&removed.kl),
+        removed.load
+    );
+    let Some(against) = &found.against else {
+        say!("no random experts to compare with");
+        return;
+    };
+    let sets = found.matched.len();
+    let mean = |pick: fn(&Removed) -> f64| found.matched.iter().map(pick).sum::<f64>() / sets as f64;
+    say!(
+        "without random experts         loss {:+.4}  KL {:+.4}  load {:.4}  (mean of {sets} sets)",
+        mean(|set| set.loss.estimate),
+        mean(|set| set.kl.estimate),
+        mean(|set| set.load)
+    );
+    say!("beyond random experts          loss {}  KL {}", interval(&against.loss), interval(&against.kl));
+    say!("share of sets with as much     loss {:.3}  KL {:.3}", against.loss_p, against.kl_p);
+    if n < FEW {
+        say!("with fewer than {FEW} {} the intervals are too narrow", text.unit);
+    }
+}
+
+/// Writes tables, the document and the report; the report comes last, so that a folder with a report is whole.
+fn write(
+    out: &Path,
+    args: &KnockoutArgs,
+    text: &Text,
+    found: &Knockout,
+    document: &serde_json::Value,
+) -> Result<(), Failure> {
+    let tables: Vec<Table> = std::iter::once(found.table()?).chain(found.against_table()?).collect();
+    let folder = out.join("tables");
+    let failed = |path: &Path, error| Failure::input(format!("cannot write {}: {error}", path.display()));
+    std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    for table in &tables {
+        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
+    }
+    let place = out.join("knockout.json");
+    std::fs::write(&place, format!("{document:#}\n")).map_err(|error| failed(&place, error))?;
+    moescope_report::write_html(&report(args, text, found, &tables), &out.join("report.html"))?;
+    Ok(())
+}
+
+/// The report: one section for each table.
+fn report(args: &KnockoutArgs, text: &Text, found: &Knockout, tables: &[Table]) -> Report {
+    let section = |table: &Table| Section {
+        id: table.name().to_owned(),
+        heading: table.title().to_owned(),
+        tables: vec![table.clone()],
+        method: vec![table.method().to_owned()],
+        ..Section::default()
+    };
+    let paths: Vec<String> = args.text.iter().map(|path| path.display().to_string()).collect();
+    let how = if args.how == How::Ban { "ban" } else { "zero" };
+    let command = format!(
+        "moescope knockout {} --experts '{}' --text {} --vs {} --matched {} --how {how} --positions {} --tokens {} --seed {}",
+        args.model,
+        args.experts,
+        paths.join(" "),
+        args.vs,
+        args.matched,
+        args.positions,
+        args.tokens,
+        args.seed
+    );
+    Report {
+        title: format!("{} without {}", args.model, args.experts),
+        subtitle: format!("{} tokens, {} {}", text.tokens, found.free_loss.units, text.unit),
+        lead: vec![format!("Loss of the unedited model: {:.4} nats per token.", found.free_loss.estimate)],
+        sections: tables.iter().map(section).collect(),
+        reproduce: vec![
+            ("Command".into(), command),
+            ("Program".into(), format!("moescope {}", env!("CARGO_PKG_VERSION"))),
+        ],
+        notes: vec![format!("The independent units behind intervals are {}.", text.unit)],
+        ..Report::default()
+    }
+}
