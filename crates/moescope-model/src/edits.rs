@@ -192,21 +192,17 @@ fn check_router_edit(description: &Description, at: HookPoint, change: &ValueEdi
         let reason = "this router chooses and weighs by its logits and only reports scores; edit the router logits instead";
         return Err(ModelError::edit(at, reason));
     }
-    let arithmetic = ["zero", "scale", "add", "mean"];
-    let number = match change {
-        ValueEdit::Zero => 0,
-        ValueEdit::Scale { .. } => 1,
-        ValueEdit::Add { .. } => 2,
-        ValueEdit::Mean => 3,
+    let name = match change {
+        ValueEdit::Zero => "zero",
+        ValueEdit::Scale { .. } => "scale",
+        ValueEdit::Add { .. } => "add",
+        ValueEdit::Mean => "mean",
         _ => return Ok(()),
     };
     match at.site() {
         Site::RouterIndices => {
-            let name = arithmetic[number];
-            Err(ModelError::edit(
-                at,
-                format!("`{name}` makes no choice of experts; wanted `set`, `patch` or `resample`"),
-            ))
+            let reason = format!("`{name}` makes no choice of experts; wanted `set`, `patch` or `resample`");
+            Err(ModelError::edit(at, reason))
         }
         _ => Ok(()),
     }

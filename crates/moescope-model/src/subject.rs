@@ -22,6 +22,37 @@ use crate::swap;
 /// Values are those after the edits at their point, and gradients are taken there. A router that does not score (hash, random)
 /// has not-a-number as its logits, scores and selection scores. Gradients flow through the chosen experts and their weights, never
 /// through the choice: that of what the top-k choice sees is zero.
+///
+/// ```
+/// use moescope_base::{Edit, HookPoint, LogitTerm, Objective, Request, RouteEdit, Seed, Site, Subject, TokenSelection, Tokens, ValueEdit};
+/// # use moescope_model::{Description, FeedForward, Granularity, Model, ModelSubject, Router, Variation};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let experts = Granularity::warsaw(32, 4, 2)?;
+/// # let description = Description {
+/// #     vocab: 64, d_model: 16, heads: 2, key_value_heads: 2, head_dim: 8,
+/// #     rope_theta: 10_000.0, norm_epsilon: 1e-6, max_positions: 32, tied_embeddings: false, qk_norm: true,
+/// #     feed_forward: vec![FeedForward::Routed(experts.routed(Router::learned(true)))], variation: Variation::default(),
+/// # };
+/// let mut subject = ModelSubject::new(Model::initialise(description, Seed(1))?);
+/// let (clean, corrupt) = (Tokens::new(vec![3, 1, 4], 1, 3)?, Tokens::new(vec![3, 2, 4], 1, 3)?);
+/// let point = HookPoint::block(Site::ResidPost, 0);
+/// let seen = subject.run(&Request { record: &[point], ..Request::of(&clean) })?;
+///
+/// // The clean run's residual stream at the last token in the corrupt run, without expert 2.
+/// let patch = ValueEdit::patch_of(&seen.values[&point])?;
+/// let edits = [
+///     Edit::Route { layer: 0, change: RouteEdit::Ban { experts: vec![2] } },
+///     Edit::Value { at: point, tokens: TokenSelection::Rows(vec![2]), change: patch },
+/// ];
+/// let terms = [
+///     LogitTerm { token: 5, position: 2, factor: 1.0 },
+///     LogitTerm { token: 9, position: 2, factor: -1.0 },
+/// ];
+/// let request = Request { edits: &edits, gradients: &[point], objective: Objective::Logits(&terms), ..Request::of(&corrupt) };
+/// assert_eq!(subject.run(&request)?.gradients[&point].shape(), [1, 3, 16]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ModelSubject {
     model: Arc<Model>,

@@ -130,7 +130,8 @@ fn logits_point() -> HookPoint {
 fn predicted(sample: &Sample) -> Vec<(usize, u32)> {
     let positions = sample.tokens().positions();
     let documents = sample.documents();
-    let followed = |row: &usize| !(row + 1).is_multiple_of(positions) && documents[*row] == documents[row + 1];
+    let followed =
+        |row: &usize| !(row + 1).is_multiple_of(positions) && documents[*row] == documents[row + 1];
     (0..documents.len()).filter(followed).map(|row| (row, documents[row])).collect()
 }
 

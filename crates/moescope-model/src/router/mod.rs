@@ -54,9 +54,9 @@ fn by_scores(
         Order::SelectThenScore | Order::OneByOne => tempered,
     };
     let select = selection_scores(run, layer, strength, rule)?;
-    let mut choices = rule.selection.choose(&select, run.tape.value(strength).data(), routed.experts);
-    change_choices(run, layer, &mut choices, rule)?;
-    selection::put_in_order(&mut choices, run.tape.value(strength).data(), routed.experts, routed.per_token);
+    let ranks = run.tape.value(strength).data();
+    let mut choices = rule.selection.choose(&select, ranks, routed.experts);
+    change_choices(run, layer, &mut choices, ranks, rule)?;
     if routed.router.order == Order::OneByOne {
         weights::order_pairs(run.tape.value(tempered), &mut choices, routed.router.tolerance as f32);
     }
@@ -90,18 +90,26 @@ fn selection_scores(
     Ok(select)
 }
 
-/// Exchanges choices between tokens where an edit says so, then applies the edits at the indices.
+/// Exchanges choices between tokens where an edit says so, applies the edits at the indices, and puts every token's experts in
+/// the order of their `strength[token, expert]` again.
 fn change_choices(
-    run: &mut Run<'_, '_, '_>,
+    run: &Run<'_, '_, '_>,
     layer: usize,
     choices: &mut Vec<u32>,
+    strength: &[f32],
     rule: &LayerRule<'_>,
 ) -> Result<(), ModelError> {
-    for seed in &rule.shuffles {
-        selection::deal_anew(choices, rule.routed.per_token, *seed);
-    }
     let point = HookPoint::block(Site::RouterIndices, layer);
-    run.edits.change_choices(point, choices, rule.routed.experts, run.tokens)
+    if rule.shuffles.is_empty() && !run.edits.touches(point) {
+        return Ok(());
+    }
+    let routed = &rule.routed;
+    for seed in &rule.shuffles {
+        selection::deal_anew(choices, routed.per_token, *seed);
+    }
+    run.edits.change_choices(point, choices, routed.experts, run.tokens)?;
+    selection::put_in_order(choices, strength, routed.experts, routed.per_token);
+    Ok(())
 }
 
 /// A router without logits: listeners are told that there are none, and every chosen expert weighs `1 / per_token`.
@@ -123,8 +131,7 @@ fn by_function(
     };
     let equal = vec![0.0; priorities.len()];
     let mut choices = rule.selection.choose(&priorities, &equal, routed.experts);
-    change_choices(run, layer, &mut choices, rule)?;
-    selection::put_in_order(&mut choices, &equal, routed.experts, routed.per_token);
+    change_choices(run, layer, &mut choices, &equal, rule)?;
     let plan = planned(run, layer, &choices, routed)?;
     let share = 1.0 / routed.per_token as f32;
     let weights = run.tape.constant(Tensor::full([run.tokens.len(), routed.per_token], share));

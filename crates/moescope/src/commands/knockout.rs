@@ -1,5 +1,6 @@
 //! `moescope knockout`: what a model loses without some of its experts, against random experts of like load.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -250,13 +251,11 @@ fn write(
 ) -> Result<(), Failure> {
     let tables: Vec<Table> = std::iter::once(found.table()?).chain(found.against_table()?).collect();
     let folder = out.join("tables");
-    let failed = |path: &Path, error| Failure::input(format!("cannot write {}: {error}", path.display()));
-    std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    moescope_host::make_folder(&folder)?;
     for table in &tables {
         moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
     }
-    let place = out.join("knockout.json");
-    std::fs::write(&place, format!("{document:#}\n")).map_err(|error| failed(&place, error))?;
+    moescope_host::replace(&out.join("knockout.json"), |file| writeln!(file, "{document:#}"))?;
     moescope_report::write_html(&report(args, text, found, &tables), &out.join("report.html"))?;
     Ok(())
 }
