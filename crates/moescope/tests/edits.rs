@@ -279,8 +279,8 @@ fn a_run_of_ours_replays_what_routing_wrote_names_tokens_by_text_and_loses_exper
     let essay = bench.path("text/birds/0.txt");
     fs::create_dir_all(essay.parent().unwrap()).unwrap();
     fs::write(&essay, "The heron stands in the reeds and waits for the next fish. ".repeat(40)).unwrap();
-    let routes = bench.path("routes");
-    let call = ["routing", text(&bench.model), "--text", text(&bench.path("text")), "--out", text(&routes)];
+    let (routes, corpus) = (bench.path("routes"), bench.path("text"));
+    let call = ["routing", text(&bench.model), "--text", text(&corpus), "--out", text(&routes)];
     moescope().args(call).args(["--positions", "16", "--permutations", "9"]).assert().success();
     let ids = TraceFolder::open(&routes).unwrap().tokens().unwrap().ids;
     bench.ids("windows", &Tokens::new(ids.clone(), ids.len() / 16, 16).unwrap());
