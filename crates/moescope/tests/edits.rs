@@ -276,9 +276,17 @@ fn trained(scratch: &Path) -> PathBuf {
 fn a_run_of_ours_replays_what_routing_wrote_names_tokens_by_text_and_loses_experts() {
     let scratch = tempfile::tempdir().unwrap();
     let bench = Bench { model: trained(scratch.path()), ..Bench::new() };
+    for (domain, sentence) in [
+        ("birds", "The heron stands in the reeds and waits. "),
+        ("maths", "Let x be prime; then x + 1 is even. "),
+    ] {
+        fs::create_dir_all(bench.path("text").join(domain)).unwrap();
+        for file in 0..3 {
+            let place = bench.path("text").join(domain).join(format!("{file}.txt"));
+            fs::write(place, sentence.repeat(40 + file)).unwrap();
+        }
+    }
     let essay = bench.path("text/birds/0.txt");
-    fs::create_dir_all(essay.parent().unwrap()).unwrap();
-    fs::write(&essay, "The heron stands in the reeds and waits for the next fish. ".repeat(40)).unwrap();
     let (routes, corpus) = (bench.path("routes"), bench.path("text"));
     let call = ["routing", text(&bench.model), "--text", text(&corpus), "--out", text(&routes)];
     moescope().args(call).args(["--positions", "16", "--permutations", "9"]).assert().success();
