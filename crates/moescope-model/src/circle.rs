@@ -1,4 +1,6 @@
 //! A random circle: who takes the place of whom.
+//!
+//! A circle rather than any permutation, because a control in which some keep their own place is a weaker one.
 
 use moescope_base::Seed;
 use rand::RngExt;

@@ -1,4 +1,7 @@
 //! What route edits make of a router's rule.
+//!
+//! Edits are read once, before the first operation of the pass, into one rule for each layer. So what cannot take effect is
+//! refused before anything is computed, and the router itself knows of no edit: it follows its rule.
 
 use moescope_base::{RouteEdit, TokenSelection};
 
@@ -24,9 +27,13 @@ pub(crate) struct LayerRule<'a> {
 /// A weight that an edit gives to experts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenWeight<'a> {
+    /// Whose weight it is, wherever a selected token chooses them.
     pub(crate) experts: &'a [u32],
+    /// The weight as applied; finite.
     pub(crate) weight: f32,
+    /// Whether the weights of such a token are divided by their sum afterwards.
     pub(crate) renormalise: bool,
+    /// On which tokens; those that choose none of the experts are left as they are.
     pub(crate) tokens: &'a TokenSelection,
 }
 

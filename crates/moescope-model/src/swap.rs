@@ -1,4 +1,7 @@
 //! Layers that use each other's routes.
+//!
+//! The first of two layers would need routes that are computed later. So a swap takes a pass of its own that records both, and
+//! becomes two replays; all other edits stay what they are.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,7 @@
 //! What value edits do to the rows of a variable.
+//!
+//! Every operation becomes one on the tape, so that what follows, gradients included, follows from the edited value. Means and
+//! exchanges read the value as it stands when they are reached: after the edits that stand before them at the same point.
 
 use std::collections::BTreeMap;
 

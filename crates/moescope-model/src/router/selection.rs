@@ -105,6 +105,8 @@ pub(crate) fn put_in_order(choices: &mut [u32], strength: &[f32], experts: usize
 }
 
 /// Gives every token the choice of another, the next in a random circle: `choices[token, slot]`.
+///
+/// Each choice is used once, so every expert keeps its load, and experts that were chosen together stay together.
 pub(crate) fn deal_anew(choices: &mut [u32], per_token: usize, seed: u64) {
     let before = choices.to_vec();
     let next = circle(seed, choices.len() / per_token);
