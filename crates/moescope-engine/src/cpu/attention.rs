@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::chunks::run;
-use super::matrix::{Matrix, MatrixMut, product};
+use super::matrix::{Matrix, MatrixMut};
+use super::product::product;
 use super::vector::{dot, exp, largest, sum, vectorised};
 use crate::{AttentionLayout, MixReach};
 

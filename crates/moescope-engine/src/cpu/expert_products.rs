@@ -1,15 +1,15 @@
 //! Experts' products that read and write token rows where they are: no copy of the slot rows is ever stored.
 //!
-//! A share's token rows are gathered into a buffer that stays in the cache, or its results go out of one, so memory sees each
-//! token row once per slot and never the slot rows themselves.
+//! The products take the names of token rows, on either side or in the result, so nothing is gathered or scattered around them.
 
 use std::ops::Range;
 
 use super::chunks::run;
 use super::experts::{Share, expert_matrix, expert_rows, pieces, scaled_copy, shares};
 use super::linear::TILE_ROWS;
-use super::matrix::{Matrix, MatrixMut, product};
-use super::vector::{add_scaled, dot, vectorised};
+use super::matrix::{Matrix, MatrixMut};
+use super::product::{Names, SummedRows, add_product_to_rows, product_of_rows, sum_over_rows};
+use super::vector::{dot, vectorised};
 use crate::memory;
 use crate::{LinearShape, RoutePlan};
 
@@ -17,8 +17,9 @@ use crate::{LinearShape, RoutePlan};
 /// anew each time.
 const MOST_ROWS: usize = TILE_ROWS + TILE_ROWS / 2;
 
-/// Shares whose results wait at a time, for each thread.
-const WAITING: usize = 2;
+/// Columns of a task that adds to tokens. Fixed, since a product by gemm may depend on how columns are cut; wide, since tokens are
+/// looked up once for all of them.
+const SUM_COLUMNS: usize = 256;
 
 /// Which way an expert's matrix `[output, input]` is multiplied.
 #[derive(Clone, Copy)]
@@ -47,19 +48,10 @@ pub(super) fn from_tokens(
 ) {
     let width = x.len() / plan.tokens().max(1);
     let columns = out.len() / plan.rows().max(1);
+    let x = Matrix::new(x, plan.tokens(), width);
     each_part(plan, columns, out, |(expert, rows), part| {
-        let mut buffer = memory::take(MOST_ROWS * width);
-        let gathered = &mut buffer[..rows.len() * width];
-        gather(x, &plan.row_tokens()[rows.clone()], None, width, gathered);
-        let left = Matrix::new(gathered, rows.len(), width);
-        product(
-            MatrixMut::new(part, rows.len(), columns),
-            left,
-            right(weight, expert, shape, way),
-            1.0,
-            false,
-        );
-        memory::give_back(buffer);
+        let out = MatrixMut::new(part, rows.len(), columns);
+        product_of_rows(out, x, &plan.row_tokens()[rows], right(weight, expert, shape, way));
     });
 }
 
@@ -81,8 +73,8 @@ fn each_part(
 
 /// Each slot row times its expert's matrix and the slot's factor, summed for each token by ascending expert.
 ///
-/// A few shares at a time are multiplied, then added: every thread has some columns to itself and adds the rows in order, so
-/// neither the number of threads nor of waiting shares moves a bit.
+/// A task has some columns of some tokens to itself and adds to them expert by expert, so neither their number nor that of the
+/// threads moves a bit.
 pub(super) fn to_tokens(
     rows: &[f32],
     weight: &[f32],
@@ -97,63 +89,32 @@ pub(super) fn to_tokens(
         out.fill(0.0);
     }
     let rows = Matrix::new(rows, plan.rows(), inner);
-    let threads = rayon::current_num_threads();
-    for wave in shares(plan).chunks(if threads == 1 { 1 } else { WAITING * threads }) {
-        let all = wave[0].1.start..wave[wave.len() - 1].1.end;
-        let mut buffer = memory::take(wave.len() * MOST_ROWS * width);
-        let waiting = &mut buffer[..all.len() * width];
-        let mut rest = &mut *waiting;
-        let mut tasks = Vec::new();
-        for (expert, share) in wave {
-            let (part, after) = rest.split_at_mut(share.len() * width);
-            rest = after;
-            tasks.push((*expert, share.clone(), part));
+    let across = width.div_ceil(SUM_COLUMNS).max(1);
+    let height = plan.tokens().div_ceil(rayon::current_num_threads().div_ceil(across)).max(1);
+    let tiles = MatrixMut::new(out, plan.tokens(), width).tiles(height, SUM_COLUMNS);
+    run(tiles.into_iter().enumerate().collect(), |(index, mut tile)| {
+        let (first, column) = (index / across * height, index % across * SUM_COLUMNS);
+        let columns = column..column + tile.columns();
+        for expert in 0..plan.experts() {
+            let share = rows_of_tokens(plan, expert, first..first + tile.rows());
+            if share.is_empty() {
+                continue;
+            }
+            let factors = factors.map(|factors| row_factors(plan, factors, share.clone()));
+            let names =
+                Names { first, names: &plan.row_tokens()[share.clone()], factors: factors.as_deref() };
+            let matrix = right(weight, expert, shape, way).window(0..inner, columns.clone());
+            add_product_to_rows(&mut tile, names, rows.window(share, 0..inner), matrix);
         }
-        run(tasks, |(expert, share, part)| {
-            let out = MatrixMut::new(part, share.len(), width);
-            product(out, rows.window(share, 0..inner), right(weight, expert, shape, way), 1.0, false);
-        });
-        let columns = MatrixMut::new(out, plan.tokens(), width).tiles(plan.tokens(), width.div_ceil(threads));
-        run(columns.into_iter().enumerate().collect(), |(index, mut columns)| {
-            scatter(waiting, plan, all.clone(), factors, index * width.div_ceil(threads), &mut columns);
-        });
-        memory::give_back(buffer);
-    }
+    });
 }
 
-/// Adds waiting rows to their tokens, in the columns from `first` on.
-fn scatter(
-    waiting: &[f32],
-    plan: &RoutePlan,
-    rows: Range<usize>,
-    factors: Option<&[f32]>,
-    first: usize,
-    out: &mut MatrixMut<'_>,
-) {
-    let width = waiting.len() / rows.len();
-    for (from, row) in waiting.chunks_exact(width).zip(rows) {
-        let factor = factors.map_or(1.0, |factors| factors[plan.slot_of_row()[row] as usize]);
-        let target = out.row(plan.row_tokens()[row] as usize);
-        add_row(target, &from[first..][..target.len()], factor);
-    }
-}
-
-vectorised! {
-    /// `into += factor * from`, rounded once.
-    fn add_row<'a>(into: &'a mut [f32], from: &'a [f32], factor: f32) {
-        add_scaled(into, from, factor);
-    }
-}
-
-/// Copies the named token rows one after the other, each times the factor at its place.
-fn gather(x: &[f32], names: &[u32], factors: Option<&[f32]>, width: usize, out: &mut [f32]) {
-    for (place, (out, &name)) in out.chunks_exact_mut(width.max(1)).zip(names).enumerate() {
-        let row = &x[name as usize * width..][..width];
-        match factors {
-            None => out.copy_from_slice(row),
-            Some(factors) => scaled_copy(row, factors[place], out),
-        }
-    }
+/// The slot rows of an expert that belong to some tokens: neighbours, since an expert's rows ascend by token.
+fn rows_of_tokens(plan: &RoutePlan, expert: usize, tokens: Range<usize>) -> Range<usize> {
+    let all = expert_rows(plan, expert);
+    let names = &plan.row_tokens()[all.clone()];
+    let before = |end: usize| names.partition_point(|&token| (token as usize) < end);
+    all.start + before(tokens.start)..all.start + before(tokens.end)
 }
 
 /// The factor of each of these slot rows.
@@ -197,13 +158,11 @@ pub(super) fn from_tokens_weight(
     out: (&mut [f32], bool),
 ) {
     let gradient = Matrix::new(gradient, plan.rows(), shape.outputs);
+    let x = Matrix::new(x, plan.tokens(), shape.inputs);
     each_matrix_part(plan, shape, out, |rows, outputs, part, add| {
-        let mut buffer = memory::take(MOST_ROWS * shape.inputs);
-        let gathered = &mut buffer[..rows.len() * shape.inputs];
-        gather(x, &plan.row_tokens()[rows.clone()], None, shape.inputs, gathered);
-        let right = Matrix::new(gathered, rows.len(), shape.inputs);
-        product(part, gradient.window(rows, outputs).transposed(), right, 1.0, add);
-        memory::give_back(buffer);
+        let right = SummedRows { matrix: x, names: Some(&plan.row_tokens()[rows.clone()]) };
+        let left = SummedRows { matrix: gradient.window(rows, outputs), names: None };
+        sum_over_rows(part, left, right, add);
     });
 }
 
@@ -218,18 +177,19 @@ pub(super) fn to_tokens_weight(
     shape: LinearShape,
     out: (&mut [f32], bool),
 ) {
+    let gradient = Matrix::new(gradient, plan.tokens(), shape.outputs);
+    let rows = Matrix::new(rows, plan.rows(), shape.inputs);
     each_matrix_part(plan, shape, out, |share, outputs, part, add| {
-        let mut buffers = [shape.outputs, shape.inputs].map(|width| memory::take(MOST_ROWS * width));
-        let [gathered, scaled] = &mut buffers;
-        let gathered = &mut gathered[..share.len() * shape.outputs];
-        let scaled = &mut scaled[..share.len() * shape.inputs];
-        gather(gradient, &plan.row_tokens()[share.clone()], None, shape.outputs, gathered);
-        let names: Vec<u32> = share.clone().map(|row| row as u32).collect();
-        let factors = row_factors(plan, factors, share.clone());
-        gather(rows, &names, Some(&factors), shape.inputs, scaled);
-        let left = Matrix::new(gathered, share.len(), shape.outputs).window(0..share.len(), outputs);
-        product(part, left.transposed(), Matrix::new(scaled, share.len(), shape.inputs), 1.0, add);
-        buffers.into_iter().for_each(memory::give_back);
+        let mut buffer = memory::take(MOST_ROWS * shape.inputs);
+        let scaled = &mut buffer[..share.len() * shape.inputs];
+        for (row, out) in share.clone().zip(scaled.chunks_exact_mut(shape.inputs)) {
+            scaled_copy(rows.row(row), factors[plan.slot_of_row()[row] as usize], out);
+        }
+        let names = &plan.row_tokens()[share.clone()];
+        let matrix = gradient.window(0..plan.tokens(), outputs);
+        let right = SummedRows { matrix: Matrix::new(scaled, share.len(), shape.inputs), names: None };
+        sum_over_rows(part, SummedRows { matrix, names: Some(names) }, right, add);
+        memory::give_back(buffer);
     });
 }
 

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::chunks::{each, rows_per_piece, run};
 use super::linear::TILE_ROWS;
-use super::matrix::{Matrix, MatrixMut, product};
+use super::matrix::{Matrix, MatrixMut};
+use super::product::product;
 use super::vector::{add_scaled, dot, sum, vectorised};
 use crate::{LinearShape, RoutePlan};
 

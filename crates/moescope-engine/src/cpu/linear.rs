@@ -1,7 +1,8 @@
 //! Dense products, cut into tiles whose size depends on the shape alone.
 
 use super::chunks::run;
-use super::matrix::{Matrix, MatrixMut, product};
+use super::matrix::{Matrix, MatrixMut};
+use super::product::product;
 use crate::LinearShape;
 
 /// Rows of a tile of activations: enough to pay for packing the weight anew.

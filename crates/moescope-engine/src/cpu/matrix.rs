@@ -1,19 +1,17 @@
-//! Views of matrices inside slices, and the dense product on them: the only file of the project with `unsafe`.
+//! Views of matrices inside slices: strides, windows, and disjoint tiles to write.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use gemm::Parallelism;
-
 /// A matrix to read: any strides, so a transpose or a head's columns cost nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
-    pointer: *const f32,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) pointer: *const f32,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
     lifetime: PhantomData<&'a [f32]>,
 }
 
@@ -22,10 +20,10 @@ pub(super) struct Matrix<'a> {
 /// It has its entries to itself, as a `&mut [f32]` would, but two of them may interleave in one slice: heads side by side in
 /// a token row, say. Only [`tiles`](Self::tiles) and [`window`](Self::window) make such parts.
 pub(super) struct MatrixMut<'a> {
-    pointer: *mut f32,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
+    pub(super) pointer: *mut f32,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
@@ -151,131 +149,12 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// `out = factor * left · right`, added to what is there when `accumulate`. Runs on the calling thread.
-///
-/// Where the rows of `left` are contiguous, as those of activations are, the bits of a row of the result depend on that row and on
-/// `right` alone, however many other rows there are.
-pub(super) fn product(
-    mut out: MatrixMut<'_>,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    factor: f32,
-    accumulate: bool,
-) {
-    let least = least_rows(out.columns, left.columns);
-    if out.rows == 0 || out.rows >= least || left.column_stride != 1 {
-        return multiply(out, left, right, factor, accumulate);
-    }
-    let mut padded = vec![0.0; least * left.columns];
-    let mut results = vec![0.0; least * out.columns];
-    for row in 0..out.rows {
-        padded[row * left.columns..][..left.columns].copy_from_slice(left.row(row));
-        results[row * out.columns..][..out.columns].copy_from_slice(out.row(row));
-    }
-    let all = MatrixMut::new(&mut results, least, out.columns);
-    multiply(all, Matrix::new(&padded, least, left.columns), right, factor, accumulate);
-    for row in 0..out.rows {
-        let from = &results[row * out.columns..][..out.columns];
-        out.row(row).copy_from_slice(from);
-    }
-}
-
-/// Rows from which on gemm sums every row of a product in the same order.
-///
-/// For one row, and for results of at most 256 numbers, it has kernels of their own; for at most 64 by 64 numbers it cuts an
-/// inner axis longer than 512 elsewhere.
-fn least_rows(columns: usize, inner: usize) -> usize {
-    let plain = (256 / columns.max(1) + 1).max(2);
-    if columns <= 64 && inner > 512 { plain.max(65) } else { plain }
-}
-
-/// [`product`] as gemm does it for this number of rows.
-fn multiply(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, factor: f32, accumulate: bool) {
-    assert_eq!(
-        (out.rows, out.columns, left.columns),
-        (left.rows, right.columns, right.rows),
-        "a product's axes"
-    );
-    if out.rows == 0 || out.columns == 0 {
-        return;
-    }
-    // SAFETY: the axes agree; every entry of a view lies inside the slice it was made from, since `new` checks the length and
-    // windows and tiles stay inside; `out` has its entries to itself; `f32` is a type that gemm knows.
-    unsafe {
-        gemm::gemm(
-            out.rows,
-            out.columns,
-            left.columns,
-            out.pointer,
-            1,
-            out.row_stride as isize,
-            accumulate,
-            left.pointer,
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.pointer,
-            right.column_stride as isize,
-            right.row_stride as isize,
-            if accumulate { 1.0 } else { 0.0 },
-            factor,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn numbers(length: usize, seed: usize) -> Vec<f32> {
-        (0..length).map(|i| (((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5) - 1.0).collect()
-    }
-
-    fn slow(left: &[f32], right: &[f32], rows: usize, inner: usize, columns: usize) -> Vec<f64> {
-        let entry = |row: usize, column: usize| {
-            (0..inner)
-                .map(|i| f64::from(left[row * inner + i]) * f64::from(right[i * columns + column]))
-                .sum()
-        };
-        (0..rows * columns).map(|i| entry(i / columns, i % columns)).collect()
-    }
-
     proptest! {
-        #[test]
-        fn a_product_is_a_product(rows in 1usize..20, inner in 1usize..40, columns in 1usize..20, swap: bool) {
-            let (left, right) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
-            let mut out = vec![1.0; rows * columns];
-            let view = Matrix::new(&right, inner, columns);
-            let turned: Vec<f32> = (0..right.len()).map(|i| right[(i % inner) * columns + i / inner]).collect();
-            let view = if swap { Matrix::new(&turned, columns, inner).transposed() } else { view };
-            product(MatrixMut::new(&mut out, rows, columns), Matrix::new(&left, rows, inner), view, 2.0, true);
-            for (found, wanted) in out.iter().zip(slow(&left, &right, rows, inner, columns)) {
-                prop_assert!((f64::from(*found) - 1.0 - 2.0 * wanted).abs() < 1e-4);
-            }
-        }
-
-        #[test]
-        fn a_row_has_the_same_bits_in_any_company(
-            columns in 1usize..80, inner in prop_oneof![1usize..70, 500usize..1100], rows in 1usize..90, swap: bool, add: bool,
-        ) {
-            let (left, right) = (numbers(90 * inner, 1), numbers(inner * columns, 2));
-            let right = match swap {
-                false => Matrix::new(&right, inner, columns),
-                true => Matrix::new(&right, columns, inner).transposed(),
-            };
-            let results = |rows: usize| {
-                let mut out = numbers(rows * columns, 3);
-                let left = Matrix::new(&left[..rows * inner], rows, inner);
-                product(MatrixMut::new(&mut out, rows, columns), left, right, 0.5, add);
-                out.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
-            };
-            prop_assert_eq!(&results(90)[..rows * columns], results(rows));
-        }
-
         #[test]
         fn tiles_cover_everything_once(rows in 1usize..9, columns in 1usize..9, height in 1usize..5, width in 1usize..5) {
             let mut data = vec![0.0; rows * columns];
@@ -286,25 +165,5 @@ mod tests {
             }
             prop_assert!(data.iter().all(|&count| count == 1.0));
         }
-    }
-
-    #[test]
-    fn an_empty_inner_axis_gives_zero() {
-        let mut out = [5.0; 4];
-        product(MatrixMut::new(&mut out, 2, 2), Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 2), 1.0, false);
-        assert_eq!(out, [0.0; 4]);
-    }
-
-    #[test]
-    #[should_panic(expected = "a product's axes")]
-    fn axes_that_do_not_agree_are_refused() {
-        let mut out = [0.0; 4];
-        product(
-            MatrixMut::new(&mut out, 2, 2),
-            Matrix::new(&[1.0; 6], 2, 3),
-            Matrix::new(&[1.0; 4], 2, 2),
-            1.0,
-            false,
-        );
     }
 }

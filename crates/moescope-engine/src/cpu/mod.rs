@@ -13,11 +13,13 @@ pub(crate) mod families;
 mod linear;
 mod matrix;
 mod normalise;
+mod product;
 mod rows;
 mod selection;
 mod vector;
 
 use self::expert_products::Way;
+pub(crate) use self::product::gemm_product;
 use crate::{
     AdamWStep, AttentionLayout, Device, FamilyKernels, HeadShape, LinearShape, MixReach, Rotary, RoutePlan,
 };

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::cpu::chunks::run;
-use crate::cpu::matrix::{Matrix, MatrixMut, product};
+use crate::cpu::matrix::{Matrix, MatrixMut};
+use crate::cpu::product::product;
 use crate::{AttentionLayout, AttentionRule};
 
 /// Queries of a block: small enough to skip most of what is not seen, large enough for the product.

@@ -1,0 +1,313 @@
+//! The innermost loops: a few rows of a result in registers while the inner axis runs by.
+//!
+//! A tile has up to [`ROWS`] rows and [`COLUMNS`] columns. Each of its numbers is one chain of fused products in the order of
+//! the inner axis, whatever else is in the tile.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m512, __mmask16, _MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+};
+
+/// Rows of the tallest tile: with two vectors a row its sums fill 24 of 32 registers.
+pub(super) const ROWS: usize = 12;
+/// Columns of the widest tile.
+pub(super) const COLUMNS: usize = 32;
+/// Numbers of a vector.
+const LANES: usize = 16;
+
+/// Repeats a block for each row of a tile, written out: an array whose places are all constants lies in registers, which a loop that
+/// the compiler may or may not unroll does not promise.
+macro_rules! each_row {
+    ($row:ident < $rows:ident: $body:block) => {
+        each_row!($row < $rows, 0 1 2 3 4 5 6 7 8 9 10 11: $body)
+    };
+    ($row:ident < $rows:ident, $($number:literal)+: $body:block) => {
+        $(if $number < $rows {
+            let $row: usize = $number;
+            $body
+        })+
+    };
+}
+
+/// Rows of a matrix, one for each step of the inner axis.
+pub(super) trait Walk: Copy {
+    /// Whether a row goes on beyond a tile, so that its next numbers can be called for while these are used.
+    const GOES_ON: bool;
+
+    /// Where step `step` begins.
+    ///
+    /// # Safety
+    /// There is such a step.
+    unsafe fn at(self, step: usize) -> *const f32;
+
+    /// From step `steps` on.
+    ///
+    /// # Safety
+    /// There are as many.
+    unsafe fn skip(self, steps: usize) -> Self;
+}
+
+/// A packed panel: steps of [`COLUMNS`] numbers, zeros past the last column.
+#[derive(Clone, Copy)]
+pub(super) struct Panel {
+    pub(super) start: *const f32,
+}
+
+impl Walk for Panel {
+    const GOES_ON: bool = false;
+
+    #[inline(always)]
+    unsafe fn at(self, step: usize) -> *const f32 {
+        // SAFETY: as the caller promises.
+        unsafe { self.start.add(step * COLUMNS) }
+    }
+
+    #[inline(always)]
+    unsafe fn skip(self, steps: usize) -> Self {
+        Self { start: self.start.wrapping_add(steps * COLUMNS) }
+    }
+}
+
+/// Steps that follow each other.
+#[derive(Clone, Copy)]
+pub(super) struct Even {
+    pub(super) start: *const f32,
+    pub(super) stride: usize,
+}
+
+/// Steps that a list names.
+#[derive(Clone, Copy)]
+pub(super) struct Named {
+    pub(super) start: *const f32,
+    pub(super) stride: usize,
+    pub(super) names: *const u32,
+}
+
+impl Walk for Even {
+    const GOES_ON: bool = true;
+
+    #[inline(always)]
+    unsafe fn at(self, step: usize) -> *const f32 {
+        // SAFETY: as the caller promises.
+        unsafe { self.start.add(step * self.stride) }
+    }
+
+    #[inline(always)]
+    unsafe fn skip(self, steps: usize) -> Self {
+        Self { start: self.start.wrapping_add(steps * self.stride), ..self }
+    }
+}
+
+impl Walk for Named {
+    const GOES_ON: bool = true;
+
+    #[inline(always)]
+    unsafe fn at(self, step: usize) -> *const f32 {
+        // SAFETY: there is a name for each step, and the row that it names.
+        unsafe { self.start.add(*self.names.add(step) as usize * self.stride) }
+    }
+
+    #[inline(always)]
+    unsafe fn skip(self, steps: usize) -> Self {
+        Self { names: self.names.wrapping_add(steps), ..self }
+    }
+}
+
+/// Entries of the left side.
+pub(super) trait Left<const R: usize>: Copy {
+    /// Entry of row `row` at step `step`.
+    ///
+    /// # Safety
+    /// Both lie inside the matrix.
+    unsafe fn entry(&self, row: usize, step: usize) -> f32;
+
+    /// From step `steps` on.
+    ///
+    /// # Safety
+    /// There are as many.
+    unsafe fn skip(self, steps: usize) -> Self;
+}
+
+/// A left side whose rows are contiguous, wherever each of them is.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<const R: usize>(pub(super) [*const f32; R]);
+
+/// A left side that was packed, or whose columns are contiguous: rows lie side by side, step after step.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<W>(pub(super) W);
+
+impl<const R: usize> Left<R> for Rows<R> {
+    #[inline(always)]
+    unsafe fn entry(&self, row: usize, step: usize) -> f32 {
+        // SAFETY: as the caller promises.
+        unsafe { *self.0[row].add(step) }
+    }
+
+    #[inline(always)]
+    unsafe fn skip(self, steps: usize) -> Self {
+        Self(self.0.map(|row| row.wrapping_add(steps)))
+    }
+}
+
+impl<const R: usize, W: Walk> Left<R> for Columns<W> {
+    #[inline(always)]
+    unsafe fn entry(&self, row: usize, step: usize) -> f32 {
+        // SAFETY: as the caller promises.
+        unsafe { *self.0.at(step).add(row) }
+    }
+
+    #[inline(always)]
+    unsafe fn skip(self, steps: usize) -> Self {
+        // SAFETY: as the caller promises.
+        Self(unsafe { self.0.skip(steps) })
+    }
+}
+
+/// Where the sums of some rows go.
+#[derive(Clone, Copy)]
+pub(super) struct Target<const R: usize> {
+    /// Where each row begins; those from `used` on are not written.
+    pub(super) rows: [*mut f32; R],
+    pub(super) used: usize,
+    /// Multiplies the sums of each row.
+    pub(super) factors: [f32; R],
+    /// Whether they are added to what is there.
+    pub(super) add: bool,
+}
+
+/// Columns of a tile: where they begin in the target's rows, and how many there are.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) first: usize,
+    pub(super) count: usize,
+}
+
+/// Lanes of vector `vector` that `columns` columns use.
+#[inline(always)]
+fn mask(columns: usize, vector: usize) -> __mmask16 {
+    let lanes = columns.saturating_sub(vector * LANES).min(LANES);
+    ((1u32 << lanes) - 1) as __mmask16
+}
+
+/// One tile over `inner` steps, with `V` vectors a row, which are full, or filled up with zeros, if `F`.
+///
+/// A masked load costs the ports of the products some time.
+///
+/// # Safety
+/// The machine has AVX-512F; `R` rows and `columns <= V * 16` columns of `inner` steps lie inside the left and the right side, and
+/// the target's rows have `columns` numbers that nobody else uses.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn tile<const R: usize, const V: usize, const F: bool, L: Left<R>, W: Walk>(
+    left: L,
+    right: W,
+    inner: usize,
+    (target, span): (&Target<R>, Span),
+) {
+    let mut masks = [0; V];
+    for (vector, mask_of) in masks.iter_mut().enumerate() {
+        *mask_of = mask(span.count, vector);
+    }
+    // The sums take a while; until then the lines that they go to have come, and belong to this core.
+    for row in target.rows {
+        for vector in 0..V {
+            _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(span.first + vector * LANES).cast());
+        }
+    }
+    let mut sums = [[_mm512_setzero_ps(); V]; R];
+    let mut step = 0;
+    while step + 2 <= inner {
+        // SAFETY: both steps lie inside.
+        unsafe { add_steps::<R, V, 2, F, L, W>(&mut sums, left, right, step, masks) };
+        step += 2;
+    }
+    if step < inner {
+        // SAFETY: the last step lies inside.
+        unsafe { add_steps::<R, V, 1, F, L, W>(&mut sums, left, right, step, masks) };
+    }
+    // SAFETY: the rows are the target's.
+    unsafe { put(&sums, target, span.first, masks) };
+}
+
+/// Adds the products of `S` steps.
+///
+/// # Safety
+/// As for [`tile`], for the steps from `step` on.
+#[inline(always)]
+unsafe fn add_steps<const R: usize, const V: usize, const S: usize, const F: bool, L: Left<R>, W: Walk>(
+    sums: &mut [[__m512; V]; R],
+    left: L,
+    right: W,
+    step: usize,
+    masks: [__mmask16; V],
+) {
+    // SAFETY: the machine can.
+    let mut columns = [[unsafe { _mm512_setzero_ps() }; V]; S];
+    for (s, columns) in columns.iter_mut().enumerate() {
+        for (v, column) in columns.iter_mut().enumerate() {
+            // SAFETY: the row lies inside the right side, and lanes past its end are masked.
+            *column = unsafe {
+                let place = right.at(step + s).wrapping_add(v * LANES);
+                if W::GOES_ON {
+                    _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(V * LANES).cast());
+                }
+                if F { _mm512_loadu_ps(place) } else { _mm512_maskz_loadu_ps(masks[v], place) }
+            };
+        }
+    }
+    each_row!(r < R: {
+        for (s, columns) in columns.iter().enumerate() {
+            // SAFETY: the entry lies inside the left side.
+            let entry = unsafe { _mm512_set1_ps(left.entry(r, step + s)) };
+            for (sum, column) in sums[r].iter_mut().zip(columns) {
+                // SAFETY: the machine can.
+                *sum = unsafe { _mm512_fmadd_ps(entry, *column, *sum) };
+            }
+        }
+    });
+}
+
+/// Writes or adds the sums.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn put<const R: usize, const V: usize>(
+    sums: &[[__m512; V]; R],
+    target: &Target<R>,
+    first: usize,
+    masks: [__mmask16; V],
+) {
+    each_row!(r < R: {
+        // SAFETY: the machine can.
+        let factor = unsafe { _mm512_set1_ps(target.factors[r]) };
+        let used = if r < target.used { u16::MAX } else { 0 };
+        let read = if target.add { used } else { 0 };
+        for (v, sum) in sums[r].iter().enumerate() {
+            let place = target.rows[r].wrapping_add(first + v * LANES);
+            // SAFETY: the row is the target's, and lanes past its columns or of rows that are not used are masked.
+            unsafe {
+                let before = _mm512_maskz_loadu_ps(masks[v] & read, place);
+                _mm512_mask_storeu_ps(place, masks[v] & used, _mm512_fmadd_ps(factor, *sum, before));
+            }
+        }
+    });
+}
+
+/// `target += factors * sums`, or written; `sums` has [`COLUMNS`] numbers a row.
+///
+/// # Safety
+/// As for [`tile`].
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn put_rows<const R: usize>(sums: &[[f32; COLUMNS]; R], target: &Target<R>, span: Span) {
+    let masks = [mask(span.count, 0), mask(span.count, 1)];
+    let mut vectors = [[_mm512_setzero_ps(); 2]; R];
+    for (row, vectors) in sums.iter().zip(&mut vectors) {
+        for (half, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: each half of a row has sixteen numbers.
+            *vector = unsafe { _mm512_maskz_loadu_ps(masks[half], row.as_ptr().add(half * LANES)) };
+        }
+    }
+    // SAFETY: the rows are the target's.
+    unsafe { put(&vectors, target, span.first, masks) };
+}

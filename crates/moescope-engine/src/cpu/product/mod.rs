@@ -1,0 +1,246 @@
+//! Dense products: the dispatch between our own kernels, where the machine has AVX-512, and the `gemm` crate.
+//!
+//! What ours do beyond a plain product: rows may be *named* on either side or in the result, so that experts read the rows of
+//! their tokens and add to them where they are. In every product the bits of a number depend on its row of `left`, its column of
+//! `right` and nothing else: neither on how many other rows there are, nor on how the work was cut.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod pack;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+use std::marker::PhantomData;
+
+use super::matrix::{Matrix, MatrixMut};
+use crate::LinearShape;
+
+/// Length of each axis of a product.
+#[derive(Clone, Copy)]
+struct Sizes {
+    rows: usize,
+    columns: usize,
+    inner: usize,
+}
+
+/// The left side, as it lies in memory. Rows of the matrix are contiguous; a list names those that count.
+#[derive(Clone, Copy)]
+enum LeftSide<'a> {
+    /// `[row, step]`.
+    ByRow(Matrix<'a>, Option<&'a [u32]>),
+    /// `[step, row]`.
+    ByStep(Matrix<'a>, Option<&'a [u32]>),
+}
+
+/// The right side, likewise.
+#[derive(Clone, Copy)]
+enum RightSide<'a> {
+    /// `[step, column]`.
+    ByStep(Matrix<'a>, Option<&'a [u32]>),
+    /// `[column, step]`.
+    ByColumn(Matrix<'a>),
+}
+
+/// Where a product goes: rows `stride` apart, in order or named, each times its factor and the common one, written or added.
+#[derive(Clone, Copy)]
+struct Out<'a> {
+    pointer: *mut f32,
+    stride: usize,
+    names: Option<&'a [u32]>,
+    factors: Option<&'a [f32]>,
+    factor: f32,
+    add: bool,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Out<'a> {
+    /// All rows of a slice, to be written.
+    fn new(data: &'a mut [f32], columns: usize) -> Self {
+        let (pointer, lifetime) = (data.as_mut_ptr(), PhantomData);
+        Self { pointer, stride: columns, names: None, factors: None, factor: 1.0, add: false, lifetime }
+    }
+
+    /// All rows of a matrix.
+    fn all(matrix: MatrixMut<'a>, factor: f32, add: bool) -> Self {
+        let (pointer, stride, lifetime) = (matrix.pointer, matrix.row_stride, PhantomData);
+        Self { pointer, stride, names: None, factors: None, factor, add, lifetime }
+    }
+}
+
+impl<'a> LeftSide<'a> {
+    fn new(matrix: Matrix<'a>) -> Self {
+        if matrix.column_stride == 1 { Self::ByRow(matrix, None) } else { Self::ByStep(turned(matrix), None) }
+    }
+}
+
+impl<'a> RightSide<'a> {
+    fn new(matrix: Matrix<'a>) -> Self {
+        if matrix.column_stride == 1 { Self::ByStep(matrix, None) } else { Self::ByColumn(turned(matrix)) }
+    }
+}
+
+/// The transpose of a matrix whose columns are contiguous, so that its rows are.
+fn turned(matrix: Matrix<'_>) -> Matrix<'_> {
+    assert_eq!(matrix.row_stride, 1, "one axis of a matrix is contiguous");
+    matrix.transposed()
+}
+
+/// Refuses names of rows that there are not.
+fn check_names(names: &[u32], rows: usize) {
+    assert!(names.iter().all(|&name| (name as usize) < rows), "names are those of rows");
+}
+
+/// `out = factor * left · right`, added to what is there when `accumulate`. Runs on the calling thread, as all of these.
+pub(super) fn product(
+    out: MatrixMut<'_>,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    factor: f32,
+    accumulate: bool,
+) {
+    assert_eq!(
+        (out.rows, out.columns, left.columns),
+        (left.rows, right.columns, right.rows),
+        "a product's axes"
+    );
+    let sizes = Sizes { rows: out.rows, columns: out.columns, inner: left.columns };
+    multiply(&Out::all(out, factor, accumulate), LeftSide::new(left), RightSide::new(right), sizes);
+}
+
+/// `out[i] = x[names[i]] · right`.
+pub(super) fn product_of_rows(out: MatrixMut<'_>, x: Matrix<'_>, names: &[u32], right: Matrix<'_>) {
+    assert_eq!(
+        (out.rows, out.columns, x.columns),
+        (names.len(), right.columns, right.rows),
+        "a product's axes"
+    );
+    check_names(names, x.rows);
+    assert_eq!(x.column_stride, 1, "rows that are named are contiguous");
+    let sizes = Sizes { rows: out.rows, columns: out.columns, inner: x.columns };
+    multiply(&Out::all(out, 1.0, false), LeftSide::ByRow(x, Some(names)), RightSide::new(right), sizes);
+}
+
+/// Where the rows of a product are added.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    /// Number of the target's first row, from which names count.
+    pub(super) first: usize,
+    /// For each row of the product, that of the target.
+    pub(super) names: &'a [u32],
+    /// For each row of the product, what it is multiplied with; one without.
+    pub(super) factors: Option<&'a [f32]>,
+}
+
+/// `out[names[i]] += factors[i] * (left · right)[i]`, in order.
+///
+/// A row of the product is rounded before it is added, however long the inner axis is.
+pub(super) fn add_product_to_rows(
+    out: &mut MatrixMut<'_>,
+    Names { first, names, factors }: Names<'_>,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+) {
+    assert_eq!(
+        (names.len(), out.columns, left.columns),
+        (left.rows, right.columns, right.rows),
+        "a product's axes"
+    );
+    assert!(factors.is_none_or(|factors| factors.len() == names.len()), "a factor for each row");
+    assert!(names.iter().all(|&name| name as usize >= first), "names are those of rows");
+    check_names(names, first + out.rows);
+    let sizes = Sizes { rows: left.rows, columns: out.columns, inner: left.columns };
+    let (rows, columns) = (out.rows, out.columns);
+    let target = Out::all(out.window(0..rows, 0..columns), 1.0, true);
+    // Without `unsafe`: no name is below `first`, so the pointer is only used at rows of the target.
+    let pointer = target.pointer.wrapping_sub(first * target.stride);
+    let target = Out { pointer, names: Some(names), factors, ..target };
+    multiply(&target, LeftSide::new(left), RightSide::new(right), sizes);
+}
+
+/// Rows of a matrix that a sum runs over: all of them in order, or those named.
+#[derive(Clone, Copy)]
+pub(super) struct SummedRows<'a> {
+    pub(super) matrix: Matrix<'a>,
+    pub(super) names: Option<&'a [u32]>,
+}
+
+impl SummedRows<'_> {
+    /// How many there are, after a look at their names.
+    fn count(&self) -> usize {
+        assert_eq!(self.matrix.column_stride, 1, "rows of a sum are contiguous");
+        let Some(names) = self.names else { return self.matrix.rows };
+        check_names(names, self.matrix.rows);
+        names.len()
+    }
+}
+
+/// `out[i, j] = Σ_row left[row, i] * right[row, j]`, added to what is there when `accumulate`.
+pub(super) fn sum_over_rows(
+    out: MatrixMut<'_>,
+    left: SummedRows<'_>,
+    right: SummedRows<'_>,
+    accumulate: bool,
+) {
+    let inner = left.count();
+    assert_eq!(
+        (out.rows, out.columns, inner),
+        (left.matrix.columns, right.matrix.columns, right.count()),
+        "a product's axes"
+    );
+    let sizes = Sizes { rows: out.rows, columns: out.columns, inner };
+    let left = LeftSide::ByStep(left.matrix, left.names);
+    multiply(&Out::all(out, 1.0, accumulate), left, RightSide::ByStep(right.matrix, right.names), sizes);
+}
+
+/// `x · weightᵀ` as the `gemm` crate does it on one core, whole: the yardstick of our own.
+pub(crate) fn gemm_product(x: &[f32], weight: &[f32], shape: LinearShape, out: &mut [f32]) {
+    let sizes = Sizes { rows: shape.rows, columns: shape.outputs, inner: shape.inputs };
+    let x = Matrix::new(x, shape.rows, shape.inputs);
+    let weight = Matrix::new(weight, shape.outputs, shape.inputs);
+    let out = Out::all(MatrixMut::new(out, shape.rows, shape.outputs), 1.0, false);
+    portable::multiply(&out, LeftSide::new(x), RightSide::ByColumn(weight), sizes);
+}
+
+/// Hands over to the kernels of this machine.
+fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Sizes) {
+    if sizes.rows == 0 || sizes.columns == 0 {
+        return;
+    }
+    if sizes.inner == 0 {
+        return if out.add { () } else { clear(out, sizes) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if wide::available() && !told_portable() {
+        // SAFETY: the machine can, as was just asked; the callers above hold the sizes against views that lie inside their slices
+        // and names against the number of rows, and a target has its entries to itself.
+        return unsafe { wide::multiply(out, left, right, sizes) };
+    }
+    portable::multiply(out, left, right, sizes);
+}
+
+/// Whether a test asks for gemm on any machine.
+fn told_portable() -> bool {
+    #[cfg(test)]
+    return PORTABLE.get();
+    #[cfg(not(test))]
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    static PORTABLE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// A sum over nothing.
+fn clear(out: &Out<'_>, sizes: Sizes) {
+    for row in 0..sizes.rows {
+        // SAFETY: the row lies inside the target, which has its entries to itself.
+        unsafe { std::slice::from_raw_parts_mut(out.pointer.add(row * out.stride), sizes.columns) }.fill(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;
