@@ -57,7 +57,7 @@ pub use device::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, Mix
 pub use error::EngineError;
 pub use family_kernels::FamilyKernels;
 pub use gradients::Gradients;
-pub use memory::release_spare_buffers;
+pub use memory::{limit_spare_buffers, release_spare_buffers};
 pub use operations::IGNORE;
 pub use profiler::{KernelProfile, Profiler};
 pub use rotary::Rotary;

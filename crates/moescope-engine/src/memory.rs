@@ -6,11 +6,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Blocks below this many numbers go to the allocator, which is good at them.
 const SMALLEST: usize = 1024;
-/// A pool keeps at most this many numbers (512 MiB), so that a thread cannot hoard memory.
-const LARGEST_TOTAL: usize = 128 << 20;
+/// A pool keeps at most this many numbers, so that a thread cannot hoard memory; 512 MiB unless
+/// [`limit_spare_buffers`] says otherwise.
+static LARGEST_TOTAL: AtomicUsize = AtomicUsize::new(128 << 20);
 
 /// Spare blocks of one thread.
 #[derive(Default)]
@@ -59,6 +61,13 @@ pub fn release_spare_buffers() {
     POOL.with(|pool| *pool.borrow_mut() = Pool::default());
 }
 
+/// Lets every thread of this process keep at most so many bytes of spare buffers from now on; 512 MiB before the first call.
+///
+/// Of use where memory is short. Decides speed alone, never a number.
+pub fn limit_spare_buffers(bytes: usize) {
+    LARGEST_TOTAL.store(bytes / size_of::<f32>(), Ordering::Relaxed);
+}
+
 impl Pool {
     fn take(&mut self, length: usize) -> Option<Vec<f32>> {
         // An eighth of slack lets sizes that vary a little (rows of a routed batch) share blocks.
@@ -73,7 +82,7 @@ impl Pool {
     }
 
     fn give_back(&mut self, block: Vec<f32>) {
-        if self.held + block.len() <= LARGEST_TOTAL {
+        if self.held + block.len() <= LARGEST_TOTAL.load(Ordering::Relaxed) {
             self.held += block.len();
             self.spare.entry(block.len()).or_default().push(block);
         }

@@ -1,5 +1,7 @@
 //! Where each token's slots go: the order in which experts see their tokens.
 
+use std::ops::Range;
+
 use crate::EngineError;
 
 /// The tokens of a batch sorted by expert.
@@ -60,14 +62,50 @@ impl RoutePlan {
         Ok(Self { experts, per_token, choices, counts, offsets, row_tokens, row_of_slot, slot_of_row })
     }
 
+    /// The slot rows of some experts alone: same tokens, same number of experts, and the others get no token.
+    ///
+    /// For products with experts and for finding their rows. Slots of other experts have no row, so a plan of some experts
+    /// combines nothing: [`row_of_slot`](Self::row_of_slot) is empty.
+    ///
+    /// # Panics
+    /// For experts that are not there.
+    pub fn only(&self, experts: Range<usize>) -> RoutePlan {
+        let (first, last) = (self.offsets[experts.start], self.offsets[experts.end]);
+        let counts = |(expert, count): (usize, &usize)| if experts.contains(&expert) { *count } else { 0 };
+        RoutePlan {
+            experts: self.experts,
+            per_token: self.per_token,
+            choices: self.choices.clone(),
+            counts: self.counts.iter().enumerate().map(counts).collect(),
+            offsets: self.offsets.iter().map(|offset| (*offset).clamp(first, last) - first).collect(),
+            row_tokens: self.row_tokens[first..last].to_vec(),
+            row_of_slot: Vec::new(),
+            slot_of_row: self.slot_of_row[first..last].to_vec(),
+        }
+    }
+
+    /// As [`only`](Self::only), with these experts numbered from 0 and no others: the plan for weights of theirs alone.
+    ///
+    /// # Panics
+    /// For experts that are not there.
+    pub fn part(&self, experts: Range<usize>) -> RoutePlan {
+        let only = self.only(experts.clone());
+        RoutePlan {
+            experts: experts.len(),
+            counts: only.counts[experts.clone()].to_vec(),
+            offsets: only.offsets[experts.start..=experts.end].to_vec(),
+            ..only
+        }
+    }
+
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
         self.choices.len() / self.per_token
     }
 
-    /// Number of slot rows: tokens times slots of a token.
+    /// Number of slot rows: tokens times slots of a token, or those of [some experts](Self::only).
     pub fn rows(&self) -> usize {
-        self.choices.len()
+        self.row_tokens.len()
     }
 
     /// Number of experts.
@@ -168,6 +206,18 @@ mod tests {
         assert_eq!(plan.row_of_slot(), [2, 0, 1, 4, 3, 5]);
         assert_eq!(plan.slot_of_row(), [1, 2, 0, 4, 3, 5]);
         assert_eq!((plan.tokens(), plan.rows(), plan.experts(), plan.per_token()), (3, 6, 4, 2));
+    }
+
+    #[test]
+    fn a_part_has_the_rows_of_its_experts_under_numbers_of_its_own() {
+        let plan = RoutePlan::new(&[2, 0, 0, 3, 2, 3], 4, 2).unwrap();
+        let only = plan.only(1..3);
+        assert_eq!((only.experts(), only.rows(), only.tokens()), (4, 2, 3));
+        assert_eq!((only.counts(), only.offsets()), (&[0, 0, 2, 0][..], &[0, 0, 0, 2, 2][..]));
+        assert_eq!((only.row_tokens(), only.slot_of_row()), (&[0, 2][..], &[0, 4][..]));
+        let part = plan.part(1..3);
+        assert_eq!((part.experts(), part.counts(), part.offsets()), (2, &[0, 2][..], &[0, 0, 2][..]));
+        assert_eq!(part.row_tokens(), only.row_tokens());
     }
 
     #[test]

@@ -166,6 +166,30 @@ impl<'w> Tape<'w> {
         }
     }
 
+    /// Frees a value that nothing reads any more, also one that was [given away](Self::constant): a weight that was read for one
+    /// product, say. Its memory goes back to the system, not to the spare buffers.
+    ///
+    /// Does nothing where a backward pass may follow, nor to what is borrowed.
+    pub fn discard(&mut self, var: Var) {
+        let node = &mut self.nodes[var.0];
+        if self.mode == Mode::Inference && matches!(node.value, Value::Owned(_)) {
+            let value = std::mem::replace(&mut node.value, Value::Released);
+            if let Value::Owned(tensor) = value {
+                drop(tensor.into_data());
+            }
+        }
+    }
+
+    /// How many values the tape has: a mark for [`discard_since`](Self::discard_since).
+    pub fn mark(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// [Discards](Self::discard) every value that was put on the tape after a mark, except one.
+    pub fn discard_since(&mut self, mark: usize, kept: Var) {
+        (mark..self.nodes.len()).map(Var).filter(|var| *var != kept).for_each(|var| self.discard(var));
+    }
+
     /// Puts the result of an operation on the tape.
     pub(crate) fn record<const N: usize>(
         &mut self,
@@ -249,6 +273,21 @@ mod tests {
         let first = tape.parameter(ParameterId(7), &weight);
         assert_eq!(first, tape.parameter(ParameterId(7), &weight));
         assert_ne!(first, tape.frozen(&weight));
+    }
+
+    #[test]
+    fn what_is_discarded_since_a_mark_is_gone_but_for_what_is_kept_and_borrowed() {
+        let weight = Tensor::scalar(2.0);
+        for (mode, freed) in [(Mode::Inference, true), (Mode::Gradient, false)] {
+            let mut tape = Tape::new(mode);
+            let before = tape.constant(Tensor::scalar(1.0));
+            let mark = tape.mark();
+            let (given, borrowed) = (tape.constant(Tensor::scalar(3.0)), tape.frozen(&weight));
+            let kept = tape.add(given, borrowed).unwrap();
+            tape.discard_since(mark, kept);
+            assert_eq!(tape.nodes[given.0].released(), freed);
+            assert!(![before, borrowed, kept].iter().any(|var| tape.nodes[var.0].released()));
+        }
     }
 
     #[test]

@@ -107,6 +107,26 @@ pub enum ModelError {
         /// Shape wanted.
         wanted: Vec<usize>,
     },
+    /// A bound on memory into which not even one step fits.
+    #[error("{what} needs at least {needed} of memory, and may take {found}; {remedy}")]
+    Bound {
+        /// The work, with its sizes.
+        what: String,
+        /// Least memory that would do.
+        needed: String,
+        /// The bound.
+        found: String,
+        /// What to change.
+        remedy: String,
+    },
+    /// Something that only a model with all weights in memory has.
+    #[error(
+        "{what} needs all weights in memory, and this model reads them as it needs them; open it without a bound, or with a larger one"
+    )]
+    Streamed {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// Weights whose files are incomplete or disagree, or whose numbers are of a kind that we do not read or not finite.
     #[error(transparent)]
     Weights(WeightsError),

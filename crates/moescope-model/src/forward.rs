@@ -1,5 +1,7 @@
 //! The one forward pass, with its sites in order.
 
+use std::ops::Range;
+
 use moescope_base::{HookPoint, Site, Tokens};
 use moescope_engine::{Mode, ParameterId, Rotary, RoutePlan, Tape, Tensor, Var};
 
@@ -82,6 +84,9 @@ impl Model {
         pass: &mut Pass<'_>,
         weights: Weights,
     ) -> Result<Forward, ModelError> {
+        if self.is_streamed() && tape.mode().has_gradients() {
+            return Err(ModelError::Streamed { what: "a pass with gradients" });
+        }
         self.check_tokens(tokens)?;
         let edits = EditBook::new(self.description(), pass.edits, tokens.len())?;
         let rotary = self.rotary(tokens.positions());
@@ -91,20 +96,21 @@ impl Model {
     /// Logits that the final norm and the unembedding read from residual-stream vectors, `[row, model]` → `[row, vocab]`.
     pub(crate) fn unembed(&self, residual: &[f32]) -> Result<Vec<f32>, ModelError> {
         let (description, layout) = (self.description(), self.layout());
-        let weight = |place: usize| &self.parameters()[place].tensor;
         let mut tape = Tape::new(Mode::Inference);
         let rows = residual.len() / description.d_model;
         let x = tape.constant(Tensor::new([rows, description.d_model], residual.to_vec())?);
-        let scale = tape.frozen(weight(layout.final_norm.weight));
+        let scale = self.lend(&mut tape, layout.final_norm.weight)?;
         let epsilon = description.norm_epsilon as f32;
-        let normalised = match layout.final_norm.bias.map(|place| tape.frozen(weight(place))) {
-            Some(bias) => tape.layer_norm(x, scale, bias, epsilon)?,
+        let normalised = match layout.final_norm.bias {
+            Some(place) => {
+                let bias = self.lend(&mut tape, place)?;
+                tape.layer_norm(x, scale, bias, epsilon)?
+            }
             None => tape.rms_norm(x, scale, epsilon)?,
         };
-        let table = tape.frozen(weight(layout.unembedding.weight));
-        let mut logits = tape.linear(normalised, table)?; // [row, vocab]
+        let mut logits = self.product(&mut tape, normalised, layout.unembedding.weight)?; // [row, vocab]
         if let Some(place) = layout.unembedding.bias {
-            let bias = tape.frozen(weight(place));
+            let bias = self.lend(&mut tape, place)?;
             logits = tape.add_bias(logits, bias)?;
         }
         let logits = read_out(&mut tape, logits, &description.variation)?;
@@ -132,7 +138,14 @@ impl Run<'_, '_, '_> {
         let mut residual = self.embed()?;
         let mut routes = Vec::new();
         for layer in 0..layout.blocks.len() {
-            residual = self.block(layer, residual, &mut routes)?;
+            let (before, mark) = (residual, self.tape.mark());
+            residual = self.block(layer, before, &mut routes)?;
+            if self.model.is_streamed() {
+                // Nothing of a block but its result outlives it, weights included.
+                self.tape.discard_since(mark, residual);
+                self.tape.discard(before);
+                routes.clear();
+            }
         }
         let last = self.model.description().norm_epsilon as f32;
         let normalised = self.norm(residual, layout.final_norm, last)?;
@@ -146,15 +159,13 @@ impl Run<'_, '_, '_> {
     /// The stream that enters the first block: a vector for each token, and one for its position where positions are learned.
     fn embed(&mut self) -> Result<Var, ModelError> {
         let (layout, variation) = (self.model.layout(), &self.model.description().variation);
-        let table = self.weight(layout.embedding);
-        let embedded = self.tape.embedding(table, self.tokens.ids())?; // [token, model]
+        let embedded = self.look_up(layout.embedding, self.tokens.ids())?; // [token, model]
         let embedded = scaled(self.tape, embedded, variation.embedding_scale)?;
         let embedded = self.at(HookPoint::global(Site::Embed), embedded)?;
         let Some(place) = layout.positions else { return Ok(embedded) };
         let positions = self.tokens.positions() as u32;
         let places: Vec<u32> = (0..self.tokens.batch()).flat_map(|_| 0..positions).collect();
-        let table = self.weight(place);
-        let position = self.tape.embedding(table, &places)?;
+        let position = self.look_up(place, &places)?;
         let position = self.at(HookPoint::global(Site::PosEmbed), position)?;
         Ok(self.tape.add(embedded, position)?)
     }
@@ -200,13 +211,36 @@ impl Run<'_, '_, '_> {
         scaled(self.tape, output, self.model.description().variation.residual_scale)
     }
 
-    /// A weight on the tape.
-    pub(crate) fn weight(&mut self, place: usize) -> Var {
+    /// A weight on the tape. Where weights are read as they are needed, it is freed at the end of its block.
+    pub(crate) fn weight(&mut self, place: usize) -> Result<Var, ModelError> {
+        if self.model.is_streamed() || self.weights == Weights::Constant {
+            return self.model.lend(self.tape, place);
+        }
         let parameter = &self.model.parameters()[place];
-        match parameter.trained && self.weights == Weights::Trained {
+        Ok(match parameter.trained {
             true => self.tape.parameter(ParameterId(place), &parameter.tensor),
             false => self.tape.frozen(&parameter.tensor),
+        })
+    }
+
+    /// Frees a weight that was read for one product; those in memory stay.
+    pub(crate) fn done_with(&mut self, weight: Var) {
+        if self.model.is_streamed() {
+            self.tape.discard(weight);
         }
+    }
+
+    /// Rows of a table: `[id, model]`.
+    fn look_up(&mut self, place: usize, ids: &[u32]) -> Result<Var, ModelError> {
+        let Some(stock) = self.model.stock() else {
+            let table = self.weight(place)?;
+            return Ok(self.tape.embedding(table, ids)?);
+        };
+        let (rows, places) = stock.rows_named(place, &self.model.layout().specifications[place], ids)?;
+        let rows = self.tape.constant(rows);
+        let found = self.tape.embedding(rows, &places)?;
+        self.tape.discard(rows);
+        Ok(found)
     }
 
     /// The addend of every norm of a block, in the engine's precision.
@@ -217,15 +251,20 @@ impl Run<'_, '_, '_> {
 
     /// A product, with its bias if it has one: `[row, input]` → `[row, output]`.
     pub(crate) fn linear(&mut self, x: Var, linear: Linear) -> Result<Var, ModelError> {
-        let weight = self.weight(linear.weight);
-        let product = self.tape.linear(x, weight)?;
+        let product = match self.model.is_streamed() {
+            true => self.model.product(self.tape, x, linear.weight)?,
+            false => {
+                let weight = self.weight(linear.weight)?;
+                self.tape.linear(x, weight)?
+            }
+        };
         self.biased(product, linear)
     }
 
     /// Adds the bias of a product, if it has one.
     pub(crate) fn biased(&mut self, product: Var, linear: Linear) -> Result<Var, ModelError> {
         let Some(bias) = linear.bias else { return Ok(product) };
-        let bias = self.weight(bias);
+        let bias = self.weight(bias)?;
         let sum = self.tape.add_bias(product, bias)?;
         self.forget(&[product]);
         Ok(sum)
@@ -234,13 +273,13 @@ impl Run<'_, '_, '_> {
     /// A norm of the stream: LayerNorm if it has a bias, else RMSNorm.
     fn norm(&mut self, x: Var, norm: NormIndex, epsilon: f32) -> Result<Var, ModelError> {
         let Some(bias) = norm.bias else { return self.rms_norm(x, norm.weight, epsilon) };
-        let (weight, bias) = (self.weight(norm.weight), self.weight(bias));
+        let (weight, bias) = (self.weight(norm.weight)?, self.weight(bias)?);
         Ok(self.tape.layer_norm(x, weight, bias, epsilon)?)
     }
 
     /// RMSNorm over the last axis with the weights at `place`.
     pub(crate) fn rms_norm(&mut self, x: Var, place: usize, epsilon: f32) -> Result<Var, ModelError> {
-        let weight = self.weight(place);
+        let weight = self.weight(place)?;
         Ok(self.tape.rms_norm(x, weight, epsilon)?)
     }
 
@@ -251,20 +290,21 @@ impl Run<'_, '_, '_> {
         Ok(var)
     }
 
-    /// Passes a site of every expert of a layer; `var[slot_row, column]`.
+    /// Passes a site of these experts of a layer; `var[slot_row, column]` holds their rows in the order of the plan.
     pub(crate) fn at_experts(
         &mut self,
         site: Site,
         layer: usize,
         var: Var,
         plan: &RoutePlan,
+        experts: Range<usize>,
     ) -> Result<Var, ModelError> {
         let mut var = var;
-        for expert in 0..plan.experts() {
+        for expert in experts.clone() {
             var = self.edits.change_expert(self.tape, HookPoint::expert(site, layer, expert), var, plan)?;
         }
         if self.pass.listener.is_some() {
-            for expert in 0..plan.experts() {
+            for expert in experts {
                 let rows = plan.offsets()[expert]..plan.offsets()[expert + 1];
                 let tokens = &plan.row_tokens()[rows.clone()];
                 self.tell(HookPoint::expert(site, layer, expert), Heard::Expert { var, rows, tokens });
@@ -295,6 +335,10 @@ impl Run<'_, '_, '_> {
 
     /// Lets the tape free values that the rest of the forward pass does not read.
     pub(crate) fn forget(&mut self, vars: &[Var]) {
-        vars.iter().for_each(|var| self.tape.release(*var));
+        match self.model.is_streamed() {
+            // Products that were made in parts are no results of one operation.
+            true => vars.iter().for_each(|var| self.tape.discard(*var)),
+            false => vars.iter().for_each(|var| self.tape.release(*var)),
+        }
     }
 }

@@ -28,6 +28,8 @@
 //! trained here opens elsewhere.
 
 mod blocks;
+#[cfg(test)]
+mod bounded;
 mod circle;
 #[cfg(test)]
 mod company;
@@ -44,6 +46,7 @@ mod granularity;
 mod initialise;
 #[cfg(test)]
 mod invariants;
+mod memory_plan;
 mod model;
 mod parameters;
 #[cfg(test)]
@@ -56,10 +59,13 @@ mod router;
 #[cfg(test)]
 mod routing_invariants;
 mod scaling;
+mod streamed;
 mod subject;
 mod swap;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod upcycled;
 mod value_edits;
 mod variation;
 
@@ -69,6 +75,7 @@ pub use error::ModelError;
 pub use families::supported_families;
 pub use folder::{Inspection, inspect};
 pub use granularity::Granularity;
+pub use memory_plan::{MemoryPlan, Way, Work};
 pub use model::Model;
 pub use parameters::Parameter;
 pub use pass::{Forward, Heard, LayerRoutes, Listener, Pass};

@@ -1,10 +1,13 @@
 //! A description with its weights.
 
+use std::sync::Arc;
+
 use moescope_base::Seed;
 use moescope_engine::Rotary;
 
 use crate::ModelError;
 use crate::description::Description;
+use crate::folder::Stock;
 use crate::initialise;
 use crate::parameters::{Layout, Parameter, Role};
 use crate::scaling::Scaling;
@@ -15,7 +18,8 @@ const KEPT_POSITIONS: usize = 2048;
 
 /// A transformer: its description and its weights.
 ///
-/// Weights are `f32` and stay in memory whole; a clone copies them.
+/// Weights are `f32` and stay in memory whole, and a clone copies them; but of a model that was
+/// [opened within a bound](Model::open_within) they may stay in their files.
 #[derive(Clone, Debug)]
 pub struct Model {
     description: Description,
@@ -25,6 +29,8 @@ pub struct Model {
     selection_bias: Vec<Option<Vec<f32>>>,
     /// Tables for the first positions, worked out once; none where positions do not turn, or turn by the length of the pass.
     rotary: Option<Rotary>,
+    /// Where the weights are read from when they are not in memory.
+    stock: Option<Arc<Stock>>,
 }
 
 impl Model {
@@ -69,7 +75,7 @@ impl Model {
         let positions = description.max_positions.min(KEPT_POSITIONS);
         let rotary = kept.map(|turning| tables(&description, turning, positions));
         let selection_bias = vec![None; description.layers()];
-        Ok(Model { description, layout, parameters, selection_bias, rotary })
+        Ok(Model { description, layout, parameters, selection_bias, rotary, stock: None })
     }
 
     /// Sizes and options.
@@ -77,7 +83,22 @@ impl Model {
         &self.description
     }
 
-    /// Every tensor. The place of a parameter here is its `ParameterId` on a tape.
+    /// Leaves the weights in these files.
+    pub(crate) fn read_from(&mut self, stock: Stock) {
+        self.stock = Some(Arc::new(stock));
+    }
+
+    /// Where weights are read from, if they are not in memory.
+    pub(crate) fn stock(&self) -> Option<&Stock> {
+        self.stock.as_deref()
+    }
+
+    /// Whether weights are read from their files as they are needed, and freed after use.
+    pub fn is_streamed(&self) -> bool {
+        self.stock.is_some()
+    }
+
+    /// Every tensor; none of a [streamed](Model::is_streamed) model. The place of a parameter here is its `ParameterId` on a tape.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }

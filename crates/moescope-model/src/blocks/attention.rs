@@ -89,7 +89,7 @@ fn heads(
         projected = run.rms_norm(projected, place, epsilon)?;
     }
     projected = clipped(run, projected)?;
-    let norm = norm.filter(|_| !wide).map(|place| run.weight(place));
+    let norm = norm.filter(|_| !wide).map(|place| run.weight(place)).transpose()?;
     let Some(rotary) = run.rotary.clone() else { return Ok(projected) };
     let turned = match sizes.variation.turning() {
         Some(Turning { dimensions: Some(_), pairs, .. })
@@ -140,7 +140,8 @@ fn pattern(
     if plain && !run.meets(point) {
         return Ok(run.tape.attention_pattern(query, key, layout)?);
     }
-    let sinks = run.model.layout().blocks[layer].attention.sinks.map(|place| run.weight(place));
+    let sinks = run.model.layout().blocks[layer].attention.sinks;
+    let sinks = sinks.map(|place| run.weight(place)).transpose()?;
     let scores = run.tape.attention_scores(query, key, rule)?;
     let scores = run.at(point, scores)?;
     let pattern = run.tape.sink_softmax(scores, sinks, rule)?;

@@ -25,7 +25,7 @@ pub(super) fn choose(
     experts: QueryExperts,
     router: usize,
 ) -> Result<Chosen, ModelError> {
-    let weight = run.weight(router);
+    let weight = run.weight(router)?;
     let logits = run.tape.linear(x, weight)?; // [token, expert]
     let logits = run.at(HookPoint::block(Site::AttnRouterLogits, layer), logits)?;
     let best = Selection::best(experts.per_token, experts.experts);
@@ -46,10 +46,11 @@ pub(super) fn queries(
     weight: usize,
     chosen: &Chosen,
 ) -> Result<Var, ModelError> {
-    let weight = run.weight(weight);
+    let weight = run.weight(weight)?;
     let rows = run.tape.expert_input(x, weight, &chosen.plan)?;
     let slots = run.tape.rows_to_slots(rows, &chosen.plan)?;
     run.forget(&[rows]);
+    run.done_with(weight);
     Ok(slots)
 }
 
@@ -70,8 +71,9 @@ pub(super) fn written(
     chosen: &Chosen,
 ) -> Result<Var, ModelError> {
     let rows = run.tape.slots_to_rows(mixed, &chosen.plan)?;
-    let weight = run.weight(weight);
+    let weight = run.weight(weight)?;
     let sum = run.tape.expert_output(rows, weight, chosen.weights, &chosen.plan)?;
     run.forget(&[rows]);
+    run.done_with(weight);
     Ok(sum)
 }

@@ -20,7 +20,7 @@ pub(super) fn shared(
     let output = dense(run, layer, x, index.hidden, &SITES, None)?;
     let output = run.at(HookPoint::block(Site::SharedOut, layer), output)?;
     let Some(place) = index.weight else { return Ok(output) };
-    let read = run.weight(place);
+    let read = run.weight(place)?;
     let weight = run.tape.linear(x, read)?; // [token, 1]
     let weight = run.tape.sigmoid(weight)?;
     let weight = run.at(HookPoint::block(Site::SharedWeight, layer), weight)?;

@@ -1,8 +1,15 @@
 //! One tensor as Hugging Face folders have it, made from whatever the files hold.
 
+use std::ops::Range;
+
 use moescope_weights::{TensorView, Weights};
+use rayon::prelude::*;
 
 use crate::ModelError;
+
+/// Numbers that one task decodes: what lies in the mapped file besides is released before more of it is looked at, so this
+/// bounds what the file takes of memory.
+const PIECE: usize = 1 << 20;
 
 /// One tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +51,27 @@ impl Entry {
         Entry { shape: view(weights, name).shape().into(), stored: Stored::Whole(name.into()) }
     }
 
+    /// Whether the rows of this tensor are rows of one tensor of the files, in its order.
+    pub(crate) fn is_plain(&self, weights: &Weights) -> bool {
+        matches!(&self.stored, Stored::Whole(name) if view(weights, name).shape() == self.shape)
+    }
+
+    /// Some rows of a [plain](Entry::is_plain) matrix, into room for exactly so many. All are finite.
+    pub(crate) fn read_rows(
+        &self,
+        weights: &Weights,
+        rows: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
+        let Stored::Whole(name) = &self.stored else {
+            unreachable!("only rows of plain tensors are asked for")
+        };
+        read_pieces(view(weights, name), rows, out)
+    }
+
     /// The numbers, or those of one index of the slowest axis, into room for exactly so many. All are finite.
+    ///
+    /// What was read of the files is no memory of this program afterwards.
     pub(crate) fn read(
         &self,
         weights: &Weights,
@@ -56,7 +83,10 @@ impl Entry {
             Stored::Pairs { name, .. } | Stored::ByTurns { even: name, .. } => name,
         };
         match (&self.stored, row) {
-            (Stored::Whole(name), None) => view(weights, name).read_into(out)?,
+            (Stored::Whole(name), None) => {
+                let tensor = view(weights, name);
+                return read_pieces(tensor, 0..tensor.shape().first().copied().unwrap_or(1), out);
+            }
             (Stored::Whole(name), Some(_)) if view(weights, name).shape() == self.shape => {
                 read_rows(view(weights, name), row, out)?;
             }
@@ -78,8 +108,23 @@ impl Entry {
             }
             (Stored::Transposed(name), _) => self.read_transposed(weights, name, row, (1, 0), out)?,
         }
+        self.release(weights, row);
         let first = row.map_or(0, |row| row * out.len());
         Ok(view(weights, name).require_finite(first, out)?)
+    }
+
+    /// Lets the system take back what was read of the files.
+    fn release(&self, weights: &Weights, row: Option<usize>) {
+        let rows = row.map_or(0..usize::MAX, |row| row..row + 1);
+        match &self.stored {
+            Stored::Row(name, expert) => view(weights, name).release(*expert..expert + 1),
+            Stored::Whole(name) | Stored::Transposed(name) => view(weights, name).release(rows),
+            Stored::Pairs { name, .. } => view(weights, name).release(0..usize::MAX),
+            Stored::ByTurns { even, odd } => {
+                view(weights, even).release(rows.clone());
+                view(weights, odd).release(rows);
+            }
+        }
     }
 
     /// Writes a tensor `[expert, output, input]` as `[expert, input, output]`, every output `turns` places after the one before,
@@ -106,6 +151,26 @@ impl Entry {
         }
         Ok(())
     }
+}
+
+/// Rows of a tensor, a piece of them for each task; the first of all complaints is returned, whichever task comes to its own first.
+fn read_pieces(tensor: TensorView<'_>, rows: Range<usize>, out: &mut [f32]) -> Result<(), ModelError> {
+    if tensor.shape().len() < 2 || out.is_empty() {
+        tensor.read_into(out)?;
+        return Ok(tensor.require_finite(0, out)?);
+    }
+    let row = out.len() / rows.len();
+    let together = (PIECE / row).max(1);
+    let read = |(piece, out): (usize, &mut [f32])| {
+        let first = rows.start + piece * together;
+        let rows = first..first + out.len() / row;
+        tensor.read_rows(rows.clone(), out)?;
+        tensor.release(rows);
+        Ok(tensor.require_finite(first * row, out)?)
+    };
+    let outcomes: Vec<Result<(), ModelError>> =
+        out.par_chunks_mut(together * row).enumerate().map(read).collect();
+    outcomes.into_iter().collect()
 }
 
 /// All rows, or one.

@@ -1,6 +1,9 @@
 //! The numbers of a parameter, put together from wherever they lie.
 
+use std::ops::Range;
+
 use moescope_engine::Tensor;
+use rayon::prelude::*;
 
 use super::sources::{RowsOf, Source};
 use super::tensors::Tensors;
@@ -20,6 +23,81 @@ pub(super) fn gather(tensors: &Tensors, source: &Source, shape: &[usize]) -> Res
         Source::Rows(rows) => gather_rows(tensors, rows, &mut numbers)?,
     }
     Ok(Tensor::new(shape, numbers)?)
+}
+
+/// Some rows of a matrix of this shape; the others are not looked at where the files allow it: see [`scratch`].
+pub(super) fn gather_outputs(
+    tensors: &Tensors,
+    source: &Source,
+    shape: &[usize],
+    rows: Range<usize>,
+) -> Result<Tensor, ModelError> {
+    let columns = shape[1];
+    let numbers = match source {
+        Source::Whole(name) if tensors.is_plain(name) => {
+            let mut numbers = vec![0.0; rows.len() * columns];
+            tensors.read_rows(name, rows.clone(), &mut numbers)?;
+            numbers
+        }
+        source => gather(tensors, source, shape)?.data()[rows.start * columns..rows.end * columns].to_vec(),
+    };
+    Ok(Tensor::new([rows.len(), columns], numbers)?)
+}
+
+/// Of a parameter `[expert, ...]` the matrices or biases of some experts. Those that are not `wanted` are not read and stay zeros.
+pub(super) fn gather_experts(
+    tensors: &Tensors,
+    source: &Source,
+    shape: &[usize],
+    experts: Range<usize>,
+    wanted: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<Tensor, ModelError> {
+    let size: usize = shape[1..].iter().product();
+    let mut numbers = vec![0.0; experts.len() * size];
+    let each = (experts.clone()).zip(numbers.chunks_exact_mut(size)).filter(|(expert, _)| wanted(*expert));
+    match source {
+        // One after the other, because each takes memory besides.
+        Source::Rows(rows) => {
+            let leading = rows.leading.expect("a tensor of experts has an axis of experts");
+            let stored: usize = tensors.get(&rows.name).map_or(0, |entry| entry.shape.iter().product());
+            let mut one = vec![0.0; stored / leading];
+            for (expert, out) in each {
+                tensors.read_row(&rows.name, expert, &mut one)?;
+                rows.pick(&one, out);
+            }
+        }
+        Source::Whole(name) => {
+            let all: Vec<_> = each.collect();
+            let read = |(expert, out)| tensors.read_row(name, expert, out);
+            all.into_par_iter().map(read).collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()?;
+        }
+        Source::Experts(names) => {
+            for (expert, out) in each {
+                tensors.read_into(&names[expert], out)?;
+            }
+        }
+    }
+    let mut shape = shape.to_vec();
+    shape[0] = experts.len();
+    Ok(Tensor::new(shape, numbers)?)
+}
+
+/// Numbers that reading a parameter of this shape, or any part of it, holds at a time besides the result.
+pub(super) fn scratch(tensors: &Tensors, source: &Source, shape: &[usize]) -> u64 {
+    let whole = shape.iter().product::<usize>() as u64;
+    match source {
+        Source::Experts(_) => 0,
+        Source::Whole(name) if tensors.is_plain(name) => 0,
+        // The tensor as it is stored, and all of the result, of which a part is then copied.
+        Source::Whole(_) => 2 * whole,
+        Source::Rows(rows) => {
+            let stored: usize = tensors.get(&rows.name).map_or(0, |entry| entry.shape.iter().product());
+            match rows.leading {
+                Some(experts) => 2 * (stored / experts) as u64,
+                None => 2 * stored as u64 + whole,
+            }
+        }
+    }
 }
 
 /// Rows of a tensor, expert by expert where there is an axis of experts, so that only one of them is held twice.

@@ -8,6 +8,7 @@ mod inspect;
 mod open;
 mod save;
 mod sources;
+mod stock;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ pub(crate) use checkpoint::open as open_checkpoint;
 pub(crate) use configuration::Configuration;
 pub(crate) use entry::{Entry, Stored};
 pub use inspect::{Inspection, inspect};
+pub(crate) use sources::{Source, sources};
+pub(crate) use stock::{Stock, scratch_bytes};
 pub(crate) use tensors::Tensors;
 
 /// The extra tensor of a layer with a selection bias.

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use super::gather::gather;
-use super::sources::{Source, sources};
+use super::sources::sources;
+use super::stock::Stock;
 use super::tensors::Tensors;
 use super::{open_checkpoint, selection_bias_name};
 use crate::ModelError;
 use crate::families;
+use crate::memory_plan::{MemoryPlan, Way, Work};
 use crate::model::Model;
-use crate::parameters::{Layout, Role, Specification};
+use crate::parameters::Layout;
 
 impl Model {
     /// Opens a Hugging Face folder, `config.json` with `model.safetensors` or shards with their index; or a `.gguf` file.
@@ -26,17 +27,45 @@ impl Model {
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         reading.description.require_memory()?;
-        let read = |(wanted, source): (&Specification, &Source)| {
-            let mut tensor = gather(&tensors, source, &wanted.shape)?;
-            if wanted.role == Role::Norm && reading.family.norms_less_one {
-                tensor.data_mut().iter_mut().for_each(|scale| *scale += 1.0);
-            }
-            Ok(wanted.with(tensor))
-        };
-        let parameters =
-            layout.specifications.iter().zip(&sources).map(read).collect::<Result<_, ModelError>>()?;
+        let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room: 0 };
+        let specifications = layout.specifications.iter().enumerate();
+        let parameters = specifications
+            .map(|(place, wanted)| Ok(wanted.with(stock.read(place, wanted)?)))
+            .collect::<Result<_, ModelError>>()?;
         let mut model = Model::from_parts(reading.description, layout, parameters)?;
-        read_selection_biases(&mut model, &tensors)?;
+        read_selection_biases(&mut model, &stock.tensors)?;
+        Ok(model)
+    }
+
+    /// Opens the same files in whichever way fits into `bound` bytes of memory with this work: as [`open`](Model::open) does
+    /// where all weights fit, else so that weights are read for each product and freed after it, which gives the same bits.
+    ///
+    /// A model whose weights are read as they are needed has no [`parameters`](Model::parameters), and neither gradients nor a
+    /// copy on disk. Numbers that are not finite are found when they are read. Let
+    /// [`limit_spare_buffers`](moescope_engine::limit_spare_buffers) be told the plan's
+    /// [`spare`](MemoryPlan::spare) before a pass, or the engine keeps more of it than was planned.
+    ///
+    /// # Errors
+    /// As [`open`](Model::open), and [`ModelError::Bound`] where not even one step fits.
+    pub fn open_within(path: &Path, work: &Work<'_>, bound: u64) -> Result<(Model, MemoryPlan), ModelError> {
+        let plan = MemoryPlan::new(path, work, bound)?;
+        if plan.way == Way::InMemory {
+            return Ok((Model::open(path)?, plan));
+        }
+        Ok((Model::open_streamed(path, plan.room)?, plan))
+    }
+
+    /// Leaves the weights in their files; of those in memory at a time, and what experts make of them, no more than `room` bytes
+    /// where they can be cut so far.
+    pub(crate) fn open_streamed(path: &Path, room: u64) -> Result<Model, ModelError> {
+        let (configuration, tensors) = open_checkpoint(path)?;
+        let reading = families::read(&configuration)?;
+        let layout = Layout::new(&reading.description);
+        let sources = sources(&tensors, &reading, &layout)?;
+        let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room };
+        let mut model = Model::from_parts(reading.description, layout, Vec::new())?;
+        read_selection_biases(&mut model, &stock.tensors)?;
+        model.read_from(stock);
         Ok(model)
     }
 }

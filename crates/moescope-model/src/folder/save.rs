@@ -19,8 +19,11 @@ impl Model {
     /// folder is made if it is missing; what else lies there stays.
     ///
     /// # Errors
-    /// [`ModelError::Host`] when something cannot be written.
+    /// [`ModelError::Host`] when something cannot be written, [`ModelError::Streamed`] where weights are not in memory.
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
+        if self.is_streamed() {
+            return Err(ModelError::Streamed { what: "a copy on disk" });
+        }
         make_folder(folder)?;
         let (family, configuration) = families::write(self);
         let tensors = self.named_slices(&family.experts);
@@ -31,7 +34,11 @@ impl Model {
     }
 
     /// A hash of everything that decides the results: description, names and weights; hexadecimal BLAKE3.
+    ///
+    /// # Panics
+    /// For a [streamed](Model::is_streamed) model, whose weights are not in memory.
     pub fn hash(&self) -> String {
+        assert!(!self.is_streamed(), "a hash of all weights needs them in memory");
         let mut hasher = blake3::Hasher::new();
         let (family, configuration) = families::write(self);
         hasher

@@ -4,6 +4,7 @@
 //! headers touches no weight.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use moescope_engine::Tensor;
@@ -72,6 +73,21 @@ impl Tensors {
     /// The numbers of one index of the slowest axis, all finite, into room for exactly so many.
     pub(crate) fn read_row(&self, name: &str, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
         self.entry(name).read(&self.weights, Some(row), out)
+    }
+
+    /// Whether the rows of a tensor can be read without the rest of it.
+    pub(crate) fn is_plain(&self, name: &str) -> bool {
+        self.entry(name).is_plain(&self.weights)
+    }
+
+    /// Some rows of a [plain](Tensors::is_plain) matrix, all finite, into room for exactly so many.
+    pub(crate) fn read_rows(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
+        self.entry(name).read_rows(&self.weights, rows, out)
     }
 
     fn entry(&self, name: &str) -> &Entry {

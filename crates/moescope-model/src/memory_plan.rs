@@ -1,0 +1,271 @@
+//! How much memory a pass takes, told before it starts, and which way fits.
+//!
+//! Estimates are upper ones: of values that live at the same time each is counted whole, and experts are counted as if every token
+//! went to the same ones.
+
+use std::path::Path;
+
+use moescope_base::{HookPoint, Site};
+use moescope_host::bytes_in_words;
+use serde::Serialize;
+
+use crate::ModelError;
+use crate::description::{Description, FeedForward, Routed};
+use crate::families;
+use crate::folder::{Source, Tensors, open_checkpoint, scratch_bytes, sources};
+use crate::parameters::{Layout, Specification};
+use crate::streamed::{ExpertCost, OUTPUTS};
+
+/// Memory of a program that does nothing yet: code, tokenizer, tables, and what decoding of weights is in the middle of.
+const BASE: u64 = 128 << 20;
+
+/// What a model will be asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// Sequences in one pass.
+    pub batch: usize,
+    /// Tokens of a sequence.
+    pub positions: usize,
+    /// Values that are recorded of one pass.
+    pub record: &'a [HookPoint],
+    /// Whether gradients are asked for, which need all weights and all values of a pass in memory.
+    pub gradients: bool,
+    /// Bytes that the caller keeps from pass to pass.
+    pub kept: u64,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// Where the weights are during a pass. It decides no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// All weights are in memory as `f32`, read once.
+    InMemory,
+    /// Weights are read for each product and freed after it, in every pass anew.
+    Streamed,
+}
+
+/// The memory of a pass, in bytes, and the way that was chosen for it.
+///
+/// An upper estimate; the measured peak is usually lower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// The way.
+    pub way: Way,
+    /// Memory that may be taken.
+    pub bound: u64,
+    /// All weights as `f32`.
+    pub weights: u64,
+    /// All weights as the files hold them: what one streamed pass reads, less experts without tokens.
+    pub stored: u64,
+    /// Estimated peak with all weights in memory.
+    pub in_memory: u64,
+    /// Least memory of the streamed way.
+    pub streamed: u64,
+    /// Of the streamed way: memory for the weights that are in memory at a time, and for what experts make of them.
+    pub room: u64,
+    /// Spare buffers that each thread of the engine may keep.
+    pub spare: u64,
+    /// Floating-point operations of the forward pass for one token: see [`Counts`](crate::Counts).
+    pub flops_per_token: u64,
+}
+
+impl MemoryPlan {
+    /// Estimates from the headers alone, and chooses: in memory where that fits, else streamed.
+    ///
+    /// # Errors
+    /// As [`inspect`](crate::inspect), and [`ModelError::Bound`] where neither way fits or gradients would need the other.
+    pub fn new(path: &Path, work: &Work<'_>, bound: u64) -> Result<MemoryPlan, ModelError> {
+        let (configuration, tensors) = open_checkpoint(path)?;
+        let reading = families::read(&configuration)?;
+        let layout = Layout::new(&reading.description);
+        let sources = sources(&tensors, &reading, &layout)?;
+        let description = &reading.description;
+        let counts = description.counts();
+        let weights = counts.parameters_total.saturating_mul(4);
+        let spare = (bound / 32 / work.threads.max(1) as u64).min(512 << 20);
+        // Every value of a pass stays for the way back; without it, those of one block.
+        let blocks = if work.gradients { description.layers() as u64 } else { 1 };
+        let held = BASE + work.kept + recorded(description, work) + 2 * spare * work.threads as u64;
+        let in_memory = weights
+            + held
+            + values(description, work).saturating_mul(blocks)
+            + at_once(description, work).saturating_mul(blocks);
+        let step = smallest_step(description, &layout, &tensors, &sources, work);
+        let others = held + values(description, work);
+        let plan = MemoryPlan {
+            way: if in_memory <= bound { Way::InMemory } else { Way::Streamed },
+            bound,
+            weights,
+            stored: tensors.bytes(),
+            in_memory,
+            streamed: others + step,
+            room: bound.saturating_sub(others),
+            spare,
+            flops_per_token: counts.flops_per_token,
+        };
+        plan.require(work)?;
+        Ok(plan)
+    }
+
+    /// Refuses a bound into which no way fits.
+    fn require(&self, work: &Work<'_>) -> Result<(), ModelError> {
+        let (what, needed, remedy) = match self.way {
+            Way::InMemory => return Ok(()),
+            Way::Streamed if work.gradients => (
+                "a pass with gradients",
+                self.in_memory,
+                "leave out gradients, take fewer tokens, or allow more memory",
+            ),
+            Way::Streamed if self.streamed <= self.bound => return Ok(()),
+            Way::Streamed => (
+                "a pass that reads weights as it needs them",
+                self.streamed,
+                "take fewer or shorter sequences in a pass, record less, or allow more memory",
+            ),
+        };
+        Err(ModelError::Bound {
+            what: format!("{what} over {} sequences of {} tokens", work.batch, work.positions),
+            needed: bytes_in_words(needed as f64),
+            found: bytes_in_words(self.bound as f64),
+            remedy: remedy.into(),
+        })
+    }
+}
+
+impl Work<'_> {
+    /// Tokens of a pass.
+    fn tokens(&self) -> u64 {
+        product(self.batch, self.positions)
+    }
+}
+
+impl Description {
+    /// What the experts of a routed layer take; nothing for other layers. Scratch memory is not known here.
+    pub(crate) fn expert_cost(&self, layer: usize) -> ExpertCost {
+        let Some(routed) = self.feed_forward[layer].routed() else { return ExpertCost::default() };
+        let branches = if self.variation.neuron.gated() { 3 } else { 2 };
+        let answers = if self.variation.biases.experts { 2 } else { 1 };
+        ExpertCost {
+            matrix: 4 * product(self.d_model, routed.expert_width),
+            row: 4 * (branches * routed.expert_width + answers * self.d_model) as u64,
+            scratch: 0,
+        }
+    }
+}
+
+/// Bytes of the values that live at the same time in one block or at the end, experts' insides left out.
+fn values(description: &Description, work: &Work<'_>) -> u64 {
+    let (tokens, d) = (work.tokens(), description.d_model as u64);
+    let heads = product(description.heads, description.head_dim);
+    let pattern = product(description.heads, work.positions).saturating_mul(tokens);
+    // Queries before and after they turn, keys, values and what is mixed; scores and pattern.
+    let attention = tokens * 6 * heads + 2 * pattern;
+    let feed_forward = description.feed_forward.iter().map(|layer| match layer {
+        FeedForward::Dense { width } | FeedForward::TopKDense { width, .. } => 4 * tokens * *width as u64,
+        FeedForward::Routed(routed) => routed_values(description, routed, tokens),
+    });
+    let copies = 1
+        + u64::from(description.variation.logit_scale != 1.0)
+        + u64::from(description.variation.logit_cap.is_some())
+        + u64::from(description.variation.biases.unembedding);
+    let end = copies * tokens * description.vocab as u64;
+    let largest = attention.max(feed_forward.max().unwrap_or(0)).max(end);
+    // The stream itself: before, between and after the halves, normalised, and what each half writes.
+    4 * (8 * tokens * d).saturating_add(largest)
+}
+
+/// Numbers of a routed layer outside its experts: the router's values, all answers and their sum, the shared expert.
+fn routed_values(description: &Description, routed: &Routed, tokens: u64) -> u64 {
+    let d = description.d_model as u64;
+    let shared = routed.shared.map_or(0, |shared| 3 * shared.width as u64 + 2 * d);
+    tokens * (4 * routed.experts as u64 + (routed.per_token as u64 + 2) * d + shared)
+}
+
+/// Bytes of the insides of all experts at once, in the layer where they are most.
+fn at_once(description: &Description, work: &Work<'_>) -> u64 {
+    let layer = |(layer, kind): (usize, &FeedForward)| {
+        let chosen = kind.routed().map_or(0, |routed| routed.per_token as u64);
+        description.expert_cost(layer).row * chosen * work.tokens()
+    };
+    description.feed_forward.iter().enumerate().map(layer).max().unwrap_or(0)
+}
+
+/// Bytes of the largest step that cannot be cut further: one expert with every token, some outputs of a matrix, or a weight that
+/// is read whole.
+fn smallest_step(
+    description: &Description,
+    layout: &Layout,
+    tensors: &Tensors,
+    sources: &[Source],
+    work: &Work<'_>,
+) -> u64 {
+    let step = |(wanted, source): (&Specification, &Source)| {
+        let scratch = scratch_bytes(tensors, source, wanted);
+        let len = 4 * wanted.len();
+        let smallest = match (wanted.shape.as_slice(), wanted.name.contains(".mlp.experts.")) {
+            ([experts, ..], true) => len / *experts as u64,
+            // A router of attention, and matrices of its experts, are read whole.
+            ([outputs, inputs], false) if *outputs > OUTPUTS => {
+                4 * OUTPUTS as u64 * (*inputs as u64 + work.tokens())
+            }
+            _ => len,
+        };
+        smallest.min(len) + scratch
+    };
+    let weights = layout.specifications.iter().zip(sources).map(step).max().unwrap_or(0);
+    let rows = (0..description.layers()).map(|layer| description.expert_cost(layer).row).max().unwrap_or(0);
+    weights + rows * work.tokens()
+}
+
+/// Bytes of what is recorded of one pass.
+fn recorded(description: &Description, work: &Work<'_>) -> u64 {
+    let mut numbers = 0_u64;
+    // The rows of experts are those that tokens choose: all points of a site together hold no more than every choice.
+    let mut of_experts = std::collections::BTreeMap::<(usize, Site), u64>::new();
+    for point in work.record {
+        match (point.layer(), point.expert_index()) {
+            (Some(layer), Some(_)) => *of_experts.entry((layer, point.site())).or_default() += 1,
+            _ => numbers = numbers.saturating_add(point_numbers(description, *point, work)),
+        }
+    }
+    for ((layer, site), points) in of_experts {
+        let Some(routed) = description.feed_forward.get(layer).and_then(FeedForward::routed) else {
+            continue;
+        };
+        let width = if site == Site::ExpertOut { description.d_model } else { routed.expert_width };
+        numbers += points.min(routed.per_token as u64) * work.tokens() * width as u64;
+    }
+    numbers.saturating_mul(4)
+}
+
+/// Numbers of a recorded value outside single experts; choices count twice, for they are wider.
+fn point_numbers(description: &Description, point: HookPoint, work: &Work<'_>) -> u64 {
+    let layer = point.layer().and_then(|layer| description.feed_forward.get(layer));
+    let routed = layer.and_then(FeedForward::routed);
+    let width = match point.site() {
+        Site::AttnQ | Site::AttnK | Site::AttnV | Site::AttnZ => description.heads * description.head_dim,
+        Site::AttnScores | Site::AttnPattern => description.heads * work.positions,
+        Site::MlpPre | Site::MlpPreLinear | Site::MlpPost => match layer {
+            Some(FeedForward::Dense { width } | FeedForward::TopKDense { width, .. }) => *width,
+            _ => 0,
+        },
+        Site::RouterLogits | Site::RouterScores | Site::RouterSelect => routed.map_or(0, |r| r.experts),
+        Site::RouterIndices | Site::RouterWeights => routed.map_or(0, |r| 2 * r.per_token),
+        Site::AttnRouterLogits | Site::AttnRouterIndices | Site::AttnRouterWeights => {
+            description.variation.attention.query_experts.map_or(0, |q| 2 * q.experts)
+        }
+        Site::SharedGate | Site::SharedPre | Site::SharedPost => {
+            routed.and_then(|r| r.shared).map_or(0, |shared| shared.width)
+        }
+        Site::SharedWeight => 1,
+        Site::Logits => description.vocab,
+        _ => description.d_model,
+    };
+    work.tokens().saturating_mul(width as u64)
+}
+
+fn product(a: usize, b: usize) -> u64 {
+    (a as u64).saturating_mul(b as u64)
+}
