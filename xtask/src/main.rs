@@ -3,6 +3,7 @@
 mod corpus;
 mod curves;
 mod tidy;
+mod twin;
 
 use anyhow::{Result, bail};
 
@@ -16,6 +17,7 @@ fn main() -> Result<()> {
         "corpus" => corpus::run(rest),
         "curves" => curves::run(rest),
         "tidy" => tidy::run(rest),
-        other => bail!("subcommand `{other}` is not known; wanted: corpus, curves, tidy"),
+        "twin" => twin::run(rest),
+        other => bail!("subcommand `{other}` is not known; wanted: corpus, curves, tidy, twin"),
     }
 }

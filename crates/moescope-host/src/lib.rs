@@ -34,7 +34,7 @@ pub use error::{HostError, advice};
 pub use lock::FolderLock;
 pub use machine::Machine;
 pub use mapped_file::MappedFile;
-pub use memory::{bytes_in_words, machine_memory, require_memory};
+pub use memory::{bytes_from_words, bytes_in_words, free_memory, machine_memory, require_memory};
 pub use origin::Origin;
 pub use tensor_file::{TensorFile, TensorPlace};
 pub use tensor_writer::write_tensors;

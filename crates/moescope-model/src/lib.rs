@@ -73,7 +73,7 @@ pub use counts::Counts;
 pub use description::{Description, FeedForward, Groups, Order, Routed, Router, RouterKind, Score, Shared};
 pub use error::ModelError;
 pub use families::supported_families;
-pub use folder::{Inspection, inspect};
+pub use folder::{Inspection, describe, inspect};
 pub use granularity::Granularity;
 pub use memory_plan::{MemoryPlan, Way, Work};
 pub use model::Model;

@@ -67,7 +67,9 @@ pub struct MemoryPlan {
     pub room: u64,
     /// Spare buffers that each thread of the engine may keep.
     pub spare: u64,
-    /// Floating-point operations of the forward pass for one token: see [`Counts`](crate::Counts).
+    /// What is recorded of one pass.
+    pub recorded: u64,
+    /// Floating-point operations of the forward pass for one token at this length: see [`Counts`](crate::Counts).
     pub flops_per_token: u64,
 }
 
@@ -82,12 +84,13 @@ impl MemoryPlan {
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         let description = &reading.description;
-        let counts = description.counts();
-        let weights = counts.parameters_total.saturating_mul(4);
+        let counts = Description { max_positions: work.positions, ..description.clone() }.counts();
+        let weights = description.counts().parameters_total.saturating_mul(4);
         let spare = (bound / 32 / work.threads.max(1) as u64).min(512 << 20);
         // Every value of a pass stays for the way back; without it, those of one block.
         let blocks = if work.gradients { description.layers() as u64 } else { 1 };
-        let held = BASE + work.kept + recorded(description, work) + 2 * spare * work.threads as u64;
+        let recorded = recorded(description, work);
+        let held = BASE + work.kept + recorded + 2 * spare * work.threads as u64;
         let in_memory = weights
             + held
             + values(description, work).saturating_mul(blocks)
@@ -103,6 +106,7 @@ impl MemoryPlan {
             streamed: others + step,
             room: bound.saturating_sub(others),
             spare,
+            recorded,
             flops_per_token: counts.flops_per_token,
         };
         plan.require(work)?;

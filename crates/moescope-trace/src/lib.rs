@@ -40,7 +40,7 @@ mod write;
 pub use error::TraceError;
 pub use folder::TraceFolder;
 pub use manifest::{Manifest, ManifestLayer, token_hash};
-pub use recorder::{Recording, record_request, record_routing, record_tensors};
+pub use recorder::{Recording, record_request, record_routing, record_tensors, routing_points};
 pub use routing::{LayerRouting, RoutingTrace, TokenTable};
 pub use tensor_file::{read_input_ids, read_recorded, write_recording};
 pub use tensor_reader::TensorReader;

@@ -25,6 +25,16 @@ pub struct Recording {
     pub objective: Option<Vec<f32>>,
 }
 
+/// The values that routes are recorded from: scores, selection scores, choices and weights of every routed layer.
+pub fn routing_points(shape: &SubjectShape) -> Vec<HookPoint> {
+    let sites = [Site::RouterScores, Site::RouterSelect, Site::RouterIndices, Site::RouterWeights];
+    shape
+        .routed_layers()
+        .into_iter()
+        .flat_map(|layer| sites.map(|site| HookPoint::block(site, layer)))
+        .collect()
+}
+
 /// Records the routes of a corpus through every routed layer.
 ///
 /// Each batch comes with what is known about its tokens, in the same order; names of domains and classes must be the same in
@@ -37,9 +47,7 @@ pub fn record_routing(
     batches: impl IntoIterator<Item = (Tokens, TokenTable)>,
 ) -> Result<RoutingTrace, TraceError> {
     let mut layers = empty_layers(subject.shape());
-    let sites = [Site::RouterScores, Site::RouterSelect, Site::RouterIndices, Site::RouterWeights];
-    let record: Vec<HookPoint> =
-        layers.iter().flat_map(|layer| sites.map(|site| HookPoint::block(site, layer.layer))).collect();
+    let record = routing_points(subject.shape());
     let mut all: Option<TokenTable> = None;
     for (tokens, table) in batches {
         check_batch(&tokens, &table)?;

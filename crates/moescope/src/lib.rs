@@ -34,6 +34,7 @@ pub mod edit_plan;
 pub mod exit;
 pub mod failure;
 pub mod interrupt;
+pub mod memory;
 pub mod objective;
 pub mod output;
 pub mod progress;

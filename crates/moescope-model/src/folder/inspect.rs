@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::open_checkpoint;
 use super::sources::sources;
-use crate::description::{FeedForward, Routed};
+use crate::description::{Description, FeedForward, Routed};
 use crate::families;
 use crate::parameters::Layout;
 use crate::{Granularity, ModelError};
@@ -39,6 +39,15 @@ pub struct Inspection {
     pub bytes: u64,
     /// Blocks whose feed-forward layer is routed.
     pub sparse_layers: Vec<usize>,
+}
+
+/// What a model is, without reading a single weight; names and shapes of its tensors are not looked at.
+///
+/// # Errors
+/// For files that are missing or damaged, and a configuration that is not understood.
+pub fn describe(path: &Path) -> Result<Description, ModelError> {
+    let (configuration, _) = open_checkpoint(path)?;
+    Ok(families::read(&configuration)?.description)
 }
 
 /// Looks at a model folder without reading a single weight.

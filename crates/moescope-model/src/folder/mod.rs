@@ -16,7 +16,7 @@ mod tests;
 pub(crate) use checkpoint::open as open_checkpoint;
 pub(crate) use configuration::Configuration;
 pub(crate) use entry::{Entry, Stored};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, describe, inspect};
 pub(crate) use sources::{Source, sources};
 pub(crate) use stock::{Stock, scratch_bytes};
 pub(crate) use tensors::Tensors;

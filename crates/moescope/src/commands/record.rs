@@ -6,14 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use moescope_base::{HookPattern, HookPoint, Objective, Request, Subject, Tokens};
-use moescope_model::{Model, ModelSubject};
+use moescope_base::{HookPattern, HookPoint, Objective, Request, Site, SubjectShape, Tokens};
+use moescope_model::{MemoryPlan, ModelSubject, Work};
 use moescope_trace::{Recording, read_input_ids, record_request, write_recording};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::edit_plan;
 use crate::failure::Failure;
+use crate::memory::{Intent, MemoryArgs};
 use crate::objective::GradientOf;
 use crate::say;
 
@@ -56,6 +57,8 @@ pub struct RecordArgs {
     /// File to write.
     #[arg(long, value_name = "F.safetensors")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Runs the command.
@@ -64,10 +67,10 @@ pub struct RecordArgs {
 /// If model, input, hooks or edits are wrong, or the file cannot be written.
 pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     let checkpoint = Checkpoint::find(&args.model, context)?;
-    let model = Model::open(checkpoint.path())?;
-    let mut subject = ModelSubject::new(model);
+    let description = moescope_model::describe(checkpoint.path())?;
+    let shape = description.subject_shape();
     if args.list_hooks {
-        list_hooks(&subject, context);
+        list_hooks(&shape, context);
         return Ok(());
     }
     let (Some(hooks), Some(out)) = (&args.hooks, &args.out) else {
@@ -75,11 +78,11 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
             "record needs --hooks PATTERN[,…] and --out F.safetensors (or --list-hooks)",
         ));
     };
-    let points = HookPattern::select(&HookPattern::list(hooks), &subject.shape().hook_points())?;
+    let points = HookPattern::select(&HookPattern::list(hooks), &shape.hook_points())?;
     if points.is_empty() {
         return Err(Failure::input("--hooks names no hook; see --list-hooks"));
     }
-    let tokens = tokens(args, &checkpoint, &subject)?;
+    let tokens = tokens(args, &checkpoint, description.max_positions)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
     }
@@ -94,11 +97,25 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     };
     let request =
         Request { record: &points, edits: &edits, gradients: &gradients, objective, ..Request::of(&tokens) };
+    let recorded = [points.as_slice(), &[HookPoint::global(Site::Logits)]].concat();
+    let intent = intent(&tokens, &recorded, !gradients.is_empty(), context);
+    if args.memory.dry_run() {
+        let plan = MemoryPlan::new(checkpoint.path(), &intent.work, u64::MAX)?;
+        return args.memory.tell(checkpoint.path(), &Intent { disk: plan.recorded, ..intent }, context);
+    }
+    let mut subject = ModelSubject::new(args.memory.open(checkpoint.path(), &intent.work, context)?);
     let pool = context.pool()?;
     let recording = pool.install(|| record_request(&mut subject, &request))?;
     write_recording(out, &recording)?;
     tell(&recording, out, context);
     Ok(())
+}
+
+/// One pass over all tokens.
+fn intent<'a>(tokens: &Tokens, record: &'a [HookPoint], gradients: bool, context: &Context) -> Intent<'a> {
+    let (batch, positions) = (tokens.batch(), tokens.positions());
+    let work = Work { batch, positions, record, gradients, kept: 0, threads: context.threads() };
+    Intent { work, passes: 1, disk: 0 }
 }
 
 /// Points at which a gradient exists: a choice of experts has none. They are left out rather than refused, so that a
@@ -108,11 +125,11 @@ fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
 }
 
 /// The input, `[sequence, position]`, from ids or from text.
-fn tokens(args: &RecordArgs, checkpoint: &Checkpoint, subject: &ModelSubject) -> Result<Tokens, Failure> {
+fn tokens(args: &RecordArgs, checkpoint: &Checkpoint, longest: usize) -> Result<Tokens, Failure> {
     match (&args.ids, args.text.as_slice()) {
         (Some(path), _) => Ok(read_input_ids(path)?),
         (None, []) => Err(Failure::input("record needs input: --ids F.safetensors, or --text PATH…")),
-        (None, paths) => text_tokens(checkpoint, paths, subject.model().description().max_positions),
+        (None, paths) => text_tokens(checkpoint, paths, longest),
     }
 }
 
@@ -146,8 +163,8 @@ fn text_tokens(checkpoint: &Checkpoint, paths: &[PathBuf], longest: usize) -> Re
 }
 
 /// Every point of the model with axes and meaning, for people or as JSON.
-fn list_hooks(subject: &ModelSubject, context: &Context) {
-    let points = subject.shape().hook_points();
+fn list_hooks(shape: &SubjectShape, context: &Context) {
+    let points = shape.hook_points();
     let axes = |point: &HookPoint| point.site().axes().iter().map(ToString::to_string).collect::<Vec<_>>();
     if context.json() {
         let hook = |point: &HookPoint| serde_json::json!({ "name": point.to_string(), "axes": axes(point), "meaning": point.site().meaning() });

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use moescope_analysis::routing::summary_tables;
-use moescope_base::{Figure, FigureKind, Seed, Subject, Table, Tokens};
+use moescope_base::{FeedForwardShape, Figure, FigureKind, Seed, SubjectShape, Table, Tokens};
 use moescope_corpus::{Corpus, TokenClass, Tokenizer};
-use moescope_model::{Model, ModelSubject};
+use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
-use moescope_trace::{RoutingTrace, TokenTable, record_routing, write_trace};
+use moescope_trace::{RoutingTrace, TokenTable, record_routing, routing_points, write_trace};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::memory::{Intent, MemoryArgs};
 use crate::say;
 
-/// Sequences in one forward pass.
+/// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
 
 /// Record where the tokens of a corpus go, and analyse it.
@@ -48,6 +49,8 @@ pub struct RoutingArgs {
     /// Seed of the shuffles.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Runs the command.
@@ -60,22 +63,37 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     }
     require_own(&args.out)?;
     let checkpoint = Checkpoint::find(&args.model, context)?;
-    let model = Model::open(checkpoint.path())?;
+    let description = moescope_model::describe(checkpoint.path())?;
+    let shape = description.subject_shape();
     let tokenizer = checkpoint.tokenizer()?;
-    let positions = args.positions.min(model.description().max_positions);
-    let mut subject = ModelSubject::new(model);
-    if subject.shape().routed_layers().is_empty() {
+    let positions = args.positions.min(description.max_positions);
+    if shape.routed_layers().is_empty() {
         let place = &args.model;
         return Err(Failure::input(format!(
             "{place} is dense: it has no routed layer, so there are no routes to record"
         )));
     }
-    let batches = batches(&Corpus::from_folder(&args.text)?, &tokenizer, positions, args.tokens)?;
+    let corpus = Corpus::from_folder(&args.text)?;
+    let windows = windows(&corpus, &tokenizer, positions, args.tokens)?;
+    let record = routing_points(&shape);
+    let kept = kept(&shape, windows.len() * positions);
+    let threads = context.threads();
+    let work = |batch: usize| Work { batch, positions, record: &record, gradients: false, kept, threads };
+    let sequences = args.memory.sequences(checkpoint.path(), windows.len(), BATCH, work)?;
+    if args.memory.dry_run() {
+        let passes = windows.len().div_ceil(sequences);
+        let intent = Intent { work: work(sequences), passes, disk: kept };
+        return args.memory.tell(checkpoint.path(), &intent, context);
+    }
+    let mut subject = ModelSubject::new(args.memory.open(checkpoint.path(), &work(sequences), context)?);
+    let table = |chunk: &[Window]| token_table(chunk, &corpus, &tokenizer, positions);
+    let batches: Vec<Batch> = windows.chunks(sequences).map(table).collect::<Result<_, Failure>>()?;
     let pool = context.pool()?;
     let progress = context.progress();
     progress.note("recording routes");
     let trace = pool.install(|| record_routing(&mut subject, watched(batches, &progress)))?;
     progress.clear();
+    drop(subject);
     progress.note("analysing");
     let tables = pool.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
     write(args, &trace, &tables)?;
@@ -95,6 +113,17 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Bytes of a record of routes of so many tokens, an upper estimate: what is known of each, and of each in every routed layer the
+/// choices, their weights, entropy and margin.
+fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
+    let layer = |shape: &FeedForwardShape| match shape {
+        FeedForwardShape::Routed { per_token, .. } => 8 * (per_token + 1),
+        FeedForwardShape::Dense { .. } => 0,
+    };
+    let layers: usize = shape.feed_forward.iter().map(layer).sum();
+    2 * tokens as u64 * (64 + layers) as u64
 }
 
 /// Refuses a folder that holds something else than an earlier record of routes.
@@ -130,19 +159,19 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
     })
 }
 
-/// The corpus as batches of windows; a window is of one document, and what does not fill one is left out.
+/// The corpus as windows; a window is of one document, and what does not fill one is left out.
 ///
 /// Windows are taken from the beginning of each domain until `limit` tokens are reached, so a document at the end of
 /// a large domain may not be seen at all.
 ///
 /// # Errors
 /// If a domain has no document as long as a window, or text cannot be encoded.
-fn batches(
+fn windows(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
     positions: usize,
     limit: usize,
-) -> Result<Vec<Batch>, Failure> {
+) -> Result<Vec<Window>, Failure> {
     let mut windows = Vec::new();
     // Numbered through all domains: documents are the independent units, so no two may share a number.
     let mut document = 0;
@@ -162,8 +191,7 @@ fn batches(
             )));
         }
     }
-    let table = |chunk: &[Window]| token_table(chunk, corpus, tokenizer, positions);
-    windows.chunks(BATCH).map(table).collect()
+    Ok(windows)
 }
 
 /// Tokens of the windows with their facts: row `window × positions + position`. After the last token of a window
