@@ -256,4 +256,53 @@ proptest! {
         safetensors(&path, &header, 36);
         look_at_all(&path);
     }
+
+    /// Tensors that lie anywhere: what opens has them one after the other, without gaps and up to the end.
+    #[test]
+    fn tensors_that_overlap_or_leave_gaps_are_refused(
+        places in prop::collection::vec((0_u64..24, 0_u64..12), 1..4),
+        room in 0_usize..40,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let entry = |(number, (start, length)): (usize, &(u64, u64))| {
+            format!(r#""t{number}":{{"dtype":"U8","shape":[{length}],"data_offsets":[{start},{}]}}"#, start + length)
+        };
+        let entries: Vec<String> = places.iter().enumerate().map(entry).collect();
+        safetensors(&path, &format!("{{{}}}", entries.join(",")), room);
+        let mut sorted = places.clone();
+        sorted.sort_unstable();
+        let end = sorted.iter().try_fold(0, |end, (start, length)| (*start == end).then_some(end + length));
+        prop_assert_eq!(look_at_all(&path), end == Some(room as u64), "{:?} in {}", places, room);
+    }
+
+    /// A GGUF file of two tensors about which the header says anything.
+    #[test]
+    fn an_arbitrary_gguf_header_never_panics(
+        counts in (prop_oneof![4 => Just(2_u64), 1 => any::<u64>()], prop_oneof![4 => Just(0_u64), 1 => any::<u64>()]),
+        tensors in prop::collection::vec(
+            (
+                prop::collection::vec(prop_oneof![4 => 0_u64..70, 1 => any::<u64>()], 0..5),
+                prop_oneof![3 => 0_u32..32, 1 => any::<u32>()],
+                prop_oneof![3 => (0_u64..4).prop_map(|place| 32 * place), 1 => any::<u64>()],
+            ),
+            2,
+        ),
+        room in 0_usize..200,
+    ) {
+        let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes(), &counts.0.to_le_bytes(), &counts.1.to_le_bytes()].concat();
+        for (number, (shape, kind, offset)) in tensors.iter().enumerate() {
+            bytes.extend(1_u64.to_le_bytes());
+            bytes.push(b'a' + number as u8);
+            bytes.extend((shape.len() as u32).to_le_bytes());
+            bytes.extend(shape.iter().flat_map(|axis| axis.to_le_bytes()));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+        }
+        bytes.resize(bytes.len().next_multiple_of(32) + room, 7);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gguf");
+        fs::write(&path, bytes).unwrap();
+        look_at_all(&path);
+    }
 }
