@@ -1,7 +1,8 @@
 //! How much memory a pass takes, told before it starts, and which way fits.
 //!
 //! Estimates are upper ones: of values that live at the same time each is counted whole, and experts are counted as if every token
-//! went to the same ones.
+//! went to the same ones. They follow the order of the forward pass in `forward.rs` and `blocks/`: whoever keeps a value for longer
+//! there must count it here.
 
 use std::path::Path;
 
@@ -19,7 +20,9 @@ use crate::streamed::{ExpertCost, OUTPUTS};
 /// Memory of a program that does nothing yet: code, tokenizer, tables, and what decoding of weights is in the middle of.
 const BASE: u64 = 128 << 20;
 
-/// What a model will be asked to do.
+/// What a model will be asked to do, as far as memory depends on it.
+///
+/// A pass is one batch; several passes one after the other take the memory of one, and what the caller keeps of each.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
     /// Sequences in one pass.
@@ -48,7 +51,8 @@ pub enum Way {
 
 /// The memory of a pass, in bytes, and the way that was chosen for it.
 ///
-/// An upper estimate; the measured peak is usually lower.
+/// An upper estimate; the measured peak is usually lower. It does not show what other programs take meanwhile, nor the pages of
+/// files that the system keeps in its cache, which are not memory of this program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// The way.
@@ -223,7 +227,7 @@ fn smallest_step(
     weights + rows * work.tokens()
 }
 
-/// Bytes of what is recorded of one pass.
+/// Bytes of what is recorded of one pass: every point in `f32`, choices twice as wide.
 fn recorded(description: &Description, work: &Work<'_>) -> u64 {
     let mut numbers = 0_u64;
     // The rows of experts are those that tokens choose: all points of a site together hold no more than every choice.

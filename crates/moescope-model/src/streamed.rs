@@ -1,4 +1,7 @@
 //! Products with weights that are read when they are needed, in parts where they do not fit at once.
+//!
+//! The bits are those of weights in memory: a part is cut where the engine would cut the whole, the products of an expert are its own,
+//! and the sum over experts is taken at the end. So neither the room nor the way may be seen in a result.
 
 use std::ops::Range;
 
@@ -95,7 +98,7 @@ impl Model {
     }
 }
 
-/// Outputs of a matrix that fit into the room with their weights and with the results of a part.
+/// Outputs of a matrix that are computed at a time: all where its weights fit, else as many multiples of [`OUTPUTS`] as fit into the room with their weights and with the results of a part.
 fn outputs_at_once(
     stock: &Stock,
     place: usize,

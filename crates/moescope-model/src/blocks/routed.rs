@@ -121,7 +121,9 @@ fn by_parts(
     Ok(sum)
 }
 
-/// What the neurons of a part's experts say: `[slot_row, neuron]`.
+/// What the neurons of a part's experts say: `[slot_row, neuron]`, the rows in the order of the part's plan.
+///
+/// Edits and listeners meet gate, linear branch and neurons here, one expert after the other.
 fn hidden(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
