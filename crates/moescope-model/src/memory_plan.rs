@@ -20,6 +20,10 @@ use crate::streamed::{ExpertCost, OUTPUTS};
 /// Memory of a program that does nothing yet: code, tokenizer, tables, and what decoding of weights is in the middle of.
 const BASE: u64 = 128 << 20;
 
+/// Of the memory for weights of a streamed pass, the share that is used: an allocator gives large blocks back to the system a little
+/// after they were freed, so that the one before is still there when the next is read.
+const USED: f64 = 0.75;
+
 /// What a model will be asked to do, as far as memory depends on it.
 ///
 /// A pass is one batch; several passes one after the other take the memory of one, and what the caller keeps of each.
@@ -107,8 +111,8 @@ impl MemoryPlan {
             weights,
             stored: tensors.bytes(),
             in_memory,
-            streamed: others + step,
-            room: bound.saturating_sub(others),
+            streamed: others + (step as f64 / USED) as u64,
+            room: (bound.saturating_sub(others) as f64 * USED) as u64,
             spare,
             recorded,
             flops_per_token: counts.flops_per_token,
