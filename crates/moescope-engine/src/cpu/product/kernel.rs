@@ -42,10 +42,7 @@ pub(super) trait Walk: Copy {
     unsafe fn at(self, step: usize) -> *const f32;
 
     /// From step `steps` on.
-    ///
-    /// # Safety
-    /// There are as many.
-    unsafe fn skip(self, steps: usize) -> Self;
+    fn skip(self, steps: usize) -> Self;
 }
 
 /// A packed panel: steps of [`COLUMNS`] numbers, zeros past the last column.
@@ -64,7 +61,7 @@ impl Walk for Panel {
     }
 
     #[inline(always)]
-    unsafe fn skip(self, steps: usize) -> Self {
+    fn skip(self, steps: usize) -> Self {
         Self { start: self.start.wrapping_add(steps * COLUMNS) }
     }
 }
@@ -94,7 +91,7 @@ impl Walk for Even {
     }
 
     #[inline(always)]
-    unsafe fn skip(self, steps: usize) -> Self {
+    fn skip(self, steps: usize) -> Self {
         Self { start: self.start.wrapping_add(steps * self.stride), ..self }
     }
 }
@@ -109,7 +106,7 @@ impl Walk for Named {
     }
 
     #[inline(always)]
-    unsafe fn skip(self, steps: usize) -> Self {
+    fn skip(self, steps: usize) -> Self {
         Self { names: self.names.wrapping_add(steps), ..self }
     }
 }
@@ -123,10 +120,7 @@ pub(super) trait Left<const R: usize>: Copy {
     unsafe fn entry(&self, row: usize, step: usize) -> f32;
 
     /// From step `steps` on.
-    ///
-    /// # Safety
-    /// There are as many.
-    unsafe fn skip(self, steps: usize) -> Self;
+    fn skip(self, steps: usize) -> Self;
 }
 
 /// A left side whose rows are contiguous, wherever each of them is.
@@ -145,7 +139,7 @@ impl<const R: usize> Left<R> for Rows<R> {
     }
 
     #[inline(always)]
-    unsafe fn skip(self, steps: usize) -> Self {
+    fn skip(self, steps: usize) -> Self {
         Self(self.0.map(|row| row.wrapping_add(steps)))
     }
 }
@@ -158,9 +152,8 @@ impl<const R: usize, W: Walk> Left<R> for Columns<W> {
     }
 
     #[inline(always)]
-    unsafe fn skip(self, steps: usize) -> Self {
-        // SAFETY: as the caller promises.
-        Self(unsafe { self.0.skip(steps) })
+    fn skip(self, steps: usize) -> Self {
+        Self(self.0.skip(steps))
     }
 }
 

@@ -210,7 +210,10 @@ fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Size
         return;
     }
     if sizes.inner == 0 {
-        return if out.add { () } else { clear(out, sizes) };
+        if !out.add {
+            clear(out, sizes);
+        }
+        return;
     }
     #[cfg(target_arch = "x86_64")]
     if wide::available() && !told_portable() {

@@ -331,7 +331,7 @@ impl Part<'_> {
     ) {
         // SAFETY: as the caller promises.
         unsafe {
-            if out.1.count % (COLUMNS / 2) == 0 {
+            if out.1.count.is_multiple_of(COLUMNS / 2) {
                 self.tile::<R, true, L, W>(left, right, out);
             } else {
                 self.tile::<R, false, L, W>(left, right, out);
