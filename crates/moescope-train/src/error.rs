@@ -86,6 +86,14 @@ pub enum TrainError {
         /// Each field that differs, as found in the file and as wanted now.
         differences: String,
     },
+    /// A file of a finished run is missing, cut short or another one.
+    #[error("{} is not the file that this run finished with (missing, cut short or changed since); to train again, delete {} and give the same command", path.display(), folder.display())]
+    NotWhatWasTrained {
+        /// The file.
+        path: PathBuf,
+        /// The run's folder.
+        folder: PathBuf,
+    },
     /// A resume state belongs to a run on other data.
     #[error("{} belongs to a run on other data (another text, or another order of it); train on that data, or into another folder", path.display())]
     OtherData {

@@ -28,6 +28,8 @@ pub struct Manifest {
     pub losses: Losses,
     /// How fast it went.
     pub machine: Machine,
+    /// BLAKE3 of the model's files, by name.
+    pub files: BTreeMap<String, String>,
 }
 
 /// The data of a run.
@@ -83,7 +85,7 @@ pub struct Machine {
 
 impl Manifest {
     /// Version of the layout that this program writes.
-    pub const SCHEMA: u32 = 2;
+    pub const SCHEMA: u32 = 3;
 
     /// Writes `run.json` into a run's folder, in one go.
     ///
@@ -93,6 +95,19 @@ impl Manifest {
         let mut json = serde_json::to_string_pretty(self).expect("plain data becomes JSON");
         json.push('\n');
         Ok(replace(&folder.join("run.json"), |file| file.write_all(json.as_bytes()))?)
+    }
+
+    /// BLAKE3 of each file of a model in a run's folder.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when one cannot be read.
+    pub fn hash_files(folder: &Path) -> Result<BTreeMap<String, String>, TrainError> {
+        let hash = |name: &str| {
+            let path = folder.join(name);
+            let bytes = std::fs::read(&path).map_err(|error| files::failure("read", &path, error))?;
+            Ok((name.to_owned(), blake3::hash(&bytes).to_hex().to_string()))
+        };
+        ["config.json", "model.safetensors", "tokenizer.json"].into_iter().map(hash).collect()
     }
 
     /// Reads the `run.json` of a run's folder; `None` where there is none.

@@ -66,6 +66,7 @@ pub fn run(
         Outcome::Done(trained) => trained,
         Outcome::Interrupted { step } => return Ok(RunOutcome::Interrupted { step }),
     };
+    text.save_tokenizer(folder)?;
     let manifest = Manifest {
         schema: Manifest::SCHEMA,
         origin,
@@ -74,13 +75,13 @@ pub fn run(
         machine: timer.machine(&plan),
         data,
         plan,
+        files: Manifest::hash_files(folder)?,
     };
-    text.save_tokenizer(folder)?;
     manifest.save(folder)?;
     Ok(RunOutcome::Done(Box::new(manifest)))
 }
 
-/// The manifest of a folder that holds this run already.
+/// The manifest of a folder that holds this run already, with the files that it wrote.
 fn finished(folder: &Path, plan: &TrainPlan, data: &DataRecord) -> Result<Option<Manifest>, TrainError> {
     let Some(manifest) = Manifest::open(folder)? else { return Ok(None) };
     let mut differing = differences(&manifest.plan, plan);
@@ -88,9 +89,22 @@ fn finished(folder: &Path, plan: &TrainPlan, data: &DataRecord) -> Result<Option
         differences(&manifest.data, data).into_iter().map(|difference| format!("data: {difference}")),
     );
     if differing.is_empty() {
+        require_files(folder, &manifest)?;
         return Ok(Some(manifest));
     }
     Err(TrainError::OtherPlan { path: folder.join("run.json"), differences: differing.join(", ") })
+}
+
+/// Refuses a finished run whose model was cut short, exchanged or deleted since.
+fn require_files(folder: &Path, manifest: &Manifest) -> Result<(), TrainError> {
+    for (name, wanted) in &manifest.files {
+        let path = folder.join(name);
+        let found = std::fs::read(&path).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+        if found.ok().as_ref() != Some(wanted) {
+            return Err(TrainError::NotWhatWasTrained { path, folder: folder.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// Time taken by training alone.
@@ -232,6 +246,24 @@ mod tests {
         assert_eq!(Manifest::open(&folder).unwrap().as_ref(), Some(manifest.as_ref()));
         let RunOutcome::Done(again) = go(&config, &folder, 0).unwrap() else { panic!("it was finished") };
         assert_eq!(again, manifest);
+    }
+
+    #[test]
+    fn a_finished_run_whose_files_were_damaged_is_not_taken_for_done() {
+        let place = tempfile::tempdir().unwrap();
+        let (config, folder) = set_up(place.path());
+        go(&config, &folder, u64::MAX).unwrap();
+        for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+            let path = folder.join(name);
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+            let error = go(&config, &folder, u64::MAX).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("cut short or changed"), "{error}");
+            fs::remove_file(&path).unwrap();
+            assert!(go(&config, &folder, u64::MAX).is_err());
+            fs::write(&path, whole).unwrap();
+        }
+        assert!(matches!(go(&config, &folder, 0).unwrap(), RunOutcome::Done(_)));
     }
 
     #[test]
