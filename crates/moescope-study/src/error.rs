@@ -48,7 +48,7 @@ pub enum StudyError {
         wanted: String,
     },
     /// A file could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), moescope_host::advice(source))]
     File {
         /// What was tried.
         action: &'static str,

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use moescope_corpus::{Tokenizer, Vocabulary};
 use moescope_train::{Outcome, RandomBatches, TrainPlan, train};
 use serde::Serialize;
 
+use crate::dataset::Dataset;
 use crate::roster::{Run, Workload};
 use crate::tasks::{task_of, tasks};
 use crate::{Family, StudyConfig, StudyError};
@@ -94,7 +94,7 @@ impl Plan {
                     runs: 1,
                     parameters_total: counts.parameters_total,
                     parameters_active: counts.parameters_active,
-                    flops_per_run: run.work(&plan, config),
+                    flops_per_run: run.work(&plan),
                     seconds_per_run: None,
                 }),
             }
@@ -116,16 +116,14 @@ impl Plan {
     }
 
     /// Plans a study for that many workers; trains two small models for some steps to see how fast this machine is.
-    /// Nothing is written, and no corpus is read: the steps run on arbitrary tokens.
+    /// Nothing is written. The text is prepared as for the study, to see that it can be; the steps run on arbitrary tokens.
     ///
     /// # Errors
-    /// [`StudyError::Stopped`] once `stop` is set; otherwise if a model of the study cannot be built, or its tokenizer cannot be
-    /// read.
+    /// [`StudyError::Stopped`] once `stop` is set; otherwise if a model of the study cannot be built, or for whatever the text
+    /// would be refused.
     pub fn measure(config: &StudyConfig, workers: usize, stop: &AtomicBool) -> Result<Plan, StudyError> {
-        let vocabulary = match config.data.tokens()? {
-            Vocabulary::Learned(size) => size,
-            Vocabulary::File(path) => Tokenizer::from_file(&path)?.vocabulary(),
-        };
+        // A text that is not there, or too short, should be noticed now rather than after the plan was agreed to.
+        let vocabulary = Dataset::prepare(config, stop)?.facts().vocabulary;
         let plan = Plan::count(config, vocabulary, workers)?;
         let rate = calibrate(config, &Plans::new(config, vocabulary)?, stop)?;
         Ok(plan.at_rate(rate))
@@ -183,7 +181,7 @@ fn calibrate(config: &StudyConfig, plans: &Plans<'_>, stop: &AtomicBool) -> Resu
     for family in families {
         let run = Run::language(family, config.first_seed);
         let mut plan = plans.of(&run);
-        let per_step = run.work(&plan, config) / plan.steps as f64 * 6.0 / 7.0;
+        let per_step = run.work(&plan) / plan.steps as f64 * 6.0 / 7.0;
         plan.steps = WARM_UP + COUNTED;
         plan.schedule = moescope_train::Schedule::Trapezoid { warmup: 0, decay: 0 };
         plan.save_every = None;

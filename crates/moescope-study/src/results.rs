@@ -86,6 +86,11 @@ impl Results {
         known.min_by(|a, b| at(a).total_cmp(&at(b))).unwrap_or_default()
     }
 
+    /// Whether either of two families does best at another rate than that of the study.
+    pub fn best_rates_differ(&self, a: Family, b: Family) -> bool {
+        [a, b].into_iter().any(|family| self.best_rate(family) != Rate::Base)
+    }
+
     /// Validation losses at the best rate of each of two families, `a − b`: `[seed]`.
     pub fn difference_at_best_rates(&self, a: Family, b: Family) -> Vec<f64> {
         subtract(&self.loss_at(a, self.best_rate(a)), &self.loss_at(b, self.best_rate(b)))

@@ -101,21 +101,13 @@ impl Run {
     ///
     /// An estimate for progress and plan only. Untrained models count as nothing, though measuring their loss takes a
     /// moment.
-    pub(crate) fn work(&self, plan: &TrainPlan, config: &StudyConfig) -> f64 {
+    pub(crate) fn work(&self, plan: &TrainPlan) -> f64 {
         if self.untrained {
             return 0.0;
         }
         let tokens = plan.steps * (plan.batch * plan.positions) as u64;
         let counted = plan.description.counts().flops_per_token as f64;
-        3.0 * tokens as f64 * (counted + self.uncounted_flops(config)) * 7.0 / 6.0
-    }
-
-    /// FLOPs spent on a token beyond those counted: the unrouted sparse layer computes its whole width and then drops most
-    /// of it.
-    fn uncounted_flops(&self, config: &StudyConfig) -> f64 {
-        let model = &config.model;
-        let dropped = (model.expansion - 1) * model.d_ff * model.d_model * 6 * model.layers;
-        if self.family == Family::TopKDense { dropped as f64 } else { 0.0 }
+        3.0 * tokens as f64 * counted * 7.0 / 6.0
     }
 }
 

@@ -145,7 +145,7 @@ impl Study {
     /// Work of a run in FLOPs, the unit of progress.
     fn work_of(&self, run: &Run) -> f64 {
         let (vocab, positions) = self.sizes_of(run.workload);
-        run.work(&self.config.train_plan(run, vocab, positions), &self.config)
+        run.work(&self.config.train_plan(run, vocab, positions))
     }
 
     /// Vocabulary and window length of a workload: those of the task, or of the text.

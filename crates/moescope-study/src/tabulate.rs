@@ -80,7 +80,7 @@ pub(crate) fn claims_table(
         Column::observations("estimate", "seeds", claims.iter().map(|c| c.evidence.n_seeds as i64).collect()),
         Column::p_value(
             "estimate",
-            "Holm-corrected within the question",
+            "Holm-corrected within its group: primary or secondary claims of the question, by kind of test",
             number(|c| c.evidence.p_holm.unwrap_or(f64::NAN)),
         ),
         Column::text(
@@ -89,7 +89,7 @@ pub(crate) fn claims_table(
             of(|c| format!("{:?}", c.decision).to_lowercase()),
         ),
     ];
-    let method = "Each row: one value per seed, paired by seed; t-test against zero, Holm within the question; where a margin \
+    let method = "Each row: one value per seed, paired by seed; t-test against zero, Holm within the question's primary and within its secondary claims, each kind of test on its own; where a margin \
                   was fixed in advance, two one-sided tests for equivalence.";
     Ok(Table::new(name, title, method, columns)?)
 }

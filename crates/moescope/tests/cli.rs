@@ -93,6 +93,14 @@ fn a_plan_has_a_line_for_each_kind_of_model() {
     assert!(json["kinds"][0]["seconds_per_run"].as_f64().unwrap() > 0.0);
 }
 
+#[test]
+fn a_plan_for_text_that_is_not_there_is_refused() {
+    let call =
+        moescope().args(["study", "smoke", "--dry-run", "--corpus", "no/such/folder"]).assert().code(2);
+    let message = String::from_utf8_lossy(&call.get_output().stderr).into_owned();
+    assert!(message.contains("no/such/folder") && call.get_output().stdout.is_empty(), "{message}");
+}
+
 /// Starts a call, sends it Ctrl-C once it listens, and returns how it ended.
 #[cfg(target_os = "linux")]
 fn interrupted(arguments: &[&str]) -> std::process::Output {

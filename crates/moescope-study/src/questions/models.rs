@@ -71,8 +71,22 @@ fn design(results: &Results) -> String {
     )
 }
 
+/// Steps below which a study says that it only shows that every part works.
+const FEW_STEPS: u64 = 100;
+
 /// The opening sentences: how many models, whether they have learned, how much seeds alone make losses differ.
 fn lead(results: &Results) -> Vec<String> {
+    let few = (results.config.training.steps < FEW_STEPS).then(|| {
+        format!(
+            "With {} training steps this study shows that every part works. Its answers mean nothing: do not quote them.",
+            results.config.training.steps
+        )
+    });
+    few.into_iter().chain(findings(results)).collect()
+}
+
+/// What can be said of the models as a whole.
+fn findings(results: &Results) -> Vec<String> {
     let losses: Vec<f64> = trained(results).map(|(_, l)| l).collect();
     let worst = losses.iter().copied().fold(f64::MIN, f64::max);
     let best = losses.iter().copied().fold(f64::MAX, f64::min);

@@ -22,6 +22,8 @@ pub(crate) struct Planted {
     pub(crate) accuracy: fn(Workload, Family, u64) -> f64,
     /// Loss with few allowed sets minus unrestricted.
     pub(crate) restriction_cost: fn(u64) -> f64,
+    /// Accuracy on the control task of the domain probe; on the task itself it is 0.8.
+    pub(crate) domain_control: f64,
     /// Similarity of MoE to a wide model; two wide models have 0.9.
     pub(crate) moe_similarity: fn(u64) -> f64,
 }
@@ -35,6 +37,7 @@ impl Planted {
         expert_participation: |family, seed| 10.0 + wobble(family, seed),
         accuracy: |_, family, seed| 0.5 + wobble(family, seed),
         restriction_cost: |seed| wobble(Family::TopKDense, seed),
+        domain_control: 0.4,
         moe_similarity: |seed| 0.9 + wobble(Family::TopKDense, seed),
     };
 }
@@ -81,7 +84,7 @@ fn measures(config: &StudyConfig, planted: &Planted, run: &Run) -> Measures {
     } else if run.workload == Workload::Language {
         let loss = (planted.loss)(run.family, run.seed) + (planted.rate_cost)(run.family, run.rate);
         document["language"] = json!({ "loss": loss, "loss_by_domain": [loss, loss], "accuracy": 0.3 });
-        document["probes"] = probes(run);
+        document["probes"] = probes(planted, run);
         document["lens"] = json!({ "divergence": [1.0, 0.0], "agreement": [0.4, 1.0], "rotated": 4.0 });
         document["attribution"] = attribution(run);
         if let Family::Moe { .. } = run.family {
@@ -97,9 +100,10 @@ fn measures(config: &StudyConfig, planted: &Planted, run: &Run) -> Measures {
     serde_json::from_value(document).unwrap()
 }
 
-fn probes(run: &Run) -> Value {
-    let score = json!({ "accuracy": 0.8 + wobble(run.family, run.seed), "control": 0.4, "majority": 0.2 });
-    json!({ "domain": score, "class": score })
+fn probes(planted: &Planted, run: &Run) -> Value {
+    let accuracy = 0.8 + wobble(run.family, run.seed);
+    let score = |control: f64| json!({ "accuracy": accuracy, "control": control, "majority": 0.2 });
+    json!({ "domain": score(planted.domain_control), "class": score(0.4) })
 }
 
 fn attribution(run: &Run) -> Value {
@@ -214,6 +218,39 @@ mod tests {
         for technique in ["token classes", "domains", "the logit lens", "gradient attribution"] {
             assert!(list.contains(technique), "{verdict}");
         }
+    }
+
+    #[test]
+    fn a_domain_probe_that_reads_random_labels_as_well_is_not_said_to_transfer() {
+        let verdict = &verdicts(&Planted { domain_control: 0.85, ..Planted::NOTHING })["Q1"].verdict;
+        let (transfers, rest) = verdict.split_once('.').unwrap();
+        assert!(transfers.contains("token classes") && !transfers.contains("domains"), "{verdict}");
+        assert!(rest.contains("Fails on granular MoE: the linear probe for domains"), "{verdict}");
+        assert!(rest.contains("vocabulary may be all that it reads"), "{verdict}");
+    }
+
+    #[test]
+    fn what_holds_at_the_rate_of_the_study_is_not_counted_again_as_that_of_the_best_rates() {
+        let mut best =
+            Planted { rate_cost: |_, rate| if rate == Rate::Base { 0.0 } else { 0.2 }, ..Planted::NOTHING };
+        let told = |planted: &Planted| {
+            let answers = verdicts(planted);
+            ["Q2", "Q5"].map(|question| {
+                answers[question]
+                    .evidence
+                    .iter()
+                    .filter(|e| e.contrast.contains("best learning rate"))
+                    .count()
+                    + answers[question]
+                        .evidence
+                        .iter()
+                        .filter(|e| e.claim.contains("best learning rate"))
+                        .count()
+            })
+        };
+        assert_eq!(told(&best), [0, 0]);
+        best.rate_cost = |_, rate| if rate == Rate::Doubled { 0.0 } else { 0.2 };
+        assert!(told(&best).iter().all(|&count| count > 0));
     }
 
     #[test]

@@ -127,8 +127,10 @@ fn applications(results: &Results) -> Vec<Application> {
         margin: Some(results.config.margins.loss),
         silence: None,
     });
-    let at_best = text_at_best_rates(results);
-    [text(results)].into_iter().chain(tasks).chain([at_best]).chain(domains).collect()
+    // At the study's own rate for both it would be the first application again.
+    let differ = results.best_rates_differ(results.primary(), COARSE);
+    let at_best = differ.then(|| text_at_best_rates(results));
+    [text(results)].into_iter().chain(tasks).chain(at_best).chain(domains).collect()
 }
 
 /// Whether a task can tell the two MoE apart, and if not why. It cannot if no seed of either is clearly above guessing, nor if

@@ -30,6 +30,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let needed = [
         "probe_works",
         "domain_works",
+        "domain_selective",
         "lens_works",
         "attribution_works",
         "probe_equal",
@@ -74,12 +75,16 @@ fn method() -> Vec<String> {
 
 /// Rule: a technique *transfers* if it beats its control on MoE and equals dense within the margin, or is better;
 /// *transfers with loss* if it beats its control and is worse than on dense; *fails* if it does not rise above its
-/// control; otherwise it is not decided. The verdict lists the techniques by how they fare.
+/// control; otherwise it is not decided. The probe for domains has two controls to beat, chance and its control task. The verdict
+/// lists the techniques by how they fare.
 fn verdict(results: &Results, claims: &[Claim]) -> String {
     let claims = Claims(claims);
     let techniques = [
         ("the linear probe for token classes", Fate::of(&claims, "probe")),
-        ("the linear probe for domains", Fate::of(&claims, "domain")),
+        (
+            "the linear probe for domains",
+            Fate::of(&claims, "domain").beyond(claims.decision("domain_selective")),
+        ),
         ("the logit lens", Fate::of(&claims, "lens")),
         ("gradient attribution", Fate::of(&claims, "attribution")),
     ];
@@ -89,10 +94,12 @@ fn verdict(results: &Results, claims: &[Claim]) -> String {
         (!names.is_empty()).then(|| format!("{}: {}.", fate.in_words(), enumerate(&names)))
     };
     let lists = Fate::ALL.into_iter().filter_map(list);
-    let memory = (claims.decision("domain_selective") != Decision::Above).then(|| {
-        "The probe for domains is not decided to read them better than random labels of tokens, so vocabulary may be all that it reads."
-            .to_owned()
-    });
+    let memory = (claims.decision("domain_works") == Decision::Above
+        && claims.decision("domain_selective") != Decision::Above)
+        .then(|| {
+            "The probe for domains beats chance, but is not decided to read them better than random labels of tokens, so vocabulary may be all that it reads."
+                .to_owned()
+        });
     lists.chain(memory).chain([flips(results, &claims)]).collect::<Vec<_>>().join(" ")
 }
 
@@ -135,6 +142,15 @@ impl Fate {
             (Decision::Above, Decision::Above) => Fate::Better,
             (Decision::Above, Decision::Below) => Fate::Worse,
             (Decision::Above, Decision::Open) => Fate::Works,
+        }
+    }
+
+    /// The fate of a technique that has a second control to beat.
+    fn beyond(self, second: Decision) -> Fate {
+        match (self, second) {
+            (Fate::Fails, _) | (_, Decision::Above) => self,
+            (_, Decision::Below | Decision::Same) => Fate::Fails,
+            (_, Decision::Open) => Fate::Open,
         }
     }
 

@@ -31,11 +31,14 @@ fn losses(results: &Results) -> Vec<Draft> {
         margin: Some(results.config.margins.loss),
         wording: compare("granular MoE", "loss", what),
     };
-    vec![
+    let mut drafts = vec![
         draft("moe_dense", dense, "a dense layer of the same active width"),
         draft("moe_wide", results.wide(), "a dense layer of the same total width"),
         draft("moe_topk", Family::TopKDense, "an unrouted layer that is as wide and as sparse"),
-        Draft {
+    ];
+    // At the study's own rate for both it would be the first claim again.
+    if results.best_rates_differ(moe, dense) {
+        drafts.push(Draft {
             contrast: format!("{moe} − {dense}, each at its best learning rate"),
             table: "rates",
             values: results.difference_at_best_rates(moe, dense),
@@ -45,8 +48,9 @@ fn losses(results: &Results) -> Vec<Draft> {
                 dense,
                 "a dense layer of the same active width, each at its best learning rate",
             )
-        },
-    ]
+        });
+    }
+    drafts
 }
 
 /// Secondary: which dense width has the loss of granular MoE.
