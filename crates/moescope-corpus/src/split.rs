@@ -17,7 +17,7 @@ pub enum Split {
     Train,
     /// What choices (schedules, stopping) may look at.
     Validation,
-    /// What results are reported on.
+    /// Kept back from everything, for a last look.
     Test,
 }
 

@@ -65,7 +65,7 @@ pub fn advice(error: &std::io::Error) -> &'static str {
         Kind::PermissionDenied => "; choose a place that you may use, or change its permissions",
         Kind::ReadOnlyFilesystem => "; choose a place that can be written",
         Kind::StorageFull | Kind::QuotaExceeded => {
-            "; make room or choose another disk, then give the same command again"
+            "; make room, then give the same command again (a study with --resume), or choose another disk"
         }
         _ => "",
     }

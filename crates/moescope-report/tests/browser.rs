@@ -4,6 +4,7 @@
 
 mod demo;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -131,7 +132,11 @@ fn rendered(page: &Path, profile: &Path, window: &str) -> Option<String> {
         Err(reason) => {
             let required = std::env::var_os("MOESCOPE_REQUIRE_BROWSER").is_some_and(|v| v == "1");
             assert!(!required, "MOESCOPE_REQUIRE_BROWSER=1, but chromium does not start: {reason}");
-            eprintln!("SKIPPED: chromium does not start ({reason}), so the page was not opened in a browser");
+            // Straight to the stream: what a test prints is shown only when it fails, and this should be seen.
+            let line = format!(
+                "SKIPPED: chromium does not start ({reason}), so the page was not opened in a browser\n"
+            );
+            let _ = std::io::stderr().write_all(line.as_bytes());
             None
         }
     }

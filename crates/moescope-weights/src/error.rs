@@ -13,7 +13,7 @@ pub enum WeightsError {
     #[error(transparent)]
     Host(#[from] HostError),
     /// A JSON file that is not one, or not of the wanted form.
-    #[error("{} is not the JSON that was wanted", path.display())]
+    #[error("{} is not the JSON that was wanted; it may have been cut short: fetch or write it again", path.display())]
     Json {
         /// Which file.
         path: PathBuf,

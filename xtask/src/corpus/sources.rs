@@ -42,5 +42,5 @@ menus were removed, paragraphs put on one line, white space made plain; document
 over each source. Some chapters, entries and pages were left out, none was reworded.
 
 `scripture_en` (World English Bible) and `scripture_es` (Reina-Valera 1909) hold the same chapters in the
-same order, one verse per line.
+same order, one verse per line; the translations number the verses of a few chapters differently.
 ";

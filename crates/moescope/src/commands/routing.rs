@@ -221,8 +221,10 @@ fn token_table(
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
     write_trace(&args.out, trace, None, &args.model, env!("CARGO_PKG_VERSION"))?;
     let folder = args.out.join("tables");
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| Failure::input(format!("cannot create {}: {error}", folder.display())))?;
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        let advice = moescope_host::advice(&error);
+        Failure::input(format!("cannot create {}: {error}{advice}", folder.display()))
+    })?;
     for table in tables {
         moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
     }
