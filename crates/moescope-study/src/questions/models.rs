@@ -46,6 +46,9 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
             "One base learning rate for all families: one whose best rate lies elsewhere is put at a disadvantage. Half and double \
              the rate are tried for three families only; claims about the others may hang on the rate."
                 .into(),
+            "Long documents are cut into sections before the split, so the validation text of a domain with long files holds passages \
+             that were never trained on beside others of the same files that were."
+                .into(),
             "Models of this size at this budget say nothing certain about models a thousand times larger.".into(),
         ],
     };
