@@ -54,6 +54,7 @@ pub(super) struct Panel {
 impl Walk for Panel {
     const GOES_ON: bool = false;
 
+    // SAFETY: asks what the trait asks.
     #[inline(always)]
     unsafe fn at(self, step: usize) -> *const f32 {
         // SAFETY: as the caller promises.
@@ -84,6 +85,7 @@ pub(super) struct Named {
 impl Walk for Even {
     const GOES_ON: bool = true;
 
+    // SAFETY: asks what the trait asks.
     #[inline(always)]
     unsafe fn at(self, step: usize) -> *const f32 {
         // SAFETY: as the caller promises.
@@ -99,6 +101,7 @@ impl Walk for Even {
 impl Walk for Named {
     const GOES_ON: bool = true;
 
+    // SAFETY: asks what the trait asks.
     #[inline(always)]
     unsafe fn at(self, step: usize) -> *const f32 {
         // SAFETY: there is a name for each step, and the row that it names.
@@ -132,6 +135,7 @@ pub(super) struct Rows<const R: usize>(pub(super) [*const f32; R]);
 pub(super) struct Columns<W>(pub(super) W);
 
 impl<const R: usize> Left<R> for Rows<R> {
+    // SAFETY: asks what the trait asks.
     #[inline(always)]
     unsafe fn entry(&self, row: usize, step: usize) -> f32 {
         // SAFETY: as the caller promises.
@@ -145,6 +149,7 @@ impl<const R: usize> Left<R> for Rows<R> {
 }
 
 impl<const R: usize, W: Walk> Left<R> for Columns<W> {
+    // SAFETY: asks what the trait asks.
     #[inline(always)]
     unsafe fn entry(&self, row: usize, step: usize) -> f32 {
         // SAFETY: as the caller promises.
