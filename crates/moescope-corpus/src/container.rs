@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, Domain};
-use crate::error::CorpusError;
+use crate::error::{CorpusError, json_problem};
 
 /// zstd level of a shipped file: the strongest that needs no special decoder settings.
 const LEVEL: i32 = 19;
@@ -61,7 +61,7 @@ pub fn unpack(bytes: &[u8], path: &Path) -> Result<Vec<Domain>, CorpusError> {
         let line: Line = serde_json::from_str(text).map_err(|error| CorpusError::JsonLine {
             path: path.into(),
             line: index + 1,
-            problem: error.to_string(),
+            problem: json_problem(&error),
         })?;
         let document = Document::new(line.name, line.text);
         match domains.last_mut() {

@@ -2,6 +2,13 @@
 
 use std::path::PathBuf;
 
+/// What is wrong with a line of JSON, with the column; the parser counts lines anew for each that it is given.
+pub(crate) fn json_problem(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let what = message.split(" at line ").next().unwrap_or(&message);
+    format!("{what} at column {}", error.column())
+}
+
 /// What can be wrong with a corpus, a tokenizer, or a request for windows.
 ///
 /// Every message says what was found, what was wanted, and what to do next.

@@ -5,14 +5,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::document::Document;
-use crate::error::CorpusError;
+use crate::error::{CorpusError, json_problem};
 
 /// The documents of a file's text; blank lines are passed over, other fields ignored.
 pub(super) fn documents(text: &str, path: &Path, label: &str) -> Result<Vec<Document>, CorpusError> {
     let mut documents = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let problem = |problem: String| CorpusError::JsonLine { path: path.into(), line: index + 1, problem };
-        let value: Value = serde_json::from_str(line).map_err(|error| problem(error.to_string()))?;
+        let value: Value = serde_json::from_str(line).map_err(|error| problem(json_problem(&error)))?;
         let field = value.get("text").ok_or_else(|| problem("no field `text`".into()))?;
         let text = field.as_str().ok_or_else(|| problem(format!("`text` is {}, no string", kind(field))))?;
         documents.push(Document::new(format!("{label}:{}", index + 1), text));
@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn the_broken_line_is_named() {
-        assert!(failure("{\"text\":\"a\"}\n{\"text\":").contains("f.jsonl line 2"));
+        let message = failure("{\"text\":\"a\"}\n{text");
+        assert!(message.contains("f.jsonl line 2: key must be a string at column 2;"), "{message}");
         assert!(failure("\n{\"body\":\"a\"}").contains("line 2: no field `text`"));
         assert!(failure("{\"text\":7}").contains("`text` is a number"));
         assert!(failure("[1]").contains("no field `text`"));
