@@ -26,6 +26,7 @@
 //! others.
 
 mod columns;
+mod compat;
 mod error;
 mod folder;
 mod manifest;
@@ -37,6 +38,7 @@ mod tensor_reader;
 mod testing;
 mod write;
 
+pub use compat::{Compat, Export};
 pub use error::TraceError;
 pub use folder::TraceFolder;
 pub use manifest::{Manifest, ManifestLayer, token_hash};

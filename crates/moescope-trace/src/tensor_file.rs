@@ -9,18 +9,19 @@ use moescope_host::write_tensors;
 use safetensors::tensor::{Dtype, View};
 
 use crate::tensor_reader::TensorReader;
-use crate::{Recording, TraceError};
+use crate::{Export, Recording, TraceError};
 
 /// Writes a recording: the file of `moescope record --out`.
 ///
 /// Values are `F32`, expert indices `I64`; the leading axes are `[batch, pos]`, of attention patterns `[batch, head, query, key]`.
 /// The values of one expert are `[row, ...]` with a companion `NAME.rows`, `I64`, that holds the token (`batch * positions + pos`)
 /// of each row. `loss` is `[batch, pos - 1]` in nats, and `grad/NAME` the gradient of its mean; or of the weighted sum of logits that stands as
-/// `objective`, `[batch]`, where one was asked for. `input_ids` repeats the input.
+/// `objective`, `[batch]`, where one was asked for. `input_ids` repeats the input. What is exported for another tool stands beside them
+/// under its own names.
 ///
 /// # Errors
 /// [`TraceError::Host`] when the file cannot be written.
-pub fn write_recording(path: &Path, recording: &Recording) -> Result<(), TraceError> {
+pub fn write_recording(path: &Path, recording: &Recording, exports: &[Export]) -> Result<(), TraceError> {
     let mut tensors = Vec::new();
     let axes = [recording.tokens.batch(), recording.tokens.positions()];
     let ids = recording.tokens.ids().iter().map(|id| i64::from(*id)).collect();
@@ -33,6 +34,9 @@ pub fn write_recording(path: &Path, recording: &Recording) -> Result<(), TraceEr
     }
     push_values(&mut tensors, "", &recording.values);
     push_values(&mut tensors, "grad/", &recording.gradients);
+    for Export { name, shape, data } in exports {
+        tensors.push((name.clone(), Entry { shape: shape.clone(), data: borrowed(data) }));
+    }
     Ok(write_tensors(path, tensors, None)?)
 }
 
@@ -101,15 +105,19 @@ fn push_values<'v>(
     values: &'v BTreeMap<HookPoint, Value>,
 ) {
     for (point, value) in values {
-        let data = match value.data() {
-            ValueData::Real(numbers) => Data::Real(Cow::Borrowed(numbers)),
-            ValueData::Integer(numbers) => Data::Integer(Cow::Borrowed(numbers)),
-        };
+        let data = borrowed(value.data());
         if let Some(rows) = value.rows() {
             let rows: Vec<i64> = rows.iter().map(|row| i64::from(*row)).collect();
             tensors.push((format!("{prefix}{point}.rows"), Entry::integers(vec![rows.len()], rows)));
         }
         tensors.push((format!("{prefix}{point}"), Entry { shape: value.shape().to_vec(), data }));
+    }
+}
+
+fn borrowed(data: &ValueData) -> Data<'_> {
+    match data {
+        ValueData::Real(numbers) => Data::Real(Cow::Borrowed(numbers)),
+        ValueData::Integer(numbers) => Data::Integer(Cow::Borrowed(numbers)),
     }
 }
 
@@ -168,7 +176,7 @@ mod tests {
         let gradients = [HookPoint::expert(Site::ExpertPost, 1, 2)];
         let recording = record_tensors(&mut Planted::new(), &tokens, &points, &[], &gradients).unwrap();
         let path = folder.join("out.safetensors");
-        write_recording(&path, &recording).unwrap();
+        write_recording(&path, &recording, &[]).unwrap();
         path
     }
 
@@ -181,7 +189,7 @@ mod tests {
         // Nothing is lost if this fails: the full device refuses every byte, and a test does not replace what it may not.
         let full = Path::new("/dev/full");
         if full.exists() {
-            assert!(write_recording(full, &recording).is_err());
+            assert!(write_recording(full, &recording, &[]).is_err());
             assert!(full.metadata().unwrap().file_type().is_char_device());
         }
     }

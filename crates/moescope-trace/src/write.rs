@@ -53,7 +53,7 @@ pub fn write_trace(
     columns::write(&folder.join("decisions.parquet"), &DECISION_FIELDS, layers.iter().map(decision_cells))?;
     columns::write(&folder.join("tokens.parquet"), &TOKEN_FIELDS, [token_cells(trace.tokens())])?;
     if let Some(recording) = recording {
-        write_recording(&folder.join("tensors.safetensors"), recording)?;
+        write_recording(&folder.join("tensors.safetensors"), recording, &[])?;
     }
     let manifest = Manifest {
         schema: SCHEMA,

@@ -234,7 +234,7 @@ mod tests {
             loss: vec![0.0],
             objective: None,
         };
-        write_recording(&folder.path().join("r.safetensors"), &recording).unwrap();
+        write_recording(&folder.path().join("r.safetensors"), &recording, &[]).unwrap();
         let path = folder.path().join("plan.toml");
         std::fs::write(&path, text).unwrap();
         read(&path, &tokens()).map_err(|failure| failure.message)
@@ -322,7 +322,7 @@ mod tests {
             loss: vec![0.0],
             objective: None,
         };
-        write_recording(&folder.path().join("r.safetensors"), &recording).unwrap();
+        write_recording(&folder.path().join("r.safetensors"), &recording, &[]).unwrap();
         let path = folder.path().join("plan.toml");
         std::fs::write(&path, format!("{AT}op = \"patch\"\nfrom = \"r.safetensors\"\n")).unwrap();
         let longer = Tokens::new(vec![1, 2, 3], 1, 3).unwrap();

@@ -53,7 +53,7 @@ impl Bench {
             loss,
             objective: None,
         };
-        write_recording(&self.path(name), &recording).unwrap();
+        write_recording(&self.path(name), &recording, &[]).unwrap();
     }
 
     fn command(&self, ids: &str, hooks: &str, out: &str, more: &[&str]) -> Command {

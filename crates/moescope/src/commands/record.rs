@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use moescope_base::{HookPattern, HookPoint, Objective, Request, Site, SubjectShape, Tokens};
 use moescope_model::{MemoryPlan, ModelSubject, Work};
-use moescope_trace::{Recording, read_input_ids, record_request, write_recording};
+use moescope_trace::{Compat, Recording, read_input_ids, record_request, write_recording};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -54,11 +54,39 @@ pub struct RecordArgs {
     /// choice of experts: it has no derivative. To compare with finite differences, hold the routes with `--edit` and `replay`.
     #[arg(long, value_name = "OF", allow_hyphen_values = true)]
     grad: Option<String>,
+    /// Also store the routes as users of another tool expect them.
+    ///
+    /// For TransformerLens `blocks.L.mlp.hook_expert_indices` and `hook_expert_weights`: in version 2 all scores before the choice, in
+    /// version 4 the weights as applied, zero elsewhere. For vLLM `routed_experts`, [batch, pos, routed layer, slot], and
+    /// `routed_experts.layers`.
+    #[arg(long, value_name = "TOOL")]
+    compat: Option<Tool>,
     /// File to write.
     #[arg(long, value_name = "F.safetensors")]
     out: Option<PathBuf>,
     #[command(flatten)]
     memory: MemoryArgs,
+}
+
+/// Tools whose names `--compat` knows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Tool {
+    /// TransformerLens 2.
+    Tl2,
+    /// TransformerLens 4.
+    Tl4,
+    /// vLLM, SGLang.
+    Vllm,
+}
+
+impl From<Tool> for Compat {
+    fn from(tool: Tool) -> Compat {
+        match tool {
+            Tool::Tl2 => Compat::TransformerLens2,
+            Tool::Tl4 => Compat::TransformerLens4,
+            Tool::Vllm => Compat::Vllm,
+        }
+    }
 }
 
 /// Runs the command.
@@ -73,15 +101,13 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         list_hooks(&shape, context);
         return Ok(());
     }
-    let (Some(hooks), Some(out)) = (&args.hooks, &args.out) else {
+    let compat = args.compat.map(Compat::from);
+    let (true, Some(out)) = (args.hooks.is_some() || compat.is_some(), &args.out) else {
         return Err(Failure::input(
-            "record needs --hooks PATTERN[,…] and --out F.safetensors (or --list-hooks)",
+            "record needs --hooks PATTERN[,…] (or --compat TOOL) and --out F.safetensors; or --list-hooks",
         ));
     };
-    let points = HookPattern::select(&HookPattern::list(hooks), &shape.hook_points())?;
-    if points.is_empty() {
-        return Err(Failure::input("--hooks names no hook; see --list-hooks"));
-    }
+    let points = points(args, compat, &shape)?;
     let tokens = tokens(args, &checkpoint, description.max_positions)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
@@ -106,9 +132,31 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     let mut subject = ModelSubject::new(args.memory.open(checkpoint.path(), &intent.work, context)?);
     let pool = context.pool()?;
     let recording = pool.install(|| record_request(&mut subject, &request))?;
-    write_recording(out, &recording)?;
+    let exports = compat.map(|compat| compat.exports(&recording, &shape)).transpose()?.unwrap_or_default();
+    write_recording(out, &recording, &exports)?;
     tell(&recording, out, context);
     Ok(())
+}
+
+/// What to record: the hooks that are named, and those that an export is made from.
+fn points(
+    args: &RecordArgs,
+    compat: Option<Compat>,
+    shape: &SubjectShape,
+) -> Result<Vec<HookPoint>, Failure> {
+    let mut points = match &args.hooks {
+        Some(hooks) => HookPattern::select(&HookPattern::list(hooks), &shape.hook_points())?,
+        None => Vec::new(),
+    };
+    points.extend(compat.into_iter().flat_map(|compat| compat.points(shape)));
+    points.sort_unstable();
+    points.dedup();
+    if points.is_empty() {
+        let found =
+            if args.hooks.is_some() { "--hooks names no hook" } else { "the model has no routes to export" };
+        return Err(Failure::input(format!("{found}; see --list-hooks")));
+    }
+    Ok(points)
 }
 
 /// One pass over all tokens.
