@@ -36,6 +36,7 @@ pub mod failure;
 pub mod interrupt;
 pub mod memory;
 pub mod objective;
+pub mod out_folder;
 pub mod output;
 pub mod progress;
 pub mod study_report;

@@ -15,6 +15,7 @@ use moescope_report::{Report, Section};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::out_folder::require_own;
 use crate::say;
 
 /// Sequences in one forward pass.
@@ -79,7 +80,9 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("--positions must be 2 or more"));
     }
     let experts = ExpertId::list(&args.experts)?;
-    args.out.as_deref().map(require_own).transpose()?;
+    if let Some(out) = &args.out {
+        require_own(out, "a knockout", &["knockout.json"])?;
+    }
     let checkpoint = Checkpoint::find(&args.model, context)?;
     let model = Model::open(checkpoint.path())?;
     let positions = args.positions.min(model.description().max_positions);
@@ -115,18 +118,6 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     match context.json() {
         true => context.print_json(&document),
         false => tell_person(args, &text, &found),
-    }
-    Ok(())
-}
-
-/// Refuses a folder that holds something else than an earlier knockout.
-fn require_own(folder: &Path) -> Result<(), Failure> {
-    let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if taken && !folder.join("knockout.json").exists() {
-        let place = folder.display();
-        return Err(Failure::input(format!(
-            "{place} holds something else; choose a new or empty folder as --out"
-        )));
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
+use crate::out_folder::require_own;
 use crate::say;
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
@@ -61,7 +62,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     if args.positions < 2 || args.permutations == 0 {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
-    require_own(&args.out)?;
+    require_own(&args.out, "a record of routes", &["routing.parquet"])?;
     let checkpoint = Checkpoint::find(&args.model, context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
@@ -124,18 +125,6 @@ fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
     };
     let layers: usize = shape.feed_forward.iter().map(layer).sum();
     2 * tokens as u64 * (64 + layers) as u64
-}
-
-/// Refuses a folder that holds something else than an earlier record of routes.
-fn require_own(folder: &Path) -> Result<(), Failure> {
-    let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if taken && !folder.join("routing.parquet").exists() {
-        let place = folder.display();
-        return Err(Failure::input(format!(
-            "{place} holds something else; choose a new or empty folder as --out"
-        )));
-    }
-    Ok(())
 }
 
 /// The input of one forward pass, and what is known about its tokens in the same order.

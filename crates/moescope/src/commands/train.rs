@@ -3,7 +3,7 @@
 //! The folder is a run from its first moment: it says what it is, and goes on by the same command. How a run is
 //! stored and resumed is told at `moescope_train::run`; here is the progress line and the sentence at the end.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,6 +13,7 @@ use moescope_train::{ModelConfig, RunOutcome, StepMetrics, TrainConfig};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::out_folder::require_own;
 use crate::say;
 
 /// Train one model.
@@ -34,20 +35,6 @@ pub struct TrainArgs {
 
 /// What a run leaves in its folder from its first save on.
 const TRACES: [&str; 4] = ["run.json", "resume.state", "metrics.parquet", "checkpoints"];
-
-/// Refuses a folder that holds something else, which a run would overwrite.
-fn require_own(folder: &Path) -> Result<(), Failure> {
-    let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    let own = TRACES.iter().any(|name| folder.join(name).exists());
-    match entries.next() {
-        Some(Ok(entry)) if !own => Err(Failure::input(format!(
-            "{} exists and is not a run: it holds {}; choose a new or empty folder as --out",
-            folder.display(),
-            entry.file_name().to_string_lossy()
-        ))),
-        _ => Ok(()),
-    }
-}
 
 /// How fast the steps of this call follow one another. The clock starts with the first step's end: reading the text and
 /// filling the caches say nothing about the steps to come.
@@ -89,7 +76,7 @@ fn granularity(model: &ModelConfig) -> String {
 /// If the configuration or the text is wrong, a file cannot be written, or training is interrupted.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     let config = TrainConfig::read(&args.config)?;
-    require_own(&args.out)?;
+    require_own(&args.out, "a run", &TRACES)?;
     let pool = context.pool()?;
     let progress = context.progress();
     let steps = config.training.steps;
