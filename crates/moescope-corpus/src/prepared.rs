@@ -23,7 +23,7 @@ pub enum Vocabulary {
 
 /// A corpus that is split, tokenised and cut into windows.
 ///
-/// The tokenizer sees the training split only, and documents are split before windows are cut, so nothing of the held-out
+/// The tokenizer sees the training split only, and whole documents are split before windows are cut, so nothing of the held-out
 /// text reaches a model. The test split is left untouched.
 #[derive(Clone, Debug)]
 pub struct PreparedText {
@@ -33,6 +33,8 @@ pub struct PreparedText {
     pub training: WindowSet,
     /// All windows of the validation split.
     pub validation: WindowSet,
+    /// Domains of fewer than three documents, whose validation text has passages of the same documents beside it in training.
+    pub cut_domains: Vec<String>,
 }
 
 impl Corpus {
@@ -64,7 +66,8 @@ impl PreparedText {
         };
         let windows = |part| WindowSet::new(TokenSet::encode(&split, part, &tokenizer)?, positions);
         let (training, validation) = (windows(Split::Train)?, windows(Split::Validation)?);
-        Ok(PreparedText { tokenizer, training, validation })
+        let cut_domains = split.cut().map(str::to_owned).collect();
+        Ok(PreparedText { tokenizer, training, validation, cut_domains })
     }
 }
 
@@ -75,15 +78,19 @@ mod tests {
 
     #[test]
     fn only_the_training_split_shapes_the_tokenizer_and_no_text_is_in_both_splits() {
-        let text = |i: usize| format!("sentence {i} of many, told at some length {}. ", i * i).repeat(8);
+        // Each document has a word that no other has, so that a tokenizer shows which of them it has seen.
+        let word = |i: usize| {
+            [b'a' + (i % 26) as u8, b'A' + (i / 26) as u8].map(char::from).iter().collect::<String>()
+        };
+        let text = |i: usize| format!("{} of many. ", word(i).repeat(3)).repeat(8);
         let documents = (0..60).map(|i| Document::new(i.to_string(), text(i))).collect();
         let corpus = Corpus::new(vec![Domain::new("one", documents)]).unwrap();
-        let prepared = PreparedText::cut(&corpus, &Vocabulary::Learned(300), 16).unwrap();
+        let prepared = PreparedText::cut(&corpus, &Vocabulary::Learned(400), 16).unwrap();
         let split = SplitCorpus::new(&corpus, SplitShares::default()).unwrap();
-        let alone = Tokenizer::train(split.texts(Split::Train), 300).unwrap();
+        let alone = Tokenizer::train(split.texts(Split::Train), 400).unwrap();
         assert_eq!(prepared.tokenizer.hash(), alone.hash());
         let all: Vec<&str> = corpus.domains()[0].documents.iter().map(|d| d.text.as_str()).collect();
-        assert_ne!(prepared.tokenizer.hash(), Tokenizer::train(all, 300).unwrap().hash());
+        assert_ne!(prepared.tokenizer.hash(), Tokenizer::train(all, 400).unwrap().hash());
         assert_ne!(prepared.training.hash(), prepared.validation.hash());
     }
 

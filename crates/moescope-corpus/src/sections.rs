@@ -1,4 +1,4 @@
-//! Cutting long documents into sections, so that a split by document has enough to share out.
+//! Cutting documents into sections, where a domain has too few of them for a split by document.
 
 use crate::document::{Document, Domain};
 
@@ -9,18 +9,14 @@ pub(crate) const SHORTEST_SECTION: usize = 256;
 /// Sections that a domain is cut into at least, where its size allows.
 const SECTIONS_WANTED: usize = 100;
 
-/// A domain with every document cut into sections of at most a length that suits its size, and for
-/// each section the number of the document that it was cut from.
+/// A domain with every document cut into sections of at most a length that suits its size.
 ///
 /// The length is the domain's bytes over 100, within 256 to 8,192 bytes. Sections of `name` are
 /// called `name#1`, `name#2`, …; joined in order they are the document, byte for byte.
-pub(crate) fn cut_domain(domain: &Domain) -> (Domain, Vec<usize>) {
+pub(crate) fn cut_domain(domain: &Domain) -> Domain {
     let longest = (domain.bytes() / SECTIONS_WANTED).clamp(SHORTEST_SECTION, LONGEST_SECTION);
-    let numbered = domain.documents.iter().enumerate();
-    let sections =
-        numbered.flat_map(|(number, document)| cut(document, longest).into_iter().map(move |s| (s, number)));
-    let (sections, sources) = sections.unzip();
-    (Domain::new(domain.name.clone(), sections), sources)
+    let sections = domain.documents.iter().flat_map(|document| cut(document, longest));
+    Domain::new(domain.name.clone(), sections.collect())
 }
 
 /// The sections of one document, each at most `longest` bytes (or one character, if that is longer).
@@ -73,12 +69,11 @@ mod tests {
     }
 
     #[test]
-    fn sections_know_their_document() {
+    fn sections_are_named_after_their_document() {
         let documents = vec![Document::new("a", "x"), Document::new("b", "word ".repeat(100))];
-        let (sections, sources) = cut_domain(&Domain::new("d", documents));
+        let sections = cut_domain(&Domain::new("d", documents));
         assert_eq!(sections.documents[0].name, "a");
         assert_eq!(sections.documents[1].name, "b#1");
-        assert_eq!(sources, [0, 1, 1]);
     }
 
     proptest! {

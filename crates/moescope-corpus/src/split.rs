@@ -9,6 +9,12 @@ use crate::sections::{SHORTEST_SECTION, cut_domain};
 
 /// Different documents that a domain needs: one for each part.
 const LEAST_DOCUMENTS: usize = 3;
+/// Different documents that validation gets at least, where the domain has four times as many.
+///
+/// A few long documents would make a held-out loss that of these documents, and leave nothing to divide into folds.
+const VALIDATION_DOCUMENTS: usize = 6;
+/// The same for test.
+const TEST_DOCUMENTS: usize = 2;
 
 /// One of the three parts of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,61 +54,64 @@ impl Default for SplitShares {
     }
 }
 
-/// A corpus whose documents are cut into sections and shared out among the three splits.
+/// A corpus whose documents are shared out, whole, among the three splits.
 ///
-/// Each split of each domain has at least one section. Sections with the same text are always in
-/// the same split; sections of one long document may be in different ones.
+/// Each split of each domain has at least one document, and documents with the same text are always in the same split. Only
+/// a domain of fewer than three different documents is cut into sections, which then count as documents:
+/// [`SplitCorpus::cut`] names such domains, whose held-out text has passages of the same documents beside it in training.
 #[derive(Clone, Debug)]
 pub struct SplitCorpus {
     domains: Vec<Domain>,
-    sources: Vec<Vec<usize>>,    // [domain, section] → document of the corpus
-    assignment: Vec<Vec<Split>>, // [domain, section]
+    cut: Vec<bool>,              // [domain]
+    assignment: Vec<Vec<Split>>, // [domain, document]
 }
 
 impl SplitCorpus {
-    /// Cuts and splits a corpus.
+    /// Splits a corpus.
     ///
-    /// Within a domain the texts are ordered by their BLAKE3 hash; the first ones are test, the next
-    /// validation, the rest training. So the split needs no seed, is the same for every seed and
-    /// run, and changes little when a document is added.
+    /// Within a domain the texts are ordered by their BLAKE3 hash, those above a quarter of the domain after all others;
+    /// the first ones are test, the next validation, the rest training. So the split needs no seed, is the same for every
+    /// seed and run, and changes little when a document is added. Validation and test are at least as large as their
+    /// shares, and larger where documents are long: they get six and two documents at least, or one in four of the domain's.
     ///
     /// # Errors
-    /// [`CorpusError::BadShares`], or [`CorpusError::TooSmall`] for a domain of fewer than three
-    /// different sections.
+    /// [`CorpusError::BadShares`], or [`CorpusError::TooSmall`] for a domain of fewer than three different documents that
+    /// cannot be cut into three sections either.
     pub fn new(corpus: &Corpus, shares: SplitShares) -> Result<Self, CorpusError> {
         let SplitShares { validation, test } = shares;
         let possible = validation > 0.0 && test > 0.0 && validation + test <= 0.5;
         if !possible {
             return Err(CorpusError::BadShares { validation, test });
         }
-        let (domains, sources): (Vec<Domain>, Vec<Vec<usize>>) =
-            corpus.domains().iter().map(cut_domain).unzip();
+        let cut: Vec<bool> =
+            corpus.domains().iter().map(|domain| different_texts(domain).len() < LEAST_DOCUMENTS).collect();
+        let whole_or_cut =
+            |(domain, cut): (&Domain, &bool)| if *cut { cut_domain(domain) } else { domain.clone() };
+        let domains: Vec<Domain> = corpus.domains().iter().zip(&cut).map(whole_or_cut).collect();
         let assignment = domains.iter().map(|domain| assign(domain, shares)).collect::<Result<_, _>>()?;
-        Ok(Self { domains, sources, assignment })
+        Ok(Self { domains, cut, assignment })
     }
 
-    /// The domains with their sections, in the order of the corpus.
+    /// The domains with what was shared out: their documents, or the sections of domains that were cut. In the order of
+    /// the corpus.
     pub fn domains(&self) -> &[Domain] {
         &self.domains
     }
 
-    /// The split of a section, or `None` where there is no such section.
-    pub fn split_of(&self, domain: usize, section: usize) -> Option<Split> {
-        self.assignment.get(domain)?.get(section).copied()
+    /// The split of a document, or `None` where there is no such document.
+    pub fn split_of(&self, domain: usize, document: usize) -> Option<Split> {
+        self.assignment.get(domain)?.get(document).copied()
     }
 
-    /// The document of the corpus that a section was cut from, by its number in its domain.
-    ///
-    /// Sections of one document are alike; statistics that want independent pieces of text group by
-    /// this number.
-    pub fn source_of(&self, domain: usize, section: usize) -> Option<usize> {
-        self.sources.get(domain)?.get(section).copied()
+    /// Names of the domains that had to be cut, so that passages of one document are on both sides.
+    pub fn cut(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().zip(&self.cut).filter(|(_, cut)| **cut).map(|(domain, _)| domain.name.as_str())
     }
 
-    /// A domain's sections in one split, each with its number, in order.
+    /// A domain's documents in one split, each with its number, in order.
     pub fn documents(&self, domain: usize, split: Split) -> impl Iterator<Item = (usize, &Document)> {
-        let sections = self.domains[domain].documents.iter().enumerate();
-        sections.filter(move |(document, _)| self.assignment[domain][*document] == split)
+        let documents = self.domains[domain].documents.iter().enumerate();
+        documents.filter(move |(document, _)| self.assignment[domain][*document] == split)
     }
 
     /// The texts of one split, domain after domain: what a tokenizer is trained on.
@@ -119,16 +128,25 @@ impl SplitCorpus {
     }
 }
 
-/// Shares out one domain's sections.
-fn assign(domain: &Domain, shares: SplitShares) -> Result<Vec<Split>, CorpusError> {
-    let mut by_hash: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
+/// Documents of equal text, by their number in the domain.
+///
+/// Ordered by hash, but those above a quarter of the domain come last: one of them could leave little to train on.
+fn different_texts(domain: &Domain) -> BTreeMap<(bool, [u8; 32]), Vec<usize>> {
+    let mut texts: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (index, document) in domain.documents.iter().enumerate() {
-        by_hash.entry(*blake3::hash(document.text.as_bytes()).as_bytes()).or_default().push(index);
+        let large = document.text.len() > domain.bytes() / 4;
+        texts.entry((large, *blake3::hash(document.text.as_bytes()).as_bytes())).or_default().push(index);
     }
-    if by_hash.len() < LEAST_DOCUMENTS {
+    texts
+}
+
+/// Shares out one domain's documents.
+fn assign(domain: &Domain, shares: SplitShares) -> Result<Vec<Split>, CorpusError> {
+    let texts = different_texts(domain);
+    if texts.len() < LEAST_DOCUMENTS {
         return Err(CorpusError::TooSmall {
             domain: domain.name.clone(),
-            documents: by_hash.len(),
+            documents: texts.len(),
             bytes: domain.bytes(),
             wanted_documents: LEAST_DOCUMENTS,
             wanted_bytes: LEAST_DOCUMENTS * SHORTEST_SECTION,
@@ -136,16 +154,20 @@ fn assign(domain: &Domain, shares: SplitShares) -> Result<Vec<Split>, CorpusErro
     }
     let total = domain.bytes() as f64;
     let mut assignment = vec![Split::Train; domain.documents.len()];
-    let mut groups = by_hash.values();
-    for (split, wanted, kept_back) in
-        [(Split::Test, shares.test * total, 2), (Split::Validation, shares.validation * total, 1)]
-    {
-        let mut taken = 0;
-        while taken == 0 || ((taken as f64) < wanted && groups.len() > kept_back) {
-            let group = groups.next().expect("at least three groups, two of them kept back at first");
+    let least = |documents: usize| documents.min(texts.len() / 4).max(1);
+    let (for_test, for_validation) = (least(TEST_DOCUMENTS), least(VALIDATION_DOCUMENTS));
+    let mut groups = texts.values();
+    for (split, share, documents, kept_back) in [
+        (Split::Test, shares.test, for_test, for_validation + 1),
+        (Split::Validation, shares.validation, for_validation, 1),
+    ] {
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < documents || ((bytes as f64) < share * total && groups.len() > kept_back) {
+            let group = groups.next().expect("at most half of the documents are asked for, or one of three");
+            taken += 1;
             for &index in group {
                 assignment[index] = split;
-                taken += domain.documents[index].text.len();
+                bytes += domain.documents[index].text.len();
             }
         }
     }
@@ -188,8 +210,26 @@ mod tests {
         let split = SplitCorpus::new(&corpus(&[text]), SplitShares::default()).unwrap();
         for part in [Split::Train, Split::Validation, Split::Test] {
             assert!(split.documents(0, part).count() > 0);
-            assert!(split.documents(0, part).all(|(section, _)| split.source_of(0, section) == Some(0)));
         }
+        assert_eq!(split.cut().collect::<Vec<_>>(), ["d"]);
+    }
+
+    #[test]
+    fn long_documents_stay_whole_and_enough_of_them_are_held_out() {
+        let texts: Vec<String> = (0..30).map(|i| format!("{i} {}", "long ".repeat(4000))).collect();
+        let split = SplitCorpus::new(&corpus(&texts), SplitShares::default()).unwrap();
+        let count = |part| split.documents(0, part).count();
+        assert_eq!([Split::Train, Split::Validation, Split::Test].map(count), [22, 6, 2]);
+        assert!(split.domains()[0].documents.iter().all(|document| texts.contains(&document.text)));
+        assert_eq!(split.cut().count(), 0);
+    }
+
+    #[test]
+    fn a_document_that_outweighs_the_others_is_trained_on() {
+        let mut texts = numbered(12);
+        texts.push("the long one ".repeat(1000));
+        let split = SplitCorpus::new(&corpus(&texts), SplitShares::default()).unwrap();
+        assert_eq!(split.split_of(0, 12), Some(Split::Train));
     }
 
     #[test]

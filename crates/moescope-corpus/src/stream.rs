@@ -14,7 +14,7 @@ pub(crate) struct DomainStream {
 
 /// All tokens of one split: the token set that a result is about.
 ///
-/// Each token knows its domain, its document (the section's number in [`SplitCorpus::domains`]) and
+/// Each token knows its domain, its document (the number in [`SplitCorpus::domains`]) and
 /// its position in that document. Where the tokenizer has a separator, it ends every document and
 /// belongs to the document it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl TokenSet {
         let mut streams = Vec::with_capacity(corpus.domains().len());
         for domain in 0..corpus.domains().len() {
             let mut stream = DomainStream::default();
-            for (document, section) in corpus.documents(domain, split) {
-                let mut ids = tokenizer.encode(&section.text)?;
+            for (document, text) in corpus.documents(domain, split) {
+                let mut ids = tokenizer.encode(&text.text)?;
                 ids.extend(tokenizer.end());
                 stream.documents.extend(ids.iter().map(|_| document as u32));
                 stream.positions.extend(0..ids.len() as u32);

@@ -17,7 +17,7 @@ pub struct Window<'a> {
     pub domain: usize,
     /// Token ids, `[pos]`.
     pub ids: &'a [u32],
-    /// The document of each token, `[pos]`: the section's number in the domain of the [`crate::SplitCorpus`].
+    /// The document of each token, `[pos]`: its number in the domain of the [`crate::SplitCorpus`].
     pub documents: &'a [u32],
     /// The position of each token in its document, `[pos]`.
     pub positions: &'a [u32],

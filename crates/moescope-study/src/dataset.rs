@@ -1,5 +1,6 @@
 //! The text of a study: split, tokenised, cut into windows, the same for every model.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -38,6 +39,10 @@ pub struct DatasetFacts {
     pub training_tokens: usize,
     /// Tokens of the validation windows: windows × positions. The first of a window is not predicted.
     pub validation_tokens: usize,
+    /// Different documents in the validation windows. None of them is in the training split, but see `cut_domains`.
+    pub validation_documents: usize,
+    /// Domains of fewer than three documents, which were cut: passages of the same documents are in training.
+    pub cut_domains: Vec<String>,
     /// Mean over the domains of the entropy of single tokens under the mixture of all domains, in nats: what a model
     /// that knows only frequencies would have as its loss on the validation windows.
     pub unigram_entropy: f64,
@@ -68,10 +73,11 @@ impl Dataset {
         if let [only] = corpus.domains() {
             return Err(StudyError::OneDomain { domain: only.name.clone() });
         }
-        let PreparedText { tokenizer, training, validation } =
-            PreparedText::cut(&corpus, &config.data.tokens()?, config.data.positions)?;
-        let validation = validation.evaluation(config.data.evaluation_windows)?;
-        let facts = facts(&tokenizer, &training, &validation);
+        let text = PreparedText::cut(&corpus, &config.data.tokens()?, config.data.positions)?;
+        let text =
+            PreparedText { validation: text.validation.evaluation(config.data.evaluation_windows)?, ..text };
+        let facts = facts(&text);
+        let PreparedText { tokenizer, training, validation, .. } = text;
         Ok(Dataset { tokenizer, training, validation, facts })
     }
 
@@ -196,17 +202,29 @@ fn unique_document(domain: usize, document: u32) -> u32 {
 }
 
 /// Collects what concluding needs, once, right after the windows are cut.
-fn facts(tokenizer: &Tokenizer, training: &WindowSet, validation: &WindowSet) -> DatasetFacts {
+fn facts(text: &PreparedText) -> DatasetFacts {
+    let PreparedText { tokenizer, training, validation, cut_domains } = text;
     DatasetFacts {
         domain_names: training.domain_names().to_vec(),
         vocabulary: tokenizer.vocabulary(),
         training_tokens: training.token_set().tokens(),
         validation_tokens: validation.len() * validation.length(),
+        validation_documents: documents(validation),
+        cut_domains: cut_domains.clone(),
         unigram_entropy: mixture_entropy(training, validation),
         training_hash: training.hash(),
         validation_hash: validation.hash(),
         tokenizer_hash: tokenizer.hash(),
     }
+}
+
+/// Different documents that windows hold tokens of.
+fn documents(windows: &WindowSet) -> usize {
+    let of_window = |index| {
+        let window = windows.window(index);
+        window.documents.iter().map(move |document| unique_document(window.domain, *document))
+    };
+    (0..windows.len()).flat_map(of_window).collect::<BTreeSet<u32>>().len()
 }
 
 /// Cross-entropy on the validation windows of the frequencies of single tokens in the training text, every domain

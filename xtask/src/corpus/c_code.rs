@@ -9,8 +9,8 @@ use super::clean::{clean, letter_share};
 use super::packages::Folders;
 use super::thin::thin;
 
-/// Longer files would fill the domain alone.
-const LONGEST: usize = 60_000;
+/// Longer files would leave too few to split.
+const LONGEST: usize = 20_000;
 /// Files with fewer letters are tables.
 const LEAST_LETTERS: f64 = 0.55;
 

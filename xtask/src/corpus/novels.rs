@@ -12,6 +12,8 @@ use super::thin::thin;
 
 /// Shorter chapters are lines of a table of contents.
 const SHORTEST: usize = 1_000;
+/// Longer chapters would leave too few to split.
+const LONGEST: usize = 10_000;
 
 /// The domain, half Austen and half Melville.
 pub(super) fn domain(folders: &Folders, budget: usize) -> Result<Domain> {
@@ -21,10 +23,15 @@ pub(super) fn domain(folders: &Folders, budget: usize) -> Result<Domain> {
     for lines in r_data::character_vectors(&database)? {
         chapters.extend(austen_chapters(&lines));
     }
-    chapters.retain(|chapter: &Document| chapter.text.len() >= SHORTEST);
-    let mut documents = thin(chapters, budget / 2);
-    documents.extend(thin(moby_dick(folders)?, budget / 2));
+    let mut documents = thin(of_fitting_length(chapters), budget / 2);
+    documents.extend(thin(of_fitting_length(moby_dick(folders)?), budget / 2));
     Ok(Domain::new("novels", documents))
+}
+
+/// Chapters that are neither too short nor too long.
+fn of_fitting_length(mut chapters: Vec<Document>) -> Vec<Document> {
+    chapters.retain(|chapter| (SHORTEST..=LONGEST).contains(&chapter.text.len()));
+    chapters
 }
 
 /// The chapters of one novel, given line by line; what stands before the first chapter is left out.

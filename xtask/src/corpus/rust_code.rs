@@ -11,8 +11,8 @@ use super::packages::Folders;
 use super::thin::thin;
 
 const CRATES: [&str; 6] = ["aho-corasick", "byteorder", "csv", "ignore", "memchr", "walkdir"];
-/// Longer files would fill the domain alone.
-const LONGEST: usize = 60_000;
+/// Longer files would leave too few to split.
+const LONGEST: usize = 28_000;
 /// Files with fewer letters are tables.
 const LEAST_LETTERS: f64 = 0.6;
 

@@ -9,8 +9,8 @@ use super::clean::{clean, unwrap_paragraphs};
 use super::packages::Folders;
 use super::thin::thin;
 
-/// Longer addresses are written reports rather than speeches.
-const LONGEST: usize = 30_000;
+/// Longer addresses are written reports rather than speeches, and would leave too few to split.
+const LONGEST: usize = 20_000;
 
 /// The domain, evenly over the years.
 pub(super) fn domain(folders: &Folders, budget: usize) -> Result<Domain> {

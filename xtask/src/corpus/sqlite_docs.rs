@@ -50,6 +50,10 @@ const PASSED_OVER: [&str; 37] = [
     "syntax",
     "syntaxdiagrams",
 ];
+/// Shorter pages hold little more than a title.
+const SHORTEST: usize = 1_500;
+/// Longer pages would leave too few to split.
+const LONGEST: usize = 12_000;
 /// Elements around the text: menus, tables of contents, buttons.
 const AROUND: [&str; 5] =
     ["class=nosearch", "class=\"nosearch\"", "class=\"fancy_toc\"", "class=fancy_toc", "class='hidebtn"];
@@ -70,7 +74,7 @@ pub(super) fn domain(folders: &Folders, budget: usize) -> Result<Domain> {
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = page_text(&String::from_utf8_lossy(&fs::read(&path)?));
-        if (1_500..60_000).contains(&text.len()) && letter_share(&text) > 0.7 {
+        if (SHORTEST..LONGEST).contains(&text.len()) && letter_share(&text) > 0.7 {
             pages.push(Document::new(name, text));
         }
     }

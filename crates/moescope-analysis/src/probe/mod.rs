@@ -86,7 +86,7 @@ pub struct Probe {
 /// or an option is out of range.
 pub fn probe(task: ProbeTask<'_>, options: ProbeOptions) -> Result<Probe, AnalysisError> {
     refuse_bad_input(&task, &options)?;
-    let folds = folds_by_document(task.documents, options.folds, options.seed.child("folds"));
+    let folds = folds_by_document(task.documents, task.labels, options.folds, options.seed.child("folds"));
     let controls = (0..options.controls as u64)
         .map(|repeat| control_labels(&task, options.seed.child("control").index(repeat)));
     let label_sets: Vec<Vec<u32>> = std::iter::once(task.labels.to_vec()).chain(controls).collect();

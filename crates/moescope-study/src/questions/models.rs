@@ -42,17 +42,28 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
              chosen experts, so that its pressure does not grow with granularity."
                 .into(),
         ],
-        limits: vec![
+        limits: limits(results),
+    };
+    Ok((lead(results), chapter))
+}
+
+/// What the models' chapter does not show.
+fn limits(results: &Results) -> Vec<String> {
+    let mut limits = vec![
             "One base learning rate for all families: one whose best rate lies elsewhere is put at a disadvantage. Half and double \
              the rate are tried for three families only; claims about the others may hang on the rate."
                 .into(),
-            "Long documents are cut into sections before the split, so the validation text of a domain with long files holds passages \
-             that were never trained on beside others of the same files that were."
-                .into(),
             "Models of this size at this budget say nothing certain about models a thousand times larger.".into(),
-        ],
-    };
-    Ok((lead(results), chapter))
+    ];
+    let cut = &results.dataset.cut_domains;
+    if !cut.is_empty() {
+        limits.push(format!(
+            "Too few documents to keep them whole: the validation text of {} is passages never trained on, beside others of the \
+             same documents that were.",
+            cut.join(", ")
+        ));
+    }
+    limits
 }
 
 /// The sizes of the study in one sentence.
@@ -60,7 +71,7 @@ fn design(results: &Results) -> String {
     let (sizes, data) = (&results.config.model, &results.config.data);
     format!(
         "{} families × {} seeds of decoders with {} blocks of width {}, active feed-forward width {}, expansion {}; vocabulary {}, \
-         windows of {} tokens; {} steps of {} windows.",
+         windows of {} tokens; {} steps of {} windows. Validation: {} tokens of {} documents.",
         results.config.language_families().len(),
         results.config.seeds,
         sizes.layers,
@@ -71,6 +82,8 @@ fn design(results: &Results) -> String {
         data.positions,
         results.config.training.steps,
         results.config.training.batch,
+        results.dataset.validation_tokens,
+        results.dataset.validation_documents,
     )
 }
 

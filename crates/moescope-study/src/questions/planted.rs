@@ -70,6 +70,8 @@ fn dataset() -> DatasetFacts {
         vocabulary: 384,
         training_tokens: 1000,
         validation_tokens: 100,
+        validation_documents: 10,
+        cut_domains: Vec::new(),
         unigram_entropy: 5.0,
         training_hash: "a".into(),
         validation_hash: "b".into(),
