@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use moescope_host::{FolderLock, HostError, make_folder, replace};
 
-use super::fetch::Fetch;
+use super::content::hash_like;
+use super::fetch::{Fetch, Remote};
 use super::{DownloadProgress, ModelName};
 use crate::{Weights, WeightsError};
 
@@ -80,9 +81,21 @@ impl Cache {
                 progress.done = done;
                 tell(&progress);
             })?;
+            require_content(fetch, &remote, &part)?;
             fs::rename(&part, &blob).map_err(|source| HostError::file("rename", &part, source))?;
         }
         Ok(link_to(&blob, &link, file)?)
+    }
+}
+
+/// Refuses a file whose content is not what its name says, and removes it: it would be found whole next time.
+fn require_content(fetch: &Fetch<'_>, remote: &Remote, part: &Path) -> Result<(), WeightsError> {
+    match hash_like(&remote.hash, part)? {
+        Some(found) if !found.eq_ignore_ascii_case(&remote.hash) => {
+            fs::remove_file(part).map_err(|source| HostError::file("remove", part, source))?;
+            Err(fetch.damaged(remote, &found))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -232,6 +232,14 @@ impl<'s> Fetch<'s> {
         Err(self.refused(format!("{url} answered {status}: {why}")))
     }
 
+    /// A file that came whole and is another one.
+    pub(super) fn damaged(&self, remote: &Remote, found: &str) -> WeightsError {
+        let Remote { url, hash, .. } = remote;
+        self.refused(format!(
+            "{url} came with the hash {found}, wanted {hash}; it was removed, so fetch it again"
+        ))
+    }
+
     fn refused(&self, reason: String) -> WeightsError {
         WeightsError::Hub { model: self.name.to_string(), reason }
     }

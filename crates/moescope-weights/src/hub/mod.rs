@@ -1,6 +1,7 @@
 //! Models by name: `org/name[@revision]` of the Hugging Face Hub, kept in the cache that its own tools use.
 
 mod cache;
+mod content;
 mod fetch;
 mod name;
 mod settings;

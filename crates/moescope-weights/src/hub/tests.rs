@@ -19,6 +19,8 @@ struct Plan {
     token: Option<String>,
     /// Bytes after which each answer with a large file breaks off.
     break_after: Option<usize>,
+    /// The server sends other bytes than those it has named.
+    damaging: bool,
     /// The server answers that it is out of order.
     broken: bool,
 }
@@ -84,7 +86,10 @@ fn answer(mut stream: TcpStream, plan: &Mutex<Plan>, seen: &Mutex<Vec<String>>) 
         return send("503 Out Of Order", "", b"", 0);
     }
     if let Some(file) = path.strip_prefix("/elsewhere/") {
-        let all = &plan.files[file];
+        let mut all = plan.files[file].clone();
+        if plan.damaging {
+            all[9] ^= 1;
+        }
         let from = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
         let from: usize = from.unwrap_or(0);
         let (status, rest) = (if from > 0 { "206 Partial Content" } else { "200 OK" }, &all[from..]);
@@ -107,18 +112,25 @@ fn answer(mut stream: TcpStream, plan: &Mutex<Plan>, seen: &Mutex<Vec<String>>) 
         None => send("404 Not Found", "", b"", 0),
         Some(bytes) if file.ends_with(".json") => send(
             "200 OK",
-            &format!("etag: W/\"small-{}\"\r\nx-repo-commit: {COMMIT}\r\n", file.len()),
+            &format!("etag: W/\"{}\"\r\nx-repo-commit: {COMMIT}\r\n", name_of(bytes, 40)),
             bytes,
             bytes.len(),
         ),
         Some(bytes) => {
-            let size = bytes.len();
+            let (size, hash) = (bytes.len(), name_of(bytes, 64));
             let about = format!(
-                "location: /elsewhere/{file}\r\nx-linked-etag: \"large-{size}\"\r\nx-linked-size: {size}\r\nx-repo-commit: {COMMIT}\r\n"
+                "location: /elsewhere/{file}\r\nx-linked-etag: \"{hash}\"\r\nx-linked-size: {size}\r\nx-repo-commit: {COMMIT}\r\n"
             );
             send("302 Found", &about, b"", 0)
         }
     }
+}
+
+/// What the hub calls a content: its hash of so many digits.
+fn name_of(bytes: &[u8], digits: usize) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    content::hash_like(&"0".repeat(digits), file.path()).unwrap().unwrap()
 }
 
 /// A safetensors file of one tensor with so many bytes.
@@ -155,7 +167,11 @@ fn a_model_is_fetched_once_into_the_layout_of_the_cache() {
         fs::read_dir(folder.join("blobs")).unwrap().map(|blob| blob.unwrap().file_name()).collect();
     assert_eq!(blobs.len(), 2, "{blobs:?}");
     #[cfg(unix)]
-    assert_eq!(fs::read_link(found.join("config.json")).unwrap(), Path::new("../../blobs/small-11"));
+    assert_eq!(
+        fs::read_link(found.join("config.json")).unwrap(),
+        // What `git hash-object` says of a file with `{}`.
+        Path::new("../../blobs/9e26dfeeb6e641a33dae4961196235bdb965b21b")
+    );
     assert!(!found.join("README.md").exists());
     let last = told.last().unwrap();
     assert_eq!((last.file.as_str(), last.number, last.files), ("model.safetensors", 2, 2));
@@ -214,10 +230,27 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     let again = tempfile::tempdir().unwrap();
     let blobs = again.path().join("hub/models--org--model/blobs");
     fs::create_dir_all(&blobs).unwrap();
-    fs::write(blobs.join(format!("large-{}.incomplete", file.len())), &file[..250_000]).unwrap();
+    fs::write(blobs.join(format!("{}.incomplete", name_of(&file, 64))), &file[..250_000]).unwrap();
     let found = locate("org/model", &server.settings(again.path(), &[]), &mut quiet()).unwrap();
     assert_eq!(fs::read(found.join("model.safetensors")).unwrap(), file);
     assert!(server.take_seen().iter().any(|line| line.contains("bytes=250000-")));
+}
+
+#[test]
+fn a_file_that_is_not_what_the_hub_names_is_refused_and_removed() {
+    let file = weights_file("x", 5000);
+    let server = Server::start(&[("config.json", b"{}"), ("model.safetensors", &file)]);
+    server.plan.lock().unwrap().damaging = true;
+    let home = tempfile::tempdir().unwrap();
+    let settings = server.settings(home.path(), &[]);
+    let error = locate("org/model", &settings, &mut quiet()).unwrap_err().to_string();
+    assert!(error.contains(&name_of(&file, 64)) && error.contains("fetch it again"), "{error}");
+    let blobs = home.path().join("hub/models--org--model/blobs");
+    let left: Vec<_> = fs::read_dir(&blobs).unwrap().map(|blob| blob.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(&name_of(&file, 64))), "{left:?}");
+    server.plan.lock().unwrap().damaging = false;
+    let found = locate("org/model", &settings, &mut quiet()).unwrap();
+    assert_eq!(fs::read(found.join("model.safetensors")).unwrap(), file);
 }
 
 #[test]
