@@ -109,9 +109,9 @@ impl MemoryArgs {
     pub fn tell(&self, path: &Path, intent: &Intent<'_>, context: &Context) -> Result<(), Failure> {
         let plan = MemoryPlan::new(path, &intent.work, self.bound()).map_err(advised)?;
         let tokens = (intent.work.batch * intent.work.positions * intent.passes) as f64;
-        let rate =
-            context.pool()?.install(|| moescope_engine::measure::gemm_rate(512, 1024, 1024, 8).median) * 1e9;
-        let computing = tokens * plan.flops_per_token as f64 / (rate * EFFICIENCY);
+        let one_core = moescope_engine::measure::gemm_rate(512, 1024, 1024, 8).median * 1e9;
+        let rate = one_core * context.threads() as f64 * EFFICIENCY;
+        let computing = tokens * plan.flops_per_token as f64 / rate;
         let readings = if plan.way == Way::Streamed { intent.passes } else { 1 };
         let reading = readings as f64 * plan.stored as f64 / reading_rate(path, context.threads())?;
         if context.json() {

@@ -8,19 +8,32 @@ use super::grid::{Cell, Grid, Head};
 use crate::html::{Text, identifier};
 use crate::number;
 
+/// Rows of a table that a page holds at most; a longer one would weigh more than all else, and nobody reads it through.
+const MOST_ROWS: usize = 2000;
+
 /// A table with its method and the meaning of its columns.
 ///
-/// Intervals stand beside their estimates, so the table has fewer columns than the download, which has all of them.
+/// Intervals stand beside their estimates, so the table has fewer columns than the download, which has all of them. Of a very long
+/// table the page holds the rows that are farthest from what they would be by chance, and says so.
 pub(super) fn table(place: &str, table: &Table, data: &mut PageData) -> String {
     let columns: Vec<&Column> =
         table.columns().iter().filter(|c| !stands_aside(table, c) && !stands_above(table, c)).collect();
     let position = |column: &Column| table.columns().iter().position(|c| c.name == column.name);
+    let kept = most_telling(table);
+    let mut rows = turned(columns.iter().map(|column| cells(table, column)).collect(), table.rows());
+    let mut caption = table.title().to_owned();
+    if kept.len() < table.rows() {
+        rows = kept.iter().map(|row| std::mem::take(&mut rows[*row])).collect();
+        let (few, all) = (number::integer(kept.len() as i64), number::integer(table.rows() as i64));
+        caption +=
+            &format!(" (of {all} rows the {few} farthest from chance; all are in the table's own file)");
+    }
     let grid = Grid {
         file: table.name().to_owned(),
-        caption: table.title().to_owned(),
+        caption,
         heads: columns.iter().map(|column| head(table, column)).collect(),
-        rows: turned(columns.iter().map(|column| cells(table, column)).collect(), table.rows()),
-        csv: table.columns().iter().map(|c| (c.name.clone(), values(&c.data))).collect(),
+        rows,
+        csv: table.columns().iter().map(|c| (c.name.clone(), values(&c.data, &kept))).collect(),
         keys: columns.iter().filter_map(|column| position(column)).collect(),
     };
     let grid = grid.html(&anchor(place, table), data);
@@ -103,13 +116,31 @@ fn turned(columns: Vec<Vec<Cell>>, rows: usize) -> Vec<Vec<Cell>> {
     (0..rows).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect()
 }
 
-/// Entries with full precision; a number that is not finite becomes `null`.
-fn values(data: &ColumnData) -> Value {
+/// Entries of some rows with full precision; a number that is not finite becomes `null`.
+fn values(data: &ColumnData, rows: &[usize]) -> Value {
     match data {
-        ColumnData::Text(text) => json!(text),
-        ColumnData::Integer(integers) => json!(integers),
-        ColumnData::Real(numbers) => json!(numbers),
+        ColumnData::Text(text) => rows.iter().map(|row| json!(text[*row])).collect(),
+        ColumnData::Integer(integers) => rows.iter().map(|row| json!(integers[*row])).collect(),
+        ColumnData::Real(numbers) => rows.iter().map(|row| json!(numbers[*row])).collect(),
     }
+}
+
+/// The rows that are shown, in order: all, or those whose first estimate is farthest from its null, or from 0 without one.
+fn most_telling(table: &Table) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..table.rows()).collect();
+    let estimate = table.columns().iter().find(|column| matches!(column.role, ColumnRole::Estimate));
+    if let (true, Some(estimate)) = (rows.len() > MOST_ROWS, estimate) {
+        let null = table.companion(ColumnRole::Null, &estimate.name);
+        let at = |column: &Column, row| column.data.number(row).filter(|value| value.is_finite());
+        let distance = |row: &usize| {
+            let null = null.and_then(|null| at(null, *row)).unwrap_or(0.0);
+            at(estimate, *row).map_or(-1.0, |value| (value - null).abs())
+        };
+        rows.sort_by(|a, b| distance(b).total_cmp(&distance(a)));
+    }
+    rows.truncate(MOST_ROWS);
+    rows.sort_unstable();
+    rows
 }
 
 /// How the table was made, and name, unit and meaning of every column, folded up below it.
@@ -148,6 +179,35 @@ mod tests {
         let mut data = PageData::default();
         let html = table("here", &Table::new("t", "T", "", columns).unwrap(), &mut data);
         (html, data)
+    }
+
+    #[test]
+    fn of_a_long_table_the_rows_farthest_from_chance_are_shown() {
+        let rows = MOST_ROWS + 50;
+        let of = |f: fn(usize) -> f64| (0..rows).map(f).collect::<Vec<f64>>();
+        let columns = vec![
+            Column::integer_key("row", "", "row", (0..rows as i64).collect()),
+            // Only the first 50 rows are what chance gives.
+            Column::estimate(
+                "share",
+                "",
+                "share",
+                of(|row| if row < 50 { 9.0 } else { 1.0 + row as f64 * 1e-6 }),
+            ),
+            Column::null("share", "", "chance", of(|row| if row < 50 { 9.0 } else { 0.0 })),
+        ];
+        let mut data = PageData::default();
+        let html = table("here", &Table::new("t", "T", "", columns).unwrap(), &mut data);
+        assert!(
+            html.contains("of 2050 rows the 2000 farthest") || html.contains("of 2,050 rows"),
+            "{}",
+            &html[..400]
+        );
+        let grid = &data.grids["here-table-t"];
+        assert_eq!(
+            grid["columns"][0].as_array().map(|row| (row[0].clone(), row.len())),
+            Some((json!(50), 2000))
+        );
     }
 
     #[test]

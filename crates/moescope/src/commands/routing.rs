@@ -268,6 +268,9 @@ fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
 /// The one picture that a table suggests by its columns: a heat map of layer by expert, or an estimate by layer.
 fn figure(table: &Table) -> Option<Figure> {
     let has = |name: &str| table.column(name).is_some();
+    if has("partner") {
+        return None; // A pair of experts and a layer are three axes.
+    }
     let estimate = table.columns().iter().find(|column| {
         matches!(column.role, moescope_base::ColumnRole::Estimate) && column.data.number(0).is_some()
     })?;
