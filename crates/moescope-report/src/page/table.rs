@@ -198,11 +198,7 @@ mod tests {
         ];
         let mut data = PageData::default();
         let html = table("here", &Table::new("t", "T", "", columns).unwrap(), &mut data);
-        assert!(
-            html.contains("of 2050 rows the 2000 farthest") || html.contains("of 2,050 rows"),
-            "{}",
-            &html[..400]
-        );
+        assert!(html.contains("farthest from chance"), "{html}");
         let grid = &data.grids["here-table-t"];
         assert_eq!(
             grid["columns"][0].as_array().map(|row| (row[0].clone(), row.len())),
