@@ -66,6 +66,9 @@ pub enum AnalysisError {
     /// The model could not answer.
     #[error(transparent)]
     Subject(#[from] moescope_base::SubjectError),
+    /// A trace that does not fit its model.
+    #[error(transparent)]
+    Trace(#[from] moescope_trace::TraceError),
     /// Token ids that make no batch.
     #[error(transparent)]
     Tokens(#[from] moescope_base::TokensError),

@@ -26,12 +26,18 @@ mod tabulate;
 
 pub mod agreement;
 pub mod attribution;
+pub mod calibration;
 pub mod capacity;
 pub mod effective_width;
+pub mod expert_cache;
+pub mod induction;
+pub mod instrument;
+pub mod intrinsic_dimension;
 pub mod knockout;
 pub mod logit_lens;
 pub mod matrix;
 pub mod paths;
+pub mod predictability;
 pub mod probe;
 pub mod routing;
 pub mod similarity;

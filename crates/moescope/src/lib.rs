@@ -40,6 +40,7 @@ pub mod out_folder;
 pub mod output;
 pub mod progress;
 pub mod study_report;
+mod text_windows;
 
 pub use moescope_analysis as analysis;
 pub use moescope_base as base;

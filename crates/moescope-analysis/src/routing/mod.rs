@@ -18,3 +18,4 @@ pub(crate) use null::{comparison_columns, nearest_rank};
 pub use saturation::{LayerSaturation, SaturationReport, saturation};
 pub use sharpness::{LayerSharpness, SharpnessReport, sharpness};
 pub use summary::{NEAR_TIE, summary_tables};
+pub(crate) use summary::{path_tables, routing_tables, specialisation_table};

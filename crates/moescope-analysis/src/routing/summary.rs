@@ -35,7 +35,11 @@ pub fn summary_tables(
     Ok(tables)
 }
 
-fn routing_tables(trace: &RoutingTrace, permutations: Permutations) -> Result<Vec<Table>, AnalysisError> {
+/// Load, sharpness, co-activation and locality.
+pub(crate) fn routing_tables(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<Vec<Table>, AnalysisError> {
     let load = load(trace)?;
     let coactivation = coactivation(trace, permutations)?;
     let mut tables = vec![load.table()?, load.over_layers()?, load.by_expert()?];
@@ -49,7 +53,11 @@ fn routing_tables(trace: &RoutingTrace, permutations: Permutations) -> Result<Ve
     Ok(tables)
 }
 
-fn specialisation_table(trace: &RoutingTrace, permutations: Permutations) -> Result<Table, AnalysisError> {
+/// What the choice of an expert tells about domain, token, class and position.
+pub(crate) fn specialisation_table(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<Table, AnalysisError> {
     let tokens = trace.tokens();
     let mut reports = Vec::new();
     if Labels::domain(tokens).values() > 1 {
@@ -66,7 +74,11 @@ fn specialisation_table(trace: &RoutingTrace, permutations: Permutations) -> Res
     information_table("specialisation", &reports)
 }
 
-fn path_tables(trace: &RoutingTrace, permutations: Permutations) -> Result<Vec<Table>, AnalysisError> {
+/// How many paths there are, what they cover, and what they tell.
+pub(crate) fn path_tables(
+    trace: &RoutingTrace,
+    permutations: Permutations,
+) -> Result<Vec<Table>, AnalysisError> {
     let tokens = trace.tokens();
     let mut tables = Vec::new();
     for kind in [PathKind::Sets, PathKind::FirstChoices] {

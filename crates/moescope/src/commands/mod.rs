@@ -3,6 +3,7 @@
 //! Each has its arguments as a type, whose documentation is the help of the command, and a `run` that reads, calls
 //! one or two rooms, and writes. A command that does more than that has found something which belongs in a room.
 
+pub mod analyze;
 pub mod bench;
 pub mod export;
 pub mod inspect;

@@ -3,16 +3,16 @@
 //! The routes are recorded once and analysed afterwards from memory: all analyses are of the same pass over the same
 //! tokens. The recorded files hold enough to repeat them elsewhere.
 
-use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use moescope_analysis::instrument::layer_figure;
 use moescope_analysis::routing::summary_tables;
-use moescope_base::{FeedForwardShape, Figure, FigureKind, Seed, SubjectShape, Table, Tokens};
-use moescope_corpus::{Corpus, TokenClass, Tokenizer};
+use moescope_base::{FeedForwardShape, Seed, SubjectShape, Table};
+use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
-use moescope_trace::{RoutingTrace, TokenTable, record_routing, routing_points, write_trace};
+use moescope_trace::{RoutingTrace, record_routing, routing_points, write_trace};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
+use crate::text_windows::{Batch, batches, windows};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
@@ -87,8 +88,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         return args.memory.tell(checkpoint.path(), &intent, context);
     }
     let mut subject = ModelSubject::new(args.memory.open(checkpoint.path(), &work(sequences), context)?);
-    let table = |chunk: &[Window]| token_table(chunk, &corpus, &tokenizer, positions);
-    let batches: Vec<Batch> = windows.chunks(sequences).map(table).collect::<Result<_, Failure>>()?;
+    let batches = batches(&windows, sequences, &corpus, &tokenizer, positions)?;
     let pool = context.pool()?;
     let progress = context.progress();
     progress.note("recording routes");
@@ -127,16 +127,6 @@ fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
     2 * tokens as u64 * (64 + layers) as u64
 }
 
-/// The input of one forward pass, and what is known about its tokens in the same order.
-type Batch = (Tokens, TokenTable);
-
-/// Consecutive tokens of one document, exactly as many as were asked for.
-struct Window {
-    domain: u16,
-    document: u32,
-    ids: Vec<u32>,
-}
-
 /// The batches, telling the progress as each is taken; the time left is at the rate so far.
 fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> impl Iterator<Item = Batch> {
     let all = batches.len();
@@ -146,64 +136,6 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
         progress.advance(done as f64 / all as f64, left, &format!("batch {} of {all}", done + 1));
         batch
     })
-}
-
-/// The corpus as windows; a window is of one document, and what does not fill one is left out.
-///
-/// Windows are taken from the beginning of each domain until `limit` tokens are reached, so a document at the end of
-/// a large domain may not be seen at all.
-///
-/// # Errors
-/// If a domain has no document as long as a window, or text cannot be encoded.
-fn windows(
-    corpus: &Corpus,
-    tokenizer: &Tokenizer,
-    positions: usize,
-    limit: usize,
-) -> Result<Vec<Window>, Failure> {
-    let mut windows = Vec::new();
-    // Numbered through all domains: documents are the independent units, so no two may share a number.
-    let mut document = 0;
-    for (domain, source) in corpus.domains().iter().enumerate() {
-        let before = windows.len();
-        for text in &source.documents {
-            let ids = tokenizer.encode(&text.text)?;
-            let window = |ids: &[u32]| Window { domain: domain as u16, document, ids: ids.to_vec() };
-            windows.extend(ids.chunks_exact(positions).map(window));
-            document += 1;
-        }
-        windows.truncate(before + (limit / positions).max(1));
-        if windows.len() == before {
-            let name = &source.name;
-            return Err(Failure::input(format!(
-                "domain `{name}` has no document of {positions} tokens; add longer text, or ask for fewer with --positions"
-            )));
-        }
-    }
-    Ok(windows)
-}
-
-/// Tokens of the windows with their facts: row `window × positions + position`. After the last token of a window
-/// stands the end token as the next one.
-fn token_table(
-    windows: &[Window],
-    corpus: &Corpus,
-    tokenizer: &Tokenizer,
-    positions: usize,
-) -> Result<Batch, Failure> {
-    let ids: Vec<u32> = windows.iter().flat_map(|window| &window.ids).copied().collect();
-    let tokens = Tokens::new(ids, windows.len(), positions)?;
-    let table = TokenTable {
-        ids: tokens.ids().to_vec(),
-        next_ids: tokens.next_ids(tokenizer.end().unwrap_or(0)),
-        domains: windows.iter().flat_map(|window| repeat_n(window.domain, positions)).collect(),
-        documents: windows.iter().flat_map(|window| repeat_n(window.document, positions)).collect(),
-        positions: (0..tokens.len()).map(|token| (token % positions) as u32).collect(),
-        classes: tokens.ids().iter().map(|id| tokenizer.class(*id).number() as u16).collect(),
-        domain_names: corpus.domain_names(),
-        class_names: TokenClass::ALL.iter().map(|class| class.name().to_owned()).collect(),
-    };
-    Ok((tokens, table))
 }
 
 /// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
@@ -229,7 +161,7 @@ fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report 
         heading: table.title().to_owned(),
         question: None,
         prose: Vec::new(),
-        figures: figure(table).into_iter().collect(),
+        figures: layer_figure(table).into_iter().collect(),
         tables: vec![table.clone()],
         method: vec![table.method().to_owned()],
         limits: Vec::new(),
@@ -263,31 +195,4 @@ fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
         args.seed
     );
     vec![("Command".into(), command), ("Program".into(), format!("moescope {}", env!("CARGO_PKG_VERSION")))]
-}
-
-/// The one picture that a table suggests by its columns: a heat map of layer by expert, or an estimate by layer.
-fn figure(table: &Table) -> Option<Figure> {
-    let has = |name: &str| table.column(name).is_some();
-    if has("partner") {
-        return None; // A pair of experts and a layer are three axes.
-    }
-    let estimate = table.columns().iter().find(|column| {
-        matches!(column.role, moescope_base::ColumnRole::Estimate) && column.data.number(0).is_some()
-    })?;
-    let value = estimate.name.clone();
-    let kind = if has("layer") && has("expert") {
-        FigureKind::Heatmap { x: "expert".into(), y: "layer".into(), value, center: None }
-    } else if has("layer") {
-        let series = ["label", "unit"].into_iter().find(|name| has(name)).map(str::to_owned);
-        FigureKind::Bars { x: "layer".into(), y: value, series }
-    } else {
-        return None;
-    };
-    Some(Figure {
-        id: format!("{}_figure", table.name()),
-        title: table.title().to_owned(),
-        caption: estimate.meaning.clone(),
-        table: table.name().to_owned(),
-        kind,
-    })
 }

@@ -1,0 +1,477 @@
+//! Induction heads: heads that look at what followed the last time the present token was there.
+
+use moescope_base::{
+    Column, Edit, Figure, FigureKind, HookPoint, Request, Seed, Site, Subject, Table, TokenSelection, Tokens,
+    Value, ValueEdit,
+};
+use rand::RngExt;
+
+use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::statistics::{Resampling, Summary, bootstrap, one_sample};
+use crate::{AnalysisError, check};
+
+/// Sequences of random tokens, each one document of its own.
+const SEQUENCES: usize = 24;
+/// Tokens before the repetition.
+const PERIOD: usize = 24;
+
+/// One head.
+///
+/// - **Unit and range:** `score` is the mean attention, from 0 to 1, that a token of the second copy pays to the token that followed its
+///   first occurrence.
+/// - **Null:** `elsewhere`: the attention to an average earlier position, which a head without a preference pays.
+/// - **Does not show:** that the head is all of the mechanism: a head that moves the previous token feeds it. The score says where a
+///   head looks; `loss` says what is lost without it.
+/// - **Source:** Olsson et al. 2022, "In-context Learning and Induction Heads": prefix-matching score on repeated random tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InductionHead {
+    /// Block.
+    pub layer: usize,
+    /// Head.
+    pub head: usize,
+    /// Attention to the token after the first occurrence, mean and 95 % t-interval over sequences.
+    pub score: Summary,
+    /// Attention to an earlier position on average.
+    pub elsewhere: f64,
+    /// Rise of the loss on the second copy when the output of the head is set to zero, in nats per token, mean and 95 % t-interval
+    /// over sequences; of the heads with the highest scores and of as many with the lowest.
+    pub loss: Option<Summary>,
+}
+
+/// What repetition does for the model, and which heads do it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Induction {
+    /// Every head, in order.
+    pub heads: Vec<InductionHead>,
+    /// Loss on the first copy minus loss on the second, in nats per token, over sequences: what repetition is worth to the model.
+    pub gain: Summary,
+    /// Correlation over the ablated heads of score and rise, with an interval over sequences; `None` where neither varies.
+    pub proof: Option<(f64, f64, f64)>,
+}
+
+/// Scores every head on repeated random tokens, and takes out the `ablated` highest and lowest, one at a time.
+///
+/// Cost: one pass for the scores, and one more for each head that is taken out.
+///
+/// # Errors
+/// If the subject cannot answer, does not report its attention, or the model's limit is below the length of the sequences.
+pub fn induction(
+    subject: &mut dyn Subject,
+    ablated: usize,
+    seed: Seed,
+    resampling: Resampling,
+) -> Result<Induction, AnalysisError> {
+    check::at_least("induction heads", "entries of the vocabulary", subject.shape().vocab, 2 * PERIOD)?;
+    let tokens = repeated(subject.shape().vocab, seed)?;
+    let layers = subject.shape().layers();
+    let at = |site: Site| (0..layers).map(move |layer| HookPoint::block(site, layer));
+    let record: Vec<HookPoint> = at(Site::AttnPattern).chain(at(Site::AttnZ)).collect();
+    let seen = subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
+    let value = |point: HookPoint| seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point });
+    let mut heads = Vec::new();
+    for layer in 0..layers {
+        heads.extend(scores(layer, value(HookPoint::block(Site::AttnPattern, layer))?)?);
+    }
+    let base = copies(&seen.loss);
+    let gain = one_sample(&base.iter().map(|(first, second)| first - second).collect::<Vec<f64>>())?;
+    let mut rises: Vec<(usize, Vec<f64>)> = Vec::new();
+    for place in extremes(&heads, ablated) {
+        let (layer, head) = (heads[place].layer, heads[place].head);
+        let point = HookPoint::block(Site::AttnZ, layer);
+        let edit = without_head(point, value(point)?, head, subject.shape().heads)?;
+        let edits = [edit];
+        let edited = subject.run(&Request { edits: &edits, ..Request::of(&tokens) })?;
+        let rise: Vec<f64> =
+            copies(&edited.loss).iter().zip(&base).map(|(with, without)| with.1 - without.1).collect();
+        heads[place].loss = Some(one_sample(&rise)?);
+        rises.push((place, rise));
+    }
+    let proof = proof(&heads, &rises, resampling);
+    Ok(Induction { heads, gain, proof })
+}
+
+/// Random tokens, the same again: `[SEQUENCES, 2 × PERIOD]`. Within a copy no token repeats.
+fn repeated(vocabulary: usize, seed: Seed) -> Result<Tokens, AnalysisError> {
+    let mut ids = Vec::with_capacity(SEQUENCES * 2 * PERIOD);
+    for sequence in 0..SEQUENCES {
+        let mut rng = seed.index(sequence as u64).rng();
+        let mut copy: Vec<u32> = Vec::with_capacity(PERIOD);
+        while copy.len() < PERIOD {
+            let id = rng.random_range(0..vocabulary as u32);
+            if !copy.contains(&id) {
+                copy.push(id);
+            }
+        }
+        ids.extend(copy.iter().chain(&copy));
+    }
+    Ok(Tokens::new(ids, SEQUENCES, 2 * PERIOD)?)
+}
+
+/// Scores of all heads of a layer from its pattern `[batch, head, query, key]`.
+fn scores(layer: usize, pattern: &Value) -> Result<Vec<InductionHead>, AnalysisError> {
+    let point = HookPoint::block(Site::AttnPattern, layer);
+    let numbers = pattern.real().ok_or(AnalysisError::NotRecorded { point })?;
+    let (heads, length) = (pattern.shape()[1], 2 * PERIOD);
+    let weight = |sequence: usize, head: usize, query: usize, key: usize| {
+        f64::from(numbers[((sequence * heads + head) * length + query) * length + key])
+    };
+    // The first token of the second copy is left out: nothing has told yet that there is one.
+    let queries = || PERIOD + 1..length;
+    let of_head = |head: usize| {
+        let score = |sequence: usize| {
+            queries().map(|query| weight(sequence, head, query, query - PERIOD + 1)).sum::<f64>()
+                / queries().len() as f64
+        };
+        let elsewhere = |sequence: usize| {
+            let of_query = |query: usize| {
+                (0..query).map(|key| weight(sequence, head, query, key)).sum::<f64>() / query as f64
+            };
+            queries().map(of_query).sum::<f64>() / queries().len() as f64
+        };
+        let elsewhere = (0..SEQUENCES).map(elsewhere).sum::<f64>() / SEQUENCES as f64;
+        let score = one_sample(&(0..SEQUENCES).map(score).collect::<Vec<f64>>())?;
+        Ok(InductionHead { layer, head, score, elsewhere, loss: None })
+    };
+    (0..heads).map(of_head).collect()
+}
+
+/// Mean loss of the first and of the second copy of each sequence.
+///
+/// The prediction of the first token of the second copy is left out, as in the scores.
+fn copies(loss: &[f32]) -> Vec<(f64, f64)> {
+    let mean = |part: &[f32]| part.iter().map(|x| f64::from(*x)).sum::<f64>() / part.len() as f64;
+    loss.chunks(2 * PERIOD - 1).map(|of| (mean(&of[..PERIOD - 1]), mean(&of[PERIOD + 1..]))).collect()
+}
+
+/// Places of the heads with the highest scores, and of as many with the lowest.
+fn extremes(heads: &[InductionHead], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..heads.len()).collect();
+    order.sort_by(|a, b| heads[*b].score.mean.total_cmp(&heads[*a].score.mean).then(a.cmp(b)));
+    let count = count.min(heads.len() / 2).max(usize::from(heads.len() == 1));
+    let lowest = order[order.len() - count.min(order.len())..].to_vec();
+    let mut chosen = [&order[..count], &lowest[..]].concat();
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}
+
+/// Writes back what a layer's heads put out, `[batch, pos, head × coordinate]`, with zeros for one of them.
+fn without_head(at: HookPoint, value: &Value, head: usize, heads: usize) -> Result<Edit, AnalysisError> {
+    let width = value.columns() / heads;
+    let mut rows = value.real().ok_or(AnalysisError::NotRecorded { point: at })?.to_vec();
+    rows.chunks_mut(heads * width).for_each(|token| token[head * width..(head + 1) * width].fill(0.0));
+    Ok(Edit::Value { at, tokens: TokenSelection::default(), change: ValueEdit::Patch { rows } })
+}
+
+/// Correlation of score and rise over the heads that were taken out, with a 95 % interval over sequences.
+fn proof(
+    heads: &[InductionHead],
+    rises: &[(usize, Vec<f64>)],
+    resampling: Resampling,
+) -> Option<(f64, f64, f64)> {
+    let scores: Vec<f64> = rises.iter().map(|(place, _)| heads[*place].score.mean).collect();
+    let correlation = |drawn: &[usize]| {
+        let rise =
+            |(_, rise): &(usize, Vec<f64>)| drawn.iter().map(|s| rise[*s]).sum::<f64>() / drawn.len() as f64;
+        pearson(&scores, &rises.iter().map(rise).collect::<Vec<f64>>())
+    };
+    let found = bootstrap(SEQUENCES, correlation, resampling).ok()?;
+    Some((found.estimate, found.low, found.high))
+}
+
+fn pearson(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (mx, my) = (mean(x), mean(y));
+    let product = |a: &[f64], ma: f64, b: &[f64], mb: f64| {
+        a.iter().zip(b).map(|(a, b)| (a - ma) * (b - mb)).sum::<f64>()
+    };
+    product(x, mx, y, my) / (product(x, mx, x, mx) * product(y, my, y, my)).sqrt()
+}
+
+impl Induction {
+    /// One row for each head.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn table(&self) -> Result<Table, AnalysisError> {
+        let of = |pick: &dyn Fn(&InductionHead) -> f64| self.heads.iter().map(pick).collect::<Vec<f64>>();
+        let rise = |pick: fn(&Summary) -> f64| of(&|head| head.loss.as_ref().map_or(f64::NAN, pick));
+        let mut columns = vec![
+            Column::integer_key(
+                "layer",
+                "",
+                "block",
+                self.heads.iter().map(|head| head.layer as i64).collect(),
+            ),
+            Column::integer_key("head", "", "head", self.heads.iter().map(|head| head.head as i64).collect()),
+            Column::estimate(
+                "score",
+                "attention",
+                "to the token that followed the first occurrence",
+                of(&|h| h.score.mean),
+            ),
+        ];
+        let interval = "95 % t-interval over sequences";
+        columns.extend(Column::interval(
+            "score",
+            "attention",
+            interval,
+            of(&|h| h.score.low),
+            of(&|h| h.score.high),
+        ));
+        columns.push(Column::observations("score", "sequences", vec![SEQUENCES as i64; self.heads.len()]));
+        columns.push(Column::null(
+            "score",
+            "attention",
+            "to an earlier position on average",
+            of(&|h| h.elsewhere),
+        ));
+        let meaning =
+            "rise of the loss on the repetition without the head; empty for heads that were not taken out";
+        columns.push(Column::estimate("loss_without", "nats per token", meaning, rise(|s| s.mean)));
+        columns.extend(Column::interval(
+            "loss_without",
+            "nats per token",
+            interval,
+            rise(|s| s.low),
+            rise(|s| s.high),
+        ));
+        let method = "Random tokens, repeated once. The loss is that of the repetition with the output of one head set to zero. Does not show that \
+                      the head is all of the mechanism.";
+        Ok(Table::new("induction_heads", "Which heads look at what followed last time", method, columns)?)
+    }
+
+    /// One row: what repetition is worth, and whether the heads with high scores are those that matter.
+    ///
+    /// # Errors
+    /// If the columns make no table.
+    pub fn summary(&self) -> Result<Table, AnalysisError> {
+        let (correlation, low, high) = self.proof.unwrap_or((f64::NAN, f64::NAN, f64::NAN));
+        let mut columns = vec![Column::estimate(
+            "gain",
+            "nats per token",
+            "loss on the first copy minus loss on the second",
+            vec![self.gain.mean],
+        )];
+        let interval = "95 % t-interval over sequences";
+        columns.extend(Column::interval(
+            "gain",
+            "nats per token",
+            interval,
+            vec![self.gain.low],
+            vec![self.gain.high],
+        ));
+        columns.push(Column::observations("gain", "sequences", vec![self.gain.n as i64]));
+        let meaning = "over the heads taken out: correlation of score and rise of the loss";
+        columns.push(Column::estimate("proof", "correlation", meaning, vec![correlation]));
+        columns.extend(Column::interval(
+            "proof",
+            "correlation",
+            "95 % bootstrap interval over sequences",
+            vec![low],
+            vec![high],
+        ));
+        let method = "Random tokens, repeated once.";
+        Ok(Table::new(
+            "induction",
+            "What a repetition is worth, and to which heads it is owed",
+            method,
+            columns,
+        )?)
+    }
+}
+
+/// The instrument `induction`.
+pub struct InductionHeads;
+
+/// Heads that are taken out at either end of the scores.
+const ABLATED: usize = 6;
+
+impl Instrument for InductionHeads {
+    fn about(&self) -> About {
+        About {
+            name: "induction",
+            group: Group::Causal,
+            question: "Which heads continue what the text has said before, and does the model need them for it?",
+            null: "attention to an earlier position on average; heads with the lowest scores taken out",
+            does_not_show: "that these heads are all of the mechanism",
+            source: "Olsson et al. 2022, prefix-matching score on repeated random tokens",
+            passes: "13 of a small batch of its own",
+            routed: false,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let (seed, resampling) = (material.seed.child("repeated tokens"), material.resampling("induction"));
+        let found = induction(material.subject, ABLATED, seed, resampling)?;
+        let figure = Figure {
+            id: "induction".into(),
+            title: finding(&found),
+            caption: "Attention to the token that followed the first occurrence, on repeated random tokens."
+                .into(),
+            table: "induction_heads".into(),
+            kind: FigureKind::Heatmap {
+                x: "head".into(),
+                y: "layer".into(),
+                value: "score".into(),
+                center: None,
+            },
+        };
+        Ok(Finding { tables: vec![found.summary()?, found.table()?], figures: vec![figure] })
+    }
+}
+
+/// The strongest head, in words.
+fn finding(found: &Induction) -> String {
+    let strongest = found.heads.iter().max_by(|a, b| a.score.mean.total_cmp(&b.score.mean));
+    let Some(head) = strongest else { return "No heads".into() };
+    if head.score.low <= 2.0 * head.elsewhere {
+        return format!(
+            "No head looks at what followed last time more than twice as much as anywhere; repeating is worth {:.2} nats",
+            found.gain.mean
+        );
+    }
+    format!(
+        "Head {} of layer {} looks there with {:.0} % of its attention; repeating is worth {:.2} nats per token",
+        head.head,
+        head.layer,
+        100.0 * head.score.mean,
+        found.gain.mean
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::BootstrapMethod;
+    use moescope_base::{FeedForwardShape, Observation, SubjectError, SubjectShape, ValueData};
+    use std::collections::BTreeMap;
+
+    const RESAMPLING: Resampling =
+        Resampling { replicates: 200, level: 0.95, method: BootstrapMethod::Percentile, seed: Seed(3) };
+
+    /// Two layers of two heads. The planted head looks where it should with weight `focus`, all others look evenly; a loss of 4 nats
+    /// falls by `worth` wherever that head puts out something and the token has been there before.
+    struct Planted {
+        shape: SubjectShape,
+        induction: Option<(usize, usize)>,
+        focus: f32,
+        worth: f32,
+    }
+
+    fn planted(induction: Option<(usize, usize)>) -> Planted {
+        let shape = SubjectShape {
+            d_model: 4,
+            vocab: 100,
+            heads: 2,
+            head_dim: 2,
+            feed_forward: vec![FeedForwardShape::Dense { width: 4 }; 2],
+            options: Default::default(),
+        };
+        Planted { shape, induction, focus: 0.8, worth: 3.0 }
+    }
+
+    impl Planted {
+        fn pattern(&self, layer: usize, length: usize) -> Vec<f32> {
+            let mut pattern = Vec::new();
+            for head in 0..2 {
+                for query in 0..length {
+                    let there =
+                        (query > PERIOD && self.induction == Some((layer, head))).then(|| query - PERIOD + 1);
+                    let even = 1.0 / (query + 1) as f32;
+                    let focus = there.map_or(0.0, |_| self.focus);
+                    pattern.extend((0..length).map(|key| {
+                        let even = if key <= query { even * (1.0 - focus) } else { 0.0 };
+                        even + if there == Some(key) { focus } else { 0.0 }
+                    }));
+                }
+            }
+            pattern
+        }
+    }
+
+    impl Subject for Planted {
+        fn shape(&self) -> &SubjectShape {
+            &self.shape
+        }
+
+        fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
+            let (batch, length) = (request.tokens.batch(), request.tokens.positions());
+            let zeroed = |layer: usize, head: usize| {
+                request.edits.iter().any(|edit| match edit {
+                    Edit::Value { at, change: ValueEdit::Patch { rows }, .. } => {
+                        *at == HookPoint::block(Site::AttnZ, layer) && rows[head * 2] == 0.0
+                    }
+                    _ => false,
+                })
+            };
+            let works = self.induction.is_some_and(|(layer, head)| !zeroed(layer, head));
+            let loss = (0..batch * (length - 1)).map(|i| {
+                // A little noise, that repeats from pass to pass.
+                let noise = (i * 37 % 11) as f32 * 0.01;
+                4.0 + noise - if works && i % (length - 1) > PERIOD { self.worth } else { 0.0 }
+            });
+            let mut values = BTreeMap::new();
+            for layer in 0..2 {
+                let (point, z) =
+                    (HookPoint::block(Site::AttnPattern, layer), HookPoint::block(Site::AttnZ, layer));
+                let pattern = self.pattern(layer, length).repeat(batch);
+                values.insert(
+                    point,
+                    Value::new(point, vec![batch, 2, length, length], ValueData::Real(pattern), None)
+                        .unwrap(),
+                );
+                let ones = ValueData::Real(vec![1.0; batch * length * 4]);
+                values.insert(z, Value::new(z, vec![batch, length, 4], ones, None).unwrap());
+            }
+            values.retain(|point, _| request.record.contains(point));
+            Ok(Observation { values, gradients: BTreeMap::new(), loss: loss.collect() })
+        }
+
+        fn unembed(&mut self, _: &[f32]) -> Result<Vec<f32>, SubjectError> {
+            Err(SubjectError::Input { reason: "the planted subject has no vocabulary".into() })
+        }
+    }
+
+    #[test]
+    fn the_planted_head_is_found_and_proved() {
+        let found = induction(&mut planted(Some((1, 0))), 2, Seed(1), RESAMPLING).unwrap();
+        assert!((found.gain.mean - 3.0).abs() < 0.1, "{:?}", found.gain);
+        for head in &found.heads {
+            let is_it = (head.layer, head.head) == (1, 0);
+            assert_eq!(head.score.low > 0.7, is_it, "{head:?}");
+            let rise = head.loss.expect("all four heads are taken out");
+            assert_eq!(rise.low > 2.9, is_it, "{head:?}");
+            assert!(is_it || rise.mean.abs() < 1e-6);
+        }
+        assert!(found.proof.unwrap().1 > 0.99);
+        assert!(finding(&found).contains("Head 0 of layer 1"));
+        assert_eq!(found.table().unwrap().rows(), 4);
+    }
+
+    #[test]
+    fn where_no_head_does_it_none_is_named() {
+        for seed in 0..20 {
+            let found = induction(&mut planted(None), 2, Seed(seed), RESAMPLING).unwrap();
+            assert!(found.heads.iter().all(|head| head.score.mean < 2.0 * head.elsewhere), "{found:?}");
+            assert!(finding(&found).starts_with("No head"), "{}", finding(&found));
+            assert!(found.gain.mean.abs() < 0.1);
+        }
+    }
+
+    #[test]
+    fn a_copy_has_no_token_twice_and_is_repeated() {
+        let tokens = repeated(60, Seed(4)).unwrap();
+        for sequence in 0..SEQUENCES {
+            let ids = tokens.sequence(sequence);
+            assert_eq!(ids[..PERIOD], ids[PERIOD..]);
+            let mut distinct = ids[..PERIOD].to_vec();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), PERIOD);
+        }
+        let mut small = planted(None);
+        small.shape.vocab = 10;
+        assert!(induction(&mut small, 2, Seed(1), RESAMPLING).is_err());
+    }
+}

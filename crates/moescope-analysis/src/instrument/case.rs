@@ -1,0 +1,46 @@
+use super::Instrument;
+use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
+use crate::calibration::CalibrationError;
+use crate::expert_cache::ExpertCache;
+use crate::induction::InductionHeads;
+use crate::intrinsic_dimension::TwoNeighbours;
+use crate::predictability::Predictability;
+
+/// Every instrument, in the order of reading.
+pub const CASE: &[&dyn Instrument] = &[
+    &RouteLoad,
+    &Specialisation,
+    &Predictability,
+    &Paths,
+    &DomainProbe,
+    &TwoNeighbours,
+    &Lens,
+    &InductionHeads,
+    &CalibrationError,
+    &ExpertCache,
+];
+
+/// The instrument of a name, if there is one.
+pub fn named(name: &str) -> Option<&'static dyn Instrument> {
+    CASE.iter().copied().find(|instrument| instrument.about().name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_differ_and_nothing_is_left_unsaid() {
+        let names: BTreeSet<&str> = CASE.iter().map(|instrument| instrument.about().name).collect();
+        assert_eq!(names.len(), CASE.len());
+        for instrument in CASE {
+            let about = instrument.about();
+            assert_eq!(named(about.name).map(|found| found.about()), Some(about));
+            for text in [about.question, about.null, about.does_not_show, about.source, about.passes] {
+                assert!(!text.is_empty(), "{}", about.name);
+            }
+        }
+        assert!(named("none").is_none());
+    }
+}

@@ -1,0 +1,133 @@
+use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
+use moescope_trace::{RoutingTrace, TokenTable, record_routing};
+use rand::seq::SliceRandom;
+
+use crate::matrix::Features;
+use crate::routing::Permutations;
+use crate::statistics::{BootstrapMethod, Resampling};
+use crate::{AnalysisError, Sample, check};
+
+/// The residual stream of some tokens, with what is known about each. All lists have one entry for each token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResidualStream {
+    /// After each block.
+    pub layers: Vec<Features>,
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Domains, an index into the names.
+    pub domains: Vec<u32>,
+    /// Documents.
+    pub documents: Vec<u32>,
+}
+
+/// What instruments are run on: a subject, and text as batches with what is known about each token.
+pub struct Material<'a> {
+    /// The model.
+    pub subject: &'a mut (dyn Subject + Send),
+    /// Batches, one forward pass each.
+    pub batches: Vec<(Tokens, TokenTable)>,
+    /// Origin of everything that is drawn.
+    pub seed: Seed,
+    /// Draws behind each permutation null.
+    pub permutations: usize,
+    /// Replicates behind each bootstrap interval.
+    pub replicates: usize,
+    /// The routes, once an instrument has asked for them.
+    routes: Option<RoutingTrace>,
+}
+
+impl<'a> Material<'a> {
+    /// Material with 99 permutations and 1,000 replicates.
+    ///
+    /// # Errors
+    /// If there is no batch, or a batch and its table disagree in length.
+    pub fn new(
+        subject: &'a mut (dyn Subject + Send),
+        batches: Vec<(Tokens, TokenTable)>,
+        seed: Seed,
+    ) -> Result<Material<'a>, AnalysisError> {
+        check::at_least("analysis", "batches of text", batches.len(), 1)?;
+        for (tokens, table) in &batches {
+            check::same_length("analysis", "table of tokens", table.len(), tokens.len())?;
+        }
+        Ok(Material { subject, batches, seed, permutations: 99, replicates: 1000, routes: None })
+    }
+
+    /// The routes of all tokens, recorded in one pass over the text when they are first asked for.
+    ///
+    /// # Errors
+    /// If the subject has no routed layer or cannot answer.
+    pub fn routes(&mut self) -> Result<&RoutingTrace, AnalysisError> {
+        let layers = self.subject.shape().routed_layers().len();
+        check::at_least("routing", "routed layers", layers, 1)?;
+        if self.routes.is_none() {
+            self.routes = Some(record_routing(self.subject, self.batches.iter().cloned())?);
+        }
+        Ok(self.routes.as_ref().expect("recorded just now or before"))
+    }
+
+    /// The residual stream after every block, of at most `limit` tokens drawn at random.
+    ///
+    /// # Errors
+    /// If the subject cannot answer or leaves out a value.
+    pub fn residual_stream(&mut self, limit: usize) -> Result<ResidualStream, AnalysisError> {
+        let layers = self.subject.shape().layers();
+        let points: Vec<HookPoint> =
+            (0..layers).map(|layer| HookPoint::block(Site::ResidPost, layer)).collect();
+        let mut chosen: Vec<usize> = (0..self.batches.iter().map(|(tokens, _)| tokens.len()).sum()).collect();
+        chosen.shuffle(&mut self.seed.child("tokens of the residual stream").rng());
+        chosen.truncate(limit);
+        chosen.sort_unstable();
+        let mut values: Vec<Vec<f64>> = vec![Vec::new(); layers];
+        let mut found = ResidualStream::default();
+        let mut before = 0;
+        for (tokens, table) in &self.batches {
+            let here = before..before + tokens.len();
+            let seen = self.subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+            let rows: Vec<usize> =
+                chosen.iter().filter(|token| here.contains(token)).map(|token| token - before).collect();
+            for (values, point) in values.iter_mut().zip(&points) {
+                let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
+                let features = Features::of_value(value)?;
+                rows.iter().for_each(|row| values.extend_from_slice(features.row(*row)));
+            }
+            found.ids.extend(rows.iter().map(|row| table.ids[*row]));
+            found.domains.extend(rows.iter().map(|row| u32::from(table.domains[*row])));
+            found.documents.extend(rows.iter().map(|row| table.documents[*row]));
+            before = here.end;
+        }
+        let width = self.subject.shape().d_model;
+        found.layers = values.iter().map(|values| Features::new(width, values)).collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// Names of the domains of the text.
+    pub fn domain_names(&self) -> &[String] {
+        &self.batches[0].1.domain_names
+    }
+
+    /// The batches as samples with their documents.
+    ///
+    /// # Errors
+    /// As [`Sample::new`].
+    pub fn samples(&self) -> Result<Vec<Sample>, AnalysisError> {
+        let sample =
+            |(tokens, table): &(Tokens, TokenTable)| Sample::new(tokens.clone(), table.documents.clone());
+        self.batches.iter().map(sample).collect()
+    }
+
+    /// Draws of a permutation null, from a stream of their own.
+    pub fn permutations(&self, label: &str) -> Permutations {
+        Permutations::new(self.permutations, self.seed.child(label))
+    }
+
+    /// A 95 % percentile bootstrap, from a stream of its own.
+    pub fn resampling(&self, label: &str) -> Resampling {
+        Resampling {
+            replicates: self.replicates,
+            level: 0.95,
+            method: BootstrapMethod::Percentile,
+            seed: self.seed.child(label),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The case of instruments: what each one asks, what it needs, and how it is run on any subject.
+
+mod case;
+mod material;
+mod picture;
+mod standard;
+
+use moescope_base::{Figure, Table};
+use serde::Serialize;
+
+use crate::AnalysisError;
+
+pub use case::{CASE, named};
+pub use material::{Material, ResidualStream};
+pub use picture::layer_figure;
+
+/// One analysis that can be asked for by name and run on any model.
+pub trait Instrument: Sync {
+    /// What a reader should know before running it.
+    fn about(&self) -> About;
+
+    /// Runs it. The result follows from the material alone, not from the number of threads.
+    ///
+    /// # Errors
+    /// If the material does not allow the analysis (too few documents, a single domain, no routed layer), or the subject cannot
+    /// answer.
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError>;
+}
+
+/// What a reader should know of an instrument before running it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Its name at the command line.
+    pub name: &'static str,
+    /// What it looks at.
+    pub group: Group,
+    /// The question that it answers, in one sentence.
+    pub question: &'static str,
+    /// What its number would be if there were nothing to find.
+    pub null: &'static str,
+    /// What it does not show.
+    pub does_not_show: &'static str,
+    /// Paper and definition.
+    pub source: &'static str,
+    /// Cost in forward passes.
+    pub passes: &'static str,
+    /// Whether it needs a model with routed layers.
+    pub routed: bool,
+}
+
+/// What an instrument looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// Where tokens go.
+    Routing,
+    /// The routes through all layers together.
+    Paths,
+    /// Vectors inside the model.
+    Representation,
+    /// What the residual stream says before the end.
+    Lenses,
+    /// What changes when something is changed.
+    Causal,
+    /// What it means for use.
+    Practice,
+}
+
+impl Group {
+    /// The name in lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Routing => "routing",
+            Group::Paths => "paths",
+            Group::Representation => "representation",
+            Group::Lenses => "lenses",
+            Group::Causal => "causal",
+            Group::Practice => "practice",
+        }
+    }
+}
+
+/// What an instrument found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finding {
+    /// Numbers.
+    pub tables: Vec<Table>,
+    /// Pictures of the tables, each with its finding as title.
+    pub figures: Vec<Figure>,
+}
+
+impl From<Vec<Table>> for Finding {
+    /// Tables without pictures of their own.
+    fn from(tables: Vec<Table>) -> Finding {
+        Finding { tables, figures: Vec::new() }
+    }
+}

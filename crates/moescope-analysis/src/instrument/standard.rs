@@ -1,0 +1,175 @@
+//! Instruments that studies use as well, as the case offers them.
+
+use moescope_base::{Figure, FigureKind};
+
+use super::picture::layer_figures;
+use super::{About, Finding, Group, Instrument, Material};
+use crate::logit_lens::logit_lens;
+use crate::probe::{ProbeOptions, ProbeTask, probe, table as probe_table};
+use crate::routing::{path_tables, routing_tables, specialisation_table};
+use crate::specialisation::domain_load;
+use crate::{AnalysisError, check};
+
+/// The instrument `routing`: load, sharpness, co-activation and locality.
+pub(super) struct RouteLoad;
+
+impl Instrument for RouteLoad {
+    fn about(&self) -> About {
+        About {
+            name: "routing",
+            group: Group::Routing,
+            question: "How evenly are experts used, how sharply are they chosen, which go together, and what does a token hand on?",
+            null: "even load; other slots filled in proportion to load; routes shuffled with loads kept",
+            does_not_show: "specialisation: a router that draws at random is even as well",
+            source: "dispatch fractions of Fedus et al. 2022; co-activation over all pairs; locality of Jiang et al. 2024",
+            passes: "one for each batch",
+            routed: true,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let permutations = material.permutations("routing");
+        let tables = routing_tables(material.routes()?, permutations)?;
+        Ok(Finding { figures: layer_figures(&tables), tables })
+    }
+}
+
+/// The instrument `specialisation`: what the choice of an expert tells.
+pub(super) struct Specialisation;
+
+impl Instrument for Specialisation {
+    fn about(&self) -> About {
+        About {
+            name: "specialisation",
+            group: Group::Routing,
+            question: "What does the choice of an expert tell about domain, token, next token, class and position?",
+            null: "labels exchanged between tokens or documents, loads kept",
+            does_not_show: "what experts compute; topic and vocabulary are told apart by the information given the token alone",
+            source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE)",
+            passes: "one for each batch",
+            routed: true,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let permutations = material.permutations("specialisation");
+        let trace = material.routes()?;
+        let tables = vec![specialisation_table(trace, permutations)?, domain_load(trace)?.table()?];
+        Ok(Finding { figures: layer_figures(&tables), tables })
+    }
+}
+
+/// The instrument `paths`: the routes through all layers together.
+pub(super) struct Paths;
+
+impl Instrument for Paths {
+    fn about(&self) -> About {
+        About {
+            name: "paths",
+            group: Group::Paths,
+            question: "How many paths are used, how many carry most tokens, and what do they tell beyond single experts?",
+            null: "labels exchanged between tokens or documents; layers that choose independently",
+            does_not_show: "that paths are needed: restriction and committee routing intervene, this only counts",
+            source: "effective number with unseen mass after Chao and Shen 2003",
+            passes: "one for each batch",
+            routed: true,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let permutations = material.permutations("paths");
+        Ok(path_tables(material.routes()?, permutations)?.into())
+    }
+}
+
+/// The instrument `domain-probe`: a linear probe for the domain after every block.
+pub(super) struct DomainProbe;
+
+/// Tokens that the probe is fitted on and judged by.
+const PROBE_TOKENS: usize = 3000;
+
+impl Instrument for DomainProbe {
+    fn about(&self) -> About {
+        About {
+            name: "domain-probe",
+            group: Group::Representation,
+            question: "Can the domain of the text be read linearly from the residual stream, and after which block?",
+            null: "the most frequent class; and random labels of token types, which a memory of tokens reads",
+            does_not_show: "that the model uses what can be read",
+            source: "Alain and Bengio 2016; control tasks, Hewitt and Liang 2019",
+            passes: "one for each batch",
+            routed: false,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let classes = material.domain_names().len();
+        check::at_least("probe for the domain", "domains", classes, 2)?;
+        let stream = material.residual_stream(PROBE_TOKENS)?;
+        let options = |layer: usize| ProbeOptions {
+            folds: 3,
+            penalty: 1e-2,
+            controls: 1,
+            replicates: material.replicates,
+            seed: material.seed.child("domain probe").index(layer as u64),
+        };
+        let mut found = Vec::new();
+        for (layer, features) in stream.layers.iter().enumerate() {
+            let task = ProbeTask {
+                features,
+                labels: &stream.domains,
+                classes,
+                documents: &stream.documents,
+                types: &stream.ids,
+            };
+            found.push((format!("after block {layer}"), probe(task, options(layer))?));
+        }
+        let best = found.iter().map(|(_, probe)| probe.accuracy.estimate).fold(0.0, f64::max);
+        let figure = Figure {
+            id: "domain_probe".into(),
+            title: format!("The domain is read from at most {:.0} % of the tokens", 100.0 * best),
+            caption: "Accuracy on documents not seen, with 95 % intervals over documents.".into(),
+            table: "domain_probe".into(),
+            kind: FigureKind::Forest { label: "probe".into(), estimate: "accuracy".into(), reference: None },
+        };
+        let title = "What a linear probe reads of the domain";
+        Ok(Finding { tables: vec![probe_table("domain_probe", title, &found)?], figures: vec![figure] })
+    }
+}
+
+/// The instrument `logit-lens`.
+pub(super) struct Lens;
+
+impl Instrument for Lens {
+    fn about(&self) -> About {
+        About {
+            name: "logit-lens",
+            group: Group::Lenses,
+            question: "How near is the final prediction after each block?",
+            null: "the residual stream rotated at random",
+            does_not_show: "what the model would compute if it stopped there: later blocks may rewrite the basis",
+            source: "nostalgebraist 2020; Belrose et al. 2023 for its bias in early layers",
+            passes: "one for each batch, and three products with the unembedding for each block",
+            routed: false,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let (samples, seed) = (material.samples()?, material.seed.child("lens"));
+        let lens = logit_lens(material.subject, &samples, seed)?;
+        let first = lens.layers.first().map_or(f64::NAN, |layer| layer.agreement.mean);
+        let figure = Figure {
+            id: "logit_lens".into(),
+            title: format!(
+                "After the first block the lens agrees with the end on {:.0} % of the tokens",
+                100.0 * first
+            ),
+            caption: "Share of tokens with the same most probable token, with 95 % intervals over documents."
+                .into(),
+            table: "logit_lens".into(),
+            kind: FigureKind::Lines { x: "layer".into(), y: "agreement".into(), series: None, log2_x: false },
+        };
+        let table = lens.table("logit_lens", "How near the prediction is after each block")?;
+        Ok(Finding { tables: vec![table], figures: vec![figure] })
+    }
+}

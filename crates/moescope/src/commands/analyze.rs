@@ -1,0 +1,293 @@
+//! `moescope analyze`: one instrument of the case, or all of them, on any model and text.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
+use moescope_base::{Seed, Subject};
+use moescope_corpus::Corpus;
+use moescope_model::{Model, ModelSubject};
+use moescope_report::{Report, Section};
+
+use crate::checkpoint::Checkpoint;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::out_folder::require_own;
+use crate::say;
+use crate::text_windows::{batches, windows};
+
+/// Sequences in one forward pass.
+const BATCH: usize = 16;
+
+/// Run instruments of the case on a model: what they find, with intervals and nulls, as tables and a report.
+///
+/// `moescope analyze --list` tells what each instrument asks, what its null is and what it costs. Every sub-folder of the text
+/// folder is one domain. Instruments that the model or the text does not allow are named with the reason; with `all` that is no
+/// error.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// Names of instruments, parted by commas, or `all`.
+    #[arg(required_unless_present = "list")]
+    names: Option<String>,
+    /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
+    #[arg(required_unless_present = "list")]
+    model: Option<String>,
+    /// List the instruments and end.
+    #[arg(long)]
+    list: bool,
+    /// Folder with one sub-folder of text for each domain.
+    #[arg(long, value_name = "DIR", required_unless_present = "list")]
+    text: Option<PathBuf>,
+    /// Folder to write: analysis.json, tables/*.parquet and report.html.
+    #[arg(long, value_name = "DIR", required_unless_present = "list")]
+    out: Option<PathBuf>,
+    /// Tokens in a window; the model's limit if that is lower.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    positions: usize,
+    /// Tokens of each domain, at most.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    tokens: usize,
+    /// Draws behind each permutation null.
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    permutations: usize,
+    /// Seed of everything that is drawn.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If a name, the model or the text is wrong, an instrument that was named cannot run, or a file cannot be written.
+pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
+    let (Some(names), Some(model), Some(text), Some(out)) = (&args.names, &args.model, &args.text, &args.out)
+    else {
+        return list(context);
+    };
+    if args.positions < 2 || args.permutations == 0 {
+        return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
+    }
+    let instruments = chosen(names)?;
+    require_own(out, "an analysis", &["analysis.json"])?;
+    let checkpoint = Checkpoint::find(model, context)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let opened = Model::open(checkpoint.path())?;
+    let positions = args.positions.min(opened.description().max_positions);
+    let mut subject = ModelSubject::new(opened);
+    let corpus = Corpus::from_folder(text)?;
+    let windows = windows(&corpus, &tokenizer, positions, args.tokens)?;
+    let batches = batches(&windows, BATCH, &corpus, &tokenizer, positions)?;
+    let routed = !subject.shape().routed_layers().is_empty();
+    let tokens = windows.len() * positions;
+    let mut material = Material::new(&mut subject, batches, Seed(args.seed))?;
+    material.permutations = args.permutations;
+    let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)?;
+    let document = document(args, tokens, &outcomes);
+    write(args, out, tokens, &outcomes, &document)?;
+    if context.json() {
+        context.print_json(&document);
+    } else {
+        for outcome in &outcomes {
+            say!("{:20} {}", outcome.about.name, in_words(outcome));
+        }
+        say!("report: {}", out.join("report.html").display());
+    }
+    Ok(())
+}
+
+/// What became of an instrument: what it found, or why it could not be run.
+struct Outcome {
+    about: About,
+    found: Result<Finding, String>,
+}
+
+/// Prints what there is.
+fn list(context: &Context) -> Result<(), Failure> {
+    let abouts: Vec<About> = CASE.iter().map(|instrument| instrument.about()).collect();
+    if context.json() {
+        context.print_json(&serde_json::json!({ "instruments": abouts }));
+        return Ok(());
+    }
+    for about in abouts {
+        let needs = if about.routed { ", routed models alone" } else { "" };
+        say!("{}  ({}{needs})", about.name, about.group.name());
+        say!("    {}", about.question);
+        say!("    null: {}", about.null);
+        say!("    does not show: {}", about.does_not_show);
+        say!("    source: {}", about.source);
+        say!("    forward passes: {}\n", about.passes);
+    }
+    Ok(())
+}
+
+/// The instruments of a list of names.
+fn chosen(names: &str) -> Result<Vec<&'static dyn Instrument>, Failure> {
+    if names == "all" {
+        return Ok(CASE.to_vec());
+    }
+    let known = || CASE.iter().map(|instrument| instrument.about().name);
+    names
+        .split(',')
+        .map(|name| {
+            named(name.trim()).ok_or_else(|| {
+                let near = moescope_base::nearest_name(name.trim(), known());
+                let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+                let all = known().collect::<Vec<_>>().join(", ");
+                Failure::input(format!("there is no instrument `{name}`; {near}Known: {all}, and `all`"))
+            })
+        })
+        .collect()
+}
+
+/// Runs one instrument after the other. `lenient`: what cannot run is told and left out.
+fn outcomes(
+    instruments: &[&'static dyn Instrument],
+    lenient: bool,
+    routed: bool,
+    material: &mut Material<'_>,
+    context: &Context,
+) -> Result<Vec<Outcome>, Failure> {
+    let (pool, progress) = (context.pool()?, context.progress());
+    let started = std::time::Instant::now();
+    let mut outcomes = Vec::new();
+    for (done, instrument) in instruments.iter().enumerate() {
+        let about = instrument.about();
+        let share = done as f64 / instruments.len() as f64;
+        let left = (done > 0).then(|| started.elapsed().mul_f64((1.0 - share) / share));
+        progress.advance(share, left, about.name);
+        let found = match about.routed && !routed {
+            true => Err("the model is dense: it has no routed layer".to_owned()),
+            false => pool.install(|| instrument.run(material)).map_err(|error| error.to_string()),
+        };
+        if let (Err(reason), false) = (&found, lenient) {
+            progress.clear();
+            return Err(Failure::input(format!("{}: {reason}", about.name)));
+        }
+        outcomes.push(Outcome { about, found });
+    }
+    progress.clear();
+    Ok(outcomes)
+}
+
+/// One line for a person.
+fn in_words(outcome: &Outcome) -> String {
+    match &outcome.found {
+        Ok(found) => match found.figures.first() {
+            Some(figure) => figure.title.clone(),
+            None => format!("{} tables", found.tables.len()),
+        },
+        Err(reason) => format!("left out: {reason}"),
+    }
+}
+
+/// What `analysis.json` and `--json` say.
+fn document(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> serde_json::Value {
+    let instruments: Vec<serde_json::Value> = outcomes
+        .iter()
+        .map(|outcome| {
+            let mut entry = serde_json::json!({ "about": outcome.about });
+            match &outcome.found {
+                Ok(found) => {
+                    entry["tables"] = found.tables.iter().map(|table| table.name()).collect();
+                    entry["findings"] = found.figures.iter().map(|figure| figure.title.as_str()).collect();
+                }
+                Err(reason) => entry["left_out"] = reason.as_str().into(),
+            }
+            entry
+        })
+        .collect();
+    serde_json::json!({
+        "schema": 1,
+        "model": args.model,
+        "tokens": tokens,
+        "seed": args.seed,
+        "permutations": args.permutations,
+        "instruments": instruments,
+    })
+}
+
+/// Writes tables, report, and last `analysis.json`: a folder that has it is whole.
+fn write(
+    args: &AnalyzeArgs,
+    out: &std::path::Path,
+    tokens: usize,
+    outcomes: &[Outcome],
+    document: &serde_json::Value,
+) -> Result<(), Failure> {
+    let folder = out.join("tables");
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        let advice = moescope_host::advice(&error);
+        Failure::input(format!("cannot create {}: {error}{advice}", folder.display()))
+    })?;
+    for table in
+        outcomes.iter().filter_map(|outcome| outcome.found.as_ref().ok()).flat_map(|found| &found.tables)
+    {
+        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
+    }
+    moescope_report::write_html(&report(args, tokens, outcomes), &out.join("report.html"))?;
+    let text = serde_json::to_string_pretty(document).expect("numbers and texts always serialise");
+    moescope_host::replace(&out.join("analysis.json"), |file| {
+        std::io::Write::write_all(file, text.as_bytes())
+    })?;
+    Ok(())
+}
+
+/// The report: one section for each instrument that ran; the others stand in the notes.
+fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
+    let section = |outcome: &Outcome| {
+        let found = outcome.found.as_ref().ok()?;
+        let about = outcome.about;
+        Some(Section {
+            id: about.name.to_owned(),
+            heading: about.question.to_owned(),
+            question: None,
+            prose: Vec::new(),
+            figures: found.figures.clone(),
+            tables: found.tables.clone(),
+            method: vec![format!("Null: {}.", about.null), format!("Source: {}.", about.source)],
+            limits: vec![format!("Does not show {}.", about.does_not_show)],
+        })
+    };
+    let model = args.model.as_deref().unwrap_or_default();
+    let name =
+        std::path::Path::new(model).file_name().map_or_else(|| model.into(), |name| name.to_string_lossy());
+    let left_out = outcomes.iter().filter_map(|outcome| {
+        outcome.found.as_ref().err().map(|reason| format!("{} was left out: {reason}", outcome.about.name))
+    });
+    let independent =
+        "Documents, not tokens, are the independent units behind intervals and nulls.".to_owned();
+    Report {
+        title: format!("Inside {name}"),
+        subtitle: format!(
+            "{tokens} tokens, {} instruments",
+            outcomes.iter().filter(|o| o.found.is_ok()).count()
+        ),
+        lead: outcomes
+            .iter()
+            .filter(|o| o.found.is_ok())
+            .map(|o| format!("{}: {}.", o.about.name, in_words(o)))
+            .collect(),
+        answers: None,
+        sections: outcomes.iter().filter_map(section).collect(),
+        reproduce: reproduce(args),
+        notes: std::iter::once(independent).chain(left_out).collect(),
+    }
+}
+
+/// The command with every option that decides a number, the defaults included.
+fn reproduce(args: &AnalyzeArgs) -> Vec<(String, String)> {
+    let path =
+        |path: &Option<PathBuf>| path.as_ref().map_or_else(String::new, |path| path.display().to_string());
+    let command = format!(
+        "moescope analyze {} {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",
+        args.names.as_deref().unwrap_or_default(),
+        args.model.as_deref().unwrap_or_default(),
+        path(&args.text),
+        path(&args.out),
+        args.positions,
+        args.tokens,
+        args.permutations,
+        args.seed
+    );
+    vec![("Command".into(), command), ("Program".into(), format!("moescope {}", env!("CARGO_PKG_VERSION")))]
+}
