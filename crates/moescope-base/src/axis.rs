@@ -32,6 +32,8 @@ pub enum Axis {
     Slot,
     /// Entry of the vocabulary.
     Vocab,
+    /// An axis of length 1: one number for each token.
+    Single,
 }
 
 impl fmt::Display for Axis {
@@ -49,6 +51,7 @@ impl fmt::Display for Axis {
             Axis::Expert => "expert",
             Axis::Slot => "slot",
             Axis::Vocab => "vocab",
+            Axis::Single => "1",
         })
     }
 }

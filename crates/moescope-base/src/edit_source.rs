@@ -1,6 +1,6 @@
 //! Edits made of what was recorded.
 
-use crate::{RouteEdit, Value, ValueEdit};
+use crate::{Axis, RouteEdit, Value, ValueEdit};
 
 /// A recorded value that the wanted edit cannot be made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +13,11 @@ pub enum EditSourceError {
         "the rows of an attention pattern see different keys, so one mean says nothing; patch it, or take the mean of this text"
     )]
     Pattern,
+    /// A mean over heads.
+    #[error(
+        "each head writes something else, so one mean for all says nothing; patch them, or take the mean of this text, head by head"
+    )]
+    Heads,
     /// Integers where numbers are needed, or the other way round.
     #[error("the recorded value holds {found}, wanted {wanted}")]
     Kind {
@@ -40,22 +45,19 @@ impl ValueEdit {
     /// [`EditSourceError::Kind`] for recorded expert indices: those are replayed ([`RouteEdit::replay_of`]).
     pub fn patch_of(value: &Value) -> Result<ValueEdit, EditSourceError> {
         let rows = reals(value)?.to_vec();
-        let of = match (value.rows(), value.shape()) {
-            (Some(tokens), _) => tokens.to_vec(),
-            (None, [batch, heads, queries, _]) => pattern_tokens(*batch, *heads, *queries).collect(),
-            (None, shape) => (0..(shape[0] * shape[1]) as u32).collect(),
-        };
-        Ok(ValueEdit::PatchByToken { of, rows })
+        Ok(ValueEdit::PatchByToken { of: row_tokens(value), rows })
     }
 
     /// The edit that replaces vectors by the mean over all recorded tokens, of whatever batch.
     ///
     /// # Errors
-    /// [`EditSourceError::NoRows`], [`EditSourceError::Pattern`] or [`EditSourceError::Kind`].
+    /// [`EditSourceError::NoRows`], [`EditSourceError::Pattern`], [`EditSourceError::Heads`] or [`EditSourceError::Kind`].
     pub fn mean_of(value: &Value) -> Result<ValueEdit, EditSourceError> {
         let numbers = reals(value)?;
-        if value.shape().len() == 4 {
-            return Err(EditSourceError::Pattern);
+        match value.axes() {
+            [_, Axis::Head, ..] => return Err(EditSourceError::Pattern),
+            [_, _, Axis::Head, _] => return Err(EditSourceError::Heads),
+            _ => {}
         }
         if numbers.is_empty() {
             return Err(EditSourceError::NoRows);
@@ -78,6 +80,23 @@ impl RouteEdit {
         };
         Ok(RouteEdit::Replay { choices: indices.iter().map(narrow).collect::<Result<_, _>>()? })
     }
+}
+
+/// Token (`batch * positions + pos`) of each row of a value, a row being its last axis.
+///
+/// Rows of an expert name their own, those of an attention pattern are their query's, and the heads of a token follow each other.
+pub fn row_tokens(value: &Value) -> Vec<u32> {
+    match (value.rows(), value.axes(), value.shape()) {
+        (Some(tokens), ..) => tokens.to_vec(),
+        (None, [_, Axis::Head, ..], shape) => pattern_tokens(shape[0], shape[1], shape[2]).collect(),
+        (None, [_, _, Axis::Head, _], shape) => head_tokens(shape[0] * shape[1], shape[2]).collect(),
+        (None, _, shape) => (0..(shape[0] * shape[1]) as u32).collect(),
+    }
+}
+
+/// The token of every row of what heads add, `[token, head, d_model]`, row-major.
+pub fn head_tokens(tokens: usize, heads: usize) -> impl Iterator<Item = u32> {
+    (0..tokens * heads).map(move |row| (row / heads) as u32)
 }
 
 /// The query's token of every row of an attention pattern `[batch, head, query, key]`, row-major.
@@ -124,6 +143,16 @@ mod tests {
     fn the_rows_of_a_pattern_belong_to_their_queries() {
         let tokens: Vec<u32> = pattern_tokens(2, 2, 2).collect();
         assert_eq!(tokens, [0, 1, 0, 1, 2, 3, 2, 3]);
+    }
+
+    #[test]
+    fn the_heads_of_a_token_follow_each_other() {
+        let result = HookPoint::block(Site::AttnResult, 0);
+        let value = Value::new(result, vec![1, 2, 3, 1], ValueData::Real(vec![0.0; 6]), None).unwrap();
+        assert_eq!(row_tokens(&value), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(ValueEdit::mean_of(&value), Err(EditSourceError::Heads));
+        let Ok(ValueEdit::PatchByToken { of, .. }) = ValueEdit::patch_of(&value) else { panic!("a patch") };
+        assert_eq!(of, [0, 0, 0, 1, 1, 1]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ mod value;
 pub use answer::{Answer, Answers, Confidence, Evidence, QuestionId};
 pub use axis::Axis;
 pub use edit::{Edit, RouteEdit, TokenSelection, ValueEdit};
-pub use edit_source::{EditSourceError, mean_row, pattern_tokens};
+pub use edit_source::{EditSourceError, head_tokens, mean_row, pattern_tokens, row_tokens};
 pub use figure::{Figure, FigureKind};
 pub use hook_point::{HookError, HookPoint};
 pub use likeness::nearest_name;

@@ -14,6 +14,8 @@ pub enum Site {
     PosEmbed,
     /// Residual stream entering a block.
     ResidPre,
+    /// Denominator of the norm before attention: the root of the mean square, or of the variance, of the stream plus epsilon.
+    AttnScale,
     /// What attention reads: the stream after the norm before it, if there is one.
     AttnIn,
     /// Logits of the router of attention, where queries are those of chosen experts.
@@ -35,11 +37,16 @@ pub enum Site {
     AttnPattern,
     /// Mixed values before the output projection.
     AttnZ,
+    /// What each head adds: its mixed values times its part of the output projection. Over all heads, with the projection's bias if it
+    /// has one, these sum to what attention adds; where that is normalised or scaled once more, to what it is before.
+    AttnResult,
     /// What attention adds to the residual stream.
     AttnOut,
     /// Residual stream between attention and feed-forward. In a parallel block it is the stream with what attention has added,
     /// and the feed-forward layer does not read it.
     ResidMid,
+    /// Denominator of the norm before the feed-forward layer.
+    MlpScale,
     /// Normalised input of the feed-forward layer or of the router and experts.
     MlpIn,
     /// Gate pre-activation of a dense feed-forward layer.
@@ -82,6 +89,8 @@ pub enum Site {
     MlpOut,
     /// Residual stream leaving a block.
     ResidPost,
+    /// Denominator of the final norm.
+    FinalScale,
     /// Residual stream after the final norm.
     FinalNormalized,
     /// Next-token logits.
@@ -90,10 +99,11 @@ pub enum Site {
 
 impl Site {
     /// Every site, in the order of the forward pass.
-    pub const ALL: [Site; 38] = [
+    pub const ALL: [Site; 42] = [
         Site::Embed,
         Site::PosEmbed,
         Site::ResidPre,
+        Site::AttnScale,
         Site::AttnIn,
         Site::AttnRouterLogits,
         Site::AttnRouterIndices,
@@ -104,8 +114,10 @@ impl Site {
         Site::AttnScores,
         Site::AttnPattern,
         Site::AttnZ,
+        Site::AttnResult,
         Site::AttnOut,
         Site::ResidMid,
+        Site::MlpScale,
         Site::MlpIn,
         Site::MlpPre,
         Site::MlpPreLinear,
@@ -127,6 +139,7 @@ impl Site {
         Site::SharedWeight,
         Site::MlpOut,
         Site::ResidPost,
+        Site::FinalScale,
         Site::FinalNormalized,
         Site::Logits,
     ];
@@ -137,6 +150,7 @@ impl Site {
             Site::Embed => "hook_embed",
             Site::PosEmbed => "hook_pos_embed",
             Site::ResidPre => "hook_resid_pre",
+            Site::AttnScale => "ln1.hook_scale",
             Site::AttnIn => "ln1.hook_normalized",
             Site::AttnRouterLogits => "attn.router.hook_logits",
             Site::AttnRouterIndices => "attn.router.hook_indices",
@@ -147,8 +161,10 @@ impl Site {
             Site::AttnScores => "attn.hook_attn_scores",
             Site::AttnPattern => "attn.hook_pattern",
             Site::AttnZ => "attn.hook_z",
+            Site::AttnResult => "attn.hook_result",
             Site::AttnOut => "hook_attn_out",
             Site::ResidMid => "hook_resid_mid",
+            Site::MlpScale => "ln2.hook_scale",
             Site::MlpIn => "hook_mlp_in",
             Site::MlpPre => "mlp.hook_pre",
             Site::MlpPreLinear => "mlp.hook_pre_linear",
@@ -170,6 +186,7 @@ impl Site {
             Site::SharedWeight => "mlp.shared.hook_weight",
             Site::MlpOut => "hook_mlp_out",
             Site::ResidPost => "hook_resid_post",
+            Site::FinalScale => "ln_final.hook_scale",
             Site::FinalNormalized => "ln_final.hook_normalized",
             Site::Logits => "logits",
         }
@@ -181,6 +198,8 @@ impl Site {
         match self {
             Site::AttnScores | Site::AttnPattern => &[Batch, Head, Query, Key],
             Site::AttnQ | Site::AttnK | Site::AttnV | Site::AttnZ => &[Batch, Pos, HeadModel],
+            Site::AttnResult => &[Batch, Pos, Head, Model],
+            Site::AttnScale | Site::MlpScale | Site::FinalScale => &[Batch, Pos, Single],
             Site::MlpPre | Site::MlpPreLinear | Site::MlpPost => &[Batch, Pos, Neuron],
             Site::SharedGate | Site::SharedPre | Site::SharedPost => &[Batch, Pos, Neuron],
             Site::SharedWeight => &[Batch, Pos, Slot],
@@ -197,7 +216,10 @@ impl Site {
 
     /// Whether the site belongs to one block, so that its hook point needs a layer.
     pub fn in_block(self) -> bool {
-        !matches!(self, Site::Embed | Site::PosEmbed | Site::FinalNormalized | Site::Logits)
+        !matches!(
+            self,
+            Site::Embed | Site::PosEmbed | Site::FinalScale | Site::FinalNormalized | Site::Logits
+        )
     }
 
     /// Whether the site belongs to one expert, so that its hook point needs an expert too.
@@ -233,18 +255,24 @@ impl Site {
         matches!(self, Site::MlpPre | Site::MlpPreLinear | Site::MlpPost)
     }
 
-    /// Whether a gradient can be asked for here: a choice of experts has none.
+    /// Whether the value is the denominator of a norm.
+    pub fn is_scale(self) -> bool {
+        matches!(self, Site::AttnScale | Site::MlpScale | Site::FinalScale)
+    }
+
+    /// Whether a gradient can be asked for here: a choice of experts has none, and the denominator of a norm is worked out beside
+    /// the norm, which is one operation.
     pub fn has_gradient(self) -> bool {
-        !matches!(self, Site::RouterIndices | Site::AttnRouterIndices)
+        !self.is_scale() && !matches!(self, Site::RouterIndices | Site::AttnRouterIndices)
     }
 
     /// Whether a [`ValueEdit`](crate::ValueEdit) may replace the value here, in some model at least.
     ///
     /// What follows is derived again: from edited logits the scores, from edited scores and selection scores the choice, from
     /// edited indices the weights. Where nothing would follow the edit is refused: at the logits, which are the end of the pass,
-    /// and at scores that a router reports and does not use.
+    /// at the denominators of norms, which are reported beside them, and at scores that a router reports and does not use.
     pub fn editable(self) -> bool {
-        !matches!(self, Site::Logits | Site::AttnRouterIndices)
+        !self.is_scale() && !matches!(self, Site::Logits | Site::AttnRouterIndices)
     }
 
     /// One line on what the value is, for lists of hooks.
@@ -253,6 +281,7 @@ impl Site {
             Site::Embed => "token embedding",
             Site::PosEmbed => "position embedding",
             Site::ResidPre => "residual stream entering the block",
+            Site::AttnScale => "denominator of the norm before attention",
             Site::AttnIn => "normalised input of attention",
             Site::AttnRouterLogits => "raw logits of the router of attention",
             Site::AttnRouterIndices => "experts chosen for attention, largest weight first",
@@ -263,8 +292,10 @@ impl Site {
             Site::AttnScores => "scores of queries and keys before the softmax",
             Site::AttnPattern => "attention probabilities",
             Site::AttnZ => "mixed values before the output projection",
+            Site::AttnResult => "what each head adds, before the bias",
             Site::AttnOut => "what attention adds to the residual stream",
             Site::ResidMid => "residual stream between attention and feed-forward",
+            Site::MlpScale => "denominator of the norm before the feed-forward layer",
             Site::MlpIn => "normalised input of the feed-forward layer",
             Site::MlpPre => "gate pre-activation",
             Site::MlpPreLinear => "linear (up) branch",
@@ -286,6 +317,7 @@ impl Site {
             Site::SharedWeight => "weight of the shared expert, as applied",
             Site::MlpOut => "what the feed-forward layer adds to the residual stream",
             Site::ResidPost => "residual stream leaving the block",
+            Site::FinalScale => "denominator of the final norm",
             Site::FinalNormalized => "residual stream after the final norm",
             Site::Logits => "next-token logits",
         }

@@ -80,8 +80,10 @@ pub struct SubjectShape {
 pub struct SiteOptions {
     /// A position embedding is added to that of the token.
     pub learned_positions: bool,
-    /// Queries are those of chosen experts.
+    /// Queries are those of chosen experts; what a head adds is then weighted and summed by expert, not by head.
     pub query_experts: bool,
+    /// The halves of a block read the stream without a norm before.
+    pub plain_reads: bool,
     /// The feed-forward layers have no linear branch beside the gate.
     pub ungated: bool,
     /// Routed layers have an expert that all tokens share.
@@ -96,6 +98,8 @@ impl SiteOptions {
         match site {
             Site::PosEmbed => self.learned_positions,
             Site::AttnRouterLogits | Site::AttnRouterIndices | Site::AttnRouterWeights => self.query_experts,
+            Site::AttnResult => !self.query_experts,
+            Site::AttnScale | Site::MlpScale => !self.plain_reads,
             Site::MlpPreLinear | Site::ExpertPre => !self.ungated,
             Site::SharedPre => self.shared_expert && !self.ungated,
             Site::SharedWeight => self.weighted_shared_expert,
@@ -144,7 +148,8 @@ impl SubjectShape {
         for (layer, feed_forward) in self.feed_forward.iter().enumerate() {
             points.extend(block_points(layer, feed_forward, self.options));
         }
-        points.extend([HookPoint::global(Site::FinalNormalized), HookPoint::global(Site::Logits)]);
+        let last = [Site::FinalScale, Site::FinalNormalized, Site::Logits];
+        points.extend(last.map(HookPoint::global));
         points
     }
 }

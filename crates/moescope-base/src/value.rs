@@ -6,6 +6,7 @@ use crate::{Axis, HookPoint};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Value {
     shape: Vec<usize>,
+    axes: Vec<Axis>,
     data: ValueData,
     /// For the ragged values of one expert: which token (`batch * positions + pos`) each row belongs to.
     rows: Option<Vec<u32>>,
@@ -59,12 +60,17 @@ impl Value {
         if shape.len() != axes.len() || shape.iter().product::<usize>() != elements || !rows_fit {
             return Err(ValueError::Shape { point, shape, elements, axes: axes.to_vec() });
         }
-        Ok(Value { shape, data, rows })
+        Ok(Value { shape, axes: axes.to_vec(), data, rows })
     }
 
     /// Lengths of the axes, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+
+    /// Names of the axes, outermost first.
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
     }
 
     /// The numbers, row-major.

@@ -39,8 +39,8 @@ fn all(model: Model) -> Observation {
     let tokens = tokens(model.description().vocab);
     let mut subject = ModelSubject::new(model);
     let points = subject.shape().hook_points();
-    let site =
-        |point: &&HookPoint| [Site::ResidMid, Site::ExpertPost, Site::ExpertOut].contains(&point.site());
+    let edited = [Site::AttnResult, Site::ResidMid, Site::ExpertPost, Site::ExpertOut];
+    let site = |point: &&HookPoint| edited.contains(&point.site());
     let scaled = |point: &HookPoint| Edit::Value {
         at: *point,
         tokens: TokenSelection::All,
@@ -133,7 +133,8 @@ fn what_needs_all_weights_is_refused_in_words() {
 fn the_bound_decides_the_way_and_one_that_is_too_small_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     large(folder.path());
-    let work = Work { batch: 2, positions: 350, record: &[], gradients: false, kept: 0, threads: 2 };
+    let work =
+        Work { batch: 2, positions: 350, record: &[], edits: &[], gradients: false, kept: 0, threads: 2 };
     let plan = |work: &Work<'_>, bound: u64| MemoryPlan::new(folder.path(), work, bound);
     let ample = plan(&work, 1 << 40).unwrap();
     assert_eq!(ample.way, Way::InMemory);
@@ -149,6 +150,17 @@ fn the_bound_decides_the_way_and_one_that_is_too_small_is_refused() {
     let logits = [HookPoint::global(Site::Logits)];
     let more = plan(&Work { record: &logits, ..work }, 1 << 40).unwrap();
     assert_eq!(more.in_memory - ample.in_memory, 4 * 700 * 9000);
+    // What heads add is worked out beside the pass, with the whole output projection, and copied where it is changed.
+    let results = [HookPoint::block(Site::AttnResult, 0)];
+    let heard = plan(&Work { record: &results, ..work }, 1 << 40).unwrap();
+    let d = testing::dense_description().d_model as u64;
+    let heads = testing::dense_description().heads as u64;
+    assert!(heard.in_memory - ample.in_memory > 4 * (4 * 700 * heads * d + 2 * d * d));
+    assert!(heard.streamed - ample.streamed > 4 * (4 * 700 * heads * d + 2 * d * d));
+    let change =
+        Edit::Value { at: results[0], tokens: TokenSelection::All, change: ValueEdit::Scale { factor: 2.0 } };
+    let changed = plan(&Work { edits: &[change], ..work }, 1 << 40).unwrap();
+    assert!(changed.in_memory > heard.in_memory);
     let error = plan(&Work { gradients: true, ..work }, 64 << 20).unwrap_err().to_string();
     assert!(error.contains("gradients"), "{error}");
     let (model, taken) = Model::open_within(folder.path(), &work, 1 << 40).unwrap();

@@ -289,6 +289,7 @@ impl Description {
         SiteOptions {
             learned_positions: self.variation.turning().is_none(),
             query_experts: self.variation.attention.query_experts.is_some(),
+            plain_reads: !self.variation.norm_placement.before(),
             ungated: !self.variation.neuron.gated(),
             shared_expert: shared.is_some(),
             weighted_shared_expert: shared.is_some_and(|shared| shared.weighted),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::{Edit, HookPoint, RouteEdit, Site, TokenSelection, Tokens, ValueEdit, pattern_tokens};
+use moescope_base::{
+    Edit, HookPoint, RouteEdit, Site, TokenSelection, Tokens, ValueEdit, head_tokens, pattern_tokens,
+};
 use moescope_engine::{Mode, RoutePlan, Tape, Tensor, Var};
 
 use crate::ModelError;
@@ -79,6 +81,10 @@ impl<'a> EditBook<'a> {
         let (tokens, kinds): (Vec<u32>, usize) = match point.site() {
             Site::AttnScores | Site::AttnPattern => {
                 (pattern_tokens(shape[0], shape[1], shape[2]).collect(), shape[1] * shape[2])
+            }
+            Site::AttnResult => {
+                let heads = shape[0] / tokens.len();
+                (head_tokens(tokens.len(), heads).collect(), heads)
             }
             _ => ((0..tokens.len() as u32).collect(), 1),
         };
@@ -212,6 +218,9 @@ fn check_router_edit(description: &Description, at: HookPoint, change: &ValueEdi
 fn read_only_reason(site: Site) -> &'static str {
     match site {
         Site::Logits => "the logits are the end of the pass; edit the final norm's output instead",
+        site if site.is_scale() => {
+            "the denominator of a norm is worked out beside it; scale the norm's output instead"
+        }
         _ => "this site is read-only; edit the logits or weights of this router instead",
     }
 }

@@ -148,6 +148,7 @@ impl Run<'_, '_, '_> {
             }
         }
         let last = self.model.description().norm_epsilon as f32;
+        self.tell_scale(HookPoint::global(Site::FinalScale), residual, layout.final_norm, last);
         let normalised = self.norm(residual, layout.final_norm, last)?;
         let normalised = self.at(HookPoint::global(Site::FinalNormalized), normalised)?;
         let unembedded = self.linear(normalised, layout.unembedding)?; // [token, vocab]
@@ -175,7 +176,7 @@ impl Run<'_, '_, '_> {
         let index = self.model.layout().blocks[layer];
         let parallel = self.model.description().variation.parallel;
         let before = self.at(HookPoint::block(Site::ResidPre, layer), x)?;
-        let input = self.read(before, index.attention_norm)?;
+        let input = self.read(before, index.attention_norm, HookPoint::block(Site::AttnScale, layer))?;
         let input = self.at(HookPoint::block(Site::AttnIn, layer), input)?;
         let attention = blocks::attention(self, layer, input)?;
         let attention = self.written(attention, index.attention_out_norm)?;
@@ -183,7 +184,7 @@ impl Run<'_, '_, '_> {
         let middle = self.tape.add(before, attention)?;
         let middle = self.at(HookPoint::block(Site::ResidMid, layer), middle)?;
         let read = if parallel { before } else { middle };
-        let normalised = self.read(read, index.feed_forward_norm)?;
+        let normalised = self.read(read, index.feed_forward_norm, HookPoint::block(Site::MlpScale, layer))?;
         let normalised = self.at(HookPoint::block(Site::MlpIn, layer), normalised)?;
         if !parallel {
             self.forget(&[x, before, input, attention]);
@@ -198,9 +199,12 @@ impl Run<'_, '_, '_> {
 
     /// What one half of a block reads of the stream. Without a norm it is the stream, but as a value of its own, so that an edit or
     /// a gradient there is that of this half alone.
-    fn read(&mut self, stream: Var, norm: Option<NormIndex>) -> Result<Var, ModelError> {
+    fn read(&mut self, stream: Var, norm: Option<NormIndex>, scale: HookPoint) -> Result<Var, ModelError> {
         match norm {
-            Some(norm) => self.norm(stream, norm, self.epsilon()),
+            Some(norm) => {
+                self.tell_scale(scale, stream, norm, self.epsilon());
+                self.norm(stream, norm, self.epsilon())
+            }
             None => Ok(self.tape.scale(stream, 1.0)?),
         }
     }

@@ -138,8 +138,9 @@ fn setting_one_token_to_what_it_was_changes_nothing() {
         let recorded = run(&mut subject, &all_points(&description), &[]);
         let plain = bits(&logits(&mut subject, &[]));
         for (point, value) in &recorded.values {
-            // The rows of a pattern that belong to one token differ from head to head.
-            if read_only(name, *point) || matches!(point.site(), Site::AttnPattern | Site::AttnScores) {
+            // The rows that belong to one token differ from head to head.
+            let by_head = matches!(point.site(), Site::AttnPattern | Site::AttnScores | Site::AttnResult);
+            if read_only(name, *point) || by_head {
                 continue;
             }
             let row = 3.min(value.shape()[0] * value.shape()[1] / value.columns());
@@ -282,7 +283,8 @@ fn gradients_are_those_of_finite_differences_at_every_editable_site() {
                 let direction: Vec<f32> = (0..width).map(|i| ((i * 5 + 1) % 3) as f32 - 1.0).collect();
                 let along = |row: &[f32]| row.iter().zip(&direction).map(|(g, d)| g * d).sum::<f32>();
                 let slope: f32 = gradient.chunks(width).map(along).sum();
-                let step = 2e-3;
+                // What is added to every head counts as often.
+                let step = if point.site() == Site::AttnResult { 4e-4 } else { 2e-3 };
                 let mut moved = |sign: f32| {
                     let vector = direction.iter().map(|d| sign * step * d).collect();
                     let edits = [&held[..], &[value_edit(*point, ValueEdit::Add { vector })]].concat();

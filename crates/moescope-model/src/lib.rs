@@ -43,17 +43,21 @@ mod families;
 mod folder;
 mod forward;
 mod granularity;
+#[cfg(test)]
+mod head_tests;
 mod initialise;
 #[cfg(test)]
 mod invariants;
 mod memory_plan;
 mod model;
+mod norm_scale;
 mod parameters;
 #[cfg(test)]
 mod parity;
 mod pass;
 mod points;
 mod random;
+mod recorded_row;
 mod route_edits;
 mod router;
 #[cfg(test)]

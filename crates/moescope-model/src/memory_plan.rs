@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use moescope_base::{HookPoint, Site};
+use moescope_base::{Edit, HookPoint, Site};
 use moescope_host::bytes_in_words;
 use serde::Serialize;
 
@@ -35,6 +35,8 @@ pub struct Work<'a> {
     pub positions: usize,
     /// Values that are recorded of one pass.
     pub record: &'a [HookPoint],
+    /// Changes inside the pass. Those of what heads add take memory of their own, the others that of the values that they change.
+    pub edits: &'a [Edit],
     /// Whether gradients are asked for, which need all weights and all values of a pass in memory.
     pub gradients: bool,
     /// Bytes that the caller keeps from pass to pass.
@@ -97,14 +99,15 @@ impl MemoryPlan {
         let spare = (bound / 32 / work.threads.max(1) as u64).min(512 << 20);
         // Every value of a pass stays for the way back; without it, those of one block.
         let blocks = if work.gradients { description.layers() as u64 } else { 1 };
-        let recorded = recorded(description, work);
+        let recorded = description.recorded_bytes(work.record, work.tokens(), work.positions);
         let held = BASE + work.kept + recorded + 2 * spare * work.threads as u64;
         let in_memory = weights
             + held
             + values(description, work).saturating_mul(blocks)
+            + head_results(description, work).saturating_mul(blocks)
             + at_once(description, work).saturating_mul(blocks);
         let step = smallest_step(description, &layout, &tensors, &sources, work);
-        let others = held + values(description, work);
+        let others = held + values(description, work) + head_results(description, work);
         let plan = MemoryPlan {
             way: if in_memory <= bound { Way::InMemory } else { Way::Streamed },
             bound,
@@ -188,6 +191,21 @@ fn values(description: &Description, work: &Work<'_>) -> u64 {
     4 * (8 * tokens * d).saturating_add(largest)
 }
 
+/// Bytes of what the heads of a block add, where it is looked at or changed: the output projection twice, which is read whole for it,
+/// the rows of the heads, and some copies of their results.
+fn head_results(description: &Description, work: &Work<'_>) -> u64 {
+    let heard = work.record.iter().any(|point| point.site() == Site::AttnResult);
+    let changed =
+        work.edits.iter().any(|edit| matches!(edit, Edit::Value { at, .. } if at.site() == Site::AttnResult));
+    if !heard && !changed {
+        return 0;
+    }
+    let copies = if changed || work.gradients { 8 } else { 3 };
+    let (inputs, d) = (product(description.heads, description.head_dim), description.d_model as u64);
+    let results = product(description.heads, description.d_model).saturating_mul(work.tokens());
+    4 * (2 * inputs * d + work.tokens() * inputs).saturating_add(copies * results)
+}
+
 /// Numbers of a routed layer outside its experts: the router's values, all answers and their sum, the shared expert.
 fn routed_values(description: &Description, routed: &Routed, tokens: u64) -> u64 {
     let d = description.d_model as u64;
@@ -229,53 +247,6 @@ fn smallest_step(
     let weights = layout.specifications.iter().zip(sources).map(step).max().unwrap_or(0);
     let rows = (0..description.layers()).map(|layer| description.expert_cost(layer).row).max().unwrap_or(0);
     weights + rows * work.tokens()
-}
-
-/// Bytes of what is recorded of one pass: every point in `f32`, choices twice as wide.
-fn recorded(description: &Description, work: &Work<'_>) -> u64 {
-    let mut numbers = 0_u64;
-    // The rows of experts are those that tokens choose: all points of a site together hold no more than every choice.
-    let mut of_experts = std::collections::BTreeMap::<(usize, Site), u64>::new();
-    for point in work.record {
-        match (point.layer(), point.expert_index()) {
-            (Some(layer), Some(_)) => *of_experts.entry((layer, point.site())).or_default() += 1,
-            _ => numbers = numbers.saturating_add(point_numbers(description, *point, work)),
-        }
-    }
-    for ((layer, site), points) in of_experts {
-        let Some(routed) = description.feed_forward.get(layer).and_then(FeedForward::routed) else {
-            continue;
-        };
-        let width = if site == Site::ExpertOut { description.d_model } else { routed.expert_width };
-        numbers += points.min(routed.per_token as u64) * work.tokens() * width as u64;
-    }
-    numbers.saturating_mul(4)
-}
-
-/// Numbers of a recorded value outside single experts; choices count twice, for they are wider.
-fn point_numbers(description: &Description, point: HookPoint, work: &Work<'_>) -> u64 {
-    let layer = point.layer().and_then(|layer| description.feed_forward.get(layer));
-    let routed = layer.and_then(FeedForward::routed);
-    let width = match point.site() {
-        Site::AttnQ | Site::AttnK | Site::AttnV | Site::AttnZ => description.heads * description.head_dim,
-        Site::AttnScores | Site::AttnPattern => description.heads * work.positions,
-        Site::MlpPre | Site::MlpPreLinear | Site::MlpPost => match layer {
-            Some(FeedForward::Dense { width } | FeedForward::TopKDense { width, .. }) => *width,
-            _ => 0,
-        },
-        Site::RouterLogits | Site::RouterScores | Site::RouterSelect => routed.map_or(0, |r| r.experts),
-        Site::RouterIndices | Site::RouterWeights => routed.map_or(0, |r| 2 * r.per_token),
-        Site::AttnRouterLogits | Site::AttnRouterIndices | Site::AttnRouterWeights => {
-            description.variation.attention.query_experts.map_or(0, |q| 2 * q.experts)
-        }
-        Site::SharedGate | Site::SharedPre | Site::SharedPost => {
-            routed.and_then(|r| r.shared).map_or(0, |shared| shared.width)
-        }
-        Site::SharedWeight => 1,
-        Site::Logits => description.vocab,
-        _ => description.d_model,
-    };
-    work.tokens().saturating_mul(width as u64)
 }
 
 fn product(a: usize, b: usize) -> u64 {

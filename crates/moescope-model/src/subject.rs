@@ -249,6 +249,9 @@ impl<'a> Recorder<'a> {
         let (batch, positions) = (self.tokens.batch(), self.tokens.positions());
         match point.site().axes() {
             [Axis::Row, _] => vec![rows, columns],
+            [Axis::Batch, Axis::Pos, Axis::Head, _] => {
+                vec![batch, positions, rows / (batch * positions), columns]
+            }
             [Axis::Batch, Axis::Head, ..] => vec![batch, rows / (batch * positions), positions, columns],
             _ => vec![batch, positions, columns],
         }

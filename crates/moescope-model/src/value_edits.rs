@@ -20,7 +20,8 @@ pub(crate) struct Place<'p> {
     /// Token of each row, in order.
     pub(crate) tokens: &'p [u32],
     /// Rows that may take each other's place: those of one remainder by this number. One for all points but attention
-    /// patterns, where it is heads times queries, so that only rows of the same head and query meet.
+    /// patterns, where it is heads times queries, so that only rows of the same head and query meet, and what heads add, where it is
+    /// heads.
     pub(crate) kinds: usize,
 }
 

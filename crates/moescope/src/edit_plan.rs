@@ -173,6 +173,7 @@ impl Source<'_> {
                 let tokens = read_input_ids(from)?;
                 [tokens.batch(), tokens.positions()]
             }
+            // A pattern: batch, head, query, key.
             [_, Axis::Head, ..] => [value.shape()[0], value.shape()[2]],
             _ => [value.shape()[0], value.shape()[1]],
         };

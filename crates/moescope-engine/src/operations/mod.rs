@@ -24,6 +24,7 @@ mod linear;
 mod overwrite_entries;
 mod overwrite_rows;
 mod renormalise;
+mod reshape;
 mod rms_norm;
 mod rotary_part;
 mod scale;

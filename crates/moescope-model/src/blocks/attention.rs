@@ -3,6 +3,7 @@
 use moescope_base::{HookPoint, Site};
 use moescope_engine::{AttentionLayout, AttentionRule, RotaryPairs, RotaryPart, Var};
 
+use super::head_results;
 use super::latent;
 use super::query_experts::{self, Chosen};
 use crate::ModelError;
@@ -40,7 +41,10 @@ pub(crate) fn attention(run: &mut Run<'_, '_, '_>, layer: usize, x: Var) -> Resu
     let mixed = run.tape.attention_mix(pattern, value, AttentionLayout { head_dim: value_dim, ..layout })?;
     let mixed = run.at(HookPoint::block(Site::AttnZ, layer), mixed)?;
     let output = match &chosen {
-        None => run.linear(mixed, index.output)?,
+        None => {
+            let output = run.linear(mixed, index.output)?;
+            head_results::results(run, layer, mixed, index.output.weight, output)?
+        }
         Some(chosen) => {
             let sum = query_experts::written(run, mixed, index.output.weight, chosen)?;
             run.biased(sum, index.output)?

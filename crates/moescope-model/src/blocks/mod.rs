@@ -2,6 +2,7 @@
 
 mod attention;
 mod dense;
+mod head_results;
 mod latent;
 mod neurons;
 mod query_experts;

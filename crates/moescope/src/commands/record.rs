@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use moescope_base::{HookPattern, HookPoint, Objective, Request, Site, SubjectShape, Tokens};
+use moescope_base::{Edit, HookPattern, HookPoint, Objective, Request, Site, SubjectShape, Tokens};
 use moescope_model::{MemoryPlan, ModelSubject, Work};
 use moescope_trace::{Compat, Recording, read_input_ids, record_request, write_recording};
 
@@ -124,7 +124,7 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     let request =
         Request { record: &points, edits: &edits, gradients: &gradients, objective, ..Request::of(&tokens) };
     let recorded = [points.as_slice(), &[HookPoint::global(Site::Logits)]].concat();
-    let intent = intent(&tokens, &recorded, !gradients.is_empty(), context);
+    let intent = intent(&tokens, &recorded, &edits, !gradients.is_empty(), context);
     if args.memory.dry_run() {
         let plan = MemoryPlan::new(checkpoint.path(), &intent.work, u64::MAX)?;
         return args.memory.tell(checkpoint.path(), &Intent { disk: plan.recorded, ..intent }, context);
@@ -160,9 +160,15 @@ fn points(
 }
 
 /// One pass over all tokens.
-fn intent<'a>(tokens: &Tokens, record: &'a [HookPoint], gradients: bool, context: &Context) -> Intent<'a> {
+fn intent<'a>(
+    tokens: &Tokens,
+    record: &'a [HookPoint],
+    edits: &'a [Edit],
+    gradients: bool,
+    context: &Context,
+) -> Intent<'a> {
     let (batch, positions) = (tokens.batch(), tokens.positions());
-    let work = Work { batch, positions, record, gradients, kept: 0, threads: context.threads() };
+    let work = Work { batch, positions, record, edits, gradients, kept: 0, threads: context.threads() };
     Intent { work, passes: 1, disk: 0 }
 }
 

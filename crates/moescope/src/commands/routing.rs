@@ -80,7 +80,15 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let record = routing_points(&shape);
     let kept = kept(&shape, windows.len() * positions);
     let threads = context.threads();
-    let work = |batch: usize| Work { batch, positions, record: &record, gradients: false, kept, threads };
+    let work = |batch: usize| Work {
+        batch,
+        positions,
+        record: &record,
+        edits: &[],
+        gradients: false,
+        kept,
+        threads,
+    };
     let sequences = args.memory.sequences(checkpoint.path(), windows.len(), BATCH, work)?;
     if args.memory.dry_run() {
         let passes = windows.len().div_ceil(sequences);
