@@ -107,6 +107,12 @@ impl ColumnReader {
         texts.iter().map(|text| text.as_utf8().map(str::to_owned)).collect()
     }
 
+    /// Whether a group has a column of this name.
+    pub(crate) fn has(&self, group: usize, name: &str) -> bool {
+        let columns = self.file.metadata().row_groups().get(group).map(|group| group.columns());
+        columns.is_some_and(|all| all.iter().any(|column| column.column_path().string() == name))
+    }
+
     fn column<T: DataType>(&self, group: usize, name: &str) -> Result<Vec<T::T>> {
         let group = self.file.get_row_group(group)?;
         let columns = group.metadata().columns();

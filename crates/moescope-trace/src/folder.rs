@@ -111,6 +111,13 @@ impl TraceFolder {
             Cells::Unsigned(choices) => choices,
             _ => Vec::new(),
         };
+        let margin = reals("decisions.parquet", "margin")?;
+        let path = self.folder.join("decisions.parquet");
+        // Traces of earlier versions do not have it.
+        let relative_margin = match ColumnReader::open(&path)?.has(group, "relative_margin") {
+            true => reals("decisions.parquet", "relative_margin")?,
+            false => vec![f32::NAN; margin.len()],
+        };
         Ok(LayerRouting {
             layer,
             experts: sizes.experts,
@@ -118,7 +125,8 @@ impl TraceFolder {
             choices,
             weights: reals("routing.parquet", "weight")?,
             entropy: reals("decisions.parquet", "entropy")?,
-            margin: reals("decisions.parquet", "margin")?,
+            margin,
+            relative_margin,
         })
     }
 
@@ -202,6 +210,26 @@ mod tests {
         let error = read.value(absent).unwrap_err().to_string();
         assert!(error.contains("--hooks blocks.0.hook_resid_pre"), "{error}");
         assert!(read.layer(0).is_err());
+    }
+
+    #[test]
+    fn a_trace_of_before_near_ties_is_read_without_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (trace, _) = written(folder.path());
+        let fields = [
+            "REQUIRED INT32 token (INTEGER(32,false));",
+            "REQUIRED INT32 layer (INTEGER(32,false));",
+            "REQUIRED FLOAT entropy;",
+            "REQUIRED FLOAT margin;",
+        ];
+        let layer = &trace.layers()[0];
+        let unsigned = |number: u32| Cells::Unsigned(vec![number; 8]);
+        let real = |numbers: &[f32]| Cells::Real(numbers.to_vec());
+        let cells = vec![unsigned(0), unsigned(1), real(&layer.entropy), real(&layer.margin)];
+        crate::columns::write(&folder.path().join("decisions.parquet"), &fields, [cells]).unwrap();
+        let read = TraceFolder::open(folder.path()).unwrap().layer(1).unwrap();
+        assert_eq!(read.margin, layer.margin);
+        assert!(read.relative_margin.len() == 8 && read.relative_margin.iter().all(|m| m.is_nan()));
     }
 
     #[test]

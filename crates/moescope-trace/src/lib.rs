@@ -10,7 +10,7 @@
 //! };
 //! let layer = LayerRouting {
 //!     layer: 0, experts: 4, per_token: 1, choices: vec![2, 0], weights: vec![0.7, 0.4],
-//!     entropy: vec![0.9, 1.2], margin: vec![0.5, 0.1],
+//!     entropy: vec![0.9, 1.2], margin: vec![0.5, 0.1], relative_margin: vec![0.2, 0.01],
 //! };
 //! let trace = RoutingTrace::new(tokens, vec![layer])?;
 //! let folder = tempfile::tempdir()?;
@@ -30,6 +30,7 @@ mod compat;
 mod error;
 mod folder;
 mod manifest;
+mod near_tie;
 mod recorder;
 mod routing;
 mod tensor_file;
@@ -42,6 +43,7 @@ pub use compat::{Compat, Export};
 pub use error::TraceError;
 pub use folder::TraceFolder;
 pub use manifest::{Manifest, ManifestLayer, token_hash};
+pub use near_tie::{BF16_ERROR, F32_ERROR, relative_margins};
 pub use recorder::{Recording, record_request, record_routing, record_tensors, routing_points};
 pub use routing::{LayerRouting, RoutingTrace, TokenTable};
 pub use tensor_file::{read_input_ids, read_recorded, write_recording};

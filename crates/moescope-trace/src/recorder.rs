@@ -7,6 +7,7 @@ use moescope_base::{
     SubjectShape, Tokens, Value,
 };
 
+use crate::near_tie::relative_margins;
 use crate::{LayerRouting, RoutingTrace, TokenTable, TraceError};
 
 /// Values of one batch, as recorded.
@@ -25,9 +26,15 @@ pub struct Recording {
     pub objective: Option<Vec<f32>>,
 }
 
-/// The values that routes are recorded from: scores, selection scores, choices and weights of every routed layer.
+/// The values that routes are recorded from: logits, scores, selection scores, choices and weights of every routed layer.
 pub fn routing_points(shape: &SubjectShape) -> Vec<HookPoint> {
-    let sites = [Site::RouterScores, Site::RouterSelect, Site::RouterIndices, Site::RouterWeights];
+    let sites = [
+        Site::RouterLogits,
+        Site::RouterScores,
+        Site::RouterSelect,
+        Site::RouterIndices,
+        Site::RouterWeights,
+    ];
     shape
         .routed_layers()
         .into_iter()
@@ -137,6 +144,7 @@ fn empty_layers(shape: &SubjectShape) -> Vec<LayerRouting> {
         weights: Vec::new(),
         entropy: Vec::new(),
         margin: Vec::new(),
+        relative_margin: Vec::new(),
     };
     routed.map(empty).collect()
 }
@@ -153,6 +161,9 @@ fn append(layer: &mut LayerRouting, seen: &Observation) -> Result<(), TraceError
     let choices: Vec<u32> = indices.iter().map(|e| u32::try_from(*e).unwrap_or(u32::MAX)).collect();
     let rows = choices.chunks_exact(layer.per_token).zip(select.chunks_exact(layer.experts));
     layer.margin.extend(rows.map(|(chosen, select)| margin(chosen, select)));
+    let missing =
+        || TraceError::NotRecorded { name: HookPoint::block(Site::RouterLogits, layer.layer).to_string() };
+    layer.relative_margin.extend(relative_margins(&seen.values, layer.layer).ok_or_else(missing)?);
     layer.entropy.extend(scores.chunks_exact(layer.experts).map(entropy));
     layer.choices.extend(choices);
     layer.weights.extend(weights);
@@ -257,6 +268,8 @@ mod tests {
         assert_eq!(layer.chosen(4), [3, 0]);
         assert!((layer.margin[0] - 0.2).abs() < 1e-6);
         assert_eq!(layer.weights[..2], [0.6, 0.3]);
+        // Logits 3, 2, 1, 0 in the order of the scores: one unit between the second and the third, of twice three.
+        assert_eq!(layer.relative_margin, [1.0 / 6.0; 8]);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct LayerRouting {
     /// Distance between the last chosen and the best refused expert, in units of the selection scores; NaN when every
     /// expert is chosen or the router does not score: `margin[token]`.
     pub margin: Vec<f32>,
+    /// Relative error of the logits that would be enough to change the choice: see
+    /// [`relative_margins`](crate::relative_margins); NaN also where an older trace does not hold it: `relative_margin[token]`.
+    pub relative_margin: Vec<f32>,
 }
 
 /// What is known about each token. All columns have one entry per token.
@@ -88,6 +91,7 @@ impl LayerRouting {
         check_length(&name("weights"), self.weights.len(), slots)?;
         check_length(&name("entropy"), self.entropy.len(), tokens)?;
         check_length(&name("margin"), self.margin.len(), tokens)?;
+        check_length(&name("relative_margin"), self.relative_margin.len(), tokens)?;
         check_below(&name("choices"), self.choices.iter().copied(), self.experts)?;
         let repeated = (0..tokens).find(|t| has_repeat(self.chosen(*t)));
         match repeated {
@@ -174,7 +178,16 @@ mod tests {
 
     fn layer(choices: Vec<u32>) -> LayerRouting {
         let (weights, entropy, margin) = (vec![0.5; choices.len()], vec![0.1; 2], vec![0.2; 2]);
-        LayerRouting { layer: 0, experts: 4, per_token: 2, choices, weights, entropy, margin }
+        LayerRouting {
+            layer: 0,
+            experts: 4,
+            per_token: 2,
+            choices,
+            weights,
+            entropy,
+            margin,
+            relative_margin: vec![0.1; 2],
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn answer(point: HookPoint, tokens: &Tokens) -> Value {
         (vec![tokens.batch(), tokens.positions(), width], ValueData::Real(numbers), None)
     };
     let (shape, data, rows) = match point.site() {
+        Site::RouterLogits => per_token(4, |id, expert| 3.0 - ((expert + 4 - id as usize % 4) % 4) as f32),
         Site::RouterScores | Site::RouterSelect => {
             per_token(4, |id, expert| match (expert + 4 - id as usize % 4) % 4 {
                 0 => 0.6,

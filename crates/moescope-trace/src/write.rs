@@ -17,11 +17,12 @@ const ROUTING_FIELDS: [&str; 5] = [
     "REQUIRED FLOAT weight;",
 ];
 
-const DECISION_FIELDS: [&str; 4] = [
+const DECISION_FIELDS: [&str; 5] = [
     "REQUIRED INT32 token (INTEGER(32,false));",
     "REQUIRED INT32 layer (INTEGER(32,false));",
     "REQUIRED FLOAT entropy;",
     "REQUIRED FLOAT margin;",
+    "REQUIRED FLOAT relative_margin;",
 ];
 
 const TOKEN_FIELDS: [&str; 7] = [
@@ -92,6 +93,7 @@ fn decision_cells(layer: &LayerRouting) -> Vec<Cells> {
         Cells::Unsigned(vec![layer.layer as u32; tokens]),
         Cells::Real(layer.entropy.clone()),
         Cells::Real(layer.margin.clone()),
+        Cells::Real(layer.relative_margin.clone()),
     ]
 }
 

@@ -35,6 +35,7 @@ pub mod exit;
 pub mod failure;
 pub mod interrupt;
 pub mod memory;
+pub mod near_ties;
 pub mod objective;
 pub mod out_folder;
 pub mod output;

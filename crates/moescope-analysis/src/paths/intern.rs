@@ -98,7 +98,8 @@ mod tests {
     fn layer(experts: usize, per_token: usize, choices: Vec<u32>) -> LayerRouting {
         let tokens = choices.len() / per_token;
         let (weights, entropy, margin) = (vec![1.0; choices.len()], vec![0.0; tokens], vec![0.0; tokens]);
-        LayerRouting { layer: 0, experts, per_token, choices, weights, entropy, margin }
+        let relative_margin = vec![0.0; tokens];
+        LayerRouting { layer: 0, experts, per_token, choices, weights, entropy, margin, relative_margin }
     }
 
     #[test]

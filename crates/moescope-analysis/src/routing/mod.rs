@@ -3,6 +3,7 @@
 mod coactivation;
 mod load;
 mod locality;
+mod near_ties;
 mod null;
 #[cfg(test)]
 pub(crate) mod planted;
@@ -13,6 +14,7 @@ mod summary;
 pub use coactivation::{CoactivationReport, LayerCoactivation, coactivation};
 pub use load::{LayerLoad, LoadReport, layer_load, load};
 pub use locality::{LayerLocality, LocalityReport, locality};
+pub use near_ties::{LayerNearTies, NearTieReport, near_ties};
 pub use null::{NullComparison, Permutations};
 pub(crate) use null::{comparison_columns, nearest_rank};
 pub use saturation::{LayerSaturation, SaturationReport, saturation};

@@ -35,8 +35,8 @@ pub(crate) fn text(documents: usize, length: usize, vocabulary: u32, rng: &mut C
 pub(crate) fn layer(layer: usize, experts: usize, per_token: usize, choices: Vec<u32>) -> LayerRouting {
     let tokens = choices.len() / per_token;
     let weights = vec![1.0 / per_token as f32; choices.len()];
-    let (entropy, margin) = (vec![0.5; tokens], vec![0.1; tokens]);
-    LayerRouting { layer, experts, per_token, choices, weights, entropy, margin }
+    let (entropy, margin, relative_margin) = (vec![0.5; tokens], vec![0.1; tokens], vec![0.02; tokens]);
+    LayerRouting { layer, experts, per_token, choices, weights, entropy, margin, relative_margin }
 }
 
 /// A trace with one layer for each list of routes.

@@ -131,7 +131,17 @@ mod tests {
             class_names: vec!["c".into()],
         };
         let (choices, weights) = (vec![0; n], vec![1.0; n]);
-        let layer = LayerRouting { layer: 3, experts: 4, per_token: 1, choices, weights, entropy, margin };
+        let relative_margin = vec![0.1; n];
+        let layer = LayerRouting {
+            layer: 3,
+            experts: 4,
+            per_token: 1,
+            choices,
+            weights,
+            entropy,
+            margin,
+            relative_margin,
+        };
         RoutingTrace::new(tokens, vec![layer]).unwrap()
     }
 

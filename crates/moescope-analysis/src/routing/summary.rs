@@ -1,7 +1,7 @@
 use moescope_base::{Seed, Table};
 use moescope_trace::RoutingTrace;
 
-use super::{Permutations, coactivation, load, locality, sharpness};
+use super::{Permutations, coactivation, load, locality, near_ties, sharpness};
 use crate::AnalysisError;
 use crate::paths::{PathKind, coverage, cross_layer_information, effective_number, path_information};
 use crate::specialisation::{
@@ -44,6 +44,7 @@ pub(crate) fn routing_tables(
     let coactivation = coactivation(trace, permutations)?;
     let mut tables = vec![load.table()?, load.over_layers()?, load.by_expert()?];
     tables.push(sharpness(trace, NEAR_TIE)?.table()?);
+    tables.push(near_ties(trace)?.table()?);
     tables.extend([coactivation.table()?, coactivation.by_pair()?]);
     match locality(trace, permutations) {
         Ok(report) => tables.push(report.table()?),

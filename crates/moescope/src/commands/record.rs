@@ -6,15 +6,17 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use moescope_analysis::routing::LayerNearTies;
 use moescope_base::{Edit, HookPattern, HookPoint, Objective, Request, Site, SubjectShape, Tokens};
-use moescope_model::{MemoryPlan, ModelSubject, Work};
-use moescope_trace::{Compat, Recording, read_input_ids, record_request, write_recording};
+use moescope_model::{ModelSubject, Work};
+use moescope_trace::{Compat, Recording, read_input_ids, record_request, routing_points, write_recording};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::edit_plan;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
+use crate::near_ties;
 use crate::objective::GradientOf;
 use crate::say;
 
@@ -121,20 +123,29 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         Some(GradientOf::Logits(terms)) => Objective::Logits(terms),
         _ => Objective::Loss,
     };
-    let request =
-        Request { record: &points, edits: &edits, gradients: &gradients, objective, ..Request::of(&tokens) };
-    let recorded = [points.as_slice(), &[HookPoint::global(Site::Logits)]].concat();
+    // What routes are recorded from tells near-ties, too, whether it is written or not.
+    let written = joined(&points, &[HookPoint::global(Site::Logits)]);
+    let recorded = joined(&written, &routing_points(&shape));
+    let request = Request {
+        record: &recorded,
+        edits: &edits,
+        gradients: &gradients,
+        objective,
+        ..Request::of(&tokens)
+    };
     let intent = intent(&tokens, &recorded, &edits, !gradients.is_empty(), context);
     if args.memory.dry_run() {
-        let plan = MemoryPlan::new(checkpoint.path(), &intent.work, u64::MAX)?;
-        return args.memory.tell(checkpoint.path(), &Intent { disk: plan.recorded, ..intent }, context);
+        let disk = description.recorded_bytes(&written, tokens.len() as u64, tokens.positions());
+        return args.memory.tell(checkpoint.path(), &Intent { disk, ..intent }, context);
     }
     let mut subject = ModelSubject::new(args.memory.open(checkpoint.path(), &intent.work, context)?);
     let pool = context.pool()?;
-    let recording = pool.install(|| record_request(&mut subject, &request))?;
+    let mut recording = pool.install(|| record_request(&mut subject, &request))?;
+    let ties = near_ties::of_values(&shape, &recording.values);
+    recording.values.retain(|point, _| written.contains(point));
     let exports = compat.map(|compat| compat.exports(&recording, &shape)).transpose()?.unwrap_or_default();
     write_recording(out, &recording, &exports)?;
-    tell(&recording, out, context);
+    tell(&recording, &ties, out, context);
     Ok(())
 }
 
@@ -157,6 +168,14 @@ fn points(
         return Err(Failure::input(format!("{found}; see --list-hooks")));
     }
     Ok(points)
+}
+
+/// The points of both, each once.
+fn joined(points: &[HookPoint], more: &[HookPoint]) -> Vec<HookPoint> {
+    let mut all = [points, more].concat();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// One pass over all tokens.
@@ -232,7 +251,7 @@ fn list_hooks(shape: &SubjectShape, context: &Context) {
 
 /// Says what was stored, with the mean loss in nats per token: a first check that model and tokenizer belong
 /// together.
-fn tell(recording: &Recording, out: &Path, context: &Context) {
+fn tell(recording: &Recording, ties: &[LayerNearTies], out: &Path, context: &Context) {
     let loss = recording.loss.iter().map(|l| f64::from(*l)).sum::<f64>() / recording.loss.len().max(1) as f64;
     if context.json() {
         context.print_json(&serde_json::json!({
@@ -242,8 +261,10 @@ fn tell(recording: &Recording, out: &Path, context: &Context) {
             "batch": recording.tokens.batch(),
             "positions": recording.tokens.positions(),
             "loss": loss,
+            "near_ties": near_ties::json(ties),
         }));
     } else {
         say!("{}: {} values, mean loss {loss:.4} nats per token", out.display(), recording.values.len());
+        near_ties::tell(ties);
     }
 }

@@ -18,6 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
+use crate::near_ties;
 use crate::out_folder::require_own;
 use crate::say;
 use crate::text_windows::{Batch, batches, windows};
@@ -106,11 +107,13 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     progress.note("analysing");
     let tables = pool.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
     write(args, &trace, &tables)?;
+    let ties = near_ties::of_trace(&trace);
     if context.json() {
         context.print_json(&serde_json::json!({
             "tokens": trace.tokens().len(),
             "layers": trace.layers().len(),
             "tables": tables.iter().map(Table::name).collect::<Vec<_>>(),
+            "near_ties": near_ties::json(&ties),
             "report": args.out.join("report.html"),
         }));
     } else {
@@ -120,6 +123,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
             trace.layers().len(),
             args.out.join("report.html").display()
         );
+        near_ties::tell(&ties);
     }
     Ok(())
 }
