@@ -64,6 +64,16 @@ impl Corpus {
         Self::new(source::read_folder(folder)?)
     }
 
+    /// Reads whatever text is at a path: a file, or a folder of files, of sub-folders that are domains, or of both.
+    ///
+    /// Loose files are a domain named after the folder, before the others; a single file is one named after itself.
+    ///
+    /// # Errors
+    /// [`CorpusError`] with the file, and line or byte, of the first problem; [`CorpusError::NoText`] where nothing can be read.
+    pub fn from_path(path: &Path) -> Result<Self, CorpusError> {
+        Self::new(source::read_path(path)?)
+    }
+
     /// The domains, in order; a domain's index here is its number everywhere else.
     pub fn domains(&self) -> &[Domain] {
         &self.domains

@@ -27,6 +27,12 @@ pub enum CorpusError {
         /// The folder asked for.
         folder: PathBuf,
     },
+    /// Neither a folder with text nor a file of a known kind.
+    #[error("there is no text at {}; wanted a file .txt, .jsonl (field `text`) or .parquet (column `text`), the first two also packed as .gz or .zst, or a folder of such files or of sub-folders with them", path.display())]
+    NoText {
+        /// The path asked for.
+        path: PathBuf,
+    },
     /// A domain holds no text at all.
     #[error(
         "domain `{domain}` has no text: {files} readable files were found and none holds a document that is not blank; add documents, or remove the sub-folder"

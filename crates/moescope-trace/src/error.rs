@@ -76,6 +76,30 @@ pub enum TraceError {
         /// What was wanted.
         wanted: String,
     },
+    /// A recording of activations that was interrupted.
+    #[error("the recording in {} is not finished; go on with the same command and `--resume`", folder.display())]
+    Unfinished {
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// A folder that holds a recording already.
+    #[error("{} holds a recording of activations; go on with `--resume`, or choose another folder as --out", folder.display())]
+    Taken {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder that holds a recording of something else.
+    #[error("{} holds another recording: {what} is {found}, wanted {wanted}; choose another folder as --out", folder.display())]
+    OtherRecording {
+        /// The folder.
+        folder: PathBuf,
+        /// What differs.
+        what: String,
+        /// What it is in the folder.
+        found: String,
+        /// What it is in this call.
+        wanted: String,
+    },
     /// A value that was asked for and is not in the trace.
     #[error("{name} was not recorded; run again with `--hooks {name}`")]
     NotRecorded {

@@ -25,6 +25,7 @@
 //! manifest that says what it was made from; routes lie in one row group for each layer, so that one layer is read without the
 //! others.
 
+mod activations;
 mod columns;
 mod compat;
 mod error;
@@ -39,6 +40,10 @@ mod tensor_reader;
 mod testing;
 mod write;
 
+pub use activations::{
+    ActivationFolder, ActivationJob, ActivationManifest, CorpusWindow, DocumentLabel, Kept, RecordOutcome,
+    RecordedHook, SiteRows, Watch, record_activations,
+};
 pub use compat::{Compat, Export};
 pub use error::TraceError;
 pub use folder::TraceFolder;

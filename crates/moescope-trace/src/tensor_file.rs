@@ -122,7 +122,7 @@ fn borrowed(data: &ValueData) -> Data<'_> {
 }
 
 /// A tensor as the writer wants it.
-struct Entry<'v> {
+pub(crate) struct Entry<'v> {
     shape: Vec<usize>,
     data: Data<'v>,
 }
@@ -133,6 +133,15 @@ enum Data<'v> {
 }
 
 impl Entry<'_> {
+    /// Numbers that are given away.
+    pub(crate) fn of(shape: Vec<usize>, data: ValueData) -> Entry<'static> {
+        let data = match data {
+            ValueData::Real(numbers) => Data::Real(Cow::Owned(numbers)),
+            ValueData::Integer(numbers) => Data::Integer(Cow::Owned(numbers)),
+        };
+        Entry { shape, data }
+    }
+
     fn integers(shape: Vec<usize>, numbers: Vec<i64>) -> Entry<'static> {
         Entry { shape, data: Data::Integer(Cow::Owned(numbers)) }
     }

@@ -67,6 +67,7 @@ impl Cli {
         // Only what can be taken up again ends in an orderly way; everything else simply ends at the first Ctrl-C.
         let interrupt = match &self.command {
             Command::Study(_) | Command::Train(_) => Interrupt::listen()?,
+            Command::Record(args) if args.can_resume() => Interrupt::listen()?,
             _ => Interrupt::default(),
         };
         let context = Context::new(self.threads, self.json, self.no_progress, interrupt);

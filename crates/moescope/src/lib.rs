@@ -33,6 +33,7 @@ pub mod context;
 pub mod edit_plan;
 pub mod exit;
 pub mod failure;
+pub mod fingerprint;
 pub mod interrupt;
 pub mod memory;
 pub mod near_ties;

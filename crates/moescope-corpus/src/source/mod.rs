@@ -38,6 +38,36 @@ pub fn read_folder(folder: &Path) -> Result<Vec<Domain>, CorpusError> {
     Ok(domains)
 }
 
+/// Reads a file, or a folder of files, of sub-folders that are domains, or of both.
+///
+/// # Errors
+/// The first problem met; [`CorpusError::NoText`] where there is nothing to read.
+pub fn read_path(path: &Path) -> Result<Vec<Domain>, CorpusError> {
+    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let nothing = || CorpusError::NoText { path: path.into() };
+    if !path.is_dir() {
+        let kind = Kind::of(path).filter(|_| path.exists()).ok_or_else(nothing)?;
+        return Ok(vec![Domain::new(name(path), read_file(path, kind, &name(path))?)]);
+    }
+    // `.` and a path that ends in `..` have no name of their own.
+    let named = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        sorted_entries(path)?.into_iter().partition(|entry| entry.is_dir());
+    let mut loose = Vec::new();
+    for (file, kind) in files.iter().filter_map(|file| Some((file, Kind::of(file)?))) {
+        loose.extend(read_file(file, kind, &name(file))?);
+    }
+    let mut domains = if loose.is_empty() { Vec::new() } else { vec![Domain::new(name(&named), loose)] };
+    for folder in folders {
+        let mut inside = Vec::new();
+        collect_files(&folder, &mut inside)?;
+        if !inside.is_empty() {
+            domains.push(read_domain(&folder)?);
+        }
+    }
+    if domains.is_empty() { Err(nothing()) } else { Ok(domains) }
+}
+
 fn read_domain(folder: &Path) -> Result<Domain, CorpusError> {
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut files = Vec::new();
@@ -139,6 +169,30 @@ mod tests {
         assert_eq!(names, ["a", "b"]);
         assert_eq!(domains[0].documents[1], Document::new("deep/x.jsonl:3", "four"));
         assert_eq!(domains[1].documents, [Document::new("1.txt", "one"), Document::new("2.txt", "two")]);
+    }
+
+    #[test]
+    fn text_is_read_wherever_it_lies() {
+        let root = folder(&[
+            ("loose.txt", b"one"),
+            ("more.jsonl", b"{\"text\":\"two\"}\n"),
+            ("b/1.txt", b"three"),
+            ("empty/notes.md", b"no"),
+        ]);
+        let domains = read_path(root.path()).unwrap();
+        assert_eq!(domains.len(), 2);
+        assert_eq!(domains[0].name, root.path().file_name().unwrap().to_string_lossy());
+        assert_eq!(
+            domains[0].documents,
+            [Document::new("loose.txt", "one"), Document::new("more.jsonl:1", "two")]
+        );
+        assert_eq!((domains[1].name.as_str(), domains[1].documents.len()), ("b", 1));
+        let one = read_path(&root.path().join("more.jsonl")).unwrap();
+        assert_eq!((one[0].name.as_str(), one[0].documents[0].text.as_str()), ("more.jsonl", "two"));
+        for nothing in ["empty", "empty/notes.md", "absent.txt"] {
+            let error = read_path(&root.path().join(nothing)).unwrap_err();
+            assert!(error.to_string().contains(".jsonl"), "{nothing}: {error}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod export;
 pub mod inspect;
 pub mod knockout;
 pub mod record;
+pub mod record_corpus;
 pub mod routing;
 pub mod study;
 pub mod train;

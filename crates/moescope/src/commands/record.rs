@@ -11,6 +11,7 @@ use moescope_base::{Edit, HookPattern, HookPoint, Objective, Request, Site, Subj
 use moescope_model::{ModelSubject, Work};
 use moescope_trace::{Compat, Recording, read_input_ids, record_request, routing_points, write_recording};
 
+use super::record_corpus::{self, CorpusArgs};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::edit_plan;
@@ -35,6 +36,8 @@ pub struct RecordArgs {
     /// Text files; each is one sequence, cut to the shortest one's length and to what the model takes.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     text: Vec<PathBuf>,
+    #[command(flatten)]
+    corpus: CorpusArgs,
     /// Hook names, separated by commas; `*` and `{3,17}` work.
     #[arg(long, value_name = "PATTERN")]
     hooks: Option<String>,
@@ -63,11 +66,18 @@ pub struct RecordArgs {
     /// `routed_experts.layers`.
     #[arg(long, value_name = "TOOL")]
     compat: Option<Tool>,
-    /// File to write.
+    /// File to write; of a corpus the folder.
     #[arg(long, value_name = "F.safetensors")]
     out: Option<PathBuf>,
     #[command(flatten)]
     memory: MemoryArgs,
+}
+
+impl RecordArgs {
+    /// Whether the work can be taken up again: that over a corpus.
+    pub fn can_resume(&self) -> bool {
+        self.corpus.is_named() && !self.memory.dry_run()
+    }
 }
 
 /// Tools whose names `--compat` knows.
@@ -110,6 +120,10 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         ));
     };
     let points = points(args, compat, &shape)?;
+    if args.corpus.is_given()? {
+        let call = record_corpus::Call { model: &args.model, points, out, memory: &args.memory };
+        return record_corpus::run(&args.corpus, &call, &checkpoint, &description, context);
+    }
     let tokens = tokens(args, &checkpoint, description.max_positions)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
@@ -201,7 +215,9 @@ fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
 fn tokens(args: &RecordArgs, checkpoint: &Checkpoint, longest: usize) -> Result<Tokens, Failure> {
     match (&args.ids, args.text.as_slice()) {
         (Some(path), _) => Ok(read_input_ids(path)?),
-        (None, []) => Err(Failure::input("record needs input: --ids F.safetensors, or --text PATH…")),
+        (None, []) => {
+            Err(Failure::input("record needs input: --ids F.safetensors, --text PATH…, or --corpus PATH"))
+        }
         (None, paths) => text_tokens(checkpoint, paths, longest),
     }
 }
