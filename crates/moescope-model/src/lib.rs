@@ -76,7 +76,7 @@ mod variation;
 pub use counts::Counts;
 pub use description::{Description, FeedForward, Groups, Order, Routed, Router, RouterKind, Score, Shared};
 pub use error::ModelError;
-pub use families::supported_families;
+pub use families::{COMMON_KEYS, FamilySupport, family_support, guarded_keys, supported_families};
 pub use folder::{Inspection, describe, inspect};
 pub use granularity::Granularity;
 pub use memory_plan::{MemoryPlan, Way, Work};

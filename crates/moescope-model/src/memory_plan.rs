@@ -12,8 +12,7 @@ use serde::Serialize;
 
 use crate::ModelError;
 use crate::description::{Description, FeedForward, Routed};
-use crate::families;
-use crate::folder::{Source, Tensors, open_checkpoint, scratch_bytes, sources};
+use crate::folder::{Source, Tensors, read_checkpoint, scratch_bytes, sources};
 use crate::parameters::{Layout, Specification};
 use crate::streamed::{ExpertCost, OUTPUTS};
 
@@ -89,8 +88,7 @@ impl MemoryPlan {
     /// # Errors
     /// As [`inspect`](crate::inspect), and [`ModelError::Bound`] where neither way fits or gradients would need the other.
     pub fn new(path: &Path, work: &Work<'_>, bound: u64) -> Result<MemoryPlan, ModelError> {
-        let (configuration, tensors) = open_checkpoint(path)?;
-        let reading = families::read(&configuration)?;
+        let (reading, tensors) = read_checkpoint(path)?;
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         let description = &reading.description;

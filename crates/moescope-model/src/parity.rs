@@ -289,6 +289,34 @@ fn gpt_neox_agrees_with_transformers() {
 }
 
 #[test]
+fn mixtral_without_the_base_of_its_names_agrees_with_transformers() {
+    // Three of five experts, one key head, a turn that depends on the length, in the older spelling.
+    assert_eq!(compare_folder("mixtral_bare"), [17, 7, 2]);
+}
+
+#[test]
+fn qwen2_moe_with_layers_of_many_kinds_agrees_with_transformers() {
+    // Every second layer is routed, two have windows; no biases, and YaRN with a magnitude of its own.
+    assert_eq!(compare_folder("qwen2_moe_windows"), [16, 8, 2]);
+}
+
+#[test]
+fn qwen3_with_biases_and_late_windows_agrees_with_transformers() {
+    assert_eq!(compare_folder("qwen3"), [11, 17, 0]);
+}
+
+#[test]
+fn phimoe_beyond_its_original_length_agrees_with_the_published_code() {
+    assert_eq!(compare_folder("phimoe_longrope"), [17, 12, 2]);
+}
+
+#[test]
+fn gpt_neox_with_one_half_after_the_other_agrees_with_transformers() {
+    // Three of eight coordinates turn, so one pair is half at rest; one table for both ends, and no biases in attention.
+    assert_eq!(compare_folder("gpt_neox_serial"), [11, 14, 0]);
+}
+
+#[test]
 fn transformers_computed_the_same_from_the_folders_that_we_write() {
     for name in ["dense", "moe", "mixed", "frozen"] {
         let folder = fixture("transformers_opens").join(name);

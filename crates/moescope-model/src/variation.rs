@@ -300,6 +300,16 @@ impl Turning {
         if self.dimensions.is_none() && !head_dim.is_multiple_of(2) {
             return Err(ModelError::description("head_dim", head_dim, "an even number"));
         }
+        if let (Scaling::Yarn { .. }, false) = (&self.scaling, turned.is_multiple_of(2)) {
+            let wanted = "an even number: the bounds of YaRN are defined over whole pairs";
+            return Err(ModelError::description("turning dimensions", turned, wanted));
+        }
+        if let Scaling::Long { short, long, .. } = &self.scaling {
+            let pairs = turned.div_ceil(2);
+            for (what, divisors) in [("short_factor", short), ("long_factor", long)] {
+                within(&format!("entries of the rotary {what}"), divisors.len(), pairs, pairs)?;
+            }
+        }
         within("turning dimensions", turned.next_multiple_of(2), 2, head_dim)
     }
 }
@@ -383,5 +393,29 @@ mod tests {
         refuse(&|v| v.attention.latent = Some(latent.clone()), "head_dim");
         let turning = Turning { dimensions: Some(9), ..Turning::default() };
         refuse(&|v| v.positions = Positions::Rotary(turning.clone()), "turning dimensions");
+        let scaling = Scaling::Long {
+            short: vec![1.0; 2],
+            long: vec![1.0; 3],
+            original: 8,
+            short_magnitude: 1.0,
+            long_magnitude: 1.0,
+        };
+        let turning = Turning { dimensions: Some(4), scaling, ..Turning::default() };
+        refuse(&|v| v.positions = Positions::Rotary(turning.clone()), "long_factor");
+        let scaling = Scaling::Yarn {
+            factor: 2.0,
+            original: 8,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            truncate: true,
+            magnitude: 1.0,
+        };
+        let turning = |dimensions| Turning {
+            dimensions: Some(dimensions),
+            scaling: scaling.clone(),
+            ..Turning::default()
+        };
+        refuse(&|v| v.positions = Positions::Rotary(turning(3)), "turning dimensions");
+        Variation { positions: Positions::Rotary(turning(4)), ..Variation::default() }.check(8, 2).unwrap();
     }
 }

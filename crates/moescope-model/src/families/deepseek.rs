@@ -5,15 +5,11 @@
 //! `hook_v` and `hook_z` are as wide as `heads × v_head_dim`, which need not be `heads × head_dim`.
 
 use super::names::{Cut, Groups, Leaf, Names, OURS, part, renamed};
-use super::{options, rope};
+use super::{effects, options, rope};
 use crate::ModelError;
 use crate::description::{Description, FeedForward, Routed, Router, Shared};
 use crate::folder::Configuration;
 use crate::variation::{Activation, Latent, Neuron, Pairs, Positions};
-
-/// Keys of known effects that both read.
-pub(super) const HONOURS: [&str; 6] =
-    ["attention_bias", "mlp_bias", "n_shared_experts", "n_group", "topk_group", "routed_scaling_factor"];
 
 /// The latent and the turning part of keys are rows of one tensor, keys and values rows of each head of another.
 pub(super) const NAMES: Names = Names { leaves: &LEAVES, ..OURS };
@@ -41,6 +37,12 @@ const LEAVES: [Leaf; 12] = [
 /// The latent of a model of this kind.
 fn latent(sizes: &Description) -> &Latent {
     sizes.variation.attention.latent.as_ref().expect("every model of these families has one")
+}
+
+/// Refuses another kind of score than the family's own, which the key may tell.
+pub(super) fn expect_score(configuration: &Configuration, own: &str) -> Result<(), ModelError> {
+    let wanted = format!("`{own}`, the score of this family, or absent");
+    effects::expect(configuration, "scoring_func", &wanted, |value| value.as_str() == Some(own))
 }
 
 /// The first layers are dense, all others routed. Shared experts are one wide one.

@@ -4,7 +4,7 @@
 //! The bias enters `hook_select` and never `hook_weights`. A group is worth the sum of its two best biased scores, unlike in
 //! DeepSeek-V2. Source: DeepSeek-AI 2024, "DeepSeek-V3", sections 2.1.1 and 2.1.2; Wang et al. 2024 for the bias.
 
-use super::{Defaults, Family, PLAIN, deepseek, options};
+use super::{Defaults, Family, PLAIN, deepseek, effects, options};
 use crate::ModelError;
 use crate::description::{Description, FeedForward, Groups, Router, Score};
 use crate::folder::Configuration;
@@ -16,7 +16,31 @@ pub(super) const FAMILY: Family = Family {
     architecture: "DeepseekV3ForCausalLM",
     defaults: Defaults { max_positions: 4096, ..PLAIN.defaults },
     names: deepseek::NAMES,
-    honours: &deepseek::HONOURS,
+    reads: &[
+        "q_lora_rank",
+        "kv_lora_rank",
+        "qk_nope_head_dim",
+        "qk_rope_head_dim",
+        "v_head_dim",
+        "attention_bias",
+        "hidden_act",
+        "n_routed_experts",
+        "num_experts",
+        "num_local_experts",
+        "moe_intermediate_size",
+        "n_shared_experts",
+        "num_experts_per_tok",
+        "first_k_dense_replace",
+        "routed_scaling_factor",
+        "n_group",
+        "topk_group",
+        "topk_method",
+        "scoring_func",
+        "norm_topk_prob",
+        "rope_interleave",
+    ],
+    fixtures: &["checkpoints/deepseek_v3"],
+    routed: true,
     feed_forward,
     vary,
     selection_bias: true,
@@ -24,6 +48,10 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<FeedForward>, ModelError> {
+    deepseek::expect_score(configuration, "sigmoid")?;
+    effects::expect(configuration, "topk_method", "`noaux_tc`, the only one of this family", |value| {
+        value.as_str() == Some("noaux_tc")
+    })?;
     let count = configuration.size_if("n_group")?.unwrap_or(8);
     let chosen = configuration.size_if("topk_group")?.unwrap_or(4);
     // One group is no choice, and may have fewer experts than a group is judged by.

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::ModelError;
 use crate::folder::Configuration;
 
-/// Keys that must be false, zero, empty or absent, unless the family honours them.
-const OFF: [&str; 22] = [
+/// Keys that must be false, zero, empty or absent, unless the family reads them.
+pub(super) const OFF: [&str; 22] = [
     "use_sliding_window",
     "sliding_window",
     "attention_bias",
@@ -31,8 +31,8 @@ const OFF: [&str; 22] = [
     "tie_encoder_decoder",
 ];
 
-/// Keys that must be one or absent, unless the family honours them.
-const ONE: [&str; 10] = [
+/// Keys that must be one or absent, unless the family reads them.
+pub(super) const ONE: [&str; 10] = [
     "partial_rotary_factor",
     "rotary_pct",
     "routed_scaling_factor",
@@ -45,12 +45,12 @@ const ONE: [&str; 10] = [
     "moe_layer_freq",
 ];
 
-/// Refuses every key that would change the result and that the family does not honour.
+/// Refuses every key that would change the result and that the family does not read.
 ///
 /// The list holds the effects that are known to us. A key that nobody here has heard of passes, so a checkpoint of a
 /// known family with a new option may still differ; tests against the reference implementation are what shows that.
-pub(crate) fn refuse(configuration: &Configuration, honoured: &[&str]) -> Result<(), ModelError> {
-    let foreign = |key: &&&str| !honoured.contains(*key);
+pub(crate) fn refuse(configuration: &Configuration, reads: &[&str]) -> Result<(), ModelError> {
+    let foreign = |key: &&&str| !reads.contains(*key);
     for key in OFF.iter().filter(foreign) {
         expect(configuration, key, "false or absent: this effect is not reproduced", is_off)?;
     }
@@ -60,7 +60,7 @@ pub(crate) fn refuse(configuration: &Configuration, honoured: &[&str]) -> Result
     }
     quantisation(configuration)?;
     let full = |kind: &Value| kind.as_str() == Some("full_attention");
-    if !honoured.contains(&"layer_types") {
+    if !reads.contains(&"layer_types") {
         expect(configuration, "layer_types", "`full_attention` in every layer", |value| {
             value.as_array().is_some_and(|all| all.iter().all(full))
         })?;

@@ -24,14 +24,16 @@ pub(super) const FAMILY: Family = Family {
         ..PLAIN.defaults
     },
     names: Names { leaves: &LEAVES, ..OURS },
-    honours: &[
-        "attention_bias",
+    reads: &[
+        "query_pre_attn_scalar",
         "attn_logit_softcapping",
         "final_logit_softcapping",
-        "query_pre_attn_scalar",
+        "attention_bias",
         "sliding_window",
         "layer_types",
+        "hidden_activation",
     ],
+    fixtures: &["checkpoints/gemma2"],
     vary,
     norms_less_one: true,
     ..PLAIN

@@ -23,7 +23,8 @@ pub(super) const FAMILY: Family = Family {
         leaves: &LEAVES,
         ignored: &[".attn.bias", ".attn.masked_bias"],
     },
-    honours: &["scale_attn_by_inverse_layer_idx"],
+    reads: &["n_inner", "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "activation_function"],
+    fixtures: &["checkpoints/gpt2"],
     feed_forward,
     vary,
     ..PLAIN

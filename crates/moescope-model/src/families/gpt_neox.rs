@@ -23,7 +23,8 @@ pub(super) const FAMILY: Family = Family {
         leaves: &LEAVES,
         ignored: &[".attention.bias", ".attention.masked_bias"],
     },
-    honours: &["attention_bias", "partial_rotary_factor", "rotary_pct"],
+    reads: &["partial_rotary_factor", "rotary_pct", "use_parallel_residual", "attention_bias", "hidden_act"],
+    fixtures: &["checkpoints/gpt_neox", "checkpoints/gpt_neox_serial"],
     vary,
     ..PLAIN
 };
@@ -59,6 +60,7 @@ const LEAVES: [Leaf; 12] = [
 ];
 
 fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    expect_base(configuration, description.rope_theta)?;
     let share = rope::read(configuration, description.rope_theta)?.share.unwrap_or(0.25);
     let turned = (description.head_dim as f64 * share) as usize;
     let activation = options::activation(configuration, "hidden_act", Activation::Gelu)?;
@@ -78,4 +80,33 @@ fn vary(configuration: &Configuration, description: &mut Description) -> Result<
         ..Biases::default()
     };
     Ok(())
+}
+
+/// The older spelling calls the base of the frequencies `rotary_emb_base`. A `rope_theta` beside it or in its place, which the
+/// reference implementation does not read, must not say otherwise.
+fn expect_base(configuration: &Configuration, theta: f64) -> Result<(), ModelError> {
+    let base = configuration.number_if("rotary_emb_base")?.unwrap_or(PLAIN.defaults.rope_theta);
+    let read = configuration.number_if("rope_theta")?;
+    let named = |key| configuration.get(key).is_some_and(|parts| parts.get("rope_theta").is_some());
+    if read.is_none_or(|read| read == base) || named("rope_scaling") || named("rope_parameters") {
+        return Ok(());
+    }
+    Err(configuration.complain("rope_theta", theta, format!("{base}, as `rotary_emb_base` says, or absent")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_base_has_one_name() {
+        let base = |keys| expect_base(&Configuration::of(keys), 7.0);
+        base(json!({})).unwrap();
+        base(json!({"rotary_emb_base": 7, "rope_theta": 7.0})).unwrap();
+        base(json!({"rope_theta": 7.0, "rope_parameters": {"rope_theta": 9.0}})).unwrap();
+        for keys in [json!({"rope_theta": 7.0}), json!({"rotary_emb_base": 9, "rope_theta": 7.0})] {
+            assert!(base(keys).unwrap_err().to_string().contains("`rope_theta` is 7"));
+        }
+    }
 }

@@ -26,7 +26,19 @@ pub(super) const FAMILY: Family = Family {
         ..PLAIN.defaults
     },
     names: Names { leaves: &LEAVES, ..OURS },
-    honours: &["attention_bias", "sliding_window", "layer_types"],
+    reads: &[
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "experts_per_token",
+        "swiglu_alpha",
+        "swiglu_limit",
+        "attention_bias",
+        "sliding_window",
+        "layer_types",
+    ],
+    fixtures: &["checkpoints/gpt_oss", "checkpoints/gpt_oss_mxfp4", "gguf/gpt_oss.gguf"],
+    routed: true,
     feed_forward,
     vary,
     ..PLAIN

@@ -18,13 +18,19 @@ pub(super) const FAMILY: Family = Family {
     architecture: "GraniteMoeForCausalLM",
     experts: ExpertNames { module: "block_sparse_moe", ..PROJECTIONS },
     names: Names { leaves: &LEAVES, ..OURS },
-    honours: &[
+    reads: &[
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
         "attention_bias",
         "embedding_multiplier",
         "logits_scaling",
         "residual_multiplier",
         "attention_multiplier",
+        "hidden_act",
     ],
+    fixtures: &["checkpoints/granitemoe"],
+    routed: true,
     feed_forward,
     vary,
     ..PLAIN

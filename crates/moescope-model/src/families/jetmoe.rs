@@ -20,6 +20,17 @@ pub(super) const FAMILY: Family = Family {
     // Query heads follow from the number of experts that a token chooses.
     heads: &["num_key_value_heads"],
     names: Names { leaves: &LEAVES, ..OURS },
+    reads: &[
+        "num_local_experts",
+        "moe_num_experts",
+        "num_experts_per_tok",
+        "moe_top_k",
+        "ffn_hidden_size",
+        "kv_channels",
+        "activation_function",
+    ],
+    fixtures: &["checkpoints/jetmoe"],
+    routed: true,
     feed_forward,
     vary,
     ..PLAIN

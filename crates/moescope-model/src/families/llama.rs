@@ -13,7 +13,8 @@ use crate::variation::{Activation, Neuron};
 pub(super) const FAMILY: Family = Family {
     model_type: "llama",
     architecture: "LlamaForCausalLM",
-    honours: &["attention_bias", "mlp_bias"],
+    reads: &["attention_bias", "mlp_bias", "hidden_act"],
+    fixtures: &["checkpoints/llama", "gguf/llama.gguf"],
     vary,
     ..PLAIN
 };

@@ -14,7 +14,8 @@ pub(super) const FAMILY: Family = Family {
     model_type: "mistral",
     architecture: "MistralForCausalLM",
     defaults: Defaults { key_value_heads: Some(8), max_positions: 131_072, ..PLAIN.defaults },
-    honours: &["sliding_window"],
+    reads: &["sliding_window", "layer_types", "hidden_act"],
+    fixtures: &["checkpoints/mistral"],
     vary,
     ..PLAIN
 };
@@ -33,7 +34,7 @@ pub(super) fn every_layer(
     let window = options::window(configuration, usual)?;
     let sizes = (description.layers(), description.max_positions);
     let variation = &mut description.variation;
-    variation.attention.windows = options::windows(configuration, window, sizes, |_| true)?;
+    variation.attention.windows = options::same_windows(configuration, window, sizes)?;
     variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
     Ok(())
 }

@@ -22,7 +22,16 @@ pub(super) const FAMILY: Family = Family {
     },
     experts: ExpertNames { module: "block_sparse_moe", gate: "w1", up: "w3", down: "w2" },
     names: Names { leaves: &LEAVES, ..OURS },
-    honours: &["sliding_window"],
+    reads: &[
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "sliding_window",
+        "layer_types",
+        "hidden_act",
+    ],
+    fixtures: &["checkpoints/mixtral__bf16_sharded", "checkpoints/mixtral_bare", "gguf/mixtral.gguf"],
+    routed: true,
     feed_forward,
     vary: |configuration, description| mistral::every_layer(configuration, description, None),
     ..PLAIN

@@ -25,6 +25,7 @@ mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod rope;
+mod support;
 
 use serde_json::{Map, Value, json};
 
@@ -35,6 +36,7 @@ use crate::model::Model;
 use crate::variation::{Positions, Turning, Variation};
 
 pub(crate) use names::{Cut, Groups, Names};
+pub use support::{COMMON_KEYS, FamilySupport, family_support, guarded_keys};
 
 /// One family.
 ///
@@ -54,8 +56,13 @@ pub(crate) struct Family {
     pub(crate) names: Names,
     /// Keys that tell the number of query heads, the first that is there.
     pub(crate) heads: &'static [&'static str],
-    /// Keys of known effects that the family reads, so that they need not stand at the value that has none.
-    pub(crate) honours: &'static [&'static str],
+    /// Keys that the family reads beside those of all families; one of a known effect need then not stand at the value that has
+    /// none.
+    pub(crate) reads: &'static [&'static str],
+    /// Folders and files below `fixtures` that hold the family against the reference implementation.
+    pub(crate) fixtures: &'static [&'static str],
+    /// Whether a layer may have experts.
+    pub(crate) routed: bool,
     /// The feed-forward layer of each block.
     pub(crate) feed_forward: fn(&Configuration, usize) -> Result<Vec<FeedForward>, ModelError>,
     /// How the model departs from the plain block.
@@ -82,7 +89,9 @@ const PLAIN: Family = Family {
     experts: PROJECTIONS,
     names: names::OURS,
     heads: &["num_attention_heads", "n_head"],
-    honours: &[],
+    reads: &[],
+    fixtures: &[],
+    routed: false,
     feed_forward: uniform_dense,
     vary: |_, _| Ok(()),
     selection_bias: false,
@@ -184,7 +193,7 @@ pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError>
             known: supported_families(),
         });
     };
-    effects::refuse(configuration, family.honours)?;
+    effects::refuse(configuration, family.reads)?;
     let description = description(configuration, family)?;
     description.check()?;
     Ok(Reading { family, description })
@@ -250,7 +259,7 @@ fn turn(
     description: &mut Description,
 ) -> Result<(), ModelError> {
     let rope = rope::read(configuration, family.defaults.rope_theta)?;
-    if rope.share.is_some_and(|share| share != 1.0) && !family.honours.contains(&"partial_rotary_factor") {
+    if rope.share.is_some_and(|share| share != 1.0) && !family.reads.contains(&"partial_rotary_factor") {
         let found = rope.share.unwrap_or(1.0);
         let wanted = "1 or absent: this effect is not reproduced";
         return Err(configuration.complain("partial_rotary_factor", found, wanted));

@@ -14,6 +14,8 @@ pub(super) const FAMILY: Family = Family {
     model_type: "moescope",
     architecture: "MoescopeForCausalLM",
     qk_norm: QkNorm::Configured,
+    reads: &["feed_forward", "qk_norm", "variation"],
+    routed: true,
     feed_forward,
     vary,
     ..PLAIN

@@ -111,10 +111,24 @@ impl Names {
             }
         };
         found.push((ours.to_owned(), Cut::WHOLE));
-        let bare = |(name, cut): &(String, Cut)| Some((name.strip_prefix(self.base)?.to_owned(), *cut));
-        let stripped: Vec<_> = found.iter().filter_map(bare).collect();
-        found.extend(stripped);
         found
+    }
+
+    /// The full name of a tensor in files that leave out the base, as those of a base model do.
+    pub(crate) fn full(&self, bare: &str) -> String {
+        let outside = ["lm_head.", "embed_out."].iter().any(|head| bare.starts_with(head));
+        if outside { bare.to_owned() } else { format!("{}{bare}", self.base) }
+    }
+
+    /// Whether these names leave out the base.
+    pub(crate) fn lack_base<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> bool {
+        let bare = self.blocks.strip_prefix(self.base).unwrap_or(self.blocks);
+        let mut blocks = false;
+        let whole = names.all(|name| {
+            blocks |= name.starts_with(bare);
+            !name.starts_with(self.base)
+        });
+        whole && blocks
     }
 
     fn block_candidates(&self, layer: &str, leaf: &str) -> Vec<(String, Cut)> {
@@ -131,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn candidates_are_their_names_then_ours_then_without_the_base() {
+    fn candidates_are_their_names_then_ours_and_the_base_may_be_left_out() {
         const LEAVES: [Leaf; 2] =
             [renamed("mlp.gate.weight", "mlp.router.weight"), renamed("mlp.gate.weight", "moe.gate.weight")];
         let names = Names {
@@ -144,7 +158,13 @@ mod tests {
         let found = |ours| names.candidates(ours).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(found("lm_head.weight"), ["head.weight", "lm_head.weight"]);
         let block = found("model.layers.3.mlp.gate.weight");
-        assert_eq!(block[0], "transformer.h.3.mlp.router.weight");
-        assert!(block.contains(&"h.3.moe.gate.weight".into()));
+        assert_eq!(block[..2], ["transformer.h.3.mlp.router.weight", "transformer.h.3.moe.gate.weight"]);
+        assert!(names.lack_base(["h.0.ln.weight", "lm_head.weight"].into_iter()));
+        assert!(!names.lack_base(["h.0.ln.weight", "transformer.wte.weight"].into_iter()));
+        assert!(!names.lack_base(["other.weight"].into_iter()));
+        assert_eq!(
+            [names.full("h.0.ln.weight"), names.full("lm_head.bias")],
+            ["transformer.h.0.ln.weight", "lm_head.bias"]
+        );
     }
 }

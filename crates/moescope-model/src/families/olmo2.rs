@@ -17,7 +17,8 @@ pub(super) const FAMILY: Family = Family {
     defaults: Defaults { norm_epsilon: 1e-5, ..PLAIN.defaults },
     qk_norm: QkNorm::Wide,
     names: Names { leaves: &LEAVES, ..OURS },
-    honours: &["attention_bias"],
+    reads: &["attention_bias", "hidden_act"],
+    fixtures: &["checkpoints/olmo2"],
     vary,
     ..PLAIN
 };

@@ -15,7 +15,17 @@ pub(super) const FAMILY: Family = Family {
     architecture: "OlmoeForCausalLM",
     defaults: Defaults { norm_epsilon: 1e-5, max_positions: 4096, ..PLAIN.defaults },
     qk_norm: QkNorm::Wide,
-    honours: &["attention_bias", "clip_qkv"],
+    reads: &[
+        "num_local_experts",
+        "num_experts",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "attention_bias",
+        "clip_qkv",
+        "hidden_act",
+    ],
+    fixtures: &["checkpoints/olmoe__fused"],
+    routed: true,
     feed_forward,
     vary,
     ..PLAIN

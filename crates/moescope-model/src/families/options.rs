@@ -68,6 +68,23 @@ pub(super) fn windows(
     Ok(if windows.iter().all(Option::is_none) { Vec::new() } else { windows })
 }
 
+/// The same window in every block. Families of this kind do not follow `layer_types`, which must then say the same.
+pub(super) fn same_windows(
+    configuration: &Configuration,
+    window: Option<usize>,
+    (layers, longest): (usize, usize),
+) -> Result<Vec<Option<usize>>, ModelError> {
+    if let Some(value) = configuration.get("layer_types") {
+        let kind = if window.is_some() { "sliding_attention" } else { "full_attention" };
+        if kinds(configuration, value, layers)?.contains(&window.is_none()) {
+            let wanted = format!("`{kind}` in every layer, as `sliding_window` decides in this family");
+            return Err(configuration.complain("layer_types", value, wanted));
+        }
+    }
+    let window = window.filter(|window| *window < longest);
+    Ok(if window.is_none() { Vec::new() } else { vec![window; layers] })
+}
+
 /// For each layer, whether it sees a window alone.
 fn kinds(configuration: &Configuration, value: &Value, layers: usize) -> Result<Vec<bool>, ModelError> {
     let kind = |value: &Value| match value.as_str() {
@@ -120,6 +137,20 @@ mod tests {
         assert_eq!(found(list, Some(8)), [None, Some(8), None]);
         let chunked = Configuration::of(json!({"layer_types": ["a", "b", "c"]}));
         assert!(windows(&chunked, Some(8), (3, 100), |_| true).is_err());
+    }
+
+    #[test]
+    fn where_one_key_decides_for_all_layers_the_list_of_their_kinds_must_agree() {
+        let of = |kind: &str, window| {
+            let configuration = Configuration::of(json!({"layer_types": [kind, kind]}));
+            same_windows(&configuration, window, (2, 100))
+        };
+        assert_eq!(of("sliding_attention", Some(8)).unwrap(), [Some(8), Some(8)]);
+        assert!(of("full_attention", None).unwrap().is_empty());
+        assert!(of("sliding_attention", Some(100)).unwrap().is_empty());
+        for refused in [of("full_attention", Some(8)), of("sliding_attention", None)] {
+            assert!(refused.unwrap_err().to_string().contains("`layer_types`"));
+        }
     }
 
     #[test]

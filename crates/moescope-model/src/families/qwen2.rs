@@ -14,7 +14,8 @@ pub(super) const FAMILY: Family = Family {
     model_type: "qwen2",
     architecture: "Qwen2ForCausalLM",
     defaults: Defaults { key_value_heads: Some(32), max_positions: 32_768, ..PLAIN.defaults },
-    honours: &["sliding_window", "use_sliding_window", "layer_types"],
+    reads: &["sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "hidden_act"],
+    fixtures: &["checkpoints/qwen2", "gguf/qwen2.gguf"],
     vary,
     ..PLAIN
 };

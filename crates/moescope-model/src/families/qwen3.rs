@@ -18,7 +18,15 @@ pub(super) const FAMILY: Family = Family {
         ..PLAIN.defaults
     },
     qk_norm: QkNorm::Heads,
-    honours: &["attention_bias", "sliding_window", "use_sliding_window", "layer_types"],
+    reads: &[
+        "attention_bias",
+        "sliding_window",
+        "use_sliding_window",
+        "max_window_layers",
+        "layer_types",
+        "hidden_act",
+    ],
+    fixtures: &["checkpoints/qwen3", "gguf/qwen3.gguf", "transformers_opens/dense"],
     vary: |configuration, description| {
         qwen2::late_windows(configuration, description)?;
         description.variation.biases = options::attention_bias(configuration, false)?;

@@ -15,7 +15,29 @@ pub(super) const FAMILY: Family = Family {
     architecture: "Qwen3MoeForCausalLM",
     defaults: Defaults { key_value_heads: Some(4), max_positions: 32_768, ..PLAIN.defaults },
     qk_norm: QkNorm::Heads,
-    honours: &["attention_bias", "sliding_window", "use_sliding_window"],
+    reads: &[
+        "num_experts",
+        "num_local_experts",
+        "moe_intermediate_size",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "decoder_sparse_step",
+        "mlp_only_layers",
+        "attention_bias",
+        "sliding_window",
+        "use_sliding_window",
+        "layer_types",
+        "hidden_act",
+        FROZEN,
+    ],
+    fixtures: &[
+        "checkpoints/qwen3_moe",
+        "gguf/qwen3_moe.gguf",
+        "transformers_opens/frozen",
+        "transformers_opens/mixed",
+        "transformers_opens/moe",
+    ],
+    routed: true,
     feed_forward,
     vary,
     ..PLAIN
@@ -26,14 +48,14 @@ fn vary(configuration: &Configuration, description: &mut Description) -> Result<
     let window = options::switched_window(configuration)?;
     let sizes = (description.layers(), description.max_positions);
     let variation = &mut description.variation;
-    variation.attention.windows = options::windows(configuration, window, sizes, |_| true)?;
+    variation.attention.windows = options::same_windows(configuration, window, sizes)?;
     variation.biases = options::attention_bias(configuration, false)?;
     variation.neuron = Neuron::Gated(options::activation(configuration, "hidden_act", Activation::Silu)?);
     Ok(())
 }
 
 /// A key of ours, which other readers ignore: a router that was never trained is to stay so.
-const FROZEN: &str = "moescope_frozen_router";
+pub(super) const FROZEN: &str = "moescope_frozen_router";
 
 /// A block is routed when its number, counted from 1, is a multiple of `decoder_sparse_step` and it is not in
 /// `mlp_only_layers`.

@@ -7,7 +7,18 @@ use moescope_weights::Weights;
 use super::Configuration;
 use super::tensors::Tensors;
 use crate::ModelError;
-use crate::families::gguf;
+use crate::families::{self, Reading, gguf};
+
+/// What a model is, and its tensors under the full names of its family.
+///
+/// # Errors
+/// As [`open`], and for a configuration that is not understood.
+pub(crate) fn read(path: &Path) -> Result<(Reading, Tensors), ModelError> {
+    let (configuration, tensors) = open(path)?;
+    let reading = families::read(&configuration)?;
+    let tensors = tensors.under(&reading.family.names);
+    Ok((reading, tensors))
+}
 
 /// Reads configuration and headers of a Hugging Face folder, of a single `.safetensors` file beside its `config.json`, of a
 /// `.gguf` file, or of a folder with nothing but one.

@@ -11,6 +11,9 @@ use crate::ModelError;
 pub(crate) struct Configuration {
     path: PathBuf,
     keys: Map<String, Value>,
+    /// Keys that somebody has asked for.
+    #[cfg(test)]
+    asked: std::sync::Arc<std::sync::Mutex<std::collections::BTreeSet<String>>>,
 }
 
 impl Configuration {
@@ -20,12 +23,17 @@ impl Configuration {
         let text = moescope_host::read_text(&path)?;
         let keys =
             serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
-        Ok(Configuration { path, keys })
+        Ok(Configuration::new(path, keys))
     }
 
     /// The keys that such a file would have, for a model that has none; `path` is what to name in messages.
     pub(crate) fn new(path: PathBuf, keys: Map<String, Value>) -> Configuration {
-        Configuration { path, keys }
+        Configuration {
+            path,
+            keys,
+            #[cfg(test)]
+            asked: Default::default(),
+        }
     }
 
     /// The file, for messages.
@@ -35,6 +43,8 @@ impl Configuration {
 
     /// The value of a key; null counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        #[cfg(test)]
+        self.asked.lock().unwrap().insert(key.into());
         self.keys.get(key).filter(|value| !value.is_null())
     }
 
@@ -59,7 +69,7 @@ impl Configuration {
 
     /// A whole number, if the key is there; another type is an error, never a missing key.
     pub(crate) fn size_if(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        self.typed(key, "a whole number", |value| value.as_u64().map(|n| n as usize))
+        self.typed(key, "a whole number up to 2147483648", |value| value.as_u64().and_then(size))
     }
 
     /// A number, whole or not, if the key is there.
@@ -80,7 +90,7 @@ impl Configuration {
     /// A list of whole numbers; empty when the key is absent.
     pub(crate) fn sizes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
         let list = |value: &Value| {
-            value.as_array()?.iter().map(|n| n.as_u64().map(|n| n as usize)).collect::<Option<Vec<_>>>()
+            value.as_array()?.iter().map(|n| n.as_u64().and_then(size)).collect::<Option<Vec<_>>>()
         };
         Ok(self.typed(key, "a list of whole numbers", list)?.unwrap_or_default())
     }
@@ -109,11 +119,29 @@ impl Configuration {
     }
 }
 
+/// Sizes above this make no model; below it the product of two overflows nowhere.
+const LARGEST: u64 = 1 << 31;
+
+/// A size, if it is one.
+fn size(number: u64) -> Option<usize> {
+    (number <= LARGEST).then_some(number as usize)
+}
+
 #[cfg(test)]
 impl Configuration {
     /// A configuration written in a test.
     pub(crate) fn of(keys: Value) -> Configuration {
         let Value::Object(keys) = keys else { panic!("a configuration is an object") };
-        Configuration { path: "config.json".into(), keys }
+        Configuration::new("config.json".into(), keys)
+    }
+
+    /// All keys with their values.
+    pub(crate) fn keys(&self) -> &Map<String, Value> {
+        &self.keys
+    }
+
+    /// Keys that somebody has asked for.
+    pub(crate) fn asked(&self) -> std::collections::BTreeSet<String> {
+        self.asked.lock().unwrap().clone()
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::open_checkpoint;
 use super::sources::sources;
+use super::{open_checkpoint, read_checkpoint};
 use crate::description::{Description, FeedForward, Routed};
 use crate::families;
 use crate::parameters::Layout;
@@ -57,8 +57,7 @@ pub fn describe(path: &Path) -> Result<Description, ModelError> {
 /// # Errors
 /// As [`Model::open`](crate::Model::open), but for the numbers themselves.
 pub fn inspect(path: &Path) -> Result<Inspection, ModelError> {
-    let (configuration, tensors) = open_checkpoint(path)?;
-    let reading = families::read(&configuration)?;
+    let (reading, tensors) = read_checkpoint(path)?;
     let layout = Layout::new(&reading.description);
     sources(&tensors, &reading, &layout)?;
     let description = &reading.description;

@@ -13,7 +13,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use checkpoint::open as open_checkpoint;
+pub(crate) use checkpoint::{open as open_checkpoint, read as read_checkpoint};
 pub(crate) use configuration::Configuration;
 pub(crate) use entry::{Entry, Stored};
 pub use inspect::{Inspection, describe, inspect};

@@ -5,9 +5,8 @@ use std::path::Path;
 use super::sources::sources;
 use super::stock::Stock;
 use super::tensors::Tensors;
-use super::{open_checkpoint, selection_bias_name};
+use super::{read_checkpoint, selection_bias_name};
 use crate::ModelError;
-use crate::families;
 use crate::memory_plan::{MemoryPlan, Way, Work};
 use crate::model::Model;
 use crate::parameters::Layout;
@@ -22,8 +21,7 @@ impl Model {
     /// For a file that is missing or broken, a configuration key whose effect we do not reproduce, a missing, superfluous or
     /// misshapen tensor, weights that are not finite, and more weights than this machine can hold.
     pub fn open(path: &Path) -> Result<Model, ModelError> {
-        let (configuration, tensors) = open_checkpoint(path)?;
-        let reading = families::read(&configuration)?;
+        let (reading, tensors) = read_checkpoint(path)?;
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         reading.description.require_memory()?;
@@ -58,8 +56,7 @@ impl Model {
     /// Leaves the weights in their files; of those in memory at a time, and what experts make of them, no more than `room` bytes
     /// where they can be cut so far.
     pub(crate) fn open_streamed(path: &Path, room: u64) -> Result<Model, ModelError> {
-        let (configuration, tensors) = open_checkpoint(path)?;
-        let reading = families::read(&configuration)?;
+        let (reading, tensors) = read_checkpoint(path)?;
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room };

@@ -57,8 +57,12 @@ pub(crate) fn sources(
         sources.push(source);
     }
     require_selection_biases(tensors, reading)?;
+    let empty = |name: &str| tensors.get(name).is_some_and(|entry| entry.shape.contains(&0));
     let unused = |name: &&str| {
-        !used.contains(*name) && !without_effect(name, reading) && !is_selection_bias(name, reading)
+        !(used.contains(*name)
+            || empty(name)
+            || without_effect(name, reading)
+            || is_selection_bias(name, reading))
     };
     match tensors.names().find(unused) {
         None => Ok(sources),
@@ -186,11 +190,12 @@ fn one_by_one(
         _ => names.down,
     };
     let name = |expert: usize| format!("{prefix}.{}.experts.{expert}.{own_leaf}.{kind}", names.module);
-    let all: Vec<String> = (0..wanted.shape[0]).map(name).collect();
-    for name in &all {
-        check_shape(tensors, name, &wanted.shape[1..])?;
-    }
-    Ok(Source::Experts(all))
+    // The first name that is missing ends this, however many experts the configuration claims.
+    let there = |expert: usize| {
+        let name = name(expert);
+        check_shape(tensors, &name, &wanted.shape[1..]).map(|()| name)
+    };
+    Ok(Source::Experts((0..wanted.shape[0]).map(there).collect::<Result<_, _>>()?))
 }
 
 /// Refuses a tensor that is missing or of another shape.

@@ -12,6 +12,7 @@ use moescope_weights::Weights;
 
 use super::entry::Entry;
 use crate::ModelError;
+use crate::families::Names;
 
 /// All tensors of a model, by name.
 pub(crate) struct Tensors {
@@ -30,6 +31,15 @@ impl Tensors {
     /// The tensors of these weights, under other names. What is not among the entries is not there.
     pub(crate) fn renamed(weights: Weights, entries: BTreeMap<String, Entry>) -> Tensors {
         Tensors { weights, entries }
+    }
+
+    /// The same tensors under the full names of a family, where the files leave out what all names begin with.
+    pub(crate) fn under(self, names: &Names) -> Tensors {
+        if !names.lack_base(self.names()) {
+            return self;
+        }
+        let entries = self.entries.into_iter().map(|(name, entry)| (names.full(&name), entry)).collect();
+        Tensors { entries, ..self }
     }
 
     /// The folder or file, for messages.

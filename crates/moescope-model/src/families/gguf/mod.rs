@@ -46,6 +46,11 @@ const fn of(
     Architecture { name, family, experts, pairs, renormalise: false }
 }
 
+/// What the architecture of a family's GGUF files is called, if they are read.
+pub(crate) fn architecture_of(family: &str) -> Option<&'static str> {
+    ARCHITECTURES.iter().find(|known| known.family == family).map(|known| known.name)
+}
+
 /// Configuration and tensors of weights that come with metadata.
 ///
 /// # Errors
