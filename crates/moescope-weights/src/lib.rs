@@ -31,6 +31,8 @@
 //! one, or in blocks of four bits. And whoever reads files from strangers must check every length in them; that is done here,
 //! once. Nothing here knows an architecture: names are those of the files.
 
+#[cfg(test)]
+mod arbitrary;
 mod decode;
 mod error;
 mod gguf;

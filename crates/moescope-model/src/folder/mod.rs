@@ -5,6 +5,8 @@ mod configuration;
 mod entry;
 mod gather;
 mod inspect;
+#[cfg(test)]
+mod mutations;
 mod open;
 mod save;
 mod sources;
