@@ -4,6 +4,8 @@
 //! A norm multiplies by one plus its weight: one is added when the weights are read. Scores are divided by the root of
 //! `query_pre_attn_scalar`, not of the head's size. Caps are `cap · tanh(x / cap)`, before the mask in attention.
 //! Source: Gemma Team 2024, "Gemma 2", section 2.
+//!
+//! Either cap may be null, which is none; an absent one is that of the published models, 50 for scores and 30 for logits.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, Family, PLAIN, options};

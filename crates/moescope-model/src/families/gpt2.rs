@@ -3,6 +3,8 @@
 //! Matrices are stored as `[input, output]`, turned over against all other families. The hidden size of the feed-forward layer is four
 //! times the model's where `n_inner` says nothing. `scale_attn_by_inverse_layer_idx` divides scores by the number of the layer.
 //! Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
+//!
+//! Files may leave out `transformer.` before all names, as the published ones do, and hold masks as tensors, which are passed over.
 
 use super::names::{Cut, Groups, Leaf, NONE, Names, OWN, Rows, TWICE, part, renamed};
 use super::{Defaults, Family, PLAIN, effects, options};

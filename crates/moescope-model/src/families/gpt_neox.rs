@@ -3,6 +3,8 @@
 //! Queries, keys and values of a head stand together in one matrix, head by head, and not all queries first. With
 //! `use_parallel_residual`, the default, both halves read the same stream, each through its own norm.
 //! Source: Black et al. 2022, "GPT-NeoX-20B"; Biderman et al. 2023, "Pythia".
+//!
+//! An odd number of turning coordinates is rounded up to whole pairs, as in the reference. Without a word about it a quarter of a head turns.
 
 use super::names::{Cut, Groups, Leaf, NONE, Names, OWN, TWICE, part, renamed};
 use super::{Defaults, Family, PLAIN, options, rope};

@@ -4,6 +4,8 @@
 //! Rows of gate and up alternate in one tensor. A gate is cut from above at `swiglu_limit`, the other branch on both sides; the answer
 //! is `gate · sigmoid(1.702 gate) · (up + 1)`. A sink is one more logit in each head's softmax, which takes weight and gives nothing:
 //! patterns sum to less than one. Source: OpenAI 2025, "gpt-oss-120b & gpt-oss-20b Model Card".
+//!
+//! A `sliding_window` of null goes with layers of full attention alone; with others in `layer_types` it is an error.
 
 use super::names::{Cut, Groups, Leaf, NONE, Names, OURS, OWN, part, renamed};
 use super::{Defaults, Family, PLAIN, options};

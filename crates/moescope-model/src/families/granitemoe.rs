@@ -4,6 +4,9 @@
 //! The factors are `embedding_multiplier`, `attention_multiplier` (in place of one over the root of the head's size),
 //! `residual_multiplier` and `logits_scaling`, by which logits are divided. Experts lie in two tensors, `input_linear` with gate above
 //! up, and `output_linear`. Source: IBM 2024, "Granite 3.0 Language Models".
+//!
+//! `attention_multiplier` is 1 where it is absent, and not one over the root of the head's size: a file that leaves it out has scores several
+//! times as large as its relatives.
 
 use super::names::{Cut, Leaf, Names, OURS, part, renamed};
 use super::{ExpertNames, Family, PLAIN, PROJECTIONS, options};

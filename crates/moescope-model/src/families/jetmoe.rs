@@ -4,6 +4,8 @@
 //! Keys and values are shared by the experts of attention, so a token's heads are those of its chosen query experts, one after the
 //! other. Sites of these experts are those of attention; routes of attention have no edits.
 //! Source: Shen et al. 2024, "JetMoE: Reaching Llama2 Performance with 0.1M Dollars".
+//!
+//! Files of before version 5 spell sizes otherwise (`moe_num_experts`, `moe_top_k`, `ffn_hidden_size`); both spellings are read.
 
 use super::names::{Cut, Leaf, Names, OURS, part, renamed};
 use super::{Defaults, Family, PLAIN, options};

@@ -2,6 +2,8 @@
 //!
 //! `head_dim` may differ from the width over the number of heads; `attention_bias` and `mlp_bias` add biases. Source: Touvron et al.
 //! 2023, "LLaMA"; the scaling of Llama 3.1 is that of Grattafiori et al. 2024.
+//!
+//! A partial turn is refused: the reference ignores it without a scaling and fails with one.
 
 use super::{Family, PLAIN, options};
 use crate::ModelError;

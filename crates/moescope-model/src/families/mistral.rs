@@ -2,6 +2,9 @@
 //!
 //! The window counts the token itself: with a window of `w` a token sees itself and the `w - 1` before it. `sliding_window: null` means
 //! none. Source: Jiang et al. 2023, "Mistral 7B".
+//!
+//! `layer_types` is not followed by the reference, which gives every layer the window or none. Where a file has the list, it must say the
+//! same: another program might follow it.
 
 use super::{Defaults, Family, PLAIN, options};
 use crate::ModelError;

@@ -2,6 +2,9 @@
 //!
 //! Experts are called `w1` (gate), `w3` (up) and `w2` (down). A softmax over all logits, then over the chosen by their sum, equals a
 //! softmax over the chosen alone. Source: Jiang et al. 2024, "Mixtral of Experts", section 2.1.
+//!
+//! A missing window is none, unlike in Mistral. The newest library writes all experts as two tensors, `mlp.experts.gate_up_proj` with the gate
+//! above, and `down_proj`; both ways are read.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, ExpertNames, Family, PLAIN, mistral};

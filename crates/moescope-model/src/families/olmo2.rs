@@ -2,6 +2,8 @@
 //!
 //! The residual stream itself is read without a norm, so `hook_attn_out` and `hook_mlp_out` are after the norm that follows.
 //! Source: OLMo Team 2024, "2 OLMo 2 Furious", section 3.2.
+//!
+//! With as many key heads as query heads or fewer, each norm has the width of its own heads together.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, Family, PLAIN, QkNorm, options};

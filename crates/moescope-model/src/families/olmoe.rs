@@ -2,6 +2,9 @@
 //!
 //! `norm_topk_prob` is false in the published model: weights sum to less than one. `clip_qkv` cuts queries, keys and values before
 //! their norm. Source: Muennighoff et al. 2024, "OLMoE".
+//!
+//! `intermediate_size` is the width of one expert. The norm spans all heads, so there is no head whose size could differ: the reference has
+//! no result for a `head_dim` of its own.
 
 use super::{Defaults, Family, PLAIN, QkNorm, options};
 use crate::ModelError;

@@ -4,6 +4,9 @@
 //! The second expert is chosen from what is left after the first is masked; each is weighted by a softmax over the logits that lie
 //! within a tolerance (`router_jitter_noise`) of the largest. The gradient is that of these weights, not of the sampler used in training.
 //! Source: Abdin et al. 2024, "Phi-3 Technical Report"; Liu et al. 2023, "Sparse Backpropagation for MoE Training".
+//!
+//! Other numbers of experts for each token than two are refused. LongRoPE beyond the original length takes the divisors of long sequences, as the
+//! code published with the model does; transformers 5.24 forgets the length there and takes those of short ones.
 
 use super::names::{Leaf, Names, OURS, renamed};
 use super::{Defaults, ExpertNames, Family, PLAIN, mistral, options};

@@ -2,6 +2,9 @@
 //!
 //! The output projection has no bias, and keys `use_sliding_window` and `max_window_layers` decide which layers have a window.
 //! Source: Yang et al. 2024, "Qwen2 Technical Report".
+//!
+//! Windows are those of late layers; in Qwen2-MoE they are those of early ones. With the switch off, `sliding_window` may stand at any
+//! number and means nothing.
 
 use super::{Defaults, Family, PLAIN, options};
 use crate::ModelError;

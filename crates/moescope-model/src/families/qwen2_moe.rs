@@ -2,6 +2,9 @@
 //!
 //! The shared expert's weight is a sigmoid of a product of its own (`shared_expert_gate`), not of the router's logits.
 //! `norm_topk_prob` is false in the published models. Source: Qwen Team 2024, "Qwen1.5-MoE".
+//!
+//! `qkv_bias: false` takes the biases away. A layer that is not routed, by `decoder_sparse_step` or `mlp_only_layers`, is dense and has no
+//! shared expert.
 
 use super::{Defaults, Family, PLAIN, options, qwen3_moe};
 use crate::ModelError;

@@ -1,6 +1,8 @@
 //! Qwen3: dense, with a norm of each query and key head. Our own dense models are of this family.
 //!
 //! `head_dim` is 128 where the configuration does not say it. Source: Yang et al. 2025, "Qwen3 Technical Report".
+//!
+//! The norm comes before the turn, so `hook_q` and `hook_k` are after both. `attention_bias` puts a bias on the output, too.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,8 @@
 //! What is read of which family, for people: the table of `docs/families.md` is made from this.
+//!
+//! Nothing is written twice for it. The keys are those by which a family is exempt from the refusal of known effects, the names of tensors
+//! those by which files are searched, and the fixtures those of the tests. Two tests hold the declared keys: reading the fixtures,
+//! with each key left out or turned over in turn, asks for exactly these.
 
 use serde::Serialize;
 
