@@ -33,6 +33,7 @@ pub mod context;
 pub mod edit_plan;
 pub mod exit;
 pub mod failure;
+pub mod families_page;
 pub mod fingerprint;
 pub mod interrupt;
 pub mod memory;

@@ -4,18 +4,24 @@
 //! numbers are sound is not looked at.
 
 use clap::Args;
+use moescope_model::family_support;
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::families_page::families_page;
 use crate::say;
 
 /// Say what a model is, from its headers alone: no weight is read.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
-    model: String,
+    #[arg(required_unless_present = "families", conflicts_with = "families")]
+    model: Option<String>,
+    /// Print the families of checkpoints that open, with the keys that are read and refused, and stop.
+    #[arg(long)]
+    families: bool,
 }
 
 /// Runs the command.
@@ -23,7 +29,11 @@ pub struct InspectArgs {
 /// # Errors
 /// If the folder is no model that moescope knows.
 pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
-    let inspection = moescope_model::inspect(Checkpoint::find(&args.model, context)?.path())?;
+    let Some(model) = &args.model else {
+        tell_families(context);
+        return Ok(());
+    };
+    let inspection = moescope_model::inspect(Checkpoint::find(model, context)?.path())?;
     if context.json() {
         context.print_json(&inspection);
     } else {
@@ -37,4 +47,13 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The families, as a page or as one document.
+fn tell_families(context: &Context) {
+    let families = family_support();
+    match context.json() {
+        true => context.print_json(&families),
+        false => say!("{}", families_page(&families).trim_end()),
+    }
 }
