@@ -4,6 +4,7 @@ mod case;
 mod material;
 mod picture;
 mod standard;
+mod words;
 
 use moescope_base::{Figure, Table};
 use serde::Serialize;

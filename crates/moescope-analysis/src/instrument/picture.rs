@@ -30,8 +30,14 @@ pub fn layer_figure(table: &Table) -> Option<Figure> {
     Some(Figure {
         id: format!("{}_figure", table.name()),
         title: table.title().to_owned(),
-        caption: estimate.meaning.clone(),
+        caption: sentence(&estimate.meaning),
         table: table.name().to_owned(),
         kind,
     })
+}
+
+/// A meaning as a sentence: with a capital and a full stop.
+fn sentence(meaning: &str) -> String {
+    let mut letters = meaning.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }

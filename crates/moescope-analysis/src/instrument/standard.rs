@@ -3,6 +3,7 @@
 use moescope_base::{Figure, FigureKind};
 
 use super::picture::layer_figures;
+use super::words;
 use super::{About, Finding, Group, Instrument, Material};
 use crate::logit_lens::logit_lens;
 use crate::probe::{ProbeOptions, ProbeTask, probe, table as probe_table};
@@ -30,7 +31,9 @@ impl Instrument for RouteLoad {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("routing");
         let tables = routing_tables(material.routes()?, permutations)?;
-        Ok(Finding { figures: layer_figures(&tables), tables })
+        let mut figures = layer_figures(&tables);
+        retitle(&mut figures, words::load(&tables[0]));
+        Ok(Finding { tables, figures })
     }
 }
 
@@ -55,7 +58,9 @@ impl Instrument for Specialisation {
         let permutations = material.permutations("specialisation");
         let trace = material.routes()?;
         let tables = vec![specialisation_table(trace, permutations)?, domain_load(trace)?.table()?];
-        Ok(Finding { figures: layer_figures(&tables), tables })
+        let mut figures = layer_figures(&tables);
+        retitle(&mut figures, words::specialisation(&tables[0]));
+        Ok(Finding { tables, figures })
     }
 }
 
@@ -78,7 +83,22 @@ impl Instrument for Paths {
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("paths");
-        Ok(path_tables(material.routes()?, permutations)?.into())
+        let tables = path_tables(material.routes()?, permutations)?;
+        let figure = Figure {
+            id: "paths_coverage".into(),
+            title: words::paths(&tables[0]).unwrap_or_else(|| tables[0].title().to_owned()),
+            caption: "Share of the tokens that take one of the most used paths, or in one layer one of the most used sets; dashed: all \
+                      possible ones equally frequent."
+                .into(),
+            table: tables[1].name().to_owned(),
+            kind: FigureKind::Lines {
+                x: "most_used".into(),
+                y: "covered".into(),
+                series: Some("unit".into()),
+                log2_x: true,
+            },
+        };
+        Ok(Finding { tables, figures: vec![figure] })
     }
 }
 
@@ -171,5 +191,12 @@ impl Instrument for Lens {
         };
         let table = lens.table("logit_lens", "How near the prediction is after each block")?;
         Ok(Finding { tables: vec![table], figures: vec![figure] })
+    }
+}
+
+/// Gives the first figure a finding as its title.
+fn retitle(figures: &mut [Figure], finding: Option<String>) {
+    if let (Some(figure), Some(finding)) = (figures.first_mut(), finding) {
+        figure.title = finding;
     }
 }

@@ -239,9 +239,9 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
         let about = outcome.about;
         Some(Section {
             id: about.name.to_owned(),
-            heading: about.question.to_owned(),
+            heading: heading(about.name),
             question: None,
-            prose: Vec::new(),
+            prose: vec![about.question.to_owned()],
             figures: found.figures.clone(),
             tables: found.tables.clone(),
             method: vec![format!("Null: {}.", about.null), format!("Source: {}.", about.source)],
@@ -262,16 +262,28 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
             "{tokens} tokens, {} instruments",
             outcomes.iter().filter(|o| o.found.is_ok()).count()
         ),
-        lead: outcomes
-            .iter()
-            .filter(|o| o.found.is_ok())
-            .map(|o| format!("{}: {}.", o.about.name, in_words(o)))
-            .collect(),
+        lead: lead(outcomes),
         answers: None,
         sections: outcomes.iter().filter_map(section).collect(),
         reproduce: reproduce(args),
         notes: std::iter::once(independent).chain(left_out).collect(),
     }
+}
+
+/// The findings in one sentence each.
+fn lead(outcomes: &[Outcome]) -> Vec<String> {
+    outcomes
+        .iter()
+        .filter(|outcome| outcome.found.is_ok())
+        .map(|outcome| format!("{}.", in_words(outcome)))
+        .collect()
+}
+
+/// A name as a heading: with a capital, and spaces for hyphens.
+fn heading(name: &str) -> String {
+    let words = name.replace('-', " ");
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), letters.as_str()))
 }
 
 /// The command with every option that decides a number, the defaults included.

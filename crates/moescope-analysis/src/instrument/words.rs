@@ -1,0 +1,97 @@
+//! Findings in words, read from the tables that hold them.
+
+use moescope_base::{ColumnData, ColumnRole, Table};
+
+/// How evenly experts are used: from the table `routing_load`.
+pub(super) fn load(table: &Table) -> Option<String> {
+    let (low, high) = range(table, "effective_experts")?;
+    let experts = table.companion(ColumnRole::Null, "effective_experts")?.data.number(0)?;
+    Some(if high - low < 0.05 {
+        format!("Layers use as many experts as {high:.1} of {experts:.0} evenly loaded ones")
+    } else {
+        format!("Layers use as many experts as {low:.1} to {high:.1} of {experts:.0} evenly loaded ones")
+    })
+}
+
+/// What the choice of an expert tells about the domain, with and without the token: from the table `specialisation`.
+pub(super) fn specialisation(table: &Table) -> Option<String> {
+    let tested = |given: &str| {
+        let rows: Vec<usize> = (0..table.rows())
+            .filter(|row| is(table, *row, "label", "domain") && is(table, *row, "given", given))
+            .collect();
+        let p = table.companion(ColumnRole::PValue, "information")?;
+        let found = rows.iter().filter(|row| p.data.number(**row).is_some_and(|p| p <= 0.05)).count();
+        (!rows.is_empty()).then(|| (found, rows.len()))
+    };
+    let (alone, layers) = tested("")?;
+    let told = format!("The choice of an expert tells of the domain in {alone} of {layers} layers");
+    Some(match tested("token") {
+        Some((beyond, _)) => format!("{told}, beyond what the token tells in {beyond} (p ≤ 0.05 in each)"),
+        None => format!("{told} (p ≤ 0.05 in each)"),
+    })
+}
+
+/// How many paths are used: from a table of effective numbers.
+pub(super) fn paths(table: &Table) -> Option<String> {
+    let row = (0..table.rows()).find(|row| is(table, *row, "unit", "path"))?;
+    let number = |name: &str| table.column(name)?.data.number(row);
+    let (used, possible, seen) = (number("effective_number")?, number("possible")?, number("coverage")?);
+    Some(format!(
+        "About {used:.0} paths are in use, of 2^{possible:.0} possible; {:.0} % of what is to come has been seen",
+        100.0 * seen
+    ))
+}
+
+/// Whether a key column has this entry in a row.
+fn is(table: &Table, row: usize, column: &str, entry: &str) -> bool {
+    match table.column(column).map(|column| &column.data) {
+        Some(ColumnData::Text(entries)) => entries[row] == entry,
+        _ => false,
+    }
+}
+
+/// Smallest and largest entry of a column.
+fn range(table: &Table, column: &str) -> Option<(f64, f64)> {
+    let data = &table.column(column)?.data;
+    let numbers = || (0..data.len()).filter_map(|row| data.number(row)).filter(|number| number.is_finite());
+    let low = numbers().reduce(f64::min)?;
+    Some((low, numbers().reduce(f64::max)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moescope_base::Column;
+
+    #[test]
+    fn a_load_is_told_with_its_range() {
+        let columns = |low: f64| {
+            vec![
+                Column::integer_key("layer", "", "block", vec![0, 1]),
+                Column::estimate("effective_experts", "experts", "e", vec![low, 7.52]),
+                Column::null("effective_experts", "experts", "even", vec![8.0, 8.0]),
+            ]
+        };
+        let told = |low| load(&Table::new("routing_load", "T", "", columns(low)).unwrap()).unwrap();
+        assert_eq!(told(3.0), "Layers use as many experts as 3.0 to 7.5 of 8 evenly loaded ones");
+        assert_eq!(told(7.5), "Layers use as many experts as 7.5 of 8 evenly loaded ones");
+    }
+
+    #[test]
+    fn domain_and_token_are_told_apart() {
+        let columns = vec![
+            Column::key("label", "l", ["domain", "domain", "domain", "token"].map(String::from).to_vec()),
+            Column::key("given", "g", ["", "", "token", ""].map(String::from).to_vec()),
+            Column::estimate("information", "bits", "i", vec![0.1, 0.2, 0.3, 0.4]),
+            Column::p_value("information", "p", vec![0.01, 0.5, 0.6, 0.01]),
+        ];
+        let told = specialisation(&Table::new("specialisation", "T", "", columns).unwrap()).unwrap();
+        assert!(told.contains("in 1 of 2 layers, beyond what the token tells in 0"), "{told}");
+    }
+
+    #[test]
+    fn a_table_without_the_columns_is_told_nothing_about() {
+        let table = Table::new("t", "T", "", vec![Column::estimate("x", "", "x", vec![1.0])]).unwrap();
+        assert!(load(&table).is_none() && specialisation(&table).is_none() && paths(&table).is_none());
+    }
+}

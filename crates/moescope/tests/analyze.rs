@@ -1,0 +1,146 @@
+//! The case of instruments as a user meets it: on a routed and a dense model, and where it cannot run.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on may panic
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn call(arguments: &[&str]) -> Output {
+    Command::cargo_bin("moescope").unwrap().arg("--no-progress").args(arguments).output().unwrap()
+}
+
+fn text_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A routed and a dense run of two steps, and text of two domains, made once for all tests.
+fn setting() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let make = || {
+        let folder = tempfile::tempdir().unwrap();
+        for (domain, word) in [("birds", "heron"), ("tools", "hammer")] {
+            let place = folder.path().join("text").join(domain);
+            fs::create_dir_all(&place).unwrap();
+            for document in 0..6 {
+                let line = |i: usize| format!("The {word} of day {} is number {document}. ", i * i % 17);
+                fs::write(place.join(format!("{document}.txt")), (0..12).map(line).collect::<String>())
+                    .unwrap();
+            }
+        }
+        for (name, family) in [("moe", "\"moe\"\nexpansion = 2\ngranularity = 2"), ("dense", "\"dense\"")] {
+            let config = folder.path().join(format!("{name}.toml"));
+            let toml = format!(
+                "[model]\nfamily = {family}\nd_model = 16\nlayers = 2\nheads = 2\nd_ff = 32\n\
+                 [data]\ncorpus = \"embedded\"\nvocab = 300\npositions = 64\nevaluation_windows = 2\n\
+                 [training]\nsteps = 2\nbatch = 4\nlearning_rate = 1e-3\nseed = 1\n"
+            );
+            fs::write(&config, toml).unwrap();
+            let done =
+                call(&["train", "--config", text_of(&config), "--out", text_of(&folder.path().join(name))]);
+            assert!(done.status.success(), "{}", said(&done));
+        }
+        folder
+    };
+    FOLDER.get_or_init(make).path()
+}
+
+fn analyze(names: &str, model: &str, out: &str, more: &[&str]) -> (Output, PathBuf) {
+    let (model, text, out) = (setting().join(model), setting().join("text"), setting().join(out));
+    let fixed =
+        ["--json", "analyze", names, text_of(&model), "--text", text_of(&text), "--out", text_of(&out)];
+    let sizes = ["--positions", "32", "--permutations", "9"];
+    (call(&[&fixed, &sizes[..], more].concat()), out)
+}
+
+fn document(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn all_instruments_run_on_a_routed_model_and_repeat_to_the_byte() {
+    let (output, out) = analyze("all", "moe", "all", &[]);
+    let told = document(&output);
+    let instruments = told["instruments"].as_array().unwrap();
+    assert!(instruments.len() >= 10);
+    for instrument in instruments {
+        assert!(instrument.get("left_out").is_none(), "{instrument}");
+        for table in instrument["tables"].as_array().unwrap() {
+            assert!(out.join(format!("tables/{}.parquet", table.as_str().unwrap())).exists(), "{table}");
+        }
+    }
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("Expert cache") && report.contains("What this does not show"));
+    let written: Value = serde_json::from_slice(&fs::read(out.join("analysis.json")).unwrap()).unwrap();
+    assert_eq!(written, told);
+
+    let (again, second) = analyze("all", "moe", "again", &["--threads", "1"]);
+    assert_eq!(document(&again), told);
+    for table in fs::read_dir(out.join("tables")).unwrap() {
+        let name = table.unwrap().file_name();
+        assert_eq!(
+            fs::read(out.join("tables").join(&name)).unwrap(),
+            fs::read(second.join("tables").join(&name)).unwrap(),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn on_a_dense_model_what_needs_routes_is_left_out_or_refused() {
+    let told = document(&analyze("all", "dense", "dense-all", &[]).0);
+    let left: Vec<&str> = told["instruments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|instrument| instrument.get("left_out").is_some())
+        .map(|instrument| instrument["about"]["name"].as_str().unwrap())
+        .collect();
+    assert!(left.contains(&"routing") && !left.contains(&"calibration"), "{left:?}");
+    let (refused, out) = analyze("calibration,expert-cache", "dense", "refused", &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("expert-cache: the model is dense"), "{}", said(&refused));
+    assert!(!out.join("analysis.json").exists() && !out.join("report.html").exists());
+}
+
+#[test]
+fn mistakes_are_named_with_the_next_step() {
+    let (unknown, _) = analyze("calibratoin", "moe", "unknown", &[]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(said(&unknown).contains("did you mean `calibration`?"), "{}", said(&unknown));
+
+    let (short, _) = analyze("routing", "moe", "short", &["--positions", "1"]);
+    assert_eq!(short.status.code(), Some(2));
+
+    let foreign = setting().join("foreign");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("mine.txt"), "mine").unwrap();
+    let (refused, _) = analyze("routing", "moe", "foreign", &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+
+    let without = call(&["analyze", "routing"]);
+    assert_eq!(without.status.code(), Some(2));
+}
+
+#[test]
+fn the_list_tells_question_null_and_limit_of_each() {
+    let output = call(&["--json", "analyze", "--list"]);
+    let told = document(&output);
+    for instrument in told["instruments"].as_array().unwrap() {
+        for key in ["name", "question", "null", "does_not_show", "source", "passes"] {
+            assert!(instrument[key].as_str().is_some_and(|text| !text.is_empty()), "{instrument}");
+        }
+    }
+    let plain = call(&["analyze", "--list"]);
+    assert!(String::from_utf8_lossy(&plain.stdout).contains("induction  (causal)"));
+}
