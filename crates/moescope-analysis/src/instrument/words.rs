@@ -7,9 +7,9 @@ pub(super) fn load(table: &Table) -> Option<String> {
     let (low, high) = range(table, "effective_experts")?;
     let experts = table.companion(ColumnRole::Null, "effective_experts")?.data.number(0)?;
     Some(if high - low < 0.05 {
-        format!("Layers use as many experts as {high:.1} of {experts:.0} evenly loaded ones")
+        format!("Each layer uses its {experts:.0} experts as evenly as if there were {high:.1}")
     } else {
-        format!("Layers use as many experts as {low:.1} to {high:.1} of {experts:.0} evenly loaded ones")
+        format!("Layers use their {experts:.0} experts as evenly as if there were {low:.1} to {high:.1}")
     })
 }
 
@@ -73,8 +73,8 @@ mod tests {
             ]
         };
         let told = |low| load(&Table::new("routing_load", "T", "", columns(low)).unwrap()).unwrap();
-        assert_eq!(told(3.0), "Layers use as many experts as 3.0 to 7.5 of 8 evenly loaded ones");
-        assert_eq!(told(7.5), "Layers use as many experts as 7.5 of 8 evenly loaded ones");
+        assert_eq!(told(3.0), "Layers use their 8 experts as evenly as if there were 3.0 to 7.5");
+        assert_eq!(told(7.5), "Each layer uses its 8 experts as evenly as if there were 7.5");
     }
 
     #[test]
