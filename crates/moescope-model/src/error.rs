@@ -97,6 +97,20 @@ pub enum ModelError {
         /// Name in the files.
         name: String,
     },
+    /// Weights that are whole numbers.
+    #[error(
+        "{}: the tensor `{name}` is stored as {found}, wanted floating-point numbers or a quantisation that is known; \
+         docs/checkpoints.md lists the formats",
+        path.display()
+    )]
+    TensorFormat {
+        /// The model folder.
+        path: PathBuf,
+        /// Name in the files.
+        name: String,
+        /// How its numbers are stored.
+        found: String,
+    },
     /// A tensor whose shape does not fit the configuration.
     #[error("the tensor `{name}` has shape {found:?}, wanted {wanted:?}; configuration and weights disagree")]
     TensorShape {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::ModelError;
 use crate::description::{Description, FeedForward, Routed};
+use crate::families::Reading;
 use crate::folder::{Source, Tensors, read_checkpoint, scratch_bytes, sources};
 use crate::parameters::{Layout, Specification};
 use crate::streamed::{ExpertCost, OUTPUTS};
@@ -91,6 +92,26 @@ impl MemoryPlan {
         let (reading, tensors) = read_checkpoint(path)?;
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
+        let estimate = |bound| MemoryPlan::estimate(&reading, &layout, &tensors, &sources, work, bound);
+        let plan = estimate(bound);
+        // The room that is left to the allocator grows with the bound, so what is needed is found by going up.
+        let mut enough = estimate(bound.max(plan.streamed));
+        while enough.streamed > enough.bound {
+            enough = estimate(enough.streamed);
+        }
+        plan.require(work, enough.streamed)?;
+        Ok(plan)
+    }
+
+    /// The plan, whether it fits or not.
+    fn estimate(
+        reading: &Reading,
+        layout: &Layout,
+        tensors: &Tensors,
+        sources: &[Source],
+        work: &Work<'_>,
+        bound: u64,
+    ) -> MemoryPlan {
         let description = &reading.description;
         let counts = Description { max_positions: work.positions, ..description.clone() }.counts();
         let weights = description.counts().parameters_total.saturating_mul(4);
@@ -104,9 +125,9 @@ impl MemoryPlan {
             + values(description, work).saturating_mul(blocks)
             + head_results(description, work).saturating_mul(blocks)
             + at_once(description, work).saturating_mul(blocks);
-        let step = smallest_step(description, &layout, &tensors, &sources, work);
+        let step = smallest_step(description, layout, tensors, sources, work);
         let others = held + values(description, work) + head_results(description, work);
-        let plan = MemoryPlan {
+        MemoryPlan {
             way: if in_memory <= bound { Way::InMemory } else { Way::Streamed },
             bound,
             weights,
@@ -117,13 +138,11 @@ impl MemoryPlan {
             spare,
             recorded,
             flops_per_token: counts.flops_per_token,
-        };
-        plan.require(work)?;
-        Ok(plan)
+        }
     }
 
-    /// Refuses a bound into which no way fits.
-    fn require(&self, work: &Work<'_>) -> Result<(), ModelError> {
+    /// Refuses a bound into which no way fits; `enough` is one into which streaming would.
+    fn require(&self, work: &Work<'_>, enough: u64) -> Result<(), ModelError> {
         let (what, needed, remedy) = match self.way {
             Way::InMemory => return Ok(()),
             Way::Streamed if work.gradients => (
@@ -134,7 +153,7 @@ impl MemoryPlan {
             Way::Streamed if self.streamed <= self.bound => return Ok(()),
             Way::Streamed => (
                 "a pass that reads weights as it needs them",
-                self.streamed,
+                enough,
                 "take fewer or shorter sequences in a pass, record less, or allow more memory",
             ),
         };

@@ -39,6 +39,7 @@ pub(crate) fn apply(
     let here: Vec<usize> =
         (0..place.tokens.len()).filter(|row| selection.contains(place.tokens[*row])).collect();
     let rows: Vec<usize> = here.iter().map(|row| place.first + row).collect();
+    require_numbers(place.point, change)?;
     match change {
         ValueEdit::Scale { factor } => scale(tape, var, &rows, *factor),
         ValueEdit::Zero => overwrite(tape, var, &rows, vec![0.0; rows.len() * width]),
@@ -177,6 +178,21 @@ fn add(tape: &mut Tape<'_>, var: Var, rows: &[usize], vector: &[f32]) -> Result<
     }
     let shift = tape.constant(shift);
     Ok(tape.add(var, shift)?)
+}
+
+/// Refuses an edit by what is not a number, or is infinite where that could only make one that is not.
+fn require_numbers(point: HookPoint, change: &ValueEdit) -> Result<(), ModelError> {
+    let (numbers, allowed): (&[f32], fn(&f32) -> bool) = match change {
+        ValueEdit::Scale { factor } => (std::slice::from_ref(factor), |x| x.is_finite()),
+        ValueEdit::Add { vector } => (vector, |x| x.is_finite()),
+        ValueEdit::Set { vector } => (vector, |x| !x.is_nan()),
+        ValueEdit::Patch { rows } | ValueEdit::PatchByToken { rows, .. } => (rows, |x| !x.is_nan()),
+        ValueEdit::Zero | ValueEdit::Mean | ValueEdit::Resample { .. } => return Ok(()),
+    };
+    match numbers.iter().find(|number| !allowed(number)) {
+        Some(odd) => Err(ModelError::edit(point, format!("it brings in {odd}, wanted finite numbers"))),
+        None => Ok(()),
+    }
 }
 
 /// Multiplies the named rows by `factor` and leaves the others as they are.

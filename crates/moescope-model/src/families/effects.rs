@@ -59,6 +59,10 @@ pub(crate) fn refuse(configuration: &Configuration, reads: &[&str]) -> Result<()
         expect(configuration, key, "1 or absent: this effect is not reproduced", one)?;
     }
     quantisation(configuration)?;
+    if !reads.contains(&"is_causal") {
+        let causal = |value: &Value| value.as_bool() == Some(true);
+        expect(configuration, "is_causal", "true or absent: tokens see those before them alone", causal)?;
+    }
     let full = |kind: &Value| kind.as_str() == Some("full_attention");
     if !reads.contains(&"layer_types") {
         expect(configuration, "layer_types", "`full_attention` in every layer", |value| {
@@ -108,6 +112,7 @@ mod tests {
         let cases = [
             json!({"use_sliding_window": true}),
             json!({"attention_bias": true}),
+            json!({"is_causal": false}),
             json!({"layer_types": ["full_attention", "sliding_attention"]}),
             json!({"sliding_window": 16}),
             json!({"n_shared_experts": 1}),

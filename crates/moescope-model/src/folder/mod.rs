@@ -14,6 +14,7 @@ mod stock;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod tied;
 
 pub(crate) use checkpoint::{open as open_checkpoint, read as read_checkpoint};
 pub(crate) use configuration::Configuration;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::sources::sources;
 use super::stock::Stock;
 use super::tensors::Tensors;
+use super::tied::require_one_table;
 use super::{read_checkpoint, selection_bias_name};
 use crate::ModelError;
 use crate::memory_plan::{MemoryPlan, Way, Work};
@@ -24,6 +25,7 @@ impl Model {
         let (reading, tensors) = read_checkpoint(path)?;
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
+        require_one_table(&tensors, &reading, &layout, &sources)?;
         reading.description.require_memory()?;
         let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room: 0 };
         let specifications = layout.specifications.iter().enumerate();
@@ -59,6 +61,7 @@ impl Model {
         let (reading, tensors) = read_checkpoint(path)?;
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
+        require_one_table(&tensors, &reading, &layout, &sources)?;
         let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room };
         let mut model = Model::from_parts(reading.description, layout, Vec::new())?;
         read_selection_biases(&mut model, &stock.tensors)?;

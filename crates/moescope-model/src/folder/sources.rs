@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::selection_bias_name;
 use super::tensors::Tensors;
+use super::tied::UNEMBEDDINGS;
 use crate::ModelError;
 use crate::description::{Description, Routed};
 use crate::families::{Cut, ExpertNames, Groups, Reading};
@@ -40,7 +41,8 @@ pub(crate) struct RowsOf {
 ///
 /// # Errors
 /// [`ModelError::MissingTensor`], [`ModelError::TensorShape`], and [`ModelError::UnexpectedTensor`] for one that
-/// would be ignored: a bias or a shared expert left aside would give plausible and wrong results.
+/// would be ignored: a bias or a shared expert left aside would give plausible and wrong results; and
+/// [`ModelError::TensorFormat`] for whole numbers.
 pub(crate) fn sources(
     tensors: &Tensors,
     reading: &Reading,
@@ -57,6 +59,7 @@ pub(crate) fn sources(
         sources.push(source);
     }
     require_selection_biases(tensors, reading)?;
+    used.iter().try_for_each(|name| tensors.require_real(name))?;
     let empty = |name: &str| tensors.get(name).is_some_and(|entry| entry.shape.contains(&0));
     let unused = |name: &&str| {
         !(used.contains(*name)
@@ -75,7 +78,7 @@ pub(crate) fn sources(
 fn without_effect(name: &str, reading: &Reading) -> bool {
     let names = &reading.family.names;
     let ignored = names.ignored.iter().any(|ending| name.ends_with(ending));
-    let tied = reading.description.tied_embeddings && ["lm_head.weight", "embed_out.weight"].contains(&name);
+    let tied = reading.description.tied_embeddings && UNEMBEDDINGS.contains(&name);
     let layer =
         name.strip_prefix(names.blocks).and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
     let beyond = reading.family.selection_bias && layer.is_some_and(|l| l >= reading.description.layers());

@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use moescope_engine::Tensor;
-use moescope_weights::Weights;
+use moescope_weights::{NumberFormat, Weights};
 
-use super::entry::Entry;
+use super::entry::{Entry, Stored};
 use crate::ModelError;
 use crate::families::Names;
 
@@ -55,6 +55,24 @@ impl Tensors {
     /// What the header says about a tensor.
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
+    }
+
+    /// Refuses a tensor of whole numbers: they are packed or indices, and stand for something else than their values.
+    pub(crate) fn require_real(&self, name: &str) -> Result<(), ModelError> {
+        let Stored::Whole(stored) = &self.entry(name).stored else { return Ok(()) };
+        let format = self.weights.get(stored).map(|tensor| tensor.format());
+        let whole = format.filter(|format| {
+            use NumberFormat::{I8, I16, I32, I64, U8};
+            matches!(format, I8 | I16 | I32 | I64 | U8)
+        });
+        match whole {
+            Some(format) => Err(ModelError::TensorFormat {
+                path: self.folder().into(),
+                name: name.into(),
+                found: format.to_string(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Bytes of all tensors.

@@ -138,6 +138,54 @@ fn weights_that_are_not_finite_are_named() {
     assert!(error.to_string().contains("model.embed_tokens.weight"), "{error}");
 }
 
+/// Rewrites the file of a folder with one more tensor.
+fn with_tensor(folder: &Path, name: &str, shape: &[usize], numbers: &[f32]) {
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let added: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut tensors: Vec<(String, safetensors::tensor::TensorView<'_>)> = stored.tensors();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &added).unwrap();
+    tensors.push((name.to_owned(), view));
+    let written = safetensors::serialize(tensors, None).unwrap();
+    std::fs::write(&path, written).unwrap();
+}
+
+#[test]
+fn a_second_table_beside_a_tied_one_must_be_the_same() {
+    let description = Description { tied_embeddings: true, ..testing::dense_description() };
+    let model = Model::initialise(description, Seed(4)).unwrap();
+    let table = &model.parameters().iter().find(|p| p.name == "model.embed_tokens.weight").unwrap().tensor;
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    with_tensor(folder.path(), "lm_head.weight", table.shape(), table.data());
+    assert_eq!(Model::open(folder.path()).unwrap().hash(), model.hash());
+
+    model.save(folder.path()).unwrap();
+    let mut other = table.data().to_vec();
+    *other.last_mut().unwrap() += 1.0;
+    with_tensor(folder.path(), "lm_head.weight", table.shape(), &other);
+    let error = Model::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tie_word_embeddings") && error.contains("`lm_head.weight`"), "{error}");
+    assert!(Model::open_streamed(folder.path(), 1 << 30).is_err());
+    assert!(inspect(folder.path()).is_ok(), "headers alone do not tell");
+}
+
+#[test]
+fn whole_numbers_are_no_weights() {
+    let model = Model::initialise(testing::dense_description(), Seed(4)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.windows(5).position(|part| part == b"\"F32\"").unwrap();
+    bytes[place + 1] = b'I';
+    std::fs::write(&path, bytes).unwrap();
+    let error = Model::open(folder.path()).unwrap_err();
+    assert!(matches!(error, ModelError::TensorFormat { .. }), "{error}");
+    assert!(error.to_string().contains("I32"), "{error}");
+}
+
 #[test]
 fn a_disagreement_of_configuration_and_weights_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -35,7 +35,8 @@ pub struct AnalyzeArgs {
     /// List the instruments and end.
     #[arg(long)]
     list: bool,
-    /// Folder with one sub-folder of text for each domain.
+    /// Folder with one sub-folder of text for each domain; or any folder or file of text (.txt, .jsonl, .parquet, also .gz and .zst),
+    /// which is then one domain.
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
     text: Option<PathBuf>,
     /// Folder to write: analysis.json, tables/*.parquet and report.html.
@@ -74,7 +75,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let opened = Model::open(checkpoint.path())?;
     let positions = args.positions.min(opened.description().max_positions);
     let mut subject = ModelSubject::new(opened);
-    let corpus = Corpus::from_folder(text)?;
+    let corpus = Corpus::from_path(text)?;
     let windows = windows(&corpus, &tokenizer, positions, args.tokens)?;
     let batches = batches(&windows, BATCH, &corpus, &tokenizer, positions)?;
     let routed = !subject.shape().routed_layers().is_empty();

@@ -34,7 +34,8 @@ const BATCH: usize = 16;
 pub struct RoutingArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision], with routed layers.
     model: String,
-    /// Folder with one sub-folder of text for each domain.
+    /// Folder with one sub-folder of text for each domain; or any folder or file of text (.txt, .jsonl, .parquet, also .gz and .zst),
+    /// which is then one domain.
     #[arg(long, value_name = "DIR")]
     text: PathBuf,
     /// Folder to write.
@@ -76,7 +77,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
             "{place} is dense: it has no routed layer, so there are no routes to record"
         )));
     }
-    let corpus = Corpus::from_folder(&args.text)?;
+    let corpus = Corpus::from_path(&args.text)?;
     let windows = windows(&corpus, &tokenizer, positions, args.tokens)?;
     let record = routing_points(&shape);
     let kept = kept(&shape, windows.len() * positions);
