@@ -28,6 +28,7 @@ pub mod agreement;
 pub mod attribution;
 pub mod calibration;
 pub mod capacity;
+pub mod committee;
 pub mod effective_width;
 pub mod expert_cache;
 pub mod induction;

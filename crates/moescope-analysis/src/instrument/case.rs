@@ -1,6 +1,7 @@
 use super::Instrument;
 use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
 use crate::calibration::CalibrationError;
+use crate::committee::Committee;
 use crate::expert_cache::ExpertCache;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
@@ -9,6 +10,7 @@ use crate::predictability::Predictability;
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
     &RouteLoad,
+    &Committee,
     &Specialisation,
     &Predictability,
     &Paths,

@@ -97,7 +97,8 @@ fn entropy_nats(shares: &[f64]) -> f64 {
     terms.iter().sum()
 }
 
-fn gini(shares: &[f64]) -> f64 {
+/// Gini coefficient of some non-negative numbers, from 0 (even) to `1 − 1/n`.
+pub(crate) fn gini(shares: &[f64]) -> f64 {
     let mut sorted = shares.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len() as f64;

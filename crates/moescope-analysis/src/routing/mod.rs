@@ -12,6 +12,7 @@ mod sharpness;
 mod summary;
 
 pub use coactivation::{CoactivationReport, LayerCoactivation, coactivation};
+pub(crate) use load::gini;
 pub use load::{LayerLoad, LoadReport, layer_load, load};
 pub use locality::{LayerLocality, LocalityReport, locality};
 pub use near_ties::{LayerNearTies, NearTieReport, near_ties};
