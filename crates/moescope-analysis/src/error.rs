@@ -63,6 +63,16 @@ pub enum AnalysisError {
         /// Where.
         point: moescope_base::HookPoint,
     },
+    /// Weights that were asked for and are not there.
+    #[error("{method}: {what}; {advice}")]
+    NoWeights {
+        /// Which method.
+        method: &'static str,
+        /// What was found.
+        what: &'static str,
+        /// What can be done.
+        advice: &'static str,
+    },
     /// The model could not answer.
     #[error(transparent)]
     Subject(#[from] moescope_base::SubjectError),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::{Edit, HookError, HookPoint, Objective, Site, Tokens, Value};
+use crate::{Edit, HookError, HookPoint, Objective, Parameters, Site, Tokens, Value};
 
 /// What an analysis may ask of a model, whatever the model is.
 pub trait Subject {
@@ -22,6 +22,11 @@ pub trait Subject {
     /// # Errors
     /// If the vectors do not have the model's width.
     fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError>;
+
+    /// The weights of the routed layers; none of a subject that has none to show.
+    fn parameters(&mut self) -> Option<&mut dyn Parameters> {
+        None
+    }
 }
 
 /// One question to a [`Subject`].

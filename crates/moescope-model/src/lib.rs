@@ -39,6 +39,7 @@ mod description;
 mod edit_tests;
 mod edits;
 mod error;
+mod expert_weights;
 mod families;
 mod folder;
 mod forward;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use moescope_base::{
-    Axis, Edit, HookPoint, LogitTerm, Objective, Observation, Request, Subject, SubjectError, SubjectShape,
-    Tokens, Value, ValueData,
+    Axis, Edit, HookPoint, LogitTerm, Objective, Observation, Parameters, Request, Subject, SubjectError,
+    SubjectShape, Tokens, Value, ValueData,
 };
 use moescope_engine::{Gradients, IGNORE, Mode, Tape, Tensor, Var};
 
@@ -200,6 +200,10 @@ impl Subject for ModelSubject {
             return Err(SubjectError::Input { reason });
         }
         Ok(model.unembed(residual)?)
+    }
+
+    fn parameters(&mut self) -> Option<&mut dyn Parameters> {
+        Some(self)
     }
 }
 

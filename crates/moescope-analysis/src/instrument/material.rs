@@ -1,4 +1,4 @@
-use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
+use moescope_base::{HookPoint, Parameters, Request, Seed, Site, Subject, Tokens};
 use moescope_trace::{RoutingTrace, TokenTable, record_routing};
 use rand::seq::SliceRandom;
 
@@ -99,6 +99,16 @@ impl<'a> Material<'a> {
         let width = self.subject.shape().d_model;
         found.layers = values.iter().map(|values| Features::new(width, values)).collect::<Result<_, _>>()?;
         Ok(found)
+    }
+
+    /// The weights of the routed layers.
+    ///
+    /// # Errors
+    /// If the subject does not show its weights.
+    pub fn parameters(&mut self, method: &'static str) -> Result<&mut dyn Parameters, AnalysisError> {
+        let advice = "open the model from its files";
+        let what = "the subject does not show its weights";
+        self.subject.parameters().ok_or(AnalysisError::NoWeights { method, what, advice })
     }
 
     /// Names of the domains of the text.

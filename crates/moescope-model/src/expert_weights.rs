@@ -1,0 +1,145 @@
+//! The weights of routed layers as an analysis sees them.
+
+use moescope_base::{Parameters, Projection, SubjectError, WeightMatrix};
+
+use crate::ModelError;
+use crate::model::Model;
+use crate::parameters::BlockIndex;
+use crate::subject::ModelSubject;
+
+impl Parameters for ModelSubject {
+    fn router(&mut self, layer: usize) -> Result<Option<WeightMatrix>, SubjectError> {
+        let index = routed_block(self.model(), layer)?;
+        let Some(linear) = index.router else { return Ok(None) };
+        matrix(self.model(), linear.weight, None).map(Some)
+    }
+
+    fn expert(
+        &mut self,
+        layer: usize,
+        expert: usize,
+        projection: Projection,
+    ) -> Result<Option<WeightMatrix>, SubjectError> {
+        let hidden = routed_block(self.model(), layer)?.hidden;
+        let linear = match projection {
+            Projection::Gate => Some(hidden.gate),
+            Projection::Up => hidden.up,
+            Projection::Down => Some(hidden.down),
+        };
+        let experts = self.model().layout().specifications[hidden.gate.weight].shape[0];
+        if expert >= experts {
+            let reason = format!("block {layer} has no expert {expert}, its last is {}", experts - 1);
+            return Err(SubjectError::Input { reason });
+        }
+        linear.map(|linear| matrix(self.model(), linear.weight, Some(expert))).transpose()
+    }
+}
+
+/// The places of a routed block.
+fn routed_block(model: &Model, layer: usize) -> Result<BlockIndex, SubjectError> {
+    let routed = model.description().subject_shape().routed_layers();
+    if !routed.contains(&layer) {
+        let reason = format!("block {layer} has no experts; blocks that have are {routed:?}");
+        return Err(SubjectError::Input { reason });
+    }
+    Ok(model.layout().blocks[layer])
+}
+
+/// A parameter, or the part of it that is one expert's, from memory or from its file.
+fn matrix(model: &Model, place: usize, expert: Option<usize>) -> Result<WeightMatrix, SubjectError> {
+    let wanted = &model.layout().specifications[place];
+    let columns = wanted.shape[wanted.shape.len() - 1];
+    let data = match (model.stock(), expert) {
+        (None, None) => model.parameters()[place].tensor.data().to_vec(),
+        (None, Some(expert)) => {
+            let all = model.parameters()[place].tensor.data();
+            let each = all.len() / wanted.shape[0];
+            all[expert * each..(expert + 1) * each].to_vec()
+        }
+        (Some(stock), None) => stock.read(place, wanted)?.data().to_vec(),
+        (Some(stock), Some(expert)) => {
+            let read: Result<_, ModelError> = stock.experts(place, wanted, expert..expert + 1, &|_| true);
+            read?.data().to_vec()
+        }
+    };
+    WeightMatrix::new(columns, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::description::Router;
+    use crate::testing;
+    use moescope_base::{FeedForwardShape, HookPoint, Site, Subject};
+
+    /// Block, router and gate of the first expert of the first routed block.
+    fn first(subject: &mut ModelSubject) -> Option<(usize, Option<WeightMatrix>, WeightMatrix)> {
+        let layer = *subject.shape().routed_layers().first()?;
+        let weights = subject.parameters().unwrap();
+        let gate = weights.expert(layer, 0, Projection::Gate).unwrap().unwrap();
+        Some((layer, weights.router(layer).unwrap(), gate))
+    }
+
+    #[test]
+    fn every_family_shows_the_weights_that_its_pass_multiplies_with_from_memory_and_from_files() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if !entry.join("config.json").is_file() {
+                continue;
+            }
+            let mut whole = ModelSubject::new(Model::open(&entry).unwrap());
+            let Some((layer, router, gate)) = first(&mut whole) else { continue };
+            let mut streamed = ModelSubject::new(Model::open_streamed(&entry, 0).unwrap());
+            assert_eq!(first(&mut streamed), Some((layer, router, gate.clone())), "{}", entry.display());
+            let FeedForwardShape::Routed { expert_width, .. } = whole.shape().feed_forward[layer] else {
+                unreachable!("a routed layer")
+            };
+            assert_eq!((gate.rows(), gate.columns()), (expert_width, whole.shape().d_model));
+            seen += 1;
+        }
+        assert!(seen >= 10, "{seen} routed checkpoints");
+    }
+
+    #[test]
+    fn an_expert_is_its_matrices() {
+        let mut subject = testing::subject(&testing::routed_description(Router::learned(true)));
+        let layer = subject.shape().routed_layers()[0];
+        let shape = subject.shape().feed_forward[layer];
+        let FeedForwardShape::Routed { experts, .. } = shape else { unreachable!("a routed layer") };
+        let sites = [Site::MlpIn, Site::RouterLogits].map(|site| HookPoint::block(site, layer));
+        let gates = (0..experts).map(|expert| HookPoint::expert(Site::ExpertGate, layer, expert));
+        let points: Vec<HookPoint> = sites.into_iter().chain(gates).collect();
+        let values = testing::run(&mut subject, &points, &[]).values;
+        let input = values[&sites[0]].real().unwrap();
+        let d = subject.shape().d_model;
+        let close = |found: &[f32], x: &[f32], weights: &WeightMatrix| {
+            (0..weights.rows()).all(|row| {
+                let dot: f32 = weights.row(row).iter().zip(x).map(|(w, x)| w * x).sum();
+                (dot - found[row]).abs() < 1e-4
+            })
+        };
+        let weights = subject.parameters().unwrap();
+        let router = weights.router(layer).unwrap().unwrap();
+        assert!(close(values[&sites[1]].real().unwrap(), &input[..d], &router));
+        for expert in 0..experts {
+            let gate = weights.expert(layer, expert, Projection::Gate).unwrap().unwrap();
+            let value = &values[&points[2 + expert]];
+            if let Some(token) = value.rows().and_then(|rows| rows.first()) {
+                let x = &input[*token as usize * d..][..d];
+                assert!(close(value.real().unwrap(), x, &gate), "expert {expert}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_there_is_not_is_told() {
+        let mut dense = testing::subject(&testing::dense_description());
+        let told = dense.parameters().unwrap().router(0).unwrap_err().to_string();
+        assert!(told.contains("block 0 has no experts"), "{told}");
+        let mut routed = testing::subject(&testing::routed_description(Router::learned(true)));
+        let layer = routed.shape().routed_layers()[0];
+        let told = routed.parameters().unwrap().expert(layer, 999, Projection::Down).unwrap_err().to_string();
+        assert!(told.contains("no expert 999"), "{told}");
+    }
+}
