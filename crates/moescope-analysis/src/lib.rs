@@ -19,8 +19,11 @@
 //! planted test doubles whose true answer is known, and an instrument that cannot find what was planted is caught
 //! before it is trusted. Independent units are seeds across models and documents within one; tokens are neither.
 
+mod assignment;
 mod check;
 mod error;
+#[cfg(test)]
+mod planted_parameters;
 mod sample;
 mod tabulate;
 
@@ -31,6 +34,7 @@ pub mod capacity;
 pub mod committee;
 pub mod effective_width;
 pub mod expert_cache;
+pub mod expert_similarity;
 pub mod induction;
 pub mod instrument;
 pub mod intrinsic_dimension;

@@ -3,6 +3,7 @@ use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
 use crate::calibration::CalibrationError;
 use crate::committee::Committee;
 use crate::expert_cache::ExpertCache;
+use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
 use crate::predictability::Predictability;
@@ -13,6 +14,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &Committee,
     &Specialisation,
     &Predictability,
+    &ExpertSimilarity,
     &Paths,
     &DomainProbe,
     &TwoNeighbours,

@@ -59,6 +59,8 @@ pub enum Group {
     Paths,
     /// Vectors inside the model.
     Representation,
+    /// The weights themselves.
+    Weights,
     /// What the residual stream says before the end.
     Lenses,
     /// What changes when something is changed.
@@ -74,6 +76,7 @@ impl Group {
             Group::Routing => "routing",
             Group::Paths => "paths",
             Group::Representation => "representation",
+            Group::Weights => "weights",
             Group::Lenses => "lenses",
             Group::Causal => "causal",
             Group::Practice => "practice",
