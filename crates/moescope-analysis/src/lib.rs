@@ -44,6 +44,7 @@ pub mod matrix;
 pub mod paths;
 pub mod predictability;
 pub mod probe;
+pub mod router_geometry;
 pub mod routing;
 pub mod similarity;
 pub mod specialisation;

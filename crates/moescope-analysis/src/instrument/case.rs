@@ -7,6 +7,7 @@ use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
 use crate::predictability::Predictability;
+use crate::router_geometry::RouterGeometry;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -14,6 +15,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &Committee,
     &Specialisation,
     &Predictability,
+    &RouterGeometry,
     &ExpertSimilarity,
     &Paths,
     &DomainProbe,
