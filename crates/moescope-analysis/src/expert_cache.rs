@@ -220,9 +220,7 @@ fn finding(layers: &[LayerCache]) -> String {
         layer.hit_rate.iter().find(|hits| hits.room >= experts / 2).copied()
     };
     let half: Vec<CacheHits> = layers.iter().filter_map(at_half).collect();
-    let mean = |pick: fn(&CacheHits) -> f64| {
-        half.iter().map(|hits| pick(hits)).sum::<f64>() / half.len().max(1) as f64
-    };
+    let mean = |pick: fn(&CacheHits) -> f64| half.iter().map(pick).sum::<f64>() / half.len().max(1) as f64;
     format!(
         "With half of the experts at hand, {:.0} % of the slots find theirs; popularity alone gives {:.0} %",
         100.0 * mean(|hits| hits.rate),
