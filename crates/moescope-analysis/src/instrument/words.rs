@@ -21,7 +21,7 @@ pub(super) fn specialisation(table: &Table) -> Option<String> {
             .collect();
         let p = table.companion(ColumnRole::PValue, "information")?;
         let found = rows.iter().filter(|row| p.data.number(**row).is_some_and(|p| p <= 0.05)).count();
-        (!rows.is_empty()).then(|| (found, rows.len()))
+        (!rows.is_empty()).then_some((found, rows.len()))
     };
     let (alone, layers) = tested("")?;
     let told = format!("The choice of an expert tells of the domain in {alone} of {layers} layers");
