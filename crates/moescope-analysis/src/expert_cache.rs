@@ -5,7 +5,7 @@ use moescope_trace::{LayerRouting, RoutingTrace};
 use rand::seq::SliceRandom;
 
 use crate::instrument::{About, Finding, Group, Instrument, Material};
-use crate::routing::Permutations;
+use crate::routing::{Permutations, tokens_by_document};
 use crate::statistics::{Resampling, bootstrap};
 use crate::{AnalysisError, check};
 
@@ -57,20 +57,13 @@ pub fn expert_cache(
 ) -> Result<Vec<LayerCache>, AnalysisError> {
     permutations.check("expert cache")?;
     check::at_least("expert cache", "tokens", trace.tokens().len(), 1)?;
-    let documents = runs(&trace.tokens().documents);
+    let documents = tokens_by_document(&trace.tokens().documents);
     trace.layers().iter().map(|layer| of_layer(layer, &documents, permutations, resampling)).collect()
-}
-
-/// Tokens of each document, in the order of the trace.
-fn runs(documents: &[u32]) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..documents.len()).collect();
-    order.sort_by_key(|token| documents[*token]);
-    order.chunk_by(|a, b| documents[*a] == documents[*b]).map(<[usize]>::to_vec).collect()
 }
 
 fn of_layer(
     layer: &LayerRouting,
-    documents: &[Vec<usize>],
+    documents: &[Vec<u32>],
     permutations: Permutations,
     resampling: Resampling,
 ) -> Result<LayerCache, AnalysisError> {
@@ -114,17 +107,17 @@ struct Found {
     slots: u64,
 }
 
-fn found(layer: &LayerRouting, tokens: &[usize], rooms: &[usize]) -> Found {
+fn found(layer: &LayerRouting, tokens: &[u32], rooms: &[usize]) -> Found {
     let counts = distances(layer, tokens);
     let hits = rooms.iter().map(|room| counts[..*room].iter().sum()).collect();
     Found { hits, slots: counts.iter().sum() }
 }
 
 /// How many slots found their expert at each stack distance from 1 on; the last entry counts first uses: `[experts + 1]`.
-fn distances(layer: &LayerRouting, tokens: &[usize]) -> Vec<u64> {
+fn distances(layer: &LayerRouting, tokens: &[u32]) -> Vec<u64> {
     let mut counts = vec![0; layer.experts + 1];
     let mut recent: Vec<u32> = Vec::new(); // the latest last
-    for expert in tokens.iter().flat_map(|token| layer.chosen(*token)) {
+    for expert in tokens.iter().flat_map(|token| layer.chosen(*token as usize)) {
         match recent.iter().rposition(|used| used == expert) {
             Some(place) => {
                 counts[recent.len() - place - 1] += 1;

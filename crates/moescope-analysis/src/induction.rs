@@ -7,7 +7,7 @@ use moescope_base::{
 use rand::RngExt;
 
 use crate::instrument::{About, Finding, Group, Instrument, Material};
-use crate::statistics::{Resampling, Summary, bootstrap, one_sample};
+use crate::statistics::{Resampling, Summary, bootstrap, one_sample, pearson};
 use crate::{AnalysisError, check};
 
 /// Sequences of random tokens, each one document of its own.
@@ -174,18 +174,10 @@ fn proof(
         let rise =
             |(_, rise): &(usize, Vec<f64>)| drawn.iter().map(|s| rise[*s]).sum::<f64>() / drawn.len() as f64;
         pearson(&scores, &rises.iter().map(rise).collect::<Vec<f64>>())
+            .map_or(f64::NAN, |found| found.coefficient)
     };
     let found = bootstrap(SEQUENCES, correlation, resampling).ok()?;
     Some((found.estimate, found.low, found.high))
-}
-
-fn pearson(x: &[f64], y: &[f64]) -> f64 {
-    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
-    let (mx, my) = (mean(x), mean(y));
-    let product = |a: &[f64], ma: f64, b: &[f64], mb: f64| {
-        a.iter().zip(b).map(|(a, b)| (a - ma) * (b - mb)).sum::<f64>()
-    };
-    product(x, mx, y, my) / (product(x, mx, x, mx) * product(y, my, y, my)).sqrt()
 }
 
 impl Induction {

@@ -46,7 +46,7 @@ pub fn locality(trace: &RoutingTrace, permutations: Permutations) -> Result<Loca
         let (method, unit) = ("locality", "pairs of neighbouring tokens");
         return Err(AnalysisError::TooFew { method, unit, found: 0, wanted: 1 });
     }
-    let documents = runs(&trace.tokens().documents);
+    let documents = tokens_by_document(&trace.tokens().documents);
     let permutations = permutations.child("locality");
     let layers = trace.layers().iter().map(|l| of_layer(l, &firsts, &documents, permutations)).collect();
     Ok(LocalityReport { layers, pairs: firsts.len() })
@@ -61,8 +61,8 @@ fn neighbours(tokens: &TokenTable) -> Vec<u32> {
     (0..tokens.len() - 1).filter(follows).map(|t| t as u32).collect()
 }
 
-/// Tokens of each document.
-fn runs(documents: &[u32]) -> Vec<Vec<u32>> {
+/// Tokens of each document, in order.
+pub(crate) fn tokens_by_document(documents: &[u32]) -> Vec<Vec<u32>> {
     let mut order: Vec<u32> = (0..documents.len() as u32).collect();
     order.sort_unstable_by_key(|t| (documents[*t as usize], *t));
     order.chunk_by(|a, b| documents[*a as usize] == documents[*b as usize]).map(<[u32]>::to_vec).collect()

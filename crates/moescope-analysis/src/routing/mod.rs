@@ -14,6 +14,7 @@ mod summary;
 pub use coactivation::{CoactivationReport, LayerCoactivation, coactivation};
 pub(crate) use load::gini;
 pub use load::{LayerLoad, LoadReport, layer_load, load};
+pub(crate) use locality::tokens_by_document;
 pub use locality::{LayerLocality, LocalityReport, locality};
 pub use near_ties::{LayerNearTies, NearTieReport, near_ties};
 pub use null::{NullComparison, Permutations};
