@@ -41,6 +41,27 @@ impl AttentionLayout {
     pub fn tokens(&self) -> usize {
         self.batch * self.positions
     }
+
+    /// What scores are multiplied with: `1 / sqrt(head_dim)`.
+    pub fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+}
+
+/// Axes of attention as one operation: queries and keys as the layout says, values of a size of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Of queries and keys.
+    pub layout: AttentionLayout,
+    /// Entries of a value head.
+    pub value_dim: usize,
+}
+
+impl AttentionShape {
+    /// The layout of values and of what is mixed from them.
+    pub fn values(&self) -> AttentionLayout {
+        AttentionLayout { head_dim: self.value_dim, ..self.layout }
+    }
 }
 
 /// Axes of heads that are normalised and turned: `x[token, head * head_dim]`.
@@ -166,6 +187,21 @@ pub trait Device: FamilyKernels + Send + Sync {
         indices: &[u32],
         per_row: usize,
         out: &mut [f32],
+    );
+
+    /// Causal `softmax(q · kᵀ / sqrt(head_dim)) · v` for each head, `[token, head * value_dim]`, without storing the pattern.
+    fn attention(&self, q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape, out: &mut [f32]);
+    /// Gradients of [`attention`](Self::attention), all three.
+    fn attention_backward(
+        &self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        gradient: &[f32],
+        shape: AttentionShape,
+        q_gradient: &mut [f32],
+        k_gradient: &mut [f32],
+        v_gradient: &mut [f32],
     );
 
     /// Causal `softmax(q · kᵀ / sqrt(head_dim))`, `[batch, head, query, key]`, zero where the key is later than the query.

@@ -53,7 +53,7 @@ mod testing;
 pub use activation::{Activation, Gate};
 pub use attention_rule::{AttentionRule, RotaryPairs, RotaryPart};
 pub use cpu::Cpu;
-pub use device::{AdamWStep, AttentionLayout, Device, HeadShape, LinearShape, MixReach};
+pub use device::{AdamWStep, AttentionLayout, AttentionShape, Device, HeadShape, LinearShape, MixReach};
 pub use error::EngineError;
 pub use family_kernels::FamilyKernels;
 pub use gradients::Gradients;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::testing::{check_bits, choices, numbers, outcome, positive};
-use crate::{AttentionLayout, EngineError, IGNORE, Mode, Rotary, RoutePlan, Tape, Tensor, Var};
+use crate::{
+    AttentionLayout, AttentionShape, EngineError, IGNORE, Mode, Rotary, RoutePlan, Tape, Tensor, Var,
+};
 
 const TOKENS: usize = 2 * 70;
 const WIDTH: usize = 24;
@@ -56,8 +58,7 @@ fn attend(tape: &mut Tape<'_>, x: Var, [head_norm, q, k, v]: [Var; 4]) -> Result
     let (q, k, v) = (tape.linear(x, q)?, tape.linear(x, k)?, tape.linear(x, v)?);
     let q = tape.head_norm_rotary(q, Some(head_norm), 1e-6, &rotary, 4, 70)?;
     let k = tape.head_norm_rotary(k, Some(head_norm), 1e-6, &rotary, 2, 70)?;
-    let pattern = tape.attention_pattern(q, k, layout)?;
-    tape.attention_mix(pattern, v, layout)
+    tape.attention(q, k, v, AttentionShape { layout, value_dim: 6 })
 }
 
 fn experts(

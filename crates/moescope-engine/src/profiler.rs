@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::{
-    AdamWStep, AttentionLayout, Cpu, Device, FamilyKernels, HeadShape, LinearShape, MixReach, Rotary,
-    RoutePlan,
+    AdamWStep, AttentionLayout, AttentionShape, Cpu, Device, FamilyKernels, HeadShape, LinearShape, MixReach,
+    Rotary, RoutePlan,
 };
 
 /// The CPU with a clock around every kernel of [`Device`]. Its results have the bits of [`Cpu`]. The kernels of
@@ -113,6 +113,7 @@ no_numbers!(
     LinearShape,
     HeadShape,
     AttentionLayout,
+    AttentionShape,
     MixReach,
     &Rotary,
     &RoutePlan,
@@ -164,6 +165,8 @@ profiled! {
     top_k_activation(x: &[f32], columns: usize, k: usize, out: &mut [f32], kept: &mut [u32]) = 0;
     gather_columns(x: &[f32], columns: usize, indices: &[u32], per_row: usize, out: &mut [f32]) = 0;
     scatter_columns(gradient: &[f32], columns: usize, indices: &[u32], per_row: usize, out: &mut [f32]) = 0;
+    attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape, out: &mut [f32]) = attention(shape.layout) + attention(shape.values());
+    attention_backward(q: &[f32], k: &[f32], v: &[f32], gradient: &[f32], shape: AttentionShape, q_gradient: &mut [f32], k_gradient: &mut [f32], v_gradient: &mut [f32]) = 3 * attention(shape.layout) + 2 * attention(shape.values());
     attention_pattern(q: &[f32], k: &[f32], layout: AttentionLayout, out: &mut [f32]) = attention(layout);
     attention_pattern_backward(q: &[f32], k: &[f32], pattern: &[f32], gradient: &mut [f32], layout: AttentionLayout, q_gradient: &mut [f32], k_gradient: &mut [f32]) = 2 * attention(layout);
     attention_mix(pattern: &[f32], v: &[f32], layout: AttentionLayout, causal: bool, out: &mut [f32]) = attention(layout);

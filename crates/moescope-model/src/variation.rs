@@ -310,7 +310,7 @@ impl Turning {
                 within(&format!("entries of the rotary {what}"), divisors.len(), pairs, pairs)?;
             }
         }
-        within("turning dimensions", turned.next_multiple_of(2), 2, head_dim)
+        within("turning dimensions", turned.saturating_add(turned % 2), 2, head_dim)
     }
 }
 

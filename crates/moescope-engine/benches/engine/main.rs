@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use moescope_engine::optimizer::{AdamW, adamw_step};
 use moescope_engine::{
-    AttentionLayout, Cpu, EngineError, Mode, ParameterId, Profiler, Rotary, RoutePlan, Tape, Tensor, Var,
+    AttentionLayout, AttentionShape, Cpu, EngineError, Mode, ParameterId, Profiler, Rotary, RoutePlan, Tape,
+    Tensor, Var,
 };
 
 mod timing;
@@ -252,8 +253,7 @@ impl Model {
         let v = tape.linear(x, v)?;
         let q = tape.head_norm_rotary(q, Some(q_norm), 1e-6, &self.rotary, heads, positions)?;
         let k = tape.head_norm_rotary(k, Some(k_norm), 1e-6, &self.rotary, heads, positions)?;
-        let pattern = tape.attention_pattern(q, k, layout)?;
-        let mixed = tape.attention_mix(pattern, v, layout)?;
+        let mixed = tape.attention(q, k, v, AttentionShape { layout, value_dim: layout.head_dim })?;
         tape.linear(mixed, o)
     }
 

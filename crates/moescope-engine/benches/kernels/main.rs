@@ -1,13 +1,13 @@
 //! How fast each product of a training step is, against the `gemm` crate on a product of the same size in the same run.
 //!
-//! `cargo bench -p moescope-engine --bench kernels -- [repetitions]` prints, for each kernel and shape, the rate of the fastest
+//! `cargo bench -p moescope-engine --bench kernels -- [repetitions] [kernel]` prints, for each kernel and shape, the rate of the fastest
 //! repetition on one thread, that of gemm, and their ratio. The experts' kernels do more than a product, since they read rows by
 //! name, weight them and add them to tokens; gemm's time is that of the bare products, one for each expert, on rows that lie
 //! ready.
 
 use std::time::Instant;
 
-use moescope_engine::{Cpu, Device, LinearShape, RoutePlan, measure};
+use moescope_engine::{AttentionLayout, AttentionShape, Cpu, Device, LinearShape, RoutePlan, measure};
 
 /// Tokens of a step.
 const TOKENS: usize = 2048;
@@ -30,6 +30,7 @@ fn main() {
         for (inputs, outputs) in [(256, 256), (256, 1024), (1024, 256), (256, 4096)] {
             dense(LinearShape { rows: TOKENS, inputs, outputs }, repetitions);
         }
+        attention(repetitions);
         for granularity in [1, 8, 32, 128] {
             experts(granularity, repetitions);
         }
@@ -54,6 +55,12 @@ fn line(
     repetitions: usize,
     mut work: impl FnMut(),
 ) {
+    let asked = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-') && argument.parse::<usize>().is_err());
+    if asked.is_some_and(|asked| asked != name) {
+        return;
+    }
     // They take turns, so that a busy machine slows both alike, and each finds its operands warm.
     let (mut rate, mut gemm) = (0f64, 0f64);
     for _ in 0..repetitions {
@@ -81,6 +88,22 @@ fn dense(shape: LinearShape, repetitions: usize) {
     let mut out = vec![0.0; outputs * inputs];
     line("linear_weight", 1, (outputs, rows, inputs), repetitions, || {
         Cpu.linear_weight(&gradient, &x, shape, &mut out, false);
+    });
+}
+
+/// Sequences of 256 tokens with heads of 32: two products over half of all pairs are the operations of one, four those of two.
+fn attention(repetitions: usize) {
+    let (positions, head_dim) = (256, 32);
+    let (batch, heads) = (TOKENS / positions, WIDTH / head_dim);
+    let layout = AttentionLayout { batch, positions, heads, key_value_heads: heads, head_dim };
+    let shape = AttentionShape { layout, value_dim: head_dim };
+    let [q, k, v, gradient] = [1, 2, 3, 4].map(|seed| noise(TOKENS * WIDTH, seed));
+    let mut out = vec![0.0; TOKENS * WIDTH];
+    let size = (positions, head_dim, positions);
+    line("attention", batch * heads, size, repetitions, || Cpu.attention(&q, &k, &v, shape, &mut out));
+    let (mut k_gradient, mut v_gradient) = (out.clone(), out.clone());
+    line("attention_backward", 2 * batch * heads, size, repetitions, || {
+        Cpu.attention_backward(&q, &k, &v, &gradient, shape, &mut out, &mut k_gradient, &mut v_gradient);
     });
 }
 

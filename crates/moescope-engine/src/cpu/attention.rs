@@ -5,16 +5,16 @@ use std::ops::Range;
 use super::chunks::run;
 use super::matrix::{Matrix, MatrixMut};
 use super::product::product;
-use super::vector::{dot, exp, largest, sum, vectorised};
+use super::vector::{dot, exp_in_place, largest, vectorised};
 use crate::{AttentionLayout, MixReach};
 
-/// Queries of a block: small enough to skip most of the future, large enough for the product.
-const BLOCK: usize = 64;
+/// Queries of a block: small enough to skip most of the future, large enough for the product, and whole tiles of it.
+pub(super) const BLOCK: usize = 48;
 
 /// What a task sees of its sequence.
 ///
 /// One key-value head with the query heads that share it; `shared` is its number.
-struct Heads {
+pub(super) struct Heads {
     layout: AttentionLayout,
     sequence: usize,
     shared: usize,
@@ -22,7 +22,7 @@ struct Heads {
 
 impl Heads {
     /// The task of this index: sequences outside, key-value heads inside.
-    fn new(layout: AttentionLayout, task: usize) -> Self {
+    pub(super) fn new(layout: AttentionLayout, task: usize) -> Self {
         let (sequence, shared) = (task / layout.key_value_heads, task % layout.key_value_heads);
         Self { layout, sequence, shared }
     }
@@ -40,12 +40,12 @@ impl Heads {
     }
 
     /// The query head that is number `member` of this group.
-    fn query_head<'a>(&self, data: &'a [f32], member: usize) -> Matrix<'a> {
+    pub(super) fn query_head<'a>(&self, data: &'a [f32], member: usize) -> Matrix<'a> {
         self.head(data, self.layout.heads, self.shared * self.layout.group() + member)
     }
 
     /// The key-value head of this group: `[position, head_dim]`.
-    fn shared_head<'a>(&self, data: &'a [f32]) -> Matrix<'a> {
+    pub(super) fn shared_head<'a>(&self, data: &'a [f32]) -> Matrix<'a> {
         self.head(data, self.layout.key_value_heads, self.shared)
     }
 
@@ -60,7 +60,7 @@ impl Heads {
 }
 
 /// Blocks of queries, each with the number of keys that it sees.
-fn blocks(positions: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+pub(super) fn blocks(positions: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
     (0..positions).step_by(BLOCK).map(move |first| {
         let last = (first + BLOCK).min(positions);
         (first..last, last)
@@ -79,14 +79,14 @@ fn pattern_tasks(data: &mut [f32], layout: AttentionLayout) -> Vec<MatrixMut<'_>
 }
 
 /// Cuts a token matrix into one matrix for each task, with `heads` heads of a token in each.
-fn token_tasks(data: &mut [f32], layout: AttentionLayout, heads: usize) -> Vec<MatrixMut<'_>> {
+pub(super) fn token_tasks(data: &mut [f32], layout: AttentionLayout, heads: usize) -> Vec<MatrixMut<'_>> {
     let width = layout.key_value_heads * heads * layout.head_dim;
     MatrixMut::new(data, layout.tokens(), width).tiles(layout.positions, heads * layout.head_dim)
 }
 
 /// Scores of a block of queries as one product, then a softmax for each query over the keys that it may see.
 pub(super) fn attention_pattern(q: &[f32], k: &[f32], layout: AttentionLayout, out: &mut [f32]) {
-    let scale = 1.0 / (layout.head_dim as f32).sqrt();
+    let scale = layout.scale();
     let tasks: Vec<_> = pattern_tasks(out, layout).into_iter().enumerate().collect();
     run(tasks, |(task, mut out)| {
         let heads = Heads::new(layout, task);
@@ -106,13 +106,18 @@ pub(super) fn attention_pattern(q: &[f32], k: &[f32], layout: AttentionLayout, o
     });
 }
 
+/// Entries that a softmax over `seen` of `all` entries works on: whole vectors.
+pub(super) fn softmax_width(seen: usize, all: usize) -> usize {
+    const WHOLE: usize = 32;
+    seen.next_multiple_of(WHOLE).min(all)
+}
+
 /// Softmax of the first `seen` entries, in place; zeros after.
 ///
 /// A few entries of the future go through the exponential as minus infinity and come out as zero: whole vectors are faster
 /// than a remainder number by number.
-fn normalise_row(row: &mut [f32], seen: usize) {
-    const WHOLE: usize = 32;
-    let padded = seen.next_multiple_of(WHOLE).min(row.len());
+pub(super) fn normalise_row(row: &mut [f32], seen: usize) {
+    let padded = softmax_width(seen, row.len());
     row[seen..padded].fill(f32::NEG_INFINITY);
     row[padded..].fill(0.0);
     softmax_in_place(&mut row[..padded]);
@@ -122,10 +127,7 @@ vectorised! {
     /// The largest entry is taken off first, so that no exponential overflows.
     fn softmax_in_place<'a>(row: &'a mut [f32]) {
         let highest = largest(row);
-        for entry in row.iter_mut() {
-            *entry = exp(*entry - highest);
-        }
-        let scale = 1.0 / sum(row);
+        let scale = 1.0 / exp_in_place(row, highest);
         for entry in row {
             *entry *= scale;
         }
@@ -143,7 +145,7 @@ pub(super) fn attention_pattern_backward(
     q_gradient: &mut [f32],
     k_gradient: &mut [f32],
 ) {
-    let scale = 1.0 / (layout.head_dim as f32).sqrt();
+    let scale = layout.scale();
     let gradients = pattern_tasks(gradient, layout).into_iter();
     let outputs =
         token_tasks(q_gradient, layout, layout.group()).into_iter().zip(token_tasks(k_gradient, layout, 1));
@@ -173,7 +175,7 @@ pub(super) fn attention_pattern_backward(
 
 vectorised! {
     /// From the gradient of a pattern row to that of its scores, in place; zero wherever the pattern is.
-    fn softmax_gradient<'a>(pattern: &'a [f32], gradient: &'a mut [f32], scale: f32) {
+    pub(super) fn softmax_gradient<'a>(pattern: &'a [f32], gradient: &'a mut [f32], scale: f32) {
         let mean = dot(pattern, gradient);
         for (gradient, &pattern) in gradient.iter_mut().zip(pattern) {
             *gradient = scale * pattern * (*gradient - mean);

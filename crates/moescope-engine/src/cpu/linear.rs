@@ -2,7 +2,7 @@
 
 use super::chunks::run;
 use super::matrix::{Matrix, MatrixMut};
-use super::product::product;
+use super::product::{Prepared, product};
 use crate::LinearShape;
 
 /// Rows of a tile of activations: enough to pay for packing the weight anew.
@@ -43,16 +43,41 @@ pub(super) fn linear_weight(
     tiled(MatrixMut::new(out, shape.outputs, shape.inputs), gradient, x, accumulate);
 }
 
-/// One task for each tile of the result. The inner axis is never cut, so every entry is summed by one task.
-fn tiled(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
-    let (height, width) = (TILE_ROWS, TILE_COLUMNS);
-    let (columns, inner) = (out.columns(), left.columns());
-    let across = columns.div_ceil(width).max(1);
-    let tasks: Vec<_> = out.tiles(height, width).into_iter().enumerate().collect();
-    run(tasks, |(index, tile)| {
-        let (top, left_edge) = (index / across * height, index % across * width);
-        let rows = left.window(top..top + tile.rows(), 0..inner);
-        let columns = right.window(0..inner, left_edge..left_edge + tile.columns());
-        product(tile, rows, columns, 1.0, accumulate);
+/// Rows of a tile whose right side is prepared: whole groups of strips, and enough tiles for every thread.
+const PREPARED_ROWS: usize = 192;
+/// Numbers of a right side that are prepared at a time, and steps of its inner axis.
+const PREPARED: usize = 4 << 20;
+const PREPARED_STEPS: usize = 4096;
+
+/// One task for each tile of the result. The inner axis is cut by its length alone, so every entry is summed in one order.
+fn tiled(mut out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
+    let (rows, columns, inner) = (out.rows(), out.columns(), left.columns());
+    if rows <= TILE_ROWS {
+        return few_rows(out, left, right, accumulate);
+    }
+    let width = (PREPARED / inner.clamp(1, PREPARED_STEPS)).max(TILE_COLUMNS);
+    for first in (0..columns).step_by(width) {
+        let across = first..(first + width).min(columns);
+        for start in (0..inner.max(1)).step_by(PREPARED_STEPS) {
+            let steps = start..(start + PREPARED_STEPS).min(inner);
+            let prepared = Prepared::new(right.window(steps.clone(), across.clone()));
+            let tiles = out.window(0..rows, across.clone()).tiles(PREPARED_ROWS, across.len());
+            run(tiles.into_iter().enumerate().collect(), |(index, tile)| {
+                let top = index * PREPARED_ROWS;
+                let left = left.window(top..top + tile.rows(), steps.clone());
+                prepared.product(tile, left, accumulate || start > 0);
+            });
+        }
+    }
+}
+
+/// Tiles of columns, each of which lays out its part of the right side itself.
+fn few_rows(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
+    let (rows, inner) = (out.rows(), left.columns());
+    let tiles = out.tiles(rows, TILE_COLUMNS);
+    run(tiles.into_iter().enumerate().collect(), |(index, tile)| {
+        let first = index * TILE_COLUMNS;
+        let columns = right.window(0..inner, first..first + tile.columns());
+        product(tile, left.window(0..rows, 0..inner), columns, 1.0, accumulate);
     });
 }

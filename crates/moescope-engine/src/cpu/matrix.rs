@@ -105,6 +105,11 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
+    /// All of it, borrowed.
+    pub(super) fn borrow(&mut self) -> MatrixMut<'_> {
+        self.window(0..self.rows, 0..self.columns)
+    }
+
     /// Cuts the matrix into rectangles of at most this size, row after row of them.
     pub(super) fn tiles(mut self, height: usize, width: usize) -> Vec<MatrixMut<'a>> {
         let mut tiles = Vec::new();

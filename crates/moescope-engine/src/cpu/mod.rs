@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod attention_at_once;
 mod chunks;
 mod elementwise;
 mod expert_products;
@@ -21,7 +22,8 @@ mod vector;
 use self::expert_products::Way;
 pub(crate) use self::product::gemm_product;
 use crate::{
-    AdamWStep, AttentionLayout, Device, FamilyKernels, HeadShape, LinearShape, MixReach, Rotary, RoutePlan,
+    AdamWStep, AttentionLayout, AttentionShape, Device, FamilyKernels, HeadShape, LinearShape, MixReach,
+    Rotary, RoutePlan,
 };
 
 /// The processors of this machine, through the rayon pool that the caller runs in.
@@ -168,6 +170,25 @@ impl Device for Cpu {
         out: &mut [f32],
     ) {
         selection::scatter_columns(gradient, columns, indices, per_row, out);
+    }
+
+    fn attention(&self, q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape, out: &mut [f32]) {
+        attention_at_once::attention(q, k, v, shape, out);
+    }
+
+    fn attention_backward(
+        &self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        gradient: &[f32],
+        shape: AttentionShape,
+        q_gradient: &mut [f32],
+        k_gradient: &mut [f32],
+        v_gradient: &mut [f32],
+    ) {
+        let gradients = (q_gradient, k_gradient, v_gradient);
+        attention_at_once::attention_backward((q, k, v), gradient, shape, gradients);
     }
 
     fn attention_pattern(&self, q: &[f32], k: &[f32], layout: AttentionLayout, out: &mut [f32]) {

@@ -78,17 +78,30 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// Folds lanes with `$join`, halving them each time. Written out for each width: with a width that is a variable, the compiler takes
+/// the lanes apart.
+macro_rules! halve {
+    ($lanes:ident, |$a:ident, $b:ident| $join:expr) => {{
+        halve!(@step $lanes, |$a, $b| $join, sixteen, 16);
+        halve!(@step sixteen, |$a, $b| $join, eight, 8);
+        halve!(@step eight, |$a, $b| $join, four, 4);
+        halve!(@step four, |$a, $b| $join, two, 2);
+        let ($a, $b) = (two[0], two[1]);
+        $join
+    }};
+    (@step $from:ident, |$a:ident, $b:ident| $join:expr, $to:ident, $width:literal) => {
+        let mut $to = [0.0f32; $width];
+        for i in 0..$width {
+            let ($a, $b) = ($from[i], $from[i + $width]);
+            $to[i] = $join;
+        }
+    };
+}
+
 /// Adds up lanes, halving them each time.
 #[inline(always)]
-fn total(mut sums: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
-        width /= 2;
-    }
-    sums[0]
+fn total(sums: [f32; LANES]) -> f32 {
+    halve!(sums, |a, b| a + b)
 }
 
 /// A sum over fixed lanes of a term in one entry of each slice. A macro, because a closure may be compiled on its own, without
@@ -147,21 +160,19 @@ pub(super) fn sum(a: &[f32]) -> f32 {
 #[inline(always)]
 pub(super) fn largest(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let whole = a.len() - a.len() % LANES;
-    for piece in a[..whole].chunks_exact(LANES) {
-        for (lane, &x) in lanes.iter_mut().zip(piece) {
-            *lane = if x > *lane { x } else { *lane };
+    let (mut pieces, mut few) = (a.chunks_exact(LANES), a.chunks_exact(LANES).remainder().chunks_exact(FEW));
+    for piece in &mut pieces {
+        for i in 0..LANES {
+            lanes[i] = if piece[i] > lanes[i] { piece[i] } else { lanes[i] };
         }
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+    for piece in &mut few {
+        for i in 0..FEW {
+            lanes[i] = if piece[i] > lanes[i] { piece[i] } else { lanes[i] };
         }
-        width /= 2;
     }
-    let mut best = lanes[0];
-    for &x in &a[whole..] {
+    let mut best = halve!(lanes, |a, b| if b > a { b } else { a });
+    for &x in few.remainder() {
         best = if x > best { x } else { best };
     }
     best
@@ -174,6 +185,32 @@ pub(super) fn exp_shifted(x: &[f32], shift: f32, out: &mut [f32]) -> f32 {
         *out = exp(x - shift);
     }
     sum(out)
+}
+
+/// `x = exp(x - shift)` in place, and the sum of it, in one visit.
+#[inline(always)]
+pub(super) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let mut pieces = x.chunks_exact_mut(LANES);
+    for piece in &mut pieces {
+        for i in 0..LANES {
+            piece[i] = exp(piece[i] - shift);
+            sums[i] += piece[i];
+        }
+    }
+    let mut pieces = pieces.into_remainder().chunks_exact_mut(FEW);
+    for piece in &mut pieces {
+        for i in 0..FEW {
+            piece[i] = exp(piece[i] - shift);
+            sums[i] += piece[i];
+        }
+    }
+    let mut sum = total(sums);
+    for x in pieces.into_remainder() {
+        *x = exp(*x - shift);
+        sum += *x;
+    }
+    sum
 }
 
 /// `Σ exp(x - shift)`.
@@ -204,6 +241,11 @@ mod tests {
             x += 0.003_7;
         }
         assert_eq!((exp(0.0), exp(-100.0), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+        let mut row: Vec<f32> = (0..77).map(|i| (i as f32 * 0.37).sin()).collect();
+        let wanted: Vec<f32> = row.iter().map(|&x| exp(x - 0.5)).collect();
+        let found = exp_in_place(&mut row, 0.5);
+        assert_eq!(row, wanted);
+        assert_eq!(found, sum(&wanted));
         assert!(exp(f32::NAN).is_nan() && exp(1e30) > 1e38 && exp(f32::INFINITY).is_finite());
     }
 

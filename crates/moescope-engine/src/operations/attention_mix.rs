@@ -91,7 +91,7 @@ pub(super) mod tests {
         layout.key_value_heads * layout.head_dim
     }
 
-    fn reference(pattern: &[f64], v: &[f64], layout: AttentionLayout) -> Vec<f64> {
+    pub(in super::super) fn reference(pattern: &[f64], v: &[f64], layout: AttentionLayout) -> Vec<f64> {
         let AttentionLayout { positions, heads, head_dim, .. } = layout;
         let entry = |i: usize| -> f64 {
             let (token, head, column) = (i / query_width(layout), i / head_dim % heads, i % head_dim);

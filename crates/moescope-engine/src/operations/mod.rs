@@ -2,6 +2,7 @@
 
 mod activate;
 mod add;
+mod attention;
 mod attention_mix;
 mod attention_pattern;
 mod attention_scores;

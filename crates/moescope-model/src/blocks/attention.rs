@@ -1,7 +1,7 @@
 //! Causal attention with shared key-value heads.
 
 use moescope_base::{HookPoint, Site};
-use moescope_engine::{AttentionLayout, AttentionRule, RotaryPairs, RotaryPart, Var};
+use moescope_engine::{AttentionLayout, AttentionRule, AttentionShape, RotaryPairs, RotaryPart, Var};
 
 use super::head_results;
 use super::latent;
@@ -36,9 +36,7 @@ pub(crate) fn attention(run: &mut Run<'_, '_, '_>, layer: usize, x: Var) -> Resu
         value = query_experts::repeated(run, value, chosen.plan.per_token())?;
         layout.key_value_heads = layout.heads;
     }
-    let pattern = pattern(run, layer, query, key, layout)?; // [batch, head, query, key]
-    let pattern = run.at(HookPoint::block(Site::AttnPattern, layer), pattern)?;
-    let mixed = run.tape.attention_mix(pattern, value, AttentionLayout { head_dim: value_dim, ..layout })?;
+    let mixed = mixed(run, layer, (query, key, value), AttentionShape { layout, value_dim })?;
     let mixed = run.at(HookPoint::block(Site::AttnZ, layer), mixed)?;
     let output = match &chosen {
         None => {
@@ -50,7 +48,7 @@ pub(crate) fn attention(run: &mut Run<'_, '_, '_>, layer: usize, x: Var) -> Resu
             run.biased(sum, index.output)?
         }
     };
-    run.forget(&[query, key, value, pattern, mixed]);
+    run.forget(&[query, key, value, mixed]);
     Ok(output)
 }
 
@@ -130,24 +128,43 @@ pub(super) fn part(
     RotaryPart { heads, head_dim, start, pairs, positions }
 }
 
-/// Who looks at whom. The plain pattern is one operation; scale, cap, window and sinks take two, as does someone who looks at the
-/// scores, with the same bits.
-fn pattern(
+/// Values mixed by who looks at whom, `[token, head * value_dim]`. Patterns are large: they are stored for those who look at them, and where
+/// the rule is not the plain one, with the same bits.
+fn mixed(
+    run: &mut Run<'_, '_, '_>,
+    layer: usize,
+    (query, key, value): (Var, Var, Var),
+    shape: AttentionShape,
+) -> Result<Var, ModelError> {
+    let (scores, pattern) =
+        (HookPoint::block(Site::AttnScores, layer), HookPoint::block(Site::AttnPattern, layer));
+    let (rule, plain) = rule(run.model.description(), layer, shape.layout);
+    if plain && !run.meets(scores) && !run.meets(pattern) {
+        return Ok(run.tape.attention(query, key, value, shape)?);
+    }
+    let found = if plain && !run.meets(scores) {
+        run.tape.attention_pattern(query, key, shape.layout)?
+    } else {
+        by_rule(run, layer, query, key, rule)?
+    };
+    let found = run.at(pattern, found)?; // [batch, head, query, key]
+    let mixed = run.tape.attention_mix(found, value, shape.values())?;
+    run.forget(&[found]);
+    Ok(mixed)
+}
+
+/// Scores, then their softmax: two operations for scale, cap, window and sinks, and for someone who looks at the scores.
+fn by_rule(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
     query: Var,
     key: Var,
-    layout: AttentionLayout,
+    rule: AttentionRule,
 ) -> Result<Var, ModelError> {
-    let point = HookPoint::block(Site::AttnScores, layer);
-    let (rule, plain) = rule(run.model.description(), layer, layout);
-    if plain && !run.meets(point) {
-        return Ok(run.tape.attention_pattern(query, key, layout)?);
-    }
     let sinks = run.model.layout().blocks[layer].attention.sinks;
     let sinks = sinks.map(|place| run.weight(place)).transpose()?;
     let scores = run.tape.attention_scores(query, key, rule)?;
-    let scores = run.at(point, scores)?;
+    let scores = run.at(HookPoint::block(Site::AttnScores, layer), scores)?;
     let pattern = run.tape.sink_softmax(scores, sinks, rule)?;
     run.forget(&[scores]);
     Ok(pattern)

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::{
     __m512, __mmask16, _MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 /// Rows of the tallest tile: with two vectors a row its sums fill 24 of 32 registers.
@@ -265,7 +265,7 @@ unsafe fn add_steps<const R: usize, const V: usize, const S: usize, const F: boo
     });
 }
 
-/// Writes or adds the sums.
+/// Writes or adds the sums: whole tiles without masks, which take their time.
 ///
 /// # Safety
 /// As for [`tile`].
@@ -276,20 +276,64 @@ unsafe fn put<const R: usize, const V: usize>(
     first: usize,
     masks: [__mmask16; V],
 ) {
+    let whole = target.used == R && masks == [u16::MAX; V];
+    // SAFETY: as the caller promises; a whole tile has all rows and lanes.
+    unsafe {
+        match (whole, target.add) {
+            (true, false) => put_whole::<R, V, false>(sums, target, first),
+            (true, true) => put_whole::<R, V, true>(sums, target, first),
+            (false, _) => {
+                // A copy: sums whose address is known would have to live in memory during the products too.
+                let sums = *sums;
+                put_masked(&sums, target, first, masks);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`tile`], with all rows used and all lanes inside.
+#[inline(always)]
+unsafe fn put_whole<const R: usize, const V: usize, const ADD: bool>(
+    sums: &[[__m512; V]; R],
+    target: &Target<R>,
+    first: usize,
+) {
     each_row!(r < R: {
         // SAFETY: the machine can.
         let factor = unsafe { _mm512_set1_ps(target.factors[r]) };
-        let used = if r < target.used { u16::MAX } else { 0 };
-        let read = if target.add { used } else { 0 };
         for (v, sum) in sums[r].iter().enumerate() {
             let place = target.rows[r].wrapping_add(first + v * LANES);
-            // SAFETY: the row is the target's, and lanes past its columns or of rows that are not used are masked.
+            // SAFETY: the row is the target's.
             unsafe {
-                let before = _mm512_maskz_loadu_ps(masks[v] & read, place);
-                _mm512_mask_storeu_ps(place, masks[v] & used, _mm512_fmadd_ps(factor, *sum, before));
+                let before = if ADD { _mm512_loadu_ps(place) } else { _mm512_setzero_ps() };
+                _mm512_storeu_ps(place, _mm512_fmadd_ps(factor, *sum, before));
             }
         }
     });
+}
+
+/// # Safety
+/// As for [`tile`].
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+unsafe fn put_masked<const R: usize, const V: usize>(
+    sums: &[[__m512; V]; R],
+    target: &Target<R>,
+    first: usize,
+    masks: [__mmask16; V],
+) {
+    for (r, sums) in sums.iter().enumerate().take(target.used) {
+        let factor = _mm512_set1_ps(target.factors[r]);
+        for (v, sum) in sums.iter().enumerate() {
+            let place = target.rows[r].wrapping_add(first + v * LANES);
+            // SAFETY: the row is the target's, and lanes past its columns are masked.
+            unsafe {
+                let before = _mm512_maskz_loadu_ps(if target.add { masks[v] } else { 0 }, place);
+                _mm512_mask_storeu_ps(place, masks[v], _mm512_fmadd_ps(factor, *sum, before));
+            }
+        }
+    }
 }
 
 /// `target += factors * sums`, or written; `sums` has [`COLUMNS`] numbers a row.

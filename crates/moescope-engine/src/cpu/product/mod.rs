@@ -9,6 +9,8 @@
 mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod wide;
@@ -108,6 +110,55 @@ pub(super) fn product(
     );
     let sizes = Sizes { rows: out.rows, columns: out.columns, inner: left.columns };
     multiply(&Out::all(out, factor, accumulate), LeftSide::new(left), RightSide::new(right), sizes);
+}
+
+/// The right side of a product that is needed for many rows, laid out once.
+pub(super) struct Prepared<'a> {
+    matrix: Matrix<'a>,
+    #[cfg(target_arch = "x86_64")]
+    panels: Option<panels::Panels>,
+}
+
+impl<'a> Prepared<'a> {
+    /// In tasks of its own, for products of this shape by this machine's kernels.
+    pub(super) fn new(matrix: Matrix<'a>) -> Self {
+        Self {
+            matrix,
+            #[cfg(target_arch = "x86_64")]
+            panels: (own_kernels() && matrix.rows * matrix.columns > 0).then(|| {
+                // SAFETY: the machine can, and a view lies inside its slice.
+                unsafe { panels::Panels::new(RightSide::new(matrix), matrix.rows, matrix.columns) }
+            }),
+        }
+    }
+
+    /// `out = left · right`, added to what is there when `accumulate`, with the bits of [`product`].
+    pub(super) fn product(&self, out: MatrixMut<'_>, left: Matrix<'_>, accumulate: bool) {
+        assert_eq!(out.columns, self.matrix.columns, "a product's axes");
+        self.multiply(out, left, 1.0, accumulate);
+    }
+
+    /// `out = factor * left · right` for the first columns of the right side, as many as `out` has.
+    pub(super) fn product_of_first(&self, out: MatrixMut<'_>, left: Matrix<'_>, factor: f32) {
+        assert!(out.columns <= self.matrix.columns, "a product's axes");
+        self.multiply(out, left, factor, false);
+    }
+
+    fn multiply(&self, out: MatrixMut<'_>, left: Matrix<'_>, factor: f32, accumulate: bool) {
+        assert_eq!((out.rows, left.columns), (left.rows, self.matrix.rows), "a product's axes");
+        let sizes = Sizes { rows: out.rows, columns: out.columns, inner: left.columns };
+        let right = RightSide::new(self.matrix.window(0..self.matrix.rows, 0..out.columns));
+        let (out, left) = (Out::all(out, factor, accumulate), LeftSide::new(left));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(panels) = &self.panels
+            && sizes.rows > 0
+            && sizes.columns > 0
+        {
+            // SAFETY: the machine can, sizes were held against views above, and the panels are those of this side.
+            return unsafe { wide::multiply(&out, left, (right, Some(panels)), sizes) };
+        }
+        multiply(&out, left, right, sizes);
+    }
 }
 
 /// `out[i] = x[names[i]] · right`.
@@ -216,15 +267,22 @@ fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Size
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if wide::available() && !told_portable() {
+    if own_kernels() {
         // SAFETY: the machine can, as was just asked; the callers above hold the sizes against views that lie inside their slices
         // and names against the number of rows, and a target has its entries to itself.
-        return unsafe { wide::multiply(out, left, right, sizes) };
+        return unsafe { wide::multiply(out, left, (right, None), sizes) };
     }
     portable::multiply(out, left, right, sizes);
 }
 
+/// Whether this machine can run ours.
+#[cfg(target_arch = "x86_64")]
+fn own_kernels() -> bool {
+    wide::available() && !told_portable()
+}
+
 /// Whether a test asks for gemm on any machine.
+#[cfg(target_arch = "x86_64")]
 fn told_portable() -> bool {
     #[cfg(test)]
     return PORTABLE.get();

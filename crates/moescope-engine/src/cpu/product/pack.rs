@@ -5,11 +5,12 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_castpd_ps, _mm512_castps_pd, _mm512_maskz_loadu_ps, _mm512_setzero_ps,
-    _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
-    _mm512_unpacklo_ps,
+    __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_castpd_ps, _mm512_castps_pd, _mm512_maskz_loadu_ps,
+    _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
+use super::RightSide;
 use super::kernel::{COLUMNS, ROWS};
 
 /// Side of the squares that are turned over in registers.
@@ -20,13 +21,40 @@ fn lanes(count: usize) -> __mmask16 {
     ((1u32 << count.min(SQUARE)) - 1) as __mmask16
 }
 
+/// Packs the steps from `start` on of the columns from `first` on.
+///
+/// # Safety
+/// The machine has AVX-512F; the rectangle lies inside the right side, names name rows that there are, and `panels` has room for
+/// `steps` rows of all panels.
+pub(super) unsafe fn right(
+    right: RightSide<'_>,
+    (start, steps): (usize, usize),
+    (first, columns): (usize, usize),
+    panels: *mut f32,
+) {
+    match right {
+        RightSide::ByStep(matrix, names) => {
+            let names = names.map(|names| &names[start..start + steps]);
+            let skipped = if names.is_some() { 0 } else { start };
+            let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + first);
+            // SAFETY: as the caller promises.
+            unsafe { copy(source, (matrix.row_stride, names), (steps, columns), panels) };
+        }
+        RightSide::ByColumn(matrix) => {
+            let source = matrix.pointer.wrapping_add(first * matrix.row_stride + start);
+            // SAFETY: as above.
+            unsafe { turn(source, matrix.row_stride, (steps, columns), panels) };
+        }
+    }
+}
+
 /// Copies rows `[step, column]` that are `stride` apart, in order or named, into panels.
 ///
 /// # Safety
 /// The machine has AVX-512F; there are `steps` rows, or names of rows, of `columns` numbers where `source` points, and `panels` has room
 /// for `steps` rows of all panels.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn copy(
+unsafe fn copy(
     source: *const f32,
     (stride, names): (usize, Option<&[u32]>),
     (steps, columns): (usize, usize),
@@ -51,6 +79,26 @@ pub(super) unsafe fn copy(
 /// Numbers from one step of a strip to the next.
 pub(super) const STRIP: usize = SQUARE;
 
+/// Steps that are called for ahead: they are far apart, where the processor does not see them come.
+const AHEAD: usize = 6;
+
+/// Calls for a step of a left side, if there is such a one.
+#[inline(always)]
+fn call_step(
+    source: *const f32,
+    (stride, names): (usize, Option<&[u32]>),
+    (step, steps): (usize, usize),
+    rows: usize,
+) {
+    if step < steps {
+        let from = source.wrapping_add(names.map_or(step, |names| names[step] as usize) * stride);
+        for first in (0..rows).step_by(SQUARE) {
+            // SAFETY: a hint, which no address harms.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(first).cast()) };
+        }
+    }
+}
+
 /// Copies rows `[step, row]` of a left side that are `stride` apart, in order or named, into strips: [`ROWS`] rows side by side, step
 /// after step, zeros beside them.
 ///
@@ -67,6 +115,7 @@ pub(super) unsafe fn strips(
 ) {
     for step in 0..steps {
         let from = source.wrapping_add(names.map_or(step, |names| names[step] as usize) * stride);
+        call_step(source, (stride, names), (step + AHEAD, steps), rows);
         for (strip, first) in (0..rows).step_by(ROWS).enumerate() {
             let mask = lanes((rows - first).min(ROWS));
             // SAFETY: lanes past the rows are masked, and a step has room for a vector.
@@ -83,12 +132,7 @@ pub(super) unsafe fn strips(
 /// # Safety
 /// As for [`copy`], with `columns` rows of `steps` numbers.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn turn(
-    source: *const f32,
-    stride: usize,
-    (steps, columns): (usize, usize),
-    panels: *mut f32,
-) {
+unsafe fn turn(source: *const f32, stride: usize, (steps, columns): (usize, usize), panels: *mut f32) {
     for (half, first) in (0..columns.next_multiple_of(COLUMNS)).step_by(SQUARE).enumerate() {
         let (panel, side) = (half / 2, half % 2);
         for start in (0..steps).step_by(SQUARE) {

@@ -44,7 +44,7 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 
 /// Sizes on both sides of every cut: tiles, panels, steps, blocks.
 fn rows() -> impl Strategy<Value = usize> {
-    prop_oneof![1usize..30, 90usize..110]
+    prop_oneof![1usize..30, 90usize..110, 188usize..196]
 }
 
 fn inner() -> impl Strategy<Value = usize> {
@@ -107,6 +107,37 @@ proptest! {
                 let place = row * columns + first..(row + 1) * columns;
                 prop_assert_eq!(bits(&all[place.clone()]), bits(&some[place]));
             }
+        }
+    }
+
+    #[test]
+    fn a_prepared_side_gives_the_bits_of_one_that_is_not(
+        rows in rows(), inner in inner(), columns in columns(), some in 1usize..600, turn_left: bool, turn: bool, add: bool,
+    ) {
+        let (left, right) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
+        let view = |data, rows, columns, turn: bool| {
+            if turn { Matrix::new(data, columns, rows).transposed() } else { Matrix::new(data, rows, columns) }
+        };
+        let (left, right) = (view(&left, rows, inner, turn_left), view(&right, inner, columns, turn));
+        let some = some.min(columns);
+        for pair in both(|| {
+            let prepared = Prepared::new(right);
+            let mut outs = [(); 4].map(|()| numbers(rows * columns, 3));
+            let [whole, plain, first, plain_first] = outs.each_mut().map(|out| MatrixMut::new(out, rows, columns));
+            prepared.product(whole, left, add);
+            product(plain, left, right, 1.0, add);
+            for (mut out, by) in [(first, Some(&prepared)), (plain_first, None)] {
+                let out = out.window(0..rows, 0..some);
+                match by {
+                    Some(prepared) => prepared.product_of_first(out, left, 0.5),
+                    None => product(out, left, right.window(0..inner, 0..some), 0.5, false),
+                }
+            }
+            outs.concat()
+        }) {
+            let [whole, plain, first, plain_first] = [0, 1, 2, 3].map(|i| bits(&pair[i * rows * columns..][..rows * columns]));
+            prop_assert_eq!(whole, plain);
+            prop_assert_eq!(first, plain_first);
         }
     }
 

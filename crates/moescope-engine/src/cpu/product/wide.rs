@@ -10,12 +10,10 @@ use super::kernel::{
     COLUMNS, Columns, Even, Left, Named, Panel, ROWS, Rows, Span, Target, Walk, put_rows, tile,
 };
 use super::pack::STRIP;
+use super::panels::{Panels, Room, STEPS};
 use super::{LeftSide, Out, RightSide, Sizes, pack};
 use crate::cpu::matrix::Matrix;
-use crate::memory;
 
-/// Steps of the inner axis between two visits to the result: a panel of them fills two thirds of an L1 cache.
-const STEPS: usize = 256;
 /// Numbers of packed panels at a time, half an L2 cache.
 const PACKED: usize = 128 << 10;
 /// Rows from which on a right side whose rows are contiguous is worth packing.
@@ -23,7 +21,7 @@ const WORTH_PACKING: usize = 96;
 /// Cache lines of each of the next rows that are called for with each panel.
 const FIRST_LINES: usize = 2;
 /// Strips that are packed at a time.
-const GROUP: usize = 8;
+const GROUP: usize = 16;
 /// Numbers of a cache line.
 const LINE: usize = 16;
 
@@ -32,37 +30,44 @@ pub(super) fn available() -> bool {
     std::arch::is_x86_feature_detected!("avx512f")
 }
 
-/// `out = left · right`, or added.
+/// `out = left · right`, or added; the right side may have been packed before.
 ///
 /// # Safety
-/// The machine has AVX-512F; the sides and the target have the sizes that `sizes` says, and names name rows that there are.
-pub(super) unsafe fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Sizes) {
+/// The machine has AVX-512F; the sides and the target have the sizes that `sizes` says, names name rows that there are, and panels
+/// hold this right side.
+pub(super) unsafe fn multiply(
+    out: &Out<'_>,
+    left: LeftSide<'_>,
+    (right, panels): (RightSide<'_>, Option<&Panels>),
+    sizes: Sizes,
+) {
     // Rows that are named may be named twice, and sums of several cuts are rounded once before they are added.
     let whole = out.names.is_some() && sizes.inner > STEPS;
     let cut = if whole { sizes.inner } else { STEPS };
     let block = (PACKED / cut.min(sizes.inner)).max(COLUMNS) / COLUMNS * COLUMNS;
-    let (mut panels, mut strips) = (Room::default(), Room::default());
+    // A left side that is packed would be packed anew for each block.
+    let block = match (left, panels) {
+        (LeftSide::ByStep(..), Some(_)) => sizes.columns,
+        (LeftSide::ByStep(..), None) => 2 * block,
+        _ => block,
+    };
+    let (mut room, mut strips) = (Room::default(), Room::default());
     for first in (0..sizes.columns).step_by(block) {
         let columns = (sizes.columns - first).min(block);
         for start in (0..sizes.inner).step_by(cut) {
             let steps = (sizes.inner - start).min(cut);
-            let part = Part {
-                out,
-                left,
+            let right = match panels {
+                Some(panels) => Laid::Packed(panels.at(start, first)),
                 // SAFETY: steps and columns lie inside the right side.
-                right: unsafe { lay_out(&mut panels, right, (start, steps), (first, columns), sizes.rows) },
-                start,
-                steps,
-                first,
-                columns,
-                add: out.add || start > 0,
-                whole,
+                None => unsafe { lay_out(&mut room, right, (start, steps), (first, columns), sizes.rows) },
             };
+            let add = out.add || start > 0;
+            let part = Part { out, left, right, start, steps, first, columns, add, whole };
             // SAFETY: as the caller promises.
             unsafe { part.run(sizes.rows, &mut strips) };
         }
     }
-    panels.give_back();
+    room.give_back();
     strips.give_back();
 }
 
@@ -88,59 +93,23 @@ unsafe fn lay_out<'a>(
     (first, columns): (usize, usize),
     rows: usize,
 ) -> Laid<'a> {
-    match right {
-        RightSide::ByStep(matrix, names) => {
-            let names = names.map(|names| &names[start..start + steps]);
-            let skipped = if names.is_some() { 0 } else { start };
-            let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + first);
-            if rows < WORTH_PACKING {
-                return match names {
-                    None => Laid::Even(source, matrix.row_stride),
-                    Some(names) => Laid::Named(source, matrix.row_stride, names),
-                };
-            }
-            let panels = room.take(steps * columns.next_multiple_of(COLUMNS));
-            // SAFETY: the rectangle lies inside the right side, and there is room for it.
-            unsafe { pack::copy(source, (matrix.row_stride, names), (steps, columns), panels) };
-            Laid::Packed(panels)
-        }
-        RightSide::ByColumn(matrix) => {
-            let source = matrix.pointer.wrapping_add(first * matrix.row_stride + start);
-            let panels = room.take(steps * columns.next_multiple_of(COLUMNS));
-            // SAFETY: as above.
-            unsafe { pack::turn(source, matrix.row_stride, (steps, columns), panels) };
-            Laid::Packed(panels)
-        }
+    if let RightSide::ByStep(matrix, names) = right
+        && rows < WORTH_PACKING
+    {
+        let skipped = if names.is_some() { 0 } else { start };
+        let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + first);
+        return match names {
+            None => Laid::Even(source, matrix.row_stride),
+            Some(names) => Laid::Named(source, matrix.row_stride, &names[start..start + steps]),
+        };
     }
+    let panels = room.take(steps * columns.next_multiple_of(COLUMNS));
+    // SAFETY: the rectangle lies inside the right side, and there is room for it.
+    unsafe { pack::right(right, (start, steps), (first, columns), panels) };
+    Laid::Packed(panels)
 }
 
-/// A buffer for what is packed, taken when there is something to pack.
-#[derive(Default)]
-struct Room {
-    buffer: Option<Vec<f32>>,
-}
-
-impl Room {
-    /// Room for so many numbers, from a cache line on. What was there before is lost.
-    fn take(&mut self, numbers: usize) -> *mut f32 {
-        let wanted = numbers + LINE;
-        if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < wanted) {
-            self.give_back();
-            // Of one length for most products, so that blocks are found again.
-            self.buffer = Some(memory::take(wanted.max(PACKED + LINE)));
-        }
-        let start = self.buffer.as_mut().expect("a buffer was taken").as_mut_ptr();
-        start.wrapping_add(start.align_offset(LINE * size_of::<f32>()))
-    }
-
-    fn give_back(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            memory::give_back(buffer);
-        }
-    }
-}
-
-/// Rows of the left side that come next.
+/// Rows that come next: so many lines of each.
 #[derive(Clone, Copy, Default)]
 struct Next<'a> {
     rows: &'a [*const f32],
@@ -153,11 +122,15 @@ impl Next<'_> {
     fn call(&self, part: usize, parts: usize) {
         let lines = self.rows.len() * self.lines;
         for line in part * lines / parts..(part + 1) * lines / parts {
-            let place = self.rows[line / self.lines].wrapping_add(line % self.lines * LINE);
-            // SAFETY: a hint, which no address harms.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
+            call(self.rows[line / self.lines].wrapping_add(line % self.lines * LINE));
         }
     }
+}
+
+/// Calls for the line of this number, into the L2 cache.
+fn call(place: *const f32) {
+    // SAFETY: a hint, which no address harms.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
 }
 
 /// Some steps and columns of a product.
@@ -269,6 +242,11 @@ impl Part<'_> {
     /// Where these rows go.
     fn target<const R: usize>(&self, row: usize, used: usize) -> Target<R> {
         let out = self.out;
+        if out.names.is_none() && out.factors.is_none() && used == R {
+            let first = out.pointer.wrapping_add(row * out.stride + self.first);
+            let rows = std::array::from_fn(|at| first.wrapping_add(at * out.stride));
+            return Target { rows, used, factors: [out.factor; R], add: self.add };
+        }
         let place = |at: usize| {
             let row = row + at.min(used - 1);
             let row = out.names.map_or(row, |names| names[row] as usize);
