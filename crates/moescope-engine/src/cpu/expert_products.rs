@@ -5,17 +5,12 @@
 use std::ops::Range;
 
 use super::chunks::run;
-use super::experts::{Share, expert_matrix, expert_rows, pieces, scaled_copy, shares};
+use super::experts::{Share, expert_matrix, expert_rows, pieces, shares};
 use super::linear::TILE_ROWS;
 use super::matrix::{Matrix, MatrixMut};
 use super::product::{Names, SummedRows, add_product_to_rows, product_of_rows, sum_over_rows};
 use super::vector::{dot, vectorised};
-use crate::memory;
 use crate::{LinearShape, RoutePlan};
-
-/// Rows of the longest piece. Buffers are taken for as many, whatever a piece has: lengths that all differ would be allocated
-/// anew each time.
-const MOST_ROWS: usize = TILE_ROWS + TILE_ROWS / 2;
 
 /// Columns of a task that adds to tokens. Fixed, since a product by gemm may depend on how columns are cut; wide, since tokens are
 /// looked up once for all of them.
@@ -160,15 +155,16 @@ pub(super) fn from_tokens_weight(
     let gradient = Matrix::new(gradient, plan.rows(), shape.outputs);
     let x = Matrix::new(x, plan.tokens(), shape.inputs);
     each_matrix_part(plan, shape, out, |rows, outputs, part, add| {
-        let right = SummedRows { matrix: x, names: Some(&plan.row_tokens()[rows.clone()]) };
-        let left = SummedRows { matrix: gradient.window(rows, outputs), names: None };
+        let names = Some(&plan.row_tokens()[rows.clone()]);
+        let right = SummedRows { matrix: x, names, factors: None };
+        let left = SummedRows { matrix: gradient.window(rows, outputs), names: None, factors: None };
         sum_over_rows(part, left, right, add);
     });
 }
 
 /// Gradient of [`to_tokens`] for the matrices, from that of the tokens.
 ///
-/// A slot's factor multiplies the narrower side: its row.
+/// A slot's factor multiplies its row.
 pub(super) fn to_tokens_weight(
     gradient: &[f32],
     rows: &[f32],
@@ -180,16 +176,12 @@ pub(super) fn to_tokens_weight(
     let gradient = Matrix::new(gradient, plan.tokens(), shape.outputs);
     let rows = Matrix::new(rows, plan.rows(), shape.inputs);
     each_matrix_part(plan, shape, out, |share, outputs, part, add| {
-        let mut buffer = memory::take(MOST_ROWS * shape.inputs);
-        let scaled = &mut buffer[..share.len() * shape.inputs];
-        for (row, out) in share.clone().zip(scaled.chunks_exact_mut(shape.inputs)) {
-            scaled_copy(rows.row(row), factors[plan.slot_of_row()[row] as usize], out);
-        }
-        let names = &plan.row_tokens()[share.clone()];
+        let names = Some(&plan.row_tokens()[share.clone()]);
         let matrix = gradient.window(0..plan.tokens(), outputs);
-        let right = SummedRows { matrix: Matrix::new(scaled, share.len(), shape.inputs), names: None };
-        sum_over_rows(part, SummedRows { matrix, names: Some(names) }, right, add);
-        memory::give_back(buffer);
+        let left = SummedRows { matrix, names, factors: None };
+        let factors = row_factors(plan, factors, share.clone());
+        let matrix = rows.window(share, 0..shape.inputs);
+        sum_over_rows(part, left, SummedRows { matrix, names: None, factors: Some(&factors) }, add);
     });
 }
 

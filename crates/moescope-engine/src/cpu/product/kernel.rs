@@ -9,6 +9,8 @@ use std::arch::x86_64::{
     _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
+use super::pack::turn_square;
+
 /// Rows of the tallest tile: with two vectors a row its sums fill 24 of 32 registers.
 pub(super) const ROWS: usize = 12;
 /// Columns of the widest tile.
@@ -352,4 +354,34 @@ pub(super) unsafe fn put_rows<const R: usize>(sums: &[[f32; COLUMNS]; R], target
     }
     // SAFETY: the rows are the target's.
     unsafe { put(&vectors, target, span.first, masks) };
+}
+
+/// As [`put_rows`], with the columns of the sums as rows of the target, `stride` apart.
+///
+/// # Safety
+/// As for [`tile`], for a target that has its rows and columns exchanged.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn put_turned<const R: usize>(
+    sums: &[[f32; COLUMNS]; R],
+    target: &Target<R>,
+    span: Span,
+    stride: usize,
+) {
+    let (factor, mask) = (_mm512_set1_ps(target.factors[0]), mask(target.used, 0));
+    for first in (0..span.count).step_by(LANES) {
+        let mut square = [_mm512_setzero_ps(); LANES];
+        for (row, vector) in sums.iter().zip(&mut square) {
+            // SAFETY: each half of a row has sixteen numbers.
+            *vector = unsafe { _mm512_loadu_ps(row.as_ptr().add(first)) };
+        }
+        turn_square(&mut square);
+        for (column, sum) in (first..span.count).zip(square) {
+            let place = target.rows[0].wrapping_add((span.first + column) * stride);
+            // SAFETY: the column is a row of the target, and lanes past its rows are masked.
+            unsafe {
+                let before = _mm512_maskz_loadu_ps(if target.add { mask } else { 0 }, place);
+                _mm512_mask_storeu_ps(place, mask, _mm512_fmadd_ps(factor, sum, before));
+            }
+        }
+    }
 }

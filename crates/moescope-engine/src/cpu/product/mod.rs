@@ -28,20 +28,27 @@ struct Sizes {
     inner: usize,
 }
 
+/// Which rows of a matrix the steps of a sum are: all in order, or those named, each as it is or times its factor.
+#[derive(Clone, Copy, Default)]
+struct Steps<'a> {
+    names: Option<&'a [u32]>,
+    factors: Option<&'a [f32]>,
+}
+
 /// The left side, as it lies in memory. Rows of the matrix are contiguous; a list names those that count.
 #[derive(Clone, Copy)]
 enum LeftSide<'a> {
     /// `[row, step]`.
     ByRow(Matrix<'a>, Option<&'a [u32]>),
     /// `[step, row]`.
-    ByStep(Matrix<'a>, Option<&'a [u32]>),
+    ByStep(Matrix<'a>, Steps<'a>),
 }
 
 /// The right side, likewise.
 #[derive(Clone, Copy)]
 enum RightSide<'a> {
     /// `[step, column]`.
-    ByStep(Matrix<'a>, Option<&'a [u32]>),
+    ByStep(Matrix<'a>, Steps<'a>),
     /// `[column, step]`.
     ByColumn(Matrix<'a>),
 }
@@ -55,6 +62,8 @@ struct Out<'a> {
     factors: Option<&'a [f32]>,
     factor: f32,
     add: bool,
+    /// Rows and columns exchanged: then there are neither names nor factors. Not for gemm.
+    turned: bool,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
@@ -62,25 +71,34 @@ impl<'a> Out<'a> {
     /// All rows of a slice, to be written.
     fn new(data: &'a mut [f32], columns: usize) -> Self {
         let (pointer, lifetime) = (data.as_mut_ptr(), PhantomData);
-        Self { pointer, stride: columns, names: None, factors: None, factor: 1.0, add: false, lifetime }
+        let (names, factors, stride) = (None, None, columns);
+        Self { pointer, stride, names, factors, factor: 1.0, add: false, turned: false, lifetime }
     }
 
     /// All rows of a matrix.
     fn all(matrix: MatrixMut<'a>, factor: f32, add: bool) -> Self {
         let (pointer, stride, lifetime) = (matrix.pointer, matrix.row_stride, PhantomData);
-        Self { pointer, stride, names: None, factors: None, factor, add, lifetime }
+        Self { pointer, stride, names: None, factors: None, factor, add, turned: false, lifetime }
     }
 }
 
 impl<'a> LeftSide<'a> {
     fn new(matrix: Matrix<'a>) -> Self {
-        if matrix.column_stride == 1 { Self::ByRow(matrix, None) } else { Self::ByStep(turned(matrix), None) }
+        if matrix.column_stride == 1 {
+            Self::ByRow(matrix, None)
+        } else {
+            Self::ByStep(turned(matrix), Steps::default())
+        }
     }
 }
 
 impl<'a> RightSide<'a> {
     fn new(matrix: Matrix<'a>) -> Self {
-        if matrix.column_stride == 1 { Self::ByStep(matrix, None) } else { Self::ByColumn(turned(matrix)) }
+        if matrix.column_stride == 1 {
+            Self::ByStep(matrix, Steps::default())
+        } else {
+            Self::ByColumn(turned(matrix))
+        }
     }
 }
 
@@ -216,17 +234,27 @@ pub(super) fn add_product_to_rows(
 pub(super) struct SummedRows<'a> {
     pub(super) matrix: Matrix<'a>,
     pub(super) names: Option<&'a [u32]>,
+    /// What each is multiplied with first.
+    pub(super) factors: Option<&'a [f32]>,
 }
 
-impl SummedRows<'_> {
-    /// How many there are, after a look at their names.
+impl<'a> SummedRows<'a> {
+    fn steps(&self) -> Steps<'a> {
+        Steps { names: self.names, factors: self.factors }
+    }
+
+    /// How many there are, after a look at their names and factors.
     fn count(&self) -> usize {
         assert_eq!(self.matrix.column_stride, 1, "rows of a sum are contiguous");
-        let Some(names) = self.names else { return self.matrix.rows };
-        check_names(names, self.matrix.rows);
-        names.len()
+        let count = self.names.map_or(self.matrix.rows, <[u32]>::len);
+        assert!(self.factors.is_none_or(|factors| factors.len() == count), "a factor for each row");
+        check_names(self.names.unwrap_or_default(), self.matrix.rows);
+        count
     }
 }
+
+/// Columns below which a sum over rows is computed turned over.
+const FEW_COLUMNS: usize = 96;
 
 /// `out[i, j] = Σ_row left[row, i] * right[row, j]`, added to what is there when `accumulate`.
 pub(super) fn sum_over_rows(
@@ -241,9 +269,16 @@ pub(super) fn sum_over_rows(
         (left.matrix.columns, right.matrix.columns, right.count()),
         "a product's axes"
     );
-    let sizes = Sizes { rows: out.rows, columns: out.columns, inner };
-    let left = LeftSide::ByStep(left.matrix, left.names);
-    multiply(&Out::all(out, 1.0, accumulate), left, RightSide::ByStep(right.matrix, right.names), sizes);
+    // Strips of a wide left side for few columns would each be packed for one tile or two: the columns are packed instead.
+    let turned = out.columns < FEW_COLUMNS && out.columns < out.rows && own_kernels();
+    let (rows, columns, left, right) = match turned {
+        false => (out.rows, out.columns, left, right),
+        true => (out.columns, out.rows, right, left),
+    };
+    let out = Out { turned, ..Out::all(out, 1.0, accumulate) };
+    let (left, right) =
+        (LeftSide::ByStep(left.matrix, left.steps()), RightSide::ByStep(right.matrix, right.steps()));
+    multiply(&out, left, right, Sizes { rows, columns, inner });
 }
 
 /// `x · weightᵀ` as the `gemm` crate does it on one core, whole: the yardstick of our own.
@@ -276,9 +311,11 @@ fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Size
 }
 
 /// Whether this machine can run ours.
-#[cfg(target_arch = "x86_64")]
 fn own_kernels() -> bool {
-    wide::available() && !told_portable()
+    #[cfg(target_arch = "x86_64")]
+    return wide::available() && !told_portable();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Whether a test asks for gemm on any machine.

@@ -6,12 +6,13 @@
 
 use std::arch::x86_64::{
     __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_castpd_ps, _mm512_castps_pd, _mm512_maskz_loadu_ps,
-    _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
-    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps,
+    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
-use super::RightSide;
 use super::kernel::{COLUMNS, ROWS};
+use super::{RightSide, Steps};
+use crate::cpu::matrix::Matrix;
 
 /// Side of the squares that are turned over in registers.
 const SQUARE: usize = 16;
@@ -19,6 +20,42 @@ const SQUARE: usize = 16;
 /// A lane for each of `count` numbers.
 fn lanes(count: usize) -> __mmask16 {
     ((1u32 << count.min(SQUARE)) - 1) as __mmask16
+}
+
+/// Some steps of a side that lies step by step, from some column on.
+#[derive(Clone, Copy)]
+pub(super) struct StepRows<'a> {
+    source: *const f32,
+    stride: usize,
+    steps: Steps<'a>,
+}
+
+impl<'a> StepRows<'a> {
+    /// `count` steps from `start` on.
+    pub(super) fn new(
+        matrix: Matrix<'_>,
+        steps: Steps<'a>,
+        (start, count): (usize, usize),
+        column: usize,
+    ) -> Self {
+        let names = steps.names.map(|names| &names[start..start + count]);
+        let factors = steps.factors.map(|factors| &factors[start..start + count]);
+        let skipped = if names.is_some() { 0 } else { start };
+        let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + column);
+        Self { source, stride: matrix.row_stride, steps: Steps { names, factors } }
+    }
+
+    /// Where a step begins.
+    #[inline(always)]
+    fn at(&self, step: usize) -> *const f32 {
+        let row = self.steps.names.map_or(step, |names| names[step] as usize);
+        self.source.wrapping_add(row * self.stride)
+    }
+
+    #[inline(always)]
+    fn factor(&self, step: usize) -> f32 {
+        self.steps.factors.map_or(1.0, |factors| factors[step])
+    }
 }
 
 /// Packs the steps from `start` on of the columns from `first` on.
@@ -33,12 +70,10 @@ pub(super) unsafe fn right(
     panels: *mut f32,
 ) {
     match right {
-        RightSide::ByStep(matrix, names) => {
-            let names = names.map(|names| &names[start..start + steps]);
-            let skipped = if names.is_some() { 0 } else { start };
-            let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + first);
+        RightSide::ByStep(matrix, named) => {
+            let rows = StepRows::new(matrix, named, (start, steps), first);
             // SAFETY: as the caller promises.
-            unsafe { copy(source, (matrix.row_stride, names), (steps, columns), panels) };
+            unsafe { copy(rows, (steps, columns), panels) };
         }
         RightSide::ByColumn(matrix) => {
             let source = matrix.pointer.wrapping_add(first * matrix.row_stride + start);
@@ -48,20 +83,15 @@ pub(super) unsafe fn right(
     }
 }
 
-/// Copies rows `[step, column]` that are `stride` apart, in order or named, into panels.
+/// Copies rows `[step, column]` into panels, each times its factor.
 ///
 /// # Safety
-/// The machine has AVX-512F; there are `steps` rows, or names of rows, of `columns` numbers where `source` points, and `panels` has room
+/// The machine has AVX-512F; there are `steps` steps of `columns` numbers, and `panels` has room
 /// for `steps` rows of all panels.
 #[target_feature(enable = "avx512f")]
-unsafe fn copy(
-    source: *const f32,
-    (stride, names): (usize, Option<&[u32]>),
-    (steps, columns): (usize, usize),
-    panels: *mut f32,
-) {
+unsafe fn copy(rows: StepRows<'_>, (steps, columns): (usize, usize), panels: *mut f32) {
     for step in 0..steps {
-        let row = source.wrapping_add(names.map_or(step, |names| names[step] as usize) * stride);
+        let (row, factor) = (rows.at(step), _mm512_set1_ps(rows.factor(step)));
         for (panel, first) in (0..columns).step_by(COLUMNS).enumerate() {
             for half in 0..2 {
                 let place = first + half * SQUARE;
@@ -69,7 +99,8 @@ unsafe fn copy(
                 // SAFETY: lanes past the last column are masked; the panel has room for the whole row.
                 unsafe {
                     let to = panels.add((panel * steps + step) * COLUMNS + half * SQUARE);
-                    _mm512_storeu_ps(to, _mm512_maskz_loadu_ps(mask, row.wrapping_add(place)));
+                    let numbers = _mm512_maskz_loadu_ps(mask, row.wrapping_add(place));
+                    _mm512_storeu_ps(to, _mm512_mul_ps(numbers, factor));
                 }
             }
         }
@@ -84,14 +115,9 @@ const AHEAD: usize = 6;
 
 /// Calls for a step of a left side, if there is such a one.
 #[inline(always)]
-fn call_step(
-    source: *const f32,
-    (stride, names): (usize, Option<&[u32]>),
-    (step, steps): (usize, usize),
-    rows: usize,
-) {
+fn call_step(left: StepRows<'_>, (step, steps): (usize, usize), rows: usize) {
     if step < steps {
-        let from = source.wrapping_add(names.map_or(step, |names| names[step] as usize) * stride);
+        let from = left.at(step);
         for first in (0..rows).step_by(SQUARE) {
             // SAFETY: a hint, which no address harms.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(first).cast()) };
@@ -99,29 +125,25 @@ fn call_step(
     }
 }
 
-/// Copies rows `[step, row]` of a left side that are `stride` apart, in order or named, into strips: [`ROWS`] rows side by side, step
-/// after step, zeros beside them.
+/// Copies rows `[step, row]` of a left side, each times its factor, into strips: [`ROWS`] rows side by side, step after step, zeros
+/// beside them.
 ///
 /// All strips at once, so that what is far apart is visited once.
 ///
 /// # Safety
 /// As for [`copy`], with room for `steps` steps of all strips.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn strips(
-    source: *const f32,
-    (stride, names): (usize, Option<&[u32]>),
-    (steps, rows): (usize, usize),
-    strips: *mut f32,
-) {
+pub(super) unsafe fn strips(left: StepRows<'_>, (steps, rows): (usize, usize), strips: *mut f32) {
     for step in 0..steps {
-        let from = source.wrapping_add(names.map_or(step, |names| names[step] as usize) * stride);
-        call_step(source, (stride, names), (step + AHEAD, steps), rows);
+        let (from, factor) = (left.at(step), _mm512_set1_ps(left.factor(step)));
+        call_step(left, (step + AHEAD, steps), rows);
         for (strip, first) in (0..rows).step_by(ROWS).enumerate() {
             let mask = lanes((rows - first).min(ROWS));
             // SAFETY: lanes past the rows are masked, and a step has room for a vector.
             unsafe {
                 let to = strips.add((strip * steps + step) * STRIP);
-                _mm512_storeu_ps(to, _mm512_maskz_loadu_ps(mask, from.wrapping_add(first)));
+                let numbers = _mm512_maskz_loadu_ps(mask, from.wrapping_add(first));
+                _mm512_storeu_ps(to, _mm512_mul_ps(numbers, factor));
             }
         }
     }
@@ -160,7 +182,7 @@ unsafe fn turn(source: *const f32, stride: usize, (steps, columns): (usize, usiz
 /// Rows become columns: pairs of numbers, then of pairs, then of quarters of a vector change places.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn turn_square(square: &mut [__m512; SQUARE]) {
+pub(super) fn turn_square(square: &mut [__m512; SQUARE]) {
     let mut pairs = [_mm512_setzero_ps(); SQUARE];
     for i in 0..8 {
         pairs[2 * i] = _mm512_unpacklo_ps(square[2 * i], square[2 * i + 1]);

@@ -13,7 +13,7 @@ const TASK_COLUMNS: usize = 8 * COLUMNS;
 /// Numbers of the shortest buffer, so that most are of one length and blocks are found again.
 const SHORTEST: usize = 128 << 10;
 /// Numbers of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// A buffer for what is packed, taken when there is something to pack.
 #[derive(Default)]

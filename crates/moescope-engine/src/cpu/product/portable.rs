@@ -3,7 +3,7 @@
 
 use gemm::Parallelism;
 
-use super::{LeftSide, Out, RightSide, Sizes};
+use super::{LeftSide, Out, RightSide, Sizes, Steps};
 use crate::cpu::matrix::Matrix;
 use crate::cpu::vector::{add_scaled, vectorised};
 use crate::memory;
@@ -17,12 +17,10 @@ pub(super) fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, 
     let left = match left {
         LeftSide::ByRow(matrix, None) => matrix,
         LeftSide::ByRow(matrix, Some(names)) => gathered(matrix, names, &mut left_copy),
-        LeftSide::ByStep(matrix, None) => matrix.transposed(),
-        LeftSide::ByStep(matrix, Some(names)) => gathered(matrix, names, &mut left_copy).transposed(),
+        LeftSide::ByStep(matrix, steps) => stepped(matrix, steps, &mut left_copy).transposed(),
     };
     let right = match right {
-        RightSide::ByStep(matrix, None) => matrix,
-        RightSide::ByStep(matrix, Some(names)) => gathered(matrix, names, &mut right_copy),
+        RightSide::ByStep(matrix, steps) => stepped(matrix, steps, &mut right_copy),
         RightSide::ByColumn(matrix) => matrix.transposed(),
     };
     match out.names {
@@ -43,6 +41,22 @@ pub(super) fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, 
     }
     memory::give_back(left_copy);
     memory::give_back(right_copy);
+}
+
+/// The steps of a side, copied if they are named or have factors.
+fn stepped<'a>(matrix: Matrix<'a>, steps: Steps<'_>, copy: &'a mut Vec<f32>) -> Matrix<'a> {
+    if steps.names.is_none() && steps.factors.is_none() {
+        return matrix;
+    }
+    let count = steps.names.map_or(matrix.rows, <[u32]>::len);
+    let width = matrix.columns();
+    *copy = memory::take(count * width);
+    for (step, out) in copy.chunks_exact_mut(width.max(1)).enumerate() {
+        let row = matrix.row(steps.names.map_or(step, |names| names[step] as usize));
+        let factor = steps.factors.map_or(1.0, |factors| factors[step]);
+        out.iter_mut().zip(row).for_each(|(out, &entry)| *out = factor * entry);
+    }
+    Matrix::new(copy, count, width)
 }
 
 /// The named rows, one after the other.

@@ -199,14 +199,16 @@ proptest! {
 
     #[test]
     fn sums_over_named_rows_are_sums(
-        stored in 1usize..20, inner in inner(), rows in rows(), columns in columns(), name_left: bool, name_right: bool, add: bool,
+        stored in 1usize..20, inner in inner(), rows in rows(), columns in columns(), name_left: bool, name_right: bool,
+        weighted: bool, add: bool,
     ) {
         let (left, right) = (numbers(stored.max(inner) * rows, 1), numbers(stored.max(inner) * columns, 2));
         let names = names(inner, stored, 3);
+        let factors = numbers(inner, 9);
         let place = |named: bool, i: usize| if named { names[i] as usize } else { i };
         let mut wanted = slow(
             |row, i| left[place(name_left, i) * rows + row],
-            |i, c| right[place(name_right, i) * columns + c],
+            |i, c| right[place(name_right, i) * columns + c] * if weighted { factors[i] } else { 1.0 },
             Sizes { rows, columns, inner },
         );
         wanted.iter_mut().for_each(|x| *x += if add { 1.0 } else { 0.0 });
@@ -215,10 +217,11 @@ proptest! {
             fn side<'a>(data: &'a [f32], width: usize, inner: usize, names: Option<&'a [u32]>) -> SummedRows<'a> {
                 let all = Matrix::new(data, data.len() / width, width);
                 let matrix = if names.is_some() { all } else { all.window(0..inner, 0..width) };
-                SummedRows { matrix, names }
+                SummedRows { matrix, names, factors: None }
             }
             let left = side(&left, rows, inner, name_left.then_some(&names[..]));
             let right = side(&right, columns, inner, name_right.then_some(&names[..]));
+            let right = SummedRows { factors: weighted.then_some(&factors[..]), ..right };
             sum_over_rows(MatrixMut::new(&mut out, rows, columns), left, right, add);
             out
         }) {

@@ -7,11 +7,11 @@
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use super::kernel::{
-    COLUMNS, Columns, Even, Left, Named, Panel, ROWS, Rows, Span, Target, Walk, put_rows, tile,
+    COLUMNS, Columns, Even, Left, Named, Panel, ROWS, Rows, Span, Target, Walk, put_rows, put_turned, tile,
 };
-use super::pack::STRIP;
-use super::panels::{Panels, Room, STEPS};
-use super::{LeftSide, Out, RightSide, Sizes, pack};
+use super::pack::{STRIP, StepRows};
+use super::panels::{LINE, Panels, Room, STEPS};
+use super::{LeftSide, Out, RightSide, Sizes, Steps, pack};
 use crate::cpu::matrix::Matrix;
 
 /// Numbers of packed panels at a time, half an L2 cache.
@@ -22,9 +22,6 @@ const WORTH_PACKING: usize = 96;
 const FIRST_LINES: usize = 2;
 /// Strips that are packed at a time.
 const GROUP: usize = 16;
-/// Numbers of a cache line.
-const LINE: usize = 16;
-
 /// Whether this machine can.
 pub(super) fn available() -> bool {
     std::arch::is_x86_feature_detected!("avx512f")
@@ -42,7 +39,7 @@ pub(super) unsafe fn multiply(
     sizes: Sizes,
 ) {
     // Rows that are named may be named twice, and sums of several cuts are rounded once before they are added.
-    let whole = out.names.is_some() && sizes.inner > STEPS;
+    let whole = out.turned || out.names.is_some() && sizes.inner > STEPS;
     let cut = if whole { sizes.inner } else { STEPS };
     let block = (PACKED / cut.min(sizes.inner)).max(COLUMNS) / COLUMNS * COLUMNS;
     // A left side that is packed would be packed anew for each block.
@@ -93,7 +90,7 @@ unsafe fn lay_out<'a>(
     (first, columns): (usize, usize),
     rows: usize,
 ) -> Laid<'a> {
-    if let RightSide::ByStep(matrix, names) = right
+    if let RightSide::ByStep(matrix, Steps { names, factors: None }) = right
         && rows < WORTH_PACKING
     {
         let skipped = if names.is_some() { 0 } else { start };
@@ -157,7 +154,7 @@ impl Part<'_> {
         unsafe {
             match self.left {
                 LeftSide::ByRow(matrix, names) => self.by_row(matrix, names, rows),
-                LeftSide::ByStep(matrix, names) => self.by_step(matrix, names, rows, strips),
+                LeftSide::ByStep(matrix, steps) => self.by_step(matrix, steps, rows, strips),
             }
         }
     }
@@ -210,15 +207,13 @@ impl Part<'_> {
     ///
     /// # Safety
     /// As for [`multiply`].
-    unsafe fn by_step(&self, matrix: Matrix<'_>, names: Option<&[u32]>, rows: usize, strips: &mut Room) {
-        let names = names.map(|names| &names[self.start..self.start + self.steps]);
-        let skipped = if names.is_some() { 0 } else { self.start };
+    unsafe fn by_step(&self, matrix: Matrix<'_>, steps: Steps<'_>, rows: usize, strips: &mut Room) {
         let packed = strips.take(GROUP * self.steps * STRIP);
         for start in (0..rows).step_by(GROUP * ROWS) {
             let end = rows.min(start + GROUP * ROWS);
-            let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + start);
+            let left = StepRows::new(matrix, steps, (self.start, self.steps), start);
             // SAFETY: rows, steps and names lie inside the left side.
-            unsafe { pack::strips(source, (matrix.row_stride, names), (self.steps, end - start), packed) };
+            unsafe { pack::strips(left, (self.steps, end - start), packed) };
             for first in (0..self.columns).step_by(COLUMNS) {
                 let columns = (first, (first + COLUMNS).min(self.columns));
                 for (index, row) in (start..end).step_by(ROWS).enumerate() {
@@ -242,6 +237,10 @@ impl Part<'_> {
     /// Where these rows go.
     fn target<const R: usize>(&self, row: usize, used: usize) -> Target<R> {
         let out = self.out;
+        if out.turned {
+            let first = out.pointer.wrapping_add(self.first * out.stride + row);
+            return Target { rows: [first; R], used, factors: [out.factor; R], add: self.add };
+        }
         if out.names.is_none() && out.factors.is_none() && used == R {
             let first = out.pointer.wrapping_add(row * out.stride + self.first);
             let rows = std::array::from_fn(|at| first.wrapping_add(at * out.stride));
@@ -329,7 +328,8 @@ impl Part<'_> {
         // SAFETY: as the caller promises.
         unsafe {
             if self.whole {
-                sum_aside::<R, F, L, W>(left, right, self.steps, out);
+                let turned = self.out.turned.then_some(self.out.stride);
+                sum_aside::<R, F, L, W>(left, right, self.steps, out, turned);
             } else {
                 by_width::<R, F, L, W>(left, right, self.steps, out);
             }
@@ -356,7 +356,8 @@ unsafe fn by_width<const R: usize, const F: bool, L: Left<R>, W: Walk>(
     }
 }
 
-/// Sums cuts of the inner axis in a buffer first, so that a row is added to its target once.
+/// Sums cuts of the inner axis in a buffer first, so that a row is added to its target once; `turned` is the distance of the target's
+/// columns if they are to become its rows.
 ///
 /// # Safety
 /// As for [`tile`].
@@ -365,6 +366,7 @@ unsafe fn sum_aside<const R: usize, const F: bool, L: Left<R>, W: Walk>(
     right: W,
     steps: usize,
     (target, span): (&Target<R>, Span),
+    turned: Option<usize>,
 ) {
     let mut sums = [[0.0; COLUMNS]; R];
     let rows = sums.each_mut().map(|row| row.as_mut_ptr());
@@ -378,5 +380,10 @@ unsafe fn sum_aside<const R: usize, const F: bool, L: Left<R>, W: Walk>(
         }
     }
     // SAFETY: the rows are the target's.
-    unsafe { put_rows(&sums, target, span) };
+    unsafe {
+        match turned {
+            None => put_rows(&sums, target, span),
+            Some(stride) => put_turned(&sums, target, span, stride),
+        }
+    }
 }
