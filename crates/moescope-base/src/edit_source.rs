@@ -41,10 +41,17 @@ impl ValueEdit {
     /// The batch must have the shape of the recorded one. For single experts only tokens that the expert was recorded with can be
     /// replaced; see [`ValueEdit::PatchByToken`].
     ///
+    /// Recorded choices of experts become the same choices, of the selected tokens; [`RouteEdit::replay_of`] gives those of all tokens to
+    /// the router instead, so that scores that are edited as well do not choose.
+    ///
     /// # Errors
-    /// [`EditSourceError::Kind`] for recorded expert indices: those are replayed ([`RouteEdit::replay_of`]).
+    /// None today: every recorded value can be put back.
     pub fn patch_of(value: &Value) -> Result<ValueEdit, EditSourceError> {
-        let rows = reals(value)?.to_vec();
+        let rows = match value.integer() {
+            // Numbers of experts are far below the whole numbers that `f32` holds exactly.
+            Some(experts) => experts.iter().map(|expert| *expert as f32).collect(),
+            None => reals(value)?.to_vec(),
+        };
         Ok(ValueEdit::PatchByToken { of: row_tokens(value), rows })
     }
 

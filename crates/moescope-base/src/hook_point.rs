@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Site;
+use crate::{Site, alias};
 
 /// The full name of one place inside a model, such as `blocks.3.mlp.experts.7.hook_post`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +38,15 @@ pub enum HookError {
         pattern: String,
         /// The most similar names of the model, best first.
         nearest: Vec<String>,
+    },
+    /// A name that other tools use for different values.
+    #[error(
+        "`{name}` means two things: in TransformerLens 2 the scores of all experts before the choice, here `mlp.router.hook_scores`, and in 4 the \
+         weights as applied, here `mlp.router.hook_weights`; name one of these, or say `--compat tl2` or `--compat tl4`"
+    )]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
     },
 }
 
@@ -124,8 +133,11 @@ impl FromStr for HookPoint {
     type Err = HookError;
 
     fn from_str(name: &str) -> Result<HookPoint, HookError> {
-        parse(name)
-            .ok_or_else(|| HookError::Unknown { name: name.to_owned(), nearest: nearest_site_names(name) })
+        match parse(name).or_else(|| alias::named_by(name)) {
+            Some(point) => Ok(point),
+            None if alias::is_ambiguous(name) => Err(HookError::Ambiguous { name: name.to_owned() }),
+            None => Err(HookError::Unknown { name: name.to_owned(), nearest: nearest_site_names(name) }),
+        }
     }
 }
 
@@ -135,28 +147,32 @@ fn parse(name: &str) -> Option<HookPoint> {
         return Some(HookPoint::global(site));
     };
     let (layer, rest) = rest.split_once('.')?;
-    let layer = canonical_number(layer)?;
+    let layer = number(layer)?;
     if let Some((expert, leaf)) = rest.strip_prefix("mlp.experts.").and_then(|r| r.split_once('.')) {
         let site = Site::ALL.into_iter().find(|s| s.in_expert() && s.name() == leaf)?;
-        return Some(HookPoint::expert(site, layer, canonical_number(expert)?));
+        return Some(HookPoint::expert(site, layer, number(expert)?));
     }
     let site = Site::ALL.into_iter().find(|s| s.in_block() && !s.in_expert() && s.name() == rest)?;
     Some(HookPoint::block(site, layer))
 }
 
 /// A number without sign or leading zeros, so that each point has exactly one spelling.
-fn canonical_number(text: &str) -> Option<usize> {
+pub(crate) fn number(text: &str) -> Option<usize> {
     let number: u32 = text.parse().ok()?;
     (number.to_string() == text).then_some(number as usize)
 }
 
+/// The names most like it of all that there are, with the numbers of block and expert that it has itself.
 fn nearest_site_names(name: &str) -> Vec<String> {
-    let candidates = Site::ALL.into_iter().map(|site| match (site.in_block(), site.in_expert()) {
-        (_, true) => HookPoint::expert(site, 0, 0).to_string(),
-        (true, false) => HookPoint::block(site, 0).to_string(),
-        _ => HookPoint::global(site).to_string(),
+    let mut numbers = name.split('.').filter_map(number);
+    let (layer, expert) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let points = Site::ALL.into_iter().map(|site| match (site.in_block(), site.in_expert()) {
+        (_, true) => HookPoint::expert(site, layer, expert),
+        (true, false) => HookPoint::block(site, layer),
+        _ => HookPoint::global(site),
     });
-    crate::likeness::nearest_names(name, candidates)
+    let names = points.flat_map(|point| std::iter::once(point.to_string()).chain(point.aliases()));
+    crate::likeness::nearest_names(name, names)
 }
 
 #[cfg(test)]
@@ -191,6 +207,20 @@ mod tests {
     fn a_misspelt_name_gets_a_suggestion() {
         let error = "blocks.0.hook_resid_pots".parse::<HookPoint>().unwrap_err();
         assert!(error.to_string().contains("blocks.0.hook_resid_post"), "{error}");
+    }
+
+    #[test]
+    fn even_a_name_like_none_gets_one_suggestion_and_keeps_its_numbers() {
+        let error = "blocks.4.hook_resid".parse::<HookPoint>().unwrap_err().to_string();
+        assert!(error.contains("`blocks.4.hook_resid_pre`"), "{error}");
+        let error = "zzzzzzzzzzzz".parse::<HookPoint>().unwrap_err().to_string();
+        assert!(error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn a_name_with_two_meanings_is_refused_with_both() {
+        let error = "blocks.0.mlp.hook_expert_weights".parse::<HookPoint>().unwrap_err().to_string();
+        assert!(error.contains("mlp.router.hook_scores") && error.contains("mlp.router.hook_weights"), "{error}");
     }
 
     #[test]

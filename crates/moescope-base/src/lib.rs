@@ -17,6 +17,7 @@
 //! Why a crate without input, output or tensor code: the compiler then proves that an analysis cannot reach into
 //! a model, and that a report cannot compute. Whatever crosses a wall is plain data that a test can write by hand.
 
+mod alias;
 mod answer;
 mod axis;
 mod edit;
@@ -34,6 +35,7 @@ mod table;
 mod tokens;
 mod value;
 
+pub use alias::{ALIASES, Alias};
 pub use answer::{Answer, Answers, Confidence, Evidence, QuestionId};
 pub use axis::Axis;
 pub use edit::{Edit, RouteEdit, TokenSelection, ValueEdit};

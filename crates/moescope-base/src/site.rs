@@ -55,6 +55,8 @@ pub enum Site {
     MlpPreLinear,
     /// Hidden activation of a dense feed-forward layer, after the gate (and after top-k selection if it has one).
     MlpPost,
+    /// What the router of experts reads, apart from what the experts read: an edit here moves the choice and the weights alone.
+    RouterIn,
     /// Raw router scores, before anything.
     RouterLogits,
     /// Router scores after softmax or sigmoid over all experts.
@@ -73,6 +75,8 @@ pub enum Site {
     ExpertPost,
     /// Output of one expert before its routing weight.
     ExpertOut,
+    /// Output of one expert times its routing weight: what it adds to the sum over the chosen experts.
+    ExpertOutWeighted,
     /// Sum over the chosen experts, weighted.
     RoutedOut,
     /// Gate pre-activation of the expert that all tokens share.
@@ -99,7 +103,7 @@ pub enum Site {
 
 impl Site {
     /// Every site, in the order of the forward pass.
-    pub const ALL: [Site; 42] = [
+    pub const ALL: [Site; 44] = [
         Site::Embed,
         Site::PosEmbed,
         Site::ResidPre,
@@ -122,6 +126,7 @@ impl Site {
         Site::MlpPre,
         Site::MlpPreLinear,
         Site::MlpPost,
+        Site::RouterIn,
         Site::RouterLogits,
         Site::RouterScores,
         Site::RouterSelect,
@@ -131,6 +136,7 @@ impl Site {
         Site::ExpertPre,
         Site::ExpertPost,
         Site::ExpertOut,
+        Site::ExpertOutWeighted,
         Site::RoutedOut,
         Site::SharedGate,
         Site::SharedPre,
@@ -169,6 +175,7 @@ impl Site {
             Site::MlpPre => "mlp.hook_pre",
             Site::MlpPreLinear => "mlp.hook_pre_linear",
             Site::MlpPost => "mlp.hook_post",
+            Site::RouterIn => "mlp.router.hook_in",
             Site::RouterLogits => "mlp.router.hook_logits",
             Site::RouterScores => "mlp.router.hook_scores",
             Site::RouterSelect => "mlp.router.hook_select",
@@ -178,6 +185,7 @@ impl Site {
             Site::ExpertPre => "hook_pre",
             Site::ExpertPost => "hook_post",
             Site::ExpertOut => "hook_out",
+            Site::ExpertOutWeighted => "hook_out_weighted",
             Site::RoutedOut => "mlp.hook_routed_out",
             Site::SharedGate => "mlp.shared.hook_gate",
             Site::SharedPre => "mlp.shared.hook_pre",
@@ -208,7 +216,7 @@ impl Site {
             Site::RouterIndices | Site::RouterWeights => &[Batch, Pos, Slot],
             Site::AttnRouterIndices | Site::AttnRouterWeights => &[Batch, Pos, Slot],
             Site::ExpertGate | Site::ExpertPre | Site::ExpertPost => &[Row, Neuron],
-            Site::ExpertOut => &[Row, Model],
+            Site::ExpertOut | Site::ExpertOutWeighted => &[Row, Model],
             Site::Logits => &[Batch, Pos, Vocab],
             _ => &[Batch, Pos, Model],
         }
@@ -224,7 +232,14 @@ impl Site {
 
     /// Whether the site belongs to one expert, so that its hook point needs an expert too.
     pub fn in_expert(self) -> bool {
-        matches!(self, Site::ExpertGate | Site::ExpertPre | Site::ExpertPost | Site::ExpertOut)
+        matches!(
+            self,
+            Site::ExpertGate
+                | Site::ExpertPre
+                | Site::ExpertPost
+                | Site::ExpertOut
+                | Site::ExpertOutWeighted
+        )
     }
 
     /// Whether the site belongs to the expert that all tokens of a routed layer share.
@@ -235,19 +250,22 @@ impl Site {
         )
     }
 
+    /// Whether the site is a value of the router of experts, of its input or what it makes of it.
+    pub fn in_router(self) -> bool {
+        matches!(
+            self,
+            Site::RouterIn
+                | Site::RouterLogits
+                | Site::RouterScores
+                | Site::RouterSelect
+                | Site::RouterIndices
+                | Site::RouterWeights
+        )
+    }
+
     /// Whether the site exists only in a routed (sparse) layer.
     pub fn routed_only(self) -> bool {
-        self.in_expert()
-            || self.in_shared_expert()
-            || matches!(
-                self,
-                Site::RouterLogits
-                    | Site::RouterScores
-                    | Site::RouterSelect
-                    | Site::RouterIndices
-                    | Site::RouterWeights
-                    | Site::RoutedOut
-            )
+        self.in_expert() || self.in_shared_expert() || self.in_router() || self == Site::RoutedOut
     }
 
     /// Whether the site exists only in a dense feed-forward layer.
@@ -300,6 +318,7 @@ impl Site {
             Site::MlpPre => "gate pre-activation",
             Site::MlpPreLinear => "linear (up) branch",
             Site::MlpPost => "hidden activation",
+            Site::RouterIn => "what the router reads, apart from the experts",
             Site::RouterLogits => "raw router logits over all experts",
             Site::RouterScores => "router scores after softmax or sigmoid",
             Site::RouterSelect => "what the top-k choice sees",
@@ -309,6 +328,7 @@ impl Site {
             Site::ExpertPre => "one expert's linear (up) branch",
             Site::ExpertPost => "one expert's hidden activation",
             Site::ExpertOut => "one expert's output before its routing weight",
+            Site::ExpertOutWeighted => "one expert's output times its routing weight",
             Site::RoutedOut => "weighted sum over the chosen experts",
             Site::SharedGate => "the shared expert's gate pre-activation",
             Site::SharedPre => "the shared expert's linear (up) branch",

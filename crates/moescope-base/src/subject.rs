@@ -168,7 +168,7 @@ fn block_points(layer: usize, feed_forward: &FeedForwardShape, options: SiteOpti
     let sites: Vec<Site> =
         Site::ALL.into_iter().filter(|s| s.in_block() && exists(s) && options.has(*s)).collect();
     let before = sites.iter().filter(|s| !s.in_expert() && **s < Site::ExpertGate);
-    let after = sites.iter().filter(|s| **s > Site::ExpertOut);
+    let after = sites.iter().filter(|s| **s > Site::ExpertOutWeighted);
     let inside = (0..experts).flat_map(|expert| {
         sites.iter().filter(|s| s.in_expert()).map(move |site| HookPoint::expert(*site, layer, expert))
     });
