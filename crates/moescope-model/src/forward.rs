@@ -322,6 +322,11 @@ impl Run<'_, '_, '_> {
         (0..experts).any(|expert| self.meets(HookPoint::expert(site, layer, expert)))
     }
 
+    /// Whether an edit changes this site of any expert of the layer.
+    pub(crate) fn edits_experts(&self, site: Site, layer: usize, experts: usize) -> bool {
+        (0..experts).any(|expert| self.edits.touches(HookPoint::expert(site, layer, expert)))
+    }
+
     /// Whether an edit or the listener meets this site.
     pub(crate) fn meets(&self, point: HookPoint) -> bool {
         let listener = self.pass.listener.as_deref();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::{HookPoint, Site};
+use moescope_base::{Axis, HookPoint, Site};
 
 use crate::description::{Description, FeedForward};
 
@@ -81,6 +81,20 @@ impl Description {
         };
         4 * width as u64
     }
+
+    /// The axes of a value with their lengths in this model; none for an axis whose length the input decides.
+    pub fn axis_lengths(&self, point: HookPoint) -> Vec<(Axis, Option<usize>)> {
+        let site = point.site();
+        let number = if site.has_gradient() || site.is_scale() { 4 } else { 8 };
+        let length = |axis: Axis| match axis {
+            Axis::Batch | Axis::Pos | Axis::Row | Axis::Query | Axis::Key => None,
+            Axis::Head => Some(self.heads),
+            Axis::Model => Some(self.d_model),
+            // One number of a row for each entry: these are the last axes of their sites.
+            _ => Some((self.recorded_row(point, 1) / number) as usize),
+        };
+        site.axes().iter().map(|axis| (*axis, length(*axis))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +120,11 @@ mod tests {
                     ValueData::Integer(numbers) => 8 * numbers.len() as u64,
                 };
                 assert_eq!(bytes, rows * description.recorded_row(point, 9), "{name} {point}");
+                let lengths = description.axis_lengths(point);
+                assert_eq!(lengths.len(), value.shape().len());
+                for ((axis, length), found) in lengths.iter().zip(value.shape()) {
+                    assert!(length.is_none_or(|length| length == *found), "{name} {point} {axis}: {length:?}, {found}");
+                }
             }
         }
     }

@@ -82,6 +82,14 @@ pub enum TraceError {
         /// Its folder.
         folder: PathBuf,
     },
+    /// A folder that holds a part of a record of routes.
+    #[error("{} holds a part of a record of routes: {reason}", folder.display())]
+    Pieces {
+        /// The folder.
+        folder: PathBuf,
+        /// Why it is not taken up, and what to do.
+        reason: String,
+    },
     /// A folder that holds a recording already.
     #[error("{} holds a recording of activations; go on with `--resume`, or choose another folder as --out", folder.display())]
     Taken {

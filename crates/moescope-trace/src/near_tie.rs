@@ -1,7 +1,10 @@
 //! How little it would take to choose other experts.
 
-use moescope_base::{HookPoint, Site, Value};
 use std::collections::BTreeMap;
+
+use moescope_base::{HookPoint, Site, Value, ValueData};
+
+use crate::Export;
 
 /// Relative rounding error of a number in bf16, half a unit in its last place.
 ///
@@ -40,6 +43,46 @@ pub fn relative_margins(values: &BTreeMap<HookPoint, Value>, layer: usize) -> Op
     )
 }
 
+/// The top-k margin of each token, `[token]`: what the choice sees of the last chosen expert less that of the best refused one.
+///
+/// - **Unit and range:** units of the selection scores (`mlp.router.hook_select`), from 0 for a tie; below 0 where the choice is not that of
+///   the largest, as with forced or replayed routes. Not a number where nothing is refused or the router does not score.
+/// - **Does not show:** ties between groups of experts, where groups are chosen first; how large an error of the logits would flip the
+///   choice, which [`relative_margins`] tells.
+///
+/// `None` when `values` lacks selection scores or choices of the layer.
+pub fn margins(values: &BTreeMap<HookPoint, Value>, layer: usize) -> Option<Vec<f32>> {
+    let value = |site| values.get(&HookPoint::block(site, layer));
+    let (select, chosen) = (value(Site::RouterSelect)?, value(Site::RouterIndices)?);
+    let rows = select.real()?.chunks_exact(select.columns());
+    let rows = rows.zip(chosen.integer()?.chunks_exact(chosen.columns()));
+    Some(rows.map(|(select, chosen)| margin(chosen, select)).collect())
+}
+
+/// The margins of a layer as tensors beside its recorded values: `blocks.L.mlp.router.margin` and `relative_margin`, `[batch, pos]`.
+///
+/// None when `values` lacks what they are worked out from.
+pub fn margin_exports(values: &BTreeMap<HookPoint, Value>, layer: usize) -> Vec<Export> {
+    let Some(chosen) = values.get(&HookPoint::block(Site::RouterIndices, layer)) else { return Vec::new() };
+    let export = |(name, numbers): (&str, Option<Vec<f32>>)| {
+        let name = format!("blocks.{layer}.mlp.router.{name}");
+        numbers.map(|n| Export { name, shape: chosen.shape()[..2].to_vec(), data: ValueData::Real(n) })
+    };
+    let both = [("margin", margins(values, layer)), ("relative_margin", relative_margins(values, layer))];
+    both.into_iter().filter_map(export).collect()
+}
+
+/// The worst chosen selection score less the best refused; not a number when nothing was refused or scored.
+pub(crate) fn margin(chosen: &[i64], select: &[f32]) -> f32 {
+    let is_chosen = |expert: &usize| chosen.contains(&(*expert as i64));
+    if chosen.len() == select.len() || select.iter().any(|s| s.is_nan()) {
+        return f32::NAN;
+    }
+    let worst = (0..select.len()).filter(is_chosen).map(|e| select[e]).fold(f32::INFINITY, f32::min);
+    let refused = (0..select.len()).filter(|e| !is_chosen(e)).map(|e| select[e]);
+    worst - refused.fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// The number of one token.
 fn relative_margin(logits: &[f32], scores: &[f32], select: &[f32], chosen: &[i64]) -> f32 {
     if chosen.len() == select.len() || logits.iter().chain(select).any(|x| x.is_nan()) {
@@ -69,6 +112,14 @@ mod tests {
 
     fn sigmoid(logits: &[f32]) -> Vec<f32> {
         logits.iter().map(|l| 1.0 / (1.0 + (-l).exp())).collect()
+    }
+
+    #[test]
+    fn the_margin_of_the_choice_by_hand() {
+        assert!((margin(&[2, 0], &[0.5, 0.1, 0.3]) - 0.2).abs() < 1e-6);
+        assert!((margin(&[1], &[0.5, 0.1, 0.3]) + 0.4).abs() < 1e-6, "not the largest");
+        assert!(margin(&[0, 1], &[0.5, 0.5]).is_nan());
+        assert!(margin(&[0], &[f32::NAN; 2]).is_nan());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use moescope_base::{
     SubjectShape, Tokens, Value,
 };
 
-use crate::near_tie::relative_margins;
+use crate::near_tie::{margins, relative_margins};
 use crate::{LayerRouting, RoutingTrace, TokenTable, TraceError};
 
 /// Values of one batch, as recorded.
@@ -155,15 +155,16 @@ fn append(layer: &mut LayerRouting, seen: &Observation) -> Result<(), TraceError
         seen.values.get(&point).ok_or(TraceError::NotRecorded { name: point.to_string() })
     };
     let real = |site| value(site).map(|v: &Value| v.real().unwrap_or(&[]).to_vec());
-    let (scores, select) = (real(Site::RouterScores)?, real(Site::RouterSelect)?);
+    let scores = real(Site::RouterScores)?;
     let weights = real(Site::RouterWeights)?;
     let indices = value(Site::RouterIndices)?.integer().unwrap_or(&[]);
     let choices: Vec<u32> = indices.iter().map(|e| u32::try_from(*e).unwrap_or(u32::MAX)).collect();
-    let rows = choices.chunks_exact(layer.per_token).zip(select.chunks_exact(layer.experts));
-    layer.margin.extend(rows.map(|(chosen, select)| margin(chosen, select)));
-    let missing =
-        || TraceError::NotRecorded { name: HookPoint::block(Site::RouterLogits, layer.layer).to_string() };
-    layer.relative_margin.extend(relative_margins(&seen.values, layer.layer).ok_or_else(missing)?);
+    let missing = |site| TraceError::NotRecorded { name: HookPoint::block(site, layer.layer).to_string() };
+    let margins = margins(&seen.values, layer.layer).ok_or_else(|| missing(Site::RouterSelect))?;
+    let relative =
+        relative_margins(&seen.values, layer.layer).ok_or_else(|| missing(Site::RouterLogits))?;
+    layer.margin.extend(margins);
+    layer.relative_margin.extend(relative);
     layer.entropy.extend(scores.chunks_exact(layer.experts).map(entropy));
     layer.choices.extend(choices);
     layer.weights.extend(weights);
@@ -177,17 +178,6 @@ fn entropy(scores: &[f32]) -> f32 {
     shares.map(|p| if p == 0.0 { 0.0 } else { -p * p.ln() }).sum::<f64>() as f32
 }
 
-/// The worst chosen selection score less the best refused; not a number when nothing was refused or scored.
-fn margin(chosen: &[u32], select: &[f32]) -> f32 {
-    let is_chosen = |expert: &usize| chosen.contains(&(*expert as u32));
-    if chosen.len() == select.len() || select.iter().any(|s| s.is_nan()) {
-        return f32::NAN;
-    }
-    let worst = (0..select.len()).filter(is_chosen).map(|e| select[e]).fold(f32::INFINITY, f32::min);
-    let refused = (0..select.len()).filter(|e| !is_chosen(e)).map(|e| select[e]);
-    worst - refused.fold(f32::NEG_INFINITY, f32::max)
-}
-
 fn check_batch(tokens: &Tokens, table: &TokenTable) -> Result<(), TraceError> {
     match table.ids == tokens.ids() {
         true => Ok(()),
@@ -195,7 +185,8 @@ fn check_batch(tokens: &Tokens, table: &TokenTable) -> Result<(), TraceError> {
     }
 }
 
-fn extend(all: &mut TokenTable, more: TokenTable) -> Result<(), TraceError> {
+/// Appends the table of a later batch.
+pub(crate) fn extend(all: &mut TokenTable, more: TokenTable) -> Result<(), TraceError> {
     if all.domain_names != more.domain_names || all.class_names != more.class_names {
         let found = more.domain_names.len() + more.class_names.len();
         return Err(inconsistent("a later batch", found, "the domain and class names of the first"));
@@ -247,14 +238,11 @@ mod tests {
     use crate::testing::{Planted, batch};
 
     #[test]
-    fn entropy_and_margin_by_hand() {
+    fn entropy_by_hand() {
         assert!((entropy(&[0.25; 4]) - 4f32.ln()).abs() < 1e-6);
         assert!((entropy(&[2.0, 2.0]) - 2f32.ln()).abs() < 1e-6, "scores need not sum to one");
         assert_eq!(entropy(&[1.0, 0.0]), 0.0);
         assert!(entropy(&[f32::NAN; 2]).is_nan());
-        assert!((margin(&[2, 0], &[0.5, 0.1, 0.3]) - 0.2).abs() < 1e-6);
-        assert!(margin(&[0, 1], &[0.5, 0.5]).is_nan());
-        assert!(margin(&[0], &[f32::NAN; 2]).is_nan());
     }
 
     #[test]

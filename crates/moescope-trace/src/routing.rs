@@ -76,6 +76,30 @@ impl RoutingTrace {
     pub fn layers(&self) -> &[LayerRouting] {
         &self.layers
     }
+
+    /// Tokens and layers, to be put together anew.
+    pub(crate) fn into_parts(self) -> (TokenTable, Vec<LayerRouting>) {
+        (self.tokens, self.layers)
+    }
+
+    /// The same without its first tokens.
+    pub(crate) fn without_first(self, count: usize) -> Result<RoutingTrace, TraceError> {
+        let (mut tokens, mut layers) = self.into_parts();
+        tokens.ids.drain(..count);
+        tokens.next_ids.drain(..count);
+        tokens.domains.drain(..count);
+        tokens.documents.drain(..count);
+        tokens.positions.drain(..count);
+        tokens.classes.drain(..count);
+        for layer in &mut layers {
+            layer.choices.drain(..count * layer.per_token);
+            layer.weights.drain(..count * layer.per_token);
+            layer.entropy.drain(..count);
+            layer.margin.drain(..count);
+            layer.relative_margin.drain(..count);
+        }
+        RoutingTrace::new(tokens, layers)
+    }
 }
 
 impl LayerRouting {

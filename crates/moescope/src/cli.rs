@@ -64,9 +64,10 @@ impl Cli {
         if self.threads > MOST_THREADS {
             return Err(Failure::input(format!("--threads {}; wanted at most {MOST_THREADS}", self.threads)));
         }
-        // Only what can be taken up again ends in an orderly way; everything else simply ends at the first Ctrl-C.
+        // What works long ends in an orderly way; everything else simply ends at the first Ctrl-C.
         let interrupt = match &self.command {
             Command::Study(_) | Command::Train(_) => Interrupt::listen()?,
+            Command::Routing(_) | Command::Knockout(_) | Command::Analyze(_) => Interrupt::listen()?,
             Command::Record(args) if args.can_resume() => Interrupt::listen()?,
             _ => Interrupt::default(),
         };

@@ -10,13 +10,19 @@ use moescope_base::{Axis, Edit, EditSourceError, HookPoint, RouteEdit, Site, Tok
 use moescope_trace::{TraceFolder, read_input_ids, read_recorded};
 use moescope_train::{TrainError, parse_toml};
 use serde::Deserialize;
-use toml::Table;
+use toml::{Spanned, Table};
 
 use crate::failure::Failure;
 
-/// The file as it is written. Its tables are applied in order.
+/// The file as it is written: tables, each with its place. They are applied in order.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Written {
+    edit: Vec<Spanned<Table>>,
+}
+
+/// One table as a list, in the form that the library reads.
+#[derive(Deserialize)]
 struct Plan {
     edit: Vec<Edit>,
 }
@@ -25,35 +31,40 @@ struct Plan {
 ///
 /// # Errors
 /// For an unknown key or value, with the nearest known one; for a file that is missing, lacks the value, or was recorded over a
-/// batch of another shape.
+/// batch of another shape. Each with the line of the file, and the number of the edit, counted from 1.
 pub fn read(path: &Path, tokens: &Tokens) -> Result<Vec<Edit>, Failure> {
     let text = moescope_host::read_text(path)?;
     let place = path.display().to_string();
-    let written: Table = parse_toml(&text, &place)?;
-    let tables = written.get("edit").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
-    let extended = |table: &toml::Value| table.get("from").is_some() || table.get("renormalise").is_some();
-    if !tables.iter().any(extended) {
-        let plan: Plan = parse_toml(&text, &place)?;
-        for (number, (table, edit)) in tables.iter().zip(&plan.edit).enumerate() {
-            require_no_surplus(table.as_table(), edit, &[]).map_err(|why| failed(&place, number, why))?;
-        }
-        return Ok(plan.edit);
-    }
-    if let Some(key) = written.keys().find(|key| *key != "edit") {
-        return Err(Failure::input(format!("{place}: unknown key `{key}`; known keys here: edit")));
-    }
+    let written: Written = parse_toml(&text, &place)?;
     let source = Source { folder: path.parent().unwrap_or(Path::new("")), tokens };
     let mut edits = Vec::new();
-    for (number, table) in tables.iter().enumerate() {
-        let table = table.as_table().cloned().unwrap_or_default();
-        edits.extend(source.edits(table).map_err(|why| failed(&place, number, why))?);
+    for (number, table) in written.edit.into_iter().enumerate() {
+        let span = table.span();
+        edits.extend(source.edits(table.into_inner()).map_err(|why| {
+            let line = line_of(&text, span.start, &why.message);
+            let message = format!("{place}:{line}: edit {}: {}", number + 1, why.message);
+            Failure { message, ..why }
+        })?);
     }
     Ok(edits)
 }
 
-/// The failure of one edit of the file, counted from 1.
-fn failed(place: &str, number: usize, why: Failure) -> Failure {
-    Failure { message: format!("{place}: edit {}: {}", number + 1, why.message), ..why }
+/// The line that a message is about, counted from 1: of the table that begins at byte `start`, the first line of a key or value that the
+/// message names between backticks; else that of its operation, else its first.
+fn line_of(text: &str, start: usize, message: &str) -> usize {
+    let (first, _) = moescope_host::line_and_column(text, start);
+    let header = |line: &str| line.trim_start().starts_with("[[");
+    let lines: Vec<&str> = text.lines().skip(first - 1).collect();
+    let end = lines.iter().skip(1).position(|line| header(line)).map_or(lines.len(), |at| at + 1);
+    let has_key = |line: &str, key: &str| {
+        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let find = |wanted: &dyn Fn(&str) -> bool| lines[..end].iter().position(|line| wanted(line));
+    let mut named = message.split('`').skip(1).step_by(2);
+    let about = named.find_map(|name| {
+        find(&|line| has_key(line, name)).or_else(|| find(&|line| line.contains(&format!("\"{name}\""))))
+    });
+    first + about.or_else(|| find(&|line| has_key(line, "op"))).unwrap_or(0)
 }
 
 /// Refuses keys that an edit does not have. The parser cannot: an edit's keys depend on its operation, and what it does not
@@ -196,7 +207,7 @@ fn not_a_flag() -> Failure {
     Failure::input("`renormalise` is neither true nor false")
 }
 
-/// One edit from its table; the message is without line and column, because the table is not as it was written.
+/// One edit from its table; the message is without line and column, since the table is not as it was written.
 fn typed(table: &Table) -> Result<Edit, Failure> {
     let list = toml::Value::Array(vec![table.clone().into()]);
     let text = Table::from_iter([("edit".to_owned(), list)]).to_string();
@@ -309,6 +320,27 @@ mod tests {
             format!("{elsewhere}op = \"patch\"\n{from}"),
             &["hook_resid_mid", "--hooks", "hook_resid_post"],
         );
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let line = |text: &str, wanted: &str| {
+            let message = plan(text).unwrap_err();
+            assert!(message.contains(&format!("plan.toml:{wanted}: ")), "{message}");
+        };
+        let good = format!("{AT}op = \"zero\"\n\n");
+        line(&format!("{good}{AT}op = \"zeor\"\n"), "9");
+        line(&format!("{good}{AT}op = \"scale\"\nfactr = 2.0\nfactor = 1.0\n"), "10");
+        line(&format!("{good}{}op = \"zero\"\n", AT.replace("resid_post", "resid_pots")), "8");
+        line(&format!("{good}{AT}op = \"scale\"\n"), "9");
+        line(&format!("{good}edits = 3\n"), "6");
+    }
+
+    #[test]
+    fn recorded_choices_can_be_patched() {
+        let text = "[[edit]]\nkind = \"value\"\nat = \"blocks.1.mlp.router.hook_indices\"\nop = \"patch\"\nfrom = \"r.safetensors\"\n";
+        let Edit::Value { change, .. } = plan(text).unwrap().remove(0) else { panic!("a value edit") };
+        assert_eq!(change, ValueEdit::PatchByToken { of: vec![0, 1], rows: vec![0.0, 1.0, 4.0, 2.0] });
     }
 
     #[test]

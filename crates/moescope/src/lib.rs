@@ -35,6 +35,7 @@ pub mod exit;
 pub mod failure;
 pub mod families_page;
 pub mod fingerprint;
+pub mod hooks_page;
 pub mod instruments_page;
 pub mod interrupt;
 pub mod memory;

@@ -1,10 +1,10 @@
 //! Choices of experts that rounding may change, as commands report them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moescope_analysis::routing::LayerNearTies;
 use moescope_base::{HookPoint, SubjectShape, Value};
-use moescope_trace::{BF16_ERROR, F32_ERROR, RoutingTrace, relative_margins};
+use moescope_trace::{BF16_ERROR, Export, F32_ERROR, RoutingTrace, margin_exports, relative_margins};
 use serde_json::{Value as Json, json};
 
 use crate::say;
@@ -13,6 +13,13 @@ use crate::say;
 pub fn of_values(shape: &SubjectShape, values: &BTreeMap<HookPoint, Value>) -> Vec<LayerNearTies> {
     let of = |layer: usize| Some(LayerNearTies::of(layer, &relative_margins(values, layer)?));
     shape.routed_layers().into_iter().filter_map(of).collect()
+}
+
+/// The margins of the choices of each layer of whose router something is written, as tensors beside it.
+pub fn margins(written: &[HookPoint], values: &BTreeMap<HookPoint, Value>) -> Vec<Export> {
+    let router = written.iter().filter(|point| point.site().in_router()).filter_map(HookPoint::layer);
+    let layers: BTreeSet<usize> = router.collect();
+    layers.into_iter().flat_map(|layer| margin_exports(values, layer)).collect()
 }
 
 /// Near-ties of the layers of a trace.

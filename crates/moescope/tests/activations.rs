@@ -298,3 +298,79 @@ fn near_ties_are_reported_by_record_and_by_routing() {
     assert_eq!(routed["near_ties"]["layers"].as_array().unwrap().len(), 2);
     assert!(out.join("tables/routing_near_ties.parquet").exists());
 }
+
+/// Starts a command and ends it with a signal once it has said that it records routes.
+#[cfg(target_os = "linux")]
+fn ended_while_recording(signal: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moescope"));
+    let mut child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("recording routes") && said.read_line(&mut text).unwrap() > 0 {}
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    said.read_to_string(&mut text).unwrap();
+    (child.wait().unwrap().code(), text)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_interrupted_record_of_routes_goes_on_to_the_same_bytes() {
+    let (setting, scratch) = (Setting::get(), tempfile::tempdir().unwrap());
+    let [plain, broken] = ["plain", "broken"].map(|name| scratch.path().join(name));
+    let (run, text) = (setting.path("run"), setting.path("long.jsonl"));
+    let other_text = setting.path("text");
+    let call_of = |out: &Path| -> Vec<String> {
+        let fixed = ["routing", text_of(&run), "--text", text_of(&text), "--out", text_of(out)];
+        let sizes = ["--positions", "16", "--permutations", "1", "--tokens", "150000"];
+        [&fixed[..], &sizes].concat().into_iter().map(String::from).collect()
+    };
+    let (whole, first) = (call_of(&plain), call_of(&broken));
+    let whole: Vec<&str> = whole.iter().map(String::as_str).collect();
+    let first: Vec<&str> = first.iter().map(String::as_str).collect();
+    let second = [&first[..], &["--resume"]].concat();
+    let (code, message) = ended_while_recording("-INT", &first);
+    assert_eq!(code, Some(130), "{message}");
+    assert!(message.contains("go on with --resume"), "{message}");
+    assert!(!broken.join("report.html").exists() && broken.join("pieces").exists());
+    let again = call(&first);
+    assert!(again.status.code() == Some(2) && said(&again).contains("--resume"), "{}", said(&again));
+    let other = [&second[..2], &["--text", text_of(&other_text)], &second[4..]].concat();
+    let other = call(&other);
+    assert!(other.status.code() == Some(2) && said(&other).contains("another model, text"), "{}", said(&other));
+    let (code, message) = ended_while_recording("-TERM", &second);
+    assert_eq!(code, Some(75), "{message}");
+    assert!(call(&second).status.success());
+    assert!(call(&whole).status.success());
+    for folder in ["", "tables"] {
+        let all = |out: &Path| -> BTreeMap<String, Vec<u8>> {
+            let entries = fs::read_dir(out.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            let kept = entries.filter(|path| path.is_file() && !path.ends_with("report.html"));
+            kept.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+                .collect()
+        };
+        assert!(all(&plain) == all(&broken) && !all(&plain).is_empty(), "`{folder}`");
+    }
+    assert!(!broken.join("pieces").exists() && broken.join("report.html").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_knockout_that_is_ended_says_so() {
+    use std::process::{Command, Stdio};
+    let (setting, scratch) = (Setting::get(), tempfile::tempdir().unwrap());
+    let (run, text, out) = (setting.path("run"), setting.path("long.jsonl"), scratch.path().join("out"));
+    let arguments = ["knockout", text_of(&run), "--experts", "1:0", "--text", text_of(&text), "--out", text_of(&out)];
+    for (signal, code) in [("-INT", 130), ("-TERM", 75)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moescope"));
+        command.args(arguments).args(["--positions", "16", "--tokens", "150000"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{}", said(&ended));
+        assert!(said(&ended).contains("interrupted") && !out.exists(), "{}", said(&ended));
+    }
+}

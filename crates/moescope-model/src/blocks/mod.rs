@@ -8,6 +8,7 @@ mod neurons;
 mod query_experts;
 mod routed;
 mod shared;
+mod weighted_outputs;
 
 use moescope_engine::Var;
 

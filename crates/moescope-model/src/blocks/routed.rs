@@ -8,6 +8,7 @@ use moescope_engine::{RoutePlan, Tensor, Var};
 
 use super::neurons::neurons;
 use super::shared::shared;
+use super::weighted_outputs::weighted_sum;
 use crate::ModelError;
 use crate::description::Routed;
 use crate::folder::Stock;
@@ -81,12 +82,14 @@ fn at_once(
     let plan = &chosen.plan;
     let part = Part::all(plan);
     let hidden = hidden(run, layer, x, index, &part)?;
-    let sum = if index.down.bias.is_none() && !run.meets_experts(Site::ExpertOut, layer, plan.experts()) {
+    let single = [Site::ExpertOut, Site::ExpertOutWeighted];
+    let looked_at = single.iter().any(|site| run.meets_experts(*site, layer, plan.experts()));
+    let sum = if index.down.bias.is_none() && !looked_at {
         let weight = run.weight(index.down.weight)?;
         run.tape.expert_output(hidden, weight, chosen.weights, plan)?
     } else {
         let outputs = answers(run, layer, hidden, index.down, &part)?;
-        let sum = run.tape.expert_combine(outputs, chosen.weights, plan)?;
+        let sum = weighted_sum(run, layer, outputs, chosen)?;
         run.forget(&[outputs]);
         sum
     };
@@ -116,7 +119,7 @@ fn by_parts(
         run.tape.discard_since(mark, x);
     }
     let all = run.tape.constant(all);
-    let sum = run.tape.expert_combine(all, chosen.weights, plan)?;
+    let sum = weighted_sum(run, layer, all, chosen)?;
     run.forget(&[all]);
     Ok(sum)
 }

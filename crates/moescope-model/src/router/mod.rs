@@ -28,6 +28,13 @@ pub(crate) fn route(
     routed: &Routed,
 ) -> Result<LayerRoutes, ModelError> {
     let rule = run.edits.rule(layer, routed, run.tokens.len())?;
+    let point = HookPoint::block(Site::RouterIn, layer);
+    // A value of its own, so that an edit or a gradient there is that of the router alone; without either it is what the experts read.
+    let x = match run.meets(point) && routed.router.kind.scores() {
+        true => run.tape.scale(x, 1.0)?,
+        false => x,
+    };
+    let x = run.at(point, x)?;
     match routed.router.kind.scores() {
         true => by_scores(run, layer, x, &rule),
         false => by_function(run, layer, &rule),

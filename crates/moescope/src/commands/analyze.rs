@@ -1,23 +1,29 @@
 //! `moescope analyze`: one instrument of the case, or all of them, on any model and text.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
-use moescope_base::{Seed, Subject};
+use moescope_base::{HookPoint, Seed, Site, SubjectShape};
 use moescope_corpus::Corpus;
-use moescope_model::{Model, ModelSubject};
+use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
+use moescope_trace::routing_points;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::interrupt::Stoppable;
+use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
-use crate::text_windows::{batches, windows};
+use crate::text_windows::{Windows, positions};
 
-/// Sequences in one forward pass.
+/// Sequences in one forward pass where all weights are in memory.
 const BATCH: usize = 16;
+/// Tokens of which an instrument keeps the residual stream, at most.
+const STREAM_TOKENS: usize = 5_000;
 
 /// Run instruments of the case on a model: what they find, with intervals and nulls, as tables and a report.
 ///
@@ -54,6 +60,8 @@ pub struct AnalyzeArgs {
     /// Seed of everything that is drawn.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Runs the command.
@@ -72,17 +80,39 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     require_own(out, "an analysis", &["analysis.json"])?;
     let checkpoint = Checkpoint::find(model, context)?;
     let tokenizer = checkpoint.tokenizer()?;
-    let opened = Model::open(checkpoint.path())?;
-    let positions = args.positions.min(opened.description().max_positions);
-    let mut subject = ModelSubject::new(opened);
+    let description = moescope_model::describe(checkpoint.path())?;
+    let positions = positions(args.positions, description.max_positions, context);
     let corpus = Corpus::from_path(text)?;
-    let windows = windows(&corpus, &tokenizer, positions, args.tokens)?;
-    let batches = batches(&windows, BATCH, &corpus, &tokenizer, positions)?;
-    let routed = !subject.shape().routed_layers().is_empty();
-    let tokens = windows.len() * positions;
-    let mut material = Material::new(&mut subject, batches, Seed(args.seed))?;
+    let windows = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
+    let shape = description.subject_shape();
+    let record = looked_at(&instruments, &shape);
+    let tokens = windows.tokens();
+    let work = |batch: usize| Work {
+        batch,
+        positions,
+        record: &record,
+        edits: &[],
+        gradients: false,
+        kept: kept(&shape, tokens),
+        threads: context.threads(),
+    };
+    let sequences = args.memory.sequences(checkpoint.path(), windows.windows.len(), BATCH, work)?;
+    if args.memory.dry_run() {
+        let passes = instruments.len() * windows.windows.len().div_ceil(sequences);
+        return args.memory.tell(
+            checkpoint.path(),
+            &Intent { work: work(sequences), passes, disk: 0 },
+            context,
+        );
+    }
+    let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
+    let mut subject = Stoppable::new(ModelSubject::new(opened), context.interrupt());
+    let routed = !shape.routed_layers().is_empty();
+    let mut material =
+        Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
-    let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)?;
+    let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)
+        .map_err(|failure| context.interrupt().or(failure))?;
     let document = document(args, tokens, &outcomes);
     write(args, out, tokens, &outcomes, &document)?;
     if context.json() {
@@ -94,6 +124,23 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         say!("report: {}", out.join("report.html").display());
     }
     Ok(())
+}
+
+/// Values that instruments look at in one pass, taken together: more than any of them does.
+fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> Vec<HookPoint> {
+    let mut points = routing_points(shape);
+    points.push(HookPoint::global(Site::Logits));
+    let heads = instruments.iter().any(|instrument| instrument.about().name == "induction");
+    let attention: &[Site] = if heads { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
+    let sites = [&[Site::ResidPost], attention].concat();
+    points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
+    points
+}
+
+/// Bytes that instruments keep of so many tokens: the routes, and the residual stream of a sample in `f64`, twice.
+fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
+    let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
+    super::routing::kept(shape, tokens) + stream
 }
 
 /// What became of an instrument: what it found, or why it could not be run.
@@ -160,6 +207,10 @@ fn outcomes(
             true => Err("the model is dense: it has no routed layer".to_owned()),
             false => pool.install(|| instrument.run(material)).map_err(|error| error.to_string()),
         };
+        if context.interrupt().flag().load(Ordering::Relaxed) {
+            progress.clear();
+            return Err(Failure::input("interrupted"));
+        }
         if let (Err(reason), false) = (&found, lenient) {
             progress.clear();
             return Err(Failure::input(format!("{}: {reason}", about.name)));

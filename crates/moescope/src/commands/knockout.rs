@@ -1,24 +1,28 @@
 //! `moescope knockout`: what a model loses without some of its experts, against random experts of like load.
 
 use std::io::Write;
+use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use moescope_analysis::Sample;
 use moescope_analysis::knockout::{ExpertId, Knockout, KnockoutOptions, Removal, Removed, knockout};
 use moescope_analysis::statistics::{Bootstrap, BootstrapMethod, Resampling};
-use moescope_base::{Seed, Subject, Table, Tokens};
-use moescope_corpus::Tokenizer;
-use moescope_model::{Model, ModelSubject};
+use moescope_base::{HookPoint, Seed, Site, Subject, Table, Tokens};
+use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
+use moescope_trace::CorpusWindow;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::interrupt::Stoppable;
+use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
+use crate::text_windows::{Windows, corpus_of, positions};
 
-/// Sequences in one forward pass.
+/// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
 /// Replicates behind each interval.
 const REPLICATES: usize = 1000;
@@ -28,7 +32,7 @@ const FEW: usize = 20;
 /// Take experts out and measure what is lost, against random experts of like load.
 ///
 /// Reports the change of the next-token loss and the divergence (KL) from the unedited model, in nats per token, with 95 %
-/// intervals over the files of the text, or over the windows of a single file. The same text is run without the named experts and
+/// intervals over the documents of the text, or over the windows of a single document. The same text is run without the named experts and
 /// without sets of random experts of the same layers with similar loads; the difference is paired. An expert that no token
 /// chooses changes nothing, exactly.
 #[derive(Debug, Args)]
@@ -38,8 +42,8 @@ pub struct KnockoutArgs {
     /// Experts to take out, all at once, as LAYER:EXPERT.
     #[arg(long, value_name = "L:E,…")]
     experts: String,
-    /// Text files; each is one document.
-    #[arg(long, value_name = "F", num_args = 1.., required = true)]
+    /// Text: files, which are documents or hold them (.txt, .jsonl, .parquet, also .gz and .zst), or folders of them.
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     text: Vec<PathBuf>,
     /// What to compare with.
     #[arg(long, value_name = "WHAT", value_parser = ["random"], default_value = "random")]
@@ -53,7 +57,7 @@ pub struct KnockoutArgs {
     /// Tokens in a window; the model's limit if that is lower.
     #[arg(long, value_name = "N", default_value_t = 128)]
     positions: usize,
-    /// Tokens of all files, at most.
+    /// Tokens of each domain of the text, at most; files named together are one domain, sub-folders are domains.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     tokens: usize,
     /// Seed of the random sets and of the intervals.
@@ -62,6 +66,8 @@ pub struct KnockoutArgs {
     /// Folder to write: tables/*.parquet, knockout.json and report.html.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// How an expert is taken out.
@@ -74,7 +80,8 @@ enum How {
 /// Runs the command.
 ///
 /// # Errors
-/// If model, experts or text are wrong, or a file cannot be written.
+/// If model, experts or text are wrong, a file cannot be written, the model does not fit into memory in any way, or the work is
+/// interrupted.
 pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     if args.positions < 2 {
         return Err(Failure::input("--positions must be 2 or more"));
@@ -84,13 +91,57 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
         require_own(out, "a knockout", &["knockout.json"])?;
     }
     let checkpoint = Checkpoint::find(&args.model, context)?;
-    let model = Model::open(checkpoint.path())?;
-    let positions = args.positions.min(model.description().max_positions);
-    let mut subject = ModelSubject::new(model);
-    if subject.shape().routed_layers().is_empty() {
+    let description = moescope_model::describe(checkpoint.path())?;
+    if description.subject_shape().routed_layers().is_empty() {
         return Err(Failure::input(format!("{} is dense: it has no experts to take out", args.model)));
     }
-    let text = Text::read(&args.text, &checkpoint.tokenizer()?, positions, args.tokens)?;
+    let positions = positions(args.positions, description.max_positions, context);
+    let corpus = corpus_of(&args.text)?;
+    let limit = Some(args.tokens.max(2 * positions));
+    let windows = Windows::of(&corpus, &checkpoint.tokenizer()?, positions, limit, context.interrupt())?;
+    let record = [HookPoint::global(Site::Logits)];
+    let work = |batch: usize| Work {
+        batch,
+        positions,
+        record: &record,
+        edits: &[],
+        gradients: false,
+        // The logits of the unedited model are kept while each edited one is compared with them.
+        kept: 2 * description.recorded_bytes(&record, (batch * positions) as u64, positions),
+        threads: context.threads(),
+    };
+    let sequences = args.memory.sequences(checkpoint.path(), windows.windows.len(), BATCH, work)?;
+    if args.memory.dry_run() {
+        let passes = (3 + args.matched) * windows.windows.len().div_ceil(sequences);
+        return args.memory.tell(
+            checkpoint.path(),
+            &Intent { work: work(sequences), passes, disk: 0 },
+            context,
+        );
+    }
+    let text = Text::of(&windows, sequences, positions)?;
+    let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
+    let found = measured(args, Stoppable::new(ModelSubject::new(model), context.interrupt()), &text, &experts, context);
+    let found = found.map_err(|failure| context.interrupt().or(failure))?;
+    let document = document(args, &text, &found);
+    if let Some(out) = &args.out {
+        write(out, args, &text, &found, &document)?;
+    }
+    match context.json() {
+        true => context.print_json(&document),
+        false => tell_person(args, &text, &found),
+    }
+    Ok(())
+}
+
+/// The passes and what they show.
+fn measured(
+    args: &KnockoutArgs,
+    mut subject: impl Subject + Send,
+    text: &Text,
+    experts: &[ExpertId],
+    context: &Context,
+) -> Result<Knockout, Failure> {
     let seed = Seed(args.seed);
     let resampling = Resampling {
         replicates: REPLICATES,
@@ -109,17 +160,9 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
         let left = started.elapsed().mul_f64(all.saturating_sub(done) as f64 / done as f64);
         progress.advance(done as f64 / all as f64, Some(left), &format!("pass {done} of {all}"));
     };
-    let found = pool.install(|| knockout(&mut subject, &text.samples, &experts, &options, &mut tell))?;
+    let found = pool.install(|| knockout(&mut subject, &text.samples, experts, &options, &mut tell));
     progress.clear();
-    let document = document(args, &text, &found);
-    if let Some(out) = &args.out {
-        write(out, args, &text, &found, &document)?;
-    }
-    match context.json() {
-        true => context.print_json(&document),
-        false => tell_person(args, &text, &found),
-    }
-    Ok(())
+    Ok(found?)
 }
 
 /// The text as passes, and what its independent units are.
@@ -130,41 +173,31 @@ struct Text {
 }
 
 impl Text {
-    /// Cuts each file into windows; what does not fill one is left out.
+    /// Passes of so many windows. Units are documents where there are several, else windows.
     ///
     /// # Errors
-    /// If a file cannot be read or encoded, or there are fewer than two windows.
-    fn read(
-        paths: &[PathBuf],
-        tokenizer: &Tokenizer,
-        positions: usize,
-        limit: usize,
-    ) -> Result<Text, Failure> {
-        let mut windows: Vec<(u32, Vec<u32>)> = Vec::new();
-        for (document, path) in paths.iter().enumerate() {
-            let ids = tokenizer.encode(&moescope_host::read_text(path)?)?;
-            windows.extend(ids.chunks_exact(positions).map(|ids| (document as u32, ids.to_vec())));
-        }
-        windows.truncate((limit / positions).max(2));
+    /// If there are fewer than two windows.
+    fn of(text: &Windows, sequences: usize, positions: usize) -> Result<Text, Failure> {
+        let windows = &text.windows;
         if windows.len() < 2 {
             return Err(Failure::input(format!(
                 "the text gives {} windows of {positions} tokens, wanted 2 or more; add text, or ask for shorter windows with --positions",
                 windows.len()
             )));
         }
-        let several = windows[0].0 != windows[windows.len() - 1].0;
-        if !several {
-            windows.iter_mut().enumerate().for_each(|(number, window)| window.0 = number as u32);
-        }
-        let sample = |batch: &[(u32, Vec<u32>)]| {
-            let ids = batch.iter().flat_map(|(_, ids)| ids).copied().collect();
-            let documents = batch.iter().flat_map(|(document, ids)| ids.iter().map(|_| *document)).collect();
-            Ok::<_, Failure>(Sample::new(Tokens::new(ids, batch.len(), positions)?, documents)?)
+        let several = windows[0].document != windows[windows.len() - 1].document;
+        let unit = |number: usize, window: &CorpusWindow| if several { window.document } else { number as u32 };
+        let units: Vec<u32> = windows.iter().enumerate().map(|(number, window)| unit(number, window)).collect();
+        let sample = |(windows, units): (&[CorpusWindow], &[u32])| {
+            let ids = windows.iter().flat_map(|window| &window.ids).copied().collect();
+            let documents = units.iter().flat_map(|unit| repeat_n(*unit, positions)).collect();
+            Ok::<_, Failure>(Sample::new(Tokens::new(ids, windows.len(), positions)?, documents)?)
         };
+        let passes = windows.chunks(sequences).zip(units.chunks(sequences));
         Ok(Text {
-            samples: windows.chunks(BATCH).map(sample).collect::<Result<_, _>>()?,
+            samples: passes.map(sample).collect::<Result<_, _>>()?,
             unit: if several { "documents" } else { "windows" },
-            tokens: windows.len() * positions,
+            tokens: text.tokens(),
         })
     }
 }

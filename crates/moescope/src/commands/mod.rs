@@ -6,6 +6,7 @@
 pub mod analyze;
 pub mod bench;
 pub mod export;
+mod hook_list;
 pub mod inspect;
 pub mod knockout;
 pub mod record;

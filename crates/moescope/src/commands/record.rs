@@ -11,6 +11,7 @@ use moescope_base::{Edit, HookPattern, HookPoint, Objective, Request, Site, Subj
 use moescope_model::{ModelSubject, Work};
 use moescope_trace::{Compat, Recording, read_input_ids, record_request, routing_points, write_recording};
 
+use super::hook_list;
 use super::record_corpus::{self, CorpusArgs};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -25,7 +26,8 @@ use crate::say;
 ///
 /// The file holds each value in f32 (indices in i64) under its full hook name, leading axes [batch, pos]; always `logits`
 /// and `loss` ([batch, pos - 1], nats). The values of single experts are ragged: beside `NAME` stands `NAME.rows`, the
-/// tokens (batch * positions + pos) that its rows belong to.
+/// tokens (batch * positions + pos) that its rows belong to. Where a value of a router is recorded, `blocks.L.mlp.router.margin` and
+/// `relative_margin` ([batch, pos]) say how narrow each choice was.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
@@ -38,10 +40,11 @@ pub struct RecordArgs {
     text: Vec<PathBuf>,
     #[command(flatten)]
     corpus: CorpusArgs,
-    /// Hook names, separated by commas; `*` and `{3,17}` work.
+    /// Hook names, separated by commas; `*` and `{3,17}` work, and each alternative must be there. Names of other tools, such as
+    /// `blocks.3.hook_out` or `resid_post.3`, stand for ours, under which the values are stored; docs/hooks.md has all of them.
     #[arg(long, value_name = "PATTERN")]
     hooks: Option<String>,
-    /// Print every hook of the model with its axes and meaning, and stop.
+    /// Print every hook of the model with its axes, their lengths, its meaning and other names, and stop.
     #[arg(long)]
     list_hooks: bool,
     /// Changes inside the pass: a TOML file with `[[edit]]` tables, applied in order.
@@ -110,7 +113,7 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
     if args.list_hooks {
-        list_hooks(&shape, context);
+        hook_list::print(&description, context);
         return Ok(());
     }
     let compat = args.compat.map(Compat::from);
@@ -119,7 +122,8 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
             "record needs --hooks PATTERN[,…] (or --compat TOOL) and --out F.safetensors; or --list-hooks",
         ));
     };
-    let points = points(args, compat, &shape)?;
+    let (points, renamed) = points(args, compat, &shape)?;
+    tell_renamed(&renamed, context);
     if args.corpus.is_given()? {
         let call = record_corpus::Call { model: &args.model, points, out, memory: &args.memory };
         return record_corpus::run(&args.corpus, &call, &checkpoint, &description, context);
@@ -156,23 +160,34 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     let pool = context.pool()?;
     let mut recording = pool.install(|| record_request(&mut subject, &request))?;
     let ties = near_ties::of_values(&shape, &recording.values);
+    let margins = near_ties::margins(&written, &recording.values);
     recording.values.retain(|point, _| written.contains(point));
     let exports = compat.map(|compat| compat.exports(&recording, &shape)).transpose()?.unwrap_or_default();
+    let exports = [margins, exports].concat();
     write_recording(out, &recording, &exports)?;
     tell(&recording, &ties, out, context);
     Ok(())
 }
 
-/// What to record: the hooks that are named, and those that an export is made from.
+/// What to record: the hooks that are named, and those that an export is made from; and the aliases among the names.
 fn points(
     args: &RecordArgs,
     compat: Option<Compat>,
     shape: &SubjectShape,
-) -> Result<Vec<HookPoint>, Failure> {
-    let mut points = match &args.hooks {
-        Some(hooks) => HookPattern::select(&HookPattern::list(hooks), &shape.hook_points())?,
-        None => Vec::new(),
+) -> Result<(Vec<HookPoint>, Renamed), Failure> {
+    let patterns = args.hooks.as_deref().map(HookPattern::list).unwrap_or_default();
+    // With a version named, the name that versions use for different values is what that export holds.
+    let exported = |pattern: &HookPattern| {
+        matches!(compat, Some(Compat::TransformerLens2 | Compat::TransformerLens4))
+            && pattern.source().ends_with(".mlp.hook_expert_weights")
     };
+    let patterns: Vec<HookPattern> = patterns.into_iter().filter(|pattern| !exported(pattern)).collect();
+    let mut points = HookPattern::select(&patterns, &shape.hook_points())?;
+    let renamed = patterns.iter().filter_map(|pattern| {
+        let point = pattern.source().parse::<HookPoint>().ok()?;
+        Some((pattern.source().to_owned(), point)).filter(|(name, point)| *name != point.to_string())
+    });
+    let renamed = renamed.collect();
     points.extend(compat.into_iter().flat_map(|compat| compat.points(shape)));
     points.sort_unstable();
     points.dedup();
@@ -181,7 +196,17 @@ fn points(
             if args.hooks.is_some() { "--hooks names no hook" } else { "the model has no routes to export" };
         return Err(Failure::input(format!("{found}; see --list-hooks")));
     }
-    Ok(points)
+    Ok((points, renamed))
+}
+
+/// Names of other tools, and the points that they stand for.
+type Renamed = Vec<(String, HookPoint)>;
+
+/// Says under which name a value is stored that was asked for under another.
+fn tell_renamed(renamed: &Renamed, context: &Context) {
+    for (name, point) in renamed {
+        context.progress().note(&format!("`{name}` is stored under its name here, `{point}`"));
+    }
 }
 
 /// The points of both, each once.
@@ -249,20 +274,6 @@ fn text_tokens(checkpoint: &Checkpoint, paths: &[PathBuf], longest: usize) -> Re
     let length = shortest.min(longest);
     let ids = sequences.iter().flat_map(|sequence| &sequence[..length]).copied().collect();
     Ok(Tokens::new(ids, sequences.len(), length)?)
-}
-
-/// Every point of the model with axes and meaning, for people or as JSON.
-fn list_hooks(shape: &SubjectShape, context: &Context) {
-    let points = shape.hook_points();
-    let axes = |point: &HookPoint| point.site().axes().iter().map(ToString::to_string).collect::<Vec<_>>();
-    if context.json() {
-        let hook = |point: &HookPoint| serde_json::json!({ "name": point.to_string(), "axes": axes(point), "meaning": point.site().meaning() });
-        context.print_json(&points.iter().map(hook).collect::<Vec<_>>());
-        return;
-    }
-    for point in &points {
-        say!("{:44} [{}]  {}", point.to_string(), axes(point).join(", "), point.site().meaning());
-    }
 }
 
 /// Says what was stored, with the mean loss in nats per token: a first check that model and tokenizer belong

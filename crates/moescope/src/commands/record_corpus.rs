@@ -4,26 +4,23 @@
 //! windows, memory and disk are planned, and the progress is told.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::Args;
 use moescope_base::HookPoint;
-use moescope_corpus::{Corpus, Tokenizer};
+use moescope_corpus::Corpus;
 use moescope_model::{Description, ModelSubject, Work};
-use moescope_trace::{
-    ActivationJob, ActivationManifest, CorpusWindow, DocumentLabel, Kept, RecordOutcome, record_activations,
-};
+use moescope_trace::{ActivationJob, ActivationManifest, Kept, RecordOutcome, record_activations};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::fingerprint;
-use crate::interrupt::Interrupt;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::progress::ProgressLine;
 use crate::say;
+use crate::text_windows::{Windows, positions};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
@@ -161,14 +158,8 @@ fn job(
 ) -> Result<ActivationJob, Failure> {
     let path = args.corpus.as_deref().unwrap_or(Path::new("."));
     let corpus = Corpus::from_path(path)?;
-    let positions = args.positions.min(description.max_positions);
+    let positions = positions(args.positions, description.max_positions, context);
     let text = Windows::of(&corpus, &checkpoint.tokenizer()?, positions, args.tokens, context.interrupt())?;
-    if text.windows.is_empty() {
-        return Err(Failure::input(format!(
-            "no document of {} has {positions} tokens; add longer text, or ask for fewer with --positions",
-            path.display()
-        )));
-    }
     let kept = args.sample.map_or(Kept::Whole, |rows| Kept::Sample { rows, seed: args.seed });
     let mut job = ActivationJob {
         points: call.points.clone(),
@@ -183,53 +174,6 @@ fn job(
     };
     job.part_windows = Estimate::part_windows(&job, description)?;
     Ok(job)
-}
-
-/// A corpus cut into windows.
-struct Windows {
-    windows: Vec<CorpusWindow>,
-    documents: Vec<DocumentLabel>,
-    left_out: usize,
-}
-
-impl Windows {
-    /// Windows from the beginning of each document; what does not fill one is left out, and so is what lies behind the limit of its
-    /// domain, which is one window at least.
-    fn of(
-        corpus: &Corpus,
-        tokenizer: &Tokenizer,
-        positions: usize,
-        limit: Option<usize>,
-        interrupt: &Interrupt,
-    ) -> Result<Windows, Failure> {
-        let mut all = Windows { windows: Vec::new(), documents: Vec::new(), left_out: 0 };
-        let most = limit.map_or(usize::MAX, |limit| (limit / positions).max(1));
-        for domain in corpus.domains() {
-            let before = all.windows.len();
-            for text in &domain.documents {
-                if interrupt.flag().load(Ordering::Relaxed) {
-                    let message = "interrupted while the text was read; the same command goes on";
-                    return Err(Failure::interrupted(message, interrupt.exit()));
-                }
-                let ids = tokenizer.encode(&text.text)?;
-                let document = all.documents.len() as u32;
-                let room = most - (all.windows.len() - before);
-                let cut = ids.chunks_exact(positions).take(room).enumerate();
-                let start = |index: usize| (index * positions) as u32;
-                all.windows.extend(cut.map(|(index, ids)| CorpusWindow {
-                    document,
-                    start: start(index),
-                    ids: ids.to_vec(),
-                }));
-                all.left_out += ids.len() % positions;
-                all.documents.push(DocumentLabel { domain: domain.name.clone(), name: text.name.clone() });
-                if all.windows.len() - before == most {
-                    break;
-                }
-            }
-        }
-        Ok(all)
-    }
 }
 
 /// What a job takes, known before its first pass.
@@ -313,15 +257,18 @@ fn tell(manifest: &ActivationManifest, out: &Path, context: &Context) {
         context.print_json(&serde_json::json!({ "folder": out, "manifest": manifest }));
         return;
     }
+    let tokens = manifest.windows * manifest.positions;
     let rows = match manifest.kept {
         Kept::Whole => "all rows".to_owned(),
-        Kept::Sample { rows, seed } => format!("{rows} rows of each (seed {seed})"),
+        Kept::Sample { rows, .. } if rows >= tokens => {
+            format!("all rows, since there are no more than the {rows} asked for")
+        }
+        Kept::Sample { rows, seed } => format!("{rows} rows of each (seed {seed}; of a single expert as many as it has)"),
     };
     say!(
-        "{}: {} sites, {rows}, of {} tokens in {} documents; {} tokens fill no window",
+        "{}: {} sites, {rows}, of {tokens} tokens in {} documents; {} tokens fill no window",
         out.display(),
         manifest.hooks.len(),
-        manifest.windows * manifest.positions,
         manifest.documents,
         manifest.tokens_left_out
     );

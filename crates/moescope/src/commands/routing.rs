@@ -1,7 +1,8 @@
 //! `moescope routing`: where the tokens of a corpus go, and what that tells.
 //!
 //! The routes are recorded once and analysed afterwards from memory: all analyses are of the same pass over the same
-//! tokens. The recorded files hold enough to repeat them elsewhere.
+//! tokens. The recorded files hold enough to repeat them elsewhere. While they are recorded they are kept piece by piece, so that the
+//! work can stop and go on.
 
 use std::path::{Path, PathBuf};
 
@@ -12,16 +13,19 @@ use moescope_base::{FeedForwardShape, Seed, SubjectShape, Table};
 use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
-use moescope_trace::{RoutingTrace, record_routing, routing_points, write_trace};
+use moescope_trace::{
+    PieceFolder, RoutingOutcome, RoutingTrace, record_routing_in_pieces, routing_points, write_trace,
+};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::fingerprint;
 use crate::memory::{Intent, MemoryArgs};
 use crate::near_ties;
 use crate::out_folder::require_own;
 use crate::say;
-use crate::text_windows::{Batch, batches, windows};
+use crate::text_windows::{Batch, Windows, positions};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
@@ -29,7 +33,8 @@ const BATCH: usize = 16;
 /// Record where the tokens of a corpus go, and analyse it.
 ///
 /// Every sub-folder of the text folder is one domain. Writes the routes (tokens.parquet, routing.parquet), one table for
-/// each analysis, and report.html.
+/// each analysis, and report.html. After Ctrl-C or SIGTERM the routes that are recorded are kept, and --resume goes on; the files are
+/// then the same, to the byte, as without an interruption.
 #[derive(Debug, Args)]
 pub struct RoutingArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision], with routed layers.
@@ -53,6 +58,9 @@ pub struct RoutingArgs {
     /// Seed of the shuffles.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
+    /// Go on where an earlier call with the same model, text and windows was interrupted.
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     memory: MemoryArgs,
 }
@@ -65,22 +73,22 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     if args.positions < 2 || args.permutations == 0 {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
-    require_own(&args.out, "a record of routes", &["routing.parquet"])?;
+    require_own(&args.out, "a record of routes", &["routing.parquet", "pieces"])?;
     let checkpoint = Checkpoint::find(&args.model, context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
-    let tokenizer = checkpoint.tokenizer()?;
-    let positions = args.positions.min(description.max_positions);
     if shape.routed_layers().is_empty() {
         let place = &args.model;
         return Err(Failure::input(format!(
             "{place} is dense: it has no routed layer, so there are no routes to record"
         )));
     }
+    let tokenizer = checkpoint.tokenizer()?;
+    let positions = positions(args.positions, description.max_positions, context);
     let corpus = Corpus::from_path(&args.text)?;
-    let windows = windows(&corpus, &tokenizer, positions, args.tokens)?;
+    let text = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
     let record = routing_points(&shape);
-    let kept = kept(&shape, windows.len() * positions);
+    let kept = kept(&shape, text.tokens());
     let threads = context.threads();
     let work = |batch: usize| Work {
         batch,
@@ -91,24 +99,59 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         kept,
         threads,
     };
-    let sequences = args.memory.sequences(checkpoint.path(), windows.len(), BATCH, work)?;
+    let sequences = args.memory.sequences(checkpoint.path(), text.windows.len(), BATCH, work)?;
     if args.memory.dry_run() {
-        let passes = windows.len().div_ceil(sequences);
+        let passes = text.windows.len().div_ceil(sequences);
         let intent = Intent { work: work(sequences), passes, disk: kept };
         return args.memory.tell(checkpoint.path(), &intent, context);
     }
-    let mut subject = ModelSubject::new(args.memory.open(checkpoint.path(), &work(sequences), context)?);
-    let batches = batches(&windows, sequences, &corpus, &tokenizer, positions)?;
-    let pool = context.pool()?;
+    let job = job(&checkpoint, &text, positions)?;
+    let pieces = PieceFolder { folder: &args.out, job: &job, resume: args.resume };
+    pieces.check()?;
+    let subject = ModelSubject::new(args.memory.open(checkpoint.path(), &work(sequences), context)?);
+    let trace = recorded(subject, text.batches(sequences, &tokenizer)?, &pieces, context)?;
+    context.progress().note("analysing");
+    let analysed = context.pool()?.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
+    write(args, &trace, &analysed)?;
+    pieces.remove()?;
+    tell(args, &trace, &analysed, context);
+    Ok(())
+}
+
+/// What tells this record from another: the model, the text as windows, and the version.
+fn job(checkpoint: &Checkpoint, text: &Windows, positions: usize) -> Result<String, Failure> {
+    let ids: Vec<u32> = text.windows.iter().flat_map(|window| &window.ids).copied().collect();
+    let model = fingerprint::of_model(checkpoint)?;
+    Ok(format!("{model} {} {positions} {}", moescope_trace::token_hash(&ids), env!("CARGO_PKG_VERSION")))
+}
+
+/// The routes of all batches, those of earlier calls included.
+fn recorded(
+    mut subject: ModelSubject,
+    batches: Vec<Batch>,
+    pieces: &PieceFolder<'_>,
+    context: &Context,
+) -> Result<RoutingTrace, Failure> {
     let progress = context.progress();
     progress.note("recording routes");
-    let trace = pool.install(|| record_routing(&mut subject, watched(batches, &progress)))?;
+    let all: usize = batches.iter().map(|(tokens, _)| tokens.len()).sum();
+    let stop = context.interrupt().flag();
+    let outcome = context.pool()?.install(|| {
+        record_routing_in_pieces(&mut subject, watched(batches, &progress), pieces, stop)
+    })?;
     progress.clear();
-    drop(subject);
-    progress.note("analysing");
-    let tables = pool.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
-    write(args, &trace, &tables)?;
-    let ties = near_ties::of_trace(&trace);
+    match outcome {
+        RoutingOutcome::Done(trace) => Ok(*trace),
+        RoutingOutcome::Interrupted { tokens } => {
+            let message = format!("interrupted after {tokens} of {all} tokens; go on with --resume");
+            Err(Failure::interrupted(message, context.interrupt().exit()))
+        }
+    }
+}
+
+/// Says what was found where.
+fn tell(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table], context: &Context) {
+    let ties = near_ties::of_trace(trace);
     if context.json() {
         context.print_json(&serde_json::json!({
             "tokens": trace.tokens().len(),
@@ -117,21 +160,20 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
             "near_ties": near_ties::json(&ties),
             "report": args.out.join("report.html"),
         }));
-    } else {
-        say!(
-            "{} tokens, {} routed layers: {}",
-            trace.tokens().len(),
-            trace.layers().len(),
-            args.out.join("report.html").display()
-        );
-        near_ties::tell(&ties);
+        return;
     }
-    Ok(())
+    say!(
+        "{} tokens, {} routed layers: {}",
+        trace.tokens().len(),
+        trace.layers().len(),
+        args.out.join("report.html").display()
+    );
+    near_ties::tell(&ties);
 }
 
 /// Bytes of a record of routes of so many tokens, an upper estimate: what is known of each, and of each in every routed layer the
 /// choices, their weights, entropy and margin.
-fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
+pub(super) fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
     let layer = |shape: &FeedForwardShape| match shape {
         FeedForwardShape::Routed { per_token, .. } => 8 * (per_token + 1),
         FeedForwardShape::Dense { .. } => 0,
