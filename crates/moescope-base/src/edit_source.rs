@@ -45,11 +45,11 @@ impl ValueEdit {
     /// the router instead, so that scores that are edited as well do not choose.
     ///
     /// # Errors
-    /// None today: every recorded value can be put back.
+    /// [`EditSourceError::Kind`] for recorded integers that are no choice of experts.
     pub fn patch_of(value: &Value) -> Result<ValueEdit, EditSourceError> {
         let rows = match value.integer() {
             // Numbers of experts are far below the whole numbers that `f32` holds exactly.
-            Some(experts) => experts.iter().map(|expert| *expert as f32).collect(),
+            Some(experts) => choices(experts)?.into_iter().map(|expert| expert as f32).collect(),
             None => reals(value)?.to_vec(),
         };
         Ok(ValueEdit::PatchByToken { of: row_tokens(value), rows })
@@ -81,12 +81,15 @@ impl RouteEdit {
     pub fn replay_of(value: &Value) -> Result<RouteEdit, EditSourceError> {
         let wanted = "expert indices";
         let indices = value.integer().ok_or(EditSourceError::Kind { found: "real numbers", wanted })?;
-        let narrow = |expert: &i64| {
-            u32::try_from(*expert)
-                .map_err(|_| EditSourceError::Kind { found: "numbers that are no index", wanted })
-        };
-        Ok(RouteEdit::Replay { choices: indices.iter().map(narrow).collect::<Result<_, _>>()? })
+        Ok(RouteEdit::Replay { choices: choices(indices)? })
     }
+}
+
+/// Recorded indices as numbers of experts.
+fn choices(indices: &[i64]) -> Result<Vec<u32>, EditSourceError> {
+    let refused = EditSourceError::Kind { found: "numbers that are no index", wanted: "expert indices" };
+    let narrow = |expert: &i64| u32::try_from(*expert).ok();
+    indices.iter().map(narrow).collect::<Option<_>>().ok_or(refused)
 }
 
 /// Token (`batch * positions + pos`) of each row of a value, a row being its last axis.

@@ -220,7 +220,10 @@ mod tests {
     #[test]
     fn a_name_with_two_meanings_is_refused_with_both() {
         let error = "blocks.0.mlp.hook_expert_weights".parse::<HookPoint>().unwrap_err().to_string();
-        assert!(error.contains("mlp.router.hook_scores") && error.contains("mlp.router.hook_weights"), "{error}");
+        assert!(
+            error.contains("mlp.router.hook_scores") && error.contains("mlp.router.hook_weights"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -41,7 +41,9 @@ fn distance_from_glob(glob: &str, name: &str) -> usize {
         for (place, found) in name.iter().enumerate() {
             next.push(match letter {
                 '*' => row[place + 1].min(next[place]),
-                _ => (row[place] + usize::from(letter != *found)).min(row[place + 1] + 1).min(next[place] + 1),
+                _ => {
+                    (row[place] + usize::from(letter != *found)).min(row[place + 1] + 1).min(next[place] + 1)
+                }
             });
         }
         row = next;
@@ -70,7 +72,9 @@ mod tests {
 
     #[test]
     fn a_star_costs_nothing() {
-        for (glob, distance) in [("*", 0), ("ab*", 0), ("a*d", 0), ("*x", 1), ("b*e", 2), ("", 4), ("abcd*z", 1)] {
+        for (glob, distance) in
+            [("*", 0), ("ab*", 0), ("a*d", 0), ("*x", 1), ("b*e", 2), ("", 4), ("abcd*z", 1)]
+        {
             assert_eq!(distance_from_glob(glob, "abcd"), distance, "{glob}");
         }
     }

@@ -184,7 +184,9 @@ mod tests {
 
     fn names(patterns: &str) -> Result<Vec<String>, String> {
         let found = HookPattern::select(&HookPattern::list(patterns), &points());
-        found.map(|points| points.iter().map(HookPoint::to_string).collect()).map_err(|error| error.to_string())
+        found
+            .map(|points| points.iter().map(HookPoint::to_string).collect())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

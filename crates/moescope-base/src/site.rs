@@ -234,11 +234,7 @@ impl Site {
     pub fn in_expert(self) -> bool {
         matches!(
             self,
-            Site::ExpertGate
-                | Site::ExpertPre
-                | Site::ExpertPost
-                | Site::ExpertOut
-                | Site::ExpertOutWeighted
+            Site::ExpertGate | Site::ExpertPre | Site::ExpertPost | Site::ExpertOut | Site::ExpertOutWeighted
         )
     }
 

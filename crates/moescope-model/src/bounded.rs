@@ -39,7 +39,14 @@ fn all(model: Model) -> Observation {
     let tokens = tokens(model.description().vocab);
     let mut subject = ModelSubject::new(model);
     let points = subject.shape().hook_points();
-    let edited = [Site::AttnResult, Site::ResidMid, Site::ExpertPost, Site::ExpertOut];
+    let edited = [
+        Site::AttnResult,
+        Site::ResidMid,
+        Site::RouterIn,
+        Site::ExpertPost,
+        Site::ExpertOut,
+        Site::ExpertOutWeighted,
+    ];
     let site = |point: &&HookPoint| edited.contains(&point.site());
     let scaled = |point: &HookPoint| Edit::Value {
         at: *point,

@@ -345,3 +345,31 @@ fn a_single_pass_refuses_a_swap() {
     let error = model.forward(&mut tape, &tokens(), &mut pass).unwrap_err().to_string();
     assert!(error.contains("ModelSubject"), "{error}");
 }
+
+#[test]
+fn what_the_router_reads_can_be_edited_apart_from_what_the_experts_read() {
+    let mut subject = learned();
+    let block = |site| HookPoint::block(site, 1);
+    let (router, experts, logits) = (block(Site::RouterIn), block(Site::MlpIn), block(Site::RouterLogits));
+    let gates: Vec<HookPoint> = (0..6).map(|e| HookPoint::expert(Site::ExpertGate, 1, e)).collect();
+    let record = [&[router, experts, logits], &gates[..]].concat();
+    let before = run(&mut subject, &record, &[]).values;
+    assert_eq!(rows(&before[&router]), rows(&before[&experts]));
+    // With nothing to read all logits are zero, and the first experts are chosen; those answer as they did to the same tokens.
+    let after = run(&mut subject, &record, &[at(router, ValueEdit::Zero)]).values;
+    assert!(after[&logits].real().unwrap().iter().all(|logit| *logit == 0.0));
+    assert_eq!(after[&experts], before[&experts]);
+    let of_token = |values: &std::collections::BTreeMap<HookPoint, Value>, gate: &HookPoint| {
+        let tokens = values[gate].rows().unwrap().to_vec();
+        tokens.into_iter().zip(rows(&values[gate])).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let mut same = 0;
+    for gate in &gates {
+        let (old, new) = (of_token(&before, gate), of_token(&after, gate));
+        for (old, new) in old.iter().filter_map(|(token, row)| Some((row, new.get(token)?))) {
+            assert_eq!(old, new);
+            same += 1;
+        }
+    }
+    assert!(same > 0 && gates.iter().any(|gate| before[gate].rows() != after[gate].rows()));
+}

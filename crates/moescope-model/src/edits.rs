@@ -189,10 +189,8 @@ fn check_value_edit(
 
 /// Refuses edits of a router's values from which nothing would follow.
 fn check_router_edit(description: &Description, at: HookPoint, change: &ValueEdit) -> Result<(), ModelError> {
-    let scored = matches!(
-        at.site(),
-        Site::RouterIn | Site::RouterLogits | Site::RouterScores | Site::RouterSelect
-    );
+    let scored =
+        matches!(at.site(), Site::RouterIn | Site::RouterLogits | Site::RouterScores | Site::RouterSelect);
     if scored && !points::scored(description, at) {
         return Err(ModelError::edit(at, "this layer's router does not score; edit its routes instead"));
     }

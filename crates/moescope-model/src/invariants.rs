@@ -88,10 +88,8 @@ fn replaced(point: HookPoint, value: &Value) -> Edit {
 
 /// Whether nothing can be written there: no such site, a router that does not score, or scores that are only reported.
 fn read_only(name: &str, point: HookPoint) -> bool {
-    let unscored = matches!(
-        point.site(),
-        Site::RouterIn | Site::RouterLogits | Site::RouterScores | Site::RouterSelect
-    );
+    let unscored =
+        matches!(point.site(), Site::RouterIn | Site::RouterLogits | Site::RouterScores | Site::RouterSelect);
     !point.site().editable()
         || matches!(name, "hash" | "random") && unscored
         || matches!(name, "select first" | "one by one") && point.site() == Site::RouterScores

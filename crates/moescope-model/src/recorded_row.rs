@@ -123,7 +123,10 @@ mod tests {
                 let lengths = description.axis_lengths(point);
                 assert_eq!(lengths.len(), value.shape().len());
                 for ((axis, length), found) in lengths.iter().zip(value.shape()) {
-                    assert!(length.is_none_or(|length| length == *found), "{name} {point} {axis}: {length:?}, {found}");
+                    assert!(
+                        length.is_none_or(|length| length == *found),
+                        "{name} {point} {axis}: {length:?}, {found}"
+                    );
                 }
             }
         }

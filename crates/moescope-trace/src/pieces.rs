@@ -54,17 +54,21 @@ impl PieceFolder<'_> {
         if !path.exists() {
             return Ok(());
         }
-        let refused = |reason: &str| {
-            Err(TraceError::Pieces { folder: self.folder.into(), reason: reason.to_owned() })
-        };
+        let refused =
+            |reason: &str| Err(TraceError::Pieces { folder: self.folder.into(), reason: reason.to_owned() });
         if !self.resume {
             return refused("go on with `--resume`, or choose another folder as --out");
         }
-        let found = std::fs::read_to_string(&path)
-            .map_err(|source| TraceError::File { action: "read", path, source })?;
+        let found = std::fs::read_to_string(&path).map_err(|source| TraceError::File {
+            action: "read",
+            path,
+            source,
+        })?;
         match found.trim_end() == self.job {
             true => Ok(()),
-            false => refused("of another model, text, length of windows or version; choose another folder as --out"),
+            false => refused(
+                "of another model, text, length of windows or version; choose another folder as --out",
+            ),
         }
     }
 
@@ -75,8 +79,11 @@ impl PieceFolder<'_> {
     pub fn remove(&self) -> Result<(), TraceError> {
         let path = self.folder.join(PIECES);
         match path.exists() {
-            true => std::fs::remove_dir_all(&path)
-                .map_err(|source| TraceError::File { action: "remove", path, source }),
+            true => std::fs::remove_dir_all(&path).map_err(|source| TraceError::File {
+                action: "remove",
+                path,
+                source,
+            }),
             false => Ok(()),
         }
     }
@@ -194,21 +201,32 @@ mod tests {
     use super::*;
     use crate::testing::{Planted, batch};
 
-    fn batches(of: usize) -> Vec<(Tokens, TokenTable)> {
-        let ids: Vec<u32> = (0..24).map(|i| (i * i + 1) % 4).collect();
-        ids.chunks(of).map(batch).collect()
+    /// Twelve windows of two tokens, some in each batch.
+    fn batches(windows: usize) -> Vec<(Tokens, TokenTable)> {
+        let ids: Vec<u32> = (0..24).map(|i| (i * i + i / 3) % 4).collect();
+        let joined = |ids: &[u32]| {
+            let mut table = TokenTable::default();
+            for (place, window) in ids.chunks(2).map(|window| batch(window).1).enumerate() {
+                match place {
+                    0 => table = window,
+                    _ => extend(&mut table, window).unwrap(),
+                }
+            }
+            (Tokens::new(ids.to_vec(), ids.len() / 2, 2).unwrap(), table)
+        };
+        ids.chunks(2 * windows).map(joined).collect()
     }
 
     /// As for a stop between two batches: the flag goes up while the batch of that number is asked for.
     fn record(
         folder: &Path,
-        of: usize,
+        windows: usize,
         resume: bool,
         stop_before: usize,
         job: &str,
     ) -> Result<RoutingOutcome, TraceError> {
         let stop = AtomicBool::new(false);
-        let watched = batches(of).into_iter().enumerate().map(|(number, batch)| {
+        let watched = batches(windows).into_iter().enumerate().map(|(number, batch)| {
             stop.store(number >= stop_before, Ordering::Relaxed);
             batch
         });
@@ -218,13 +236,13 @@ mod tests {
 
     #[test]
     fn what_was_stopped_anywhere_goes_on_to_the_same_trace_also_in_other_batches() {
-        let whole = record_routing(&mut Planted::new(), batches(4)).unwrap();
+        let whole = record_routing(&mut Planted::new(), batches(2)).unwrap();
         for stop in 0..6 {
             let folder = tempfile::tempdir().unwrap();
-            let first = record(folder.path(), 4, false, stop, "a").unwrap();
+            let first = record(folder.path(), 2, false, stop, "a").unwrap();
             assert_eq!(first, RoutingOutcome::Interrupted { tokens: 4 * stop });
-            let second = record(folder.path(), 8, true, stop / 2 + 1, "a").unwrap();
-            let third = record(folder.path(), 6, true, 99, "a").unwrap();
+            let second = record(folder.path(), 4, true, stop / 2 + 1, "a").unwrap();
+            let third = record(folder.path(), 3, true, 99, "a").unwrap();
             let RoutingOutcome::Done(found) = third else { panic!("{second:?}") };
             assert_eq!(format!("{found:?}"), format!("{whole:?}"), "stopped before {stop}");
             PieceFolder { folder: folder.path(), job: "a", resume: true }.remove().unwrap();
@@ -235,8 +253,8 @@ mod tests {
     #[test]
     fn pieces_of_another_job_and_pieces_that_nobody_asked_for_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        record(folder.path(), 4, false, 2, "a").unwrap();
-        let refused = |resume, job| record(folder.path(), 4, resume, 99, job).unwrap_err().to_string();
+        record(folder.path(), 2, false, 2, "a").unwrap();
+        let refused = |resume, job| record(folder.path(), 2, resume, 99, job).unwrap_err().to_string();
         assert!(refused(false, "a").contains("--resume"));
         assert!(refused(true, "b").contains("another model"));
     }
@@ -244,9 +262,9 @@ mod tests {
     #[test]
     fn a_piece_that_was_broken_off_is_recorded_again() {
         let folder = tempfile::tempdir().unwrap();
-        record(folder.path(), 4, false, 2, "a").unwrap();
+        record(folder.path(), 2, false, 2, "a").unwrap();
         std::fs::remove_file(folder.path().join("pieces/00000/manifest.json")).unwrap();
-        let RoutingOutcome::Done(found) = record(folder.path(), 4, true, 99, "a").unwrap() else {
+        let RoutingOutcome::Done(found) = record(folder.path(), 2, true, 99, "a").unwrap() else {
             panic!("nothing stops it")
         };
         assert_eq!(found.tokens().len(), 24);

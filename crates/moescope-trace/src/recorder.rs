@@ -161,8 +161,7 @@ fn append(layer: &mut LayerRouting, seen: &Observation) -> Result<(), TraceError
     let choices: Vec<u32> = indices.iter().map(|e| u32::try_from(*e).unwrap_or(u32::MAX)).collect();
     let missing = |site| TraceError::NotRecorded { name: HookPoint::block(site, layer.layer).to_string() };
     let margins = margins(&seen.values, layer.layer).ok_or_else(|| missing(Site::RouterSelect))?;
-    let relative =
-        relative_margins(&seen.values, layer.layer).ok_or_else(|| missing(Site::RouterLogits))?;
+    let relative = relative_margins(&seen.values, layer.layer).ok_or_else(|| missing(Site::RouterLogits))?;
     layer.margin.extend(margins);
     layer.relative_margin.extend(relative);
     layer.entropy.extend(scores.chunks_exact(layer.experts).map(entropy));

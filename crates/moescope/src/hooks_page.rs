@@ -62,7 +62,9 @@ fn elsewhere(site: Site) -> &'static str {
             "4: `mlp.hook_expert_weights`, [batch * pos, expert] with zeros for experts that were not chosen"
         }
         Site::RouterLogits => "4: `hook_out` of the bridge of the router",
-        Site::ExpertGate | Site::ExpertPre | Site::ExpertPost => "2, 3: the same name, of all tokens' rows; gone in 4",
+        Site::ExpertGate | Site::ExpertPre | Site::ExpertPost => {
+            "2, 3: the same name, of all tokens' rows; gone in 4"
+        }
         Site::Logits => "3, 4: `unembed.hook_out`",
         Site::AttnRouterLogits
         | Site::AttnRouterIndices

@@ -46,7 +46,8 @@ impl Interrupt {
     pub fn or(&self, failure: Failure) -> Failure {
         match self.flag().load(Ordering::Relaxed) {
             true => {
-                let message = "interrupted before the end; nothing was written, and the same command begins anew";
+                let message =
+                    "interrupted before the end; nothing was written, and the same command begins anew";
                 Failure::interrupted(message, self.exit())
             }
             false => failure,

@@ -219,7 +219,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(path("d")).unwrap();
-        for (name, text) in [("a.md", "plain"), ("b.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n"), ("d/c.txt", "far")] {
+        for (name, text) in
+            [("a.md", "plain"), ("b.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n"), ("d/c.txt", "far")]
+        {
             std::fs::write(path(name), text).unwrap();
         }
         let found = corpus_of(&[path("a.md"), path("d"), path("b.jsonl")]).unwrap();

@@ -339,7 +339,11 @@ fn an_interrupted_record_of_routes_goes_on_to_the_same_bytes() {
     assert!(again.status.code() == Some(2) && said(&again).contains("--resume"), "{}", said(&again));
     let other = [&second[..2], &["--text", text_of(&other_text)], &second[4..]].concat();
     let other = call(&other);
-    assert!(other.status.code() == Some(2) && said(&other).contains("another model, text"), "{}", said(&other));
+    assert!(
+        other.status.code() == Some(2) && said(&other).contains("another model, text"),
+        "{}",
+        said(&other)
+    );
     let (code, message) = ended_while_recording("-TERM", &second);
     assert_eq!(code, Some(75), "{message}");
     assert!(call(&second).status.success());
@@ -348,8 +352,10 @@ fn an_interrupted_record_of_routes_goes_on_to_the_same_bytes() {
         let all = |out: &Path| -> BTreeMap<String, Vec<u8>> {
             let entries = fs::read_dir(out.join(folder)).unwrap().map(|entry| entry.unwrap().path());
             let kept = entries.filter(|path| path.is_file() && !path.ends_with("report.html"));
-            kept.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
-                .collect()
+            kept.map(|path| {
+                (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap())
+            })
+            .collect()
         };
         assert!(all(&plain) == all(&broken) && !all(&plain).is_empty(), "`{folder}`");
     }
@@ -362,7 +368,8 @@ fn a_knockout_that_is_ended_says_so() {
     use std::process::{Command, Stdio};
     let (setting, scratch) = (Setting::get(), tempfile::tempdir().unwrap());
     let (run, text, out) = (setting.path("run"), setting.path("long.jsonl"), scratch.path().join("out"));
-    let arguments = ["knockout", text_of(&run), "--experts", "1:0", "--text", text_of(&text), "--out", text_of(&out)];
+    let arguments =
+        ["knockout", text_of(&run), "--experts", "1:0", "--text", text_of(&text), "--out", text_of(&out)];
     for (signal, code) in [("-INT", 130), ("-TERM", 75)] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moescope"));
         command.args(arguments).args(["--positions", "16", "--tokens", "150000"]);

@@ -77,7 +77,12 @@ fn every_other_name_is_recorded_under_its_name_here_in_every_model_that_has_it()
 fn lists_and_stars_name_what_is_there_and_nothing_silently() {
     let scratch = tempfile::tempdir().unwrap();
     let out = scratch.path().join("x.safetensors");
-    for hooks in ["blocks.*.mlp.experts.{0,3}.hook_out_weighted", "resid_post.*", "blocks.*.hook_out", "blocks.{0,1}.ln2.hook_normalized"] {
+    for hooks in [
+        "blocks.*.mlp.experts.{0,3}.hook_out_weighted",
+        "resid_post.*",
+        "blocks.*.hook_out",
+        "blocks.{0,1}.ln2.hook_normalized",
+    ] {
         let done = record("qwen3_moe", hooks, &[], &out);
         assert!(done.status.success(), "{hooks}: {}", said(&done));
     }
@@ -134,7 +139,10 @@ fn the_list_of_a_model_says_how_long_axes_are() {
         ("blocks.0.hook_resid_pre", format!("[batch, pos, d_model={}]", number("hidden_size"))),
         ("blocks.1.mlp.router.hook_indices", format!("[batch, pos, slot={}]", number("num_experts_per_tok"))),
         ("blocks.1.mlp.experts.0.hook_post", format!("[row, neuron={}]", number("moe_intermediate_size"))),
-        ("blocks.0.attn.hook_pattern", format!("[batch, head={}, query, key]", number("num_attention_heads"))),
+        (
+            "blocks.0.attn.hook_pattern",
+            format!("[batch, head={}, query, key]", number("num_attention_heads")),
+        ),
         ("blocks.0.ln1.hook_scale", "[batch, pos, 1]".into()),
         ("logits", format!("[batch, pos, vocab={}]", number("vocab_size"))),
     ] {

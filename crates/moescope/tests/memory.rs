@@ -74,3 +74,74 @@ fn a_bound_that_nothing_fits_and_gradients_within_one_are_refused() {
         assert!(!out.exists());
     }
 }
+
+/// A run with many experts, untrained but for one step, and a text.
+fn run_and_text(folder: &Path) -> (PathBuf, PathBuf) {
+    let (config, run, text) = (folder.join("run.toml"), folder.join("run"), folder.join("text.jsonl"));
+    let toml = "[model]\nfamily = \"moe\"\nd_model = 32\nlayers = 6\nheads = 2\nd_ff = 128\nexpansion = 8\ngranularity = 1\n\
+                [data]\ncorpus = \"embedded\"\nvocab = 300\npositions = 16\nevaluation_windows = 2\n\
+                [training]\nsteps = 1\nbatch = 2\nlearning_rate = 1e-3\nseed = 1\n";
+    fs::write(&config, toml).unwrap();
+    let line = |i: usize| {
+        format!("{{\"text\":\"The {i}th of the numbers is {}, and it is known for that.\"}}\n", i * i)
+    };
+    fs::write(&text, (0..40).map(line).collect::<String>()).unwrap();
+    let mut command = Command::cargo_bin("moescope").unwrap();
+    let trained = command.arg("train").arg("--config").arg(&config).arg("--out").arg(&run).output().unwrap();
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    (run, text)
+}
+
+#[test]
+fn knockout_and_analyze_find_the_same_whichever_way_memory_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, text) = run_and_text(folder.path());
+    let (run, text) = (run.to_str().unwrap(), text.to_str().unwrap());
+    let out = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let analysed = ["analyze", "routing,calibration,logit-lens,router-geometry", run, "--permutations", "9"];
+    for (name, call) in
+        [("knockout", &["knockout", run, "--experts", "1:0", "--matched", "2"][..]), ("analyze", &analysed)]
+    {
+        let ask = |memory: &str, place: &str, more: &[&str]| {
+            let place = out(&format!("{name}-{place}"));
+            let options = [
+                "--threads",
+                "1",
+                "--json",
+                "--text",
+                text,
+                "--positions",
+                "16",
+                "--max-memory",
+                memory,
+                "--out",
+                &place,
+            ];
+            Command::cargo_bin("moescope").unwrap().args(call).args(options).args(more).output().unwrap()
+        };
+        let planned = ask("8GiB", "plan", &["--dry-run"]);
+        let planned: Value = serde_json::from_slice(&planned.stdout).unwrap();
+        assert!(!Path::new(&out(&format!("{name}-plan"))).exists());
+        let bound = between(&planned).to_string();
+        let (wide, narrow) = (ask("8GiB", "wide", &[]), ask(&bound, "narrow", &[]));
+        let said = String::from_utf8_lossy(&narrow.stderr);
+        assert!(narrow.status.success() && said.contains("read as they are needed"), "{name}: {said}");
+        assert!(wide.status.success(), "{}", String::from_utf8_lossy(&wide.stderr));
+        assert!(wide.stdout == narrow.stdout && !wide.stdout.is_empty(), "{name}");
+        for file in
+            fs::read_dir(out(&format!("{name}-wide/tables"))).unwrap().map(|file| file.unwrap().file_name())
+        {
+            let [a, b] = ["wide", "narrow"]
+                .map(|place| Path::new(&out(&format!("{name}-{place}/tables"))).join(&file));
+            assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{name}: {file:?}");
+        }
+        let refused = ask("1MiB", "none", &[]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            refused.status.code() == Some(2)
+                && said.contains("needs at least")
+                && said.contains("may take 1.0 MiB"),
+            "{said}"
+        );
+    }
+}

@@ -49,6 +49,7 @@ fn text_column(schema: &Type) -> Result<Type, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parquet::basic::Compression;
     use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -56,9 +57,13 @@ mod tests {
     use std::sync::Arc;
 
     fn write(path: &Path, column: &str, texts: &[&str]) {
+        packed(path, column, texts, Compression::UNCOMPRESSED);
+    }
+
+    fn packed(path: &Path, column: &str, texts: &[&str], compression: Compression) {
         let message = format!("message m {{ required int64 id; required binary {column} (UTF8); }}");
         let schema = Arc::new(parse_message_type(&message).unwrap());
-        let properties = Arc::new(WriterProperties::builder().build());
+        let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
         let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
         let mut group = writer.next_row_group().unwrap();
         let ids: Vec<i64> = (0..texts.len() as i64).collect();
@@ -80,6 +85,26 @@ mod tests {
         write(&path, "text", &["first", "drugi żółw"]);
         let found = documents(&path, "t").unwrap();
         assert_eq!(found, [Document::new("t:1", "first"), Document::new("t:2", "drugi żółw")]);
+    }
+
+    #[test]
+    fn every_usual_compression_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.parquet");
+        let (gzip, brotli, zstd) = (Default::default(), Default::default(), Default::default());
+        let all = [
+            Compression::SNAPPY,
+            Compression::GZIP(gzip),
+            Compression::BROTLI(brotli),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+            Compression::ZSTD(zstd),
+        ];
+        for compression in all {
+            let text = "again and ".repeat(50);
+            packed(&path, "text", &[&text], compression);
+            assert_eq!(documents(&path, "t").unwrap(), [Document::new("t:1", text)], "{compression:?}");
+        }
     }
 
     #[test]

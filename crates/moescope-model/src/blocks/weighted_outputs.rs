@@ -68,7 +68,10 @@ mod tests {
                 let slot = chosen.iter().position(|e| *e == expert as i64).unwrap();
                 for column in 0..16 {
                     let found = weighted.real().unwrap()[row * 16 + column];
-                    assert_eq!(found, plain.real().unwrap()[row * 16 + column] * weights[token * slots + slot]);
+                    assert_eq!(
+                        found,
+                        plain.real().unwrap()[row * 16 + column] * weights[token * slots + slot]
+                    );
                     sum[token * 16 + column] += found;
                 }
             }

@@ -108,8 +108,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
     let mut subject = Stoppable::new(ModelSubject::new(opened), context.interrupt());
     let routed = !shape.routed_layers().is_empty();
-    let mut material =
-        Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
+    let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
     let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)
         .map_err(|failure| context.interrupt().or(failure))?;

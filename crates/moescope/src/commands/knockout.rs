@@ -121,7 +121,13 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     }
     let text = Text::of(&windows, sequences, positions)?;
     let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
-    let found = measured(args, Stoppable::new(ModelSubject::new(model), context.interrupt()), &text, &experts, context);
+    let found = measured(
+        args,
+        Stoppable::new(ModelSubject::new(model), context.interrupt()),
+        &text,
+        &experts,
+        context,
+    );
     let found = found.map_err(|failure| context.interrupt().or(failure))?;
     let document = document(args, &text, &found);
     if let Some(out) = &args.out {
@@ -186,8 +192,10 @@ impl Text {
             )));
         }
         let several = windows[0].document != windows[windows.len() - 1].document;
-        let unit = |number: usize, window: &CorpusWindow| if several { window.document } else { number as u32 };
-        let units: Vec<u32> = windows.iter().enumerate().map(|(number, window)| unit(number, window)).collect();
+        let unit =
+            |number: usize, window: &CorpusWindow| if several { window.document } else { number as u32 };
+        let units: Vec<u32> =
+            windows.iter().enumerate().map(|(number, window)| unit(number, window)).collect();
         let sample = |(windows, units): (&[CorpusWindow], &[u32])| {
             let ids = windows.iter().flat_map(|window| &window.ids).copied().collect();
             let documents = units.iter().flat_map(|unit| repeat_n(*unit, positions)).collect();

@@ -263,7 +263,9 @@ fn tell(manifest: &ActivationManifest, out: &Path, context: &Context) {
         Kept::Sample { rows, .. } if rows >= tokens => {
             format!("all rows, since there are no more than the {rows} asked for")
         }
-        Kept::Sample { rows, seed } => format!("{rows} rows of each (seed {seed}; of a single expert as many as it has)"),
+        Kept::Sample { rows, seed } => {
+            format!("{rows} rows of each (seed {seed}; of a single expert as many as it has)")
+        }
     };
     say!(
         "{}: {} sites, {rows}, of {tokens} tokens in {} documents; {} tokens fill no window",

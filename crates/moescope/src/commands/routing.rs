@@ -136,9 +136,9 @@ fn recorded(
     progress.note("recording routes");
     let all: usize = batches.iter().map(|(tokens, _)| tokens.len()).sum();
     let stop = context.interrupt().flag();
-    let outcome = context.pool()?.install(|| {
-        record_routing_in_pieces(&mut subject, watched(batches, &progress), pieces, stop)
-    })?;
+    let outcome = context
+        .pool()?
+        .install(|| record_routing_in_pieces(&mut subject, watched(batches, &progress), pieces, stop))?;
     progress.clear();
     match outcome {
         RoutingOutcome::Done(trace) => Ok(*trace),
