@@ -83,6 +83,11 @@ impl Description {
     }
 
     /// The axes of a value with their lengths in this model; none for an axis whose length the input decides.
+    ///
+    /// - **Shape:** one entry for each axis of the [site](Site::axes), outermost first.
+    /// - **Does not show:** how many rows a single expert will have, which the router decides.
+    ///
+    /// A length is zero for a site that the layer does not have.
     pub fn axis_lengths(&self, point: HookPoint) -> Vec<(Axis, Option<usize>)> {
         let site = point.site();
         let number = if site.has_gradient() || site.is_scale() { 4 } else { 8 };

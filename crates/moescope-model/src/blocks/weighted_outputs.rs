@@ -11,6 +11,9 @@ use crate::pass::LayerRoutes;
 ///
 /// The pass computes the sum in one operation; the addends are worked out beside it where they are asked for, and only what an edit
 /// changes of them is added. So listening changes no bit, and putting back what was there changes nothing.
+///
+/// - **Gradient:** that of an addend is the gradient of the sum at its token; weights and answers are behind it.
+/// - **Memory:** where it is asked for, as many numbers once more as all chosen experts answer, and with gradients or edits twice more.
 pub(super) fn weighted_sum(
     run: &mut Run<'_, '_, '_>,
     layer: usize,
