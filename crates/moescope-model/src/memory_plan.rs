@@ -35,7 +35,8 @@ pub struct Work<'a> {
     pub positions: usize,
     /// Values that are recorded of one pass.
     pub record: &'a [HookPoint],
-    /// Changes inside the pass. Those of what heads add take memory of their own, the others that of the values that they change.
+    /// Changes inside the pass. Those of what heads and experts add take memory of their own, the others that of the values that they
+    /// change.
     pub edits: &'a [Edit],
     /// Whether gradients are asked for, which need all weights and all values of a pass in memory.
     pub gradients: bool,
@@ -123,10 +124,10 @@ impl MemoryPlan {
         let in_memory = weights
             + held
             + values(description, work).saturating_mul(blocks)
-            + head_results(description, work).saturating_mul(blocks)
+            + beside(description, work).saturating_mul(blocks)
             + at_once(description, work).saturating_mul(blocks);
         let step = smallest_step(description, layout, tensors, sources, work);
-        let others = held + values(description, work) + head_results(description, work);
+        let others = held + values(description, work) + beside(description, work);
         MemoryPlan {
             way: if in_memory <= bound { Way::InMemory } else { Way::Streamed },
             bound,
@@ -208,16 +209,38 @@ fn values(description: &Description, work: &Work<'_>) -> u64 {
     4 * (8 * tokens * d).saturating_add(largest)
 }
 
+/// Bytes of what is worked out beside the pass for whoever looks at it.
+fn beside(description: &Description, work: &Work<'_>) -> u64 {
+    head_results(description, work).saturating_add(expert_addends(description, work))
+}
+
+/// How many copies of the values of a site a pass holds that works them out only where they are looked at: none, `heard`, or `changed`.
+fn copies(work: &Work<'_>, site: Site, heard: u64, changed: u64) -> u64 {
+    let edited = work.edits.iter().any(|edit| matches!(edit, Edit::Value { at, .. } if at.site() == site));
+    match work.record.iter().any(|point| point.site() == site) || edited {
+        false => 0,
+        true if edited || work.gradients => changed,
+        true => heard,
+    }
+}
+
+/// Bytes of what single experts add to the sum over the chosen ones, where it is looked at or changed: the addends of every choice, their
+/// weights, and what an edit makes of them.
+fn expert_addends(description: &Description, work: &Work<'_>) -> u64 {
+    let chosen =
+        description.feed_forward.iter().filter_map(|layer| layer.routed().map(|r| r.per_token as u64));
+    let rows = chosen.max().unwrap_or(0).saturating_mul(work.tokens());
+    // Copies of the addends; with an edit, two sums over them besides, which are no more than one copy.
+    4 * copies(work, Site::ExpertOutWeighted, 1, 6) * rows.saturating_mul(description.d_model as u64 + 1)
+}
+
 /// Bytes of what the heads of a block add, where it is looked at or changed: the output projection twice, which is read whole for it,
 /// the rows of the heads, and some copies of their results.
 fn head_results(description: &Description, work: &Work<'_>) -> u64 {
-    let heard = work.record.iter().any(|point| point.site() == Site::AttnResult);
-    let changed =
-        work.edits.iter().any(|edit| matches!(edit, Edit::Value { at, .. } if at.site() == Site::AttnResult));
-    if !heard && !changed {
+    let copies = copies(work, Site::AttnResult, 3, 8);
+    if copies == 0 {
         return 0;
     }
-    let copies = if changed || work.gradients { 8 } else { 3 };
     let (inputs, d) = (product(description.heads, description.head_dim), description.d_model as u64);
     let results = product(description.heads, description.d_model).saturating_mul(work.tokens());
     4 * (2 * inputs * d + work.tokens() * inputs).saturating_add(copies * results)
