@@ -310,7 +310,8 @@ impl Turning {
                 within(&format!("entries of the rotary {what}"), divisors.len(), pairs, pairs)?;
             }
         }
-        within("turning dimensions", turned.saturating_add(turned % 2), 2, head_dim)
+        let paired = turned.checked_next_multiple_of(2).unwrap_or(usize::MAX);
+        within("turning dimensions", paired, 2, head_dim)
     }
 }
 

@@ -145,6 +145,24 @@ fn every_configuration_is_read_as_it_stands() {
     }
 }
 
+/// More turning coordinates than numbers count, in either place of the key.
+#[test]
+fn a_share_of_turning_coordinates_beyond_all_numbers_is_refused() {
+    let share = Value::from(4_611_686_018_427_387_904_u64);
+    let mut refused = 0;
+    for (folder, keys) in FOLDERS.iter() {
+        for key in ["partial_rotary_factor", "rotary_pct"] {
+            let mut changed = keys.clone();
+            changed.insert(key.into(), share.clone());
+            if let Some(Value::Object(parts)) = changed.get_mut("rope_parameters") {
+                parts.insert(key.into(), share.clone());
+            }
+            refused += usize::from(!look_at_all(reconfigured(folder, &changed).path()));
+        }
+    }
+    assert!(refused > 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
