@@ -31,13 +31,14 @@ impl TrainPlan {
     }
 
     /// Bytes of values and gradients of one training step: about twenty vectors of the residual width and six of the
-    /// feed-forward width per token and block, attention patterns, and logits twice.
+    /// feed-forward width per token and block, logits twice, and attention patterns where the model has to store them.
     fn activation_bytes(&self) -> f64 {
         let description = &self.description;
         let tokens = self.batch as f64 * self.positions as f64;
         let widths: f64 = description.feed_forward.iter().map(|layer| 6.0 * computed_width(layer)).sum();
-        let block =
-            20.0 * description.d_model as f64 + 2.0 * description.heads as f64 * self.positions as f64;
+        let stored = if description.variation.is_plain() { 0.0 } else { 2.0 };
+        let patterns = stored * description.heads as f64 * self.positions as f64;
+        let block = 20.0 * description.d_model as f64 + patterns;
         4.0 * tokens * (block * description.layers() as f64 + widths + 2.0 * description.vocab as f64)
     }
 }
