@@ -4,7 +4,7 @@ use moescope_base::{Column, Figure, FigureKind, HookPoint, Request, Seed, Site, 
 use rand::RngExt;
 use rayon::prelude::*;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
 use crate::{AnalysisError, Sample, check};
 
@@ -293,6 +293,17 @@ impl Calibration {
 /// The instrument `calibration`.
 pub struct CalibrationError;
 
+const OFF: Reading = Reading {
+    says: "confidence is off",
+    table: "calibration",
+    rows: &[],
+    value: "error",
+    rule: Rule::Exceeds("error_allowed"),
+};
+
+const PROMISES: &[Promise] =
+    &[Promise::finds(Property::Overconfidence, OFF), Promise::is_silent(Property::TruePredictions, OFF)];
+
 impl Instrument for CalibrationError {
     fn about(&self) -> About {
         About {
@@ -304,6 +315,7 @@ impl Instrument for CalibrationError {
             source: "expected calibration error, Guo et al. 2017; groups of equal size, Nixon et al. 2019",
             passes: "one for each batch",
             routed: false,
+            promises: PROMISES,
         }
     }
 

@@ -4,7 +4,7 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::routing::{NullComparison, Permutations, comparison_columns, gini};
 use crate::statistics::{Bootstrap, Resampling, Tail, bootstrap};
 use crate::tabulate::bootstrap_columns;
@@ -285,6 +285,29 @@ fn domain_table(rows: &[(i64, DomainOverlap)]) -> Result<Table, AnalysisError> {
 /// The instrument `committee`.
 pub struct Committee;
 
+const OWN_EXPERTS: Reading = Reading {
+    says: "domains have experts of their own",
+    table: "committee_domains",
+    rows: &[],
+    value: "weight",
+    rule: Rule::Significant,
+};
+const FEW: Reading = Reading {
+    says: "few experts hold most of the weight",
+    table: "committee",
+    rows: &[],
+    value: "size",
+    rule: Rule::Below(1.0),
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::DomainRoutes, OWN_EXPERTS),
+    Promise::is_silent(Property::TokenRoutes, OWN_EXPERTS),
+    Promise::is_silent(Property::RandomRoutes, OWN_EXPERTS),
+    Promise::finds(Property::UnevenLoad, FEW),
+    Promise::is_silent(Property::RandomRoutes, FEW),
+];
+
 impl Instrument for Committee {
     fn about(&self) -> About {
         About {
@@ -296,6 +319,7 @@ impl Instrument for Committee {
             source: "standing committees, arXiv 2601.03425; Gini coefficient and Jaccard index",
             passes: "one for each batch",
             routed: true,
+            promises: PROMISES,
         }
     }
 

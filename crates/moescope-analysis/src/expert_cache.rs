@@ -4,7 +4,7 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 use rand::seq::SliceRandom;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::routing::{Permutations, tokens_by_document};
 use crate::statistics::{Resampling, bootstrap};
 use crate::{AnalysisError, check};
@@ -178,6 +178,20 @@ pub fn table(layers: &[LayerCache]) -> Result<Table, AnalysisError> {
 /// The instrument `expert-cache`.
 pub struct ExpertCache;
 
+const STAYS: Reading = Reading {
+    says: "experts are used again soon",
+    table: "expert_cache",
+    rows: &[("layer", "0"), ("room", "4")],
+    value: "hit_rate",
+    rule: Rule::Above(1.0),
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::DomainRoutes, STAYS),
+    Promise::is_silent(Property::TokenRoutes, STAYS),
+    Promise::is_silent(Property::RandomRoutes, STAYS),
+];
+
 impl Instrument for ExpertCache {
     fn about(&self) -> About {
         About {
@@ -189,6 +203,7 @@ impl Instrument for ExpertCache {
             source: "stack distances: Mattson et al. 1970; caches of experts: Eliseev and Mazur 2023",
             passes: "one for each batch",
             routed: true,
+            promises: PROMISES,
         }
     }
 

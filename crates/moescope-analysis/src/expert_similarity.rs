@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::assignment::assignment;
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::matrix::normal;
 use crate::statistics::{mean, standard_deviation};
 use crate::{AnalysisError, check};
@@ -315,6 +315,17 @@ pub fn table(layers: &[LayerSimilarity]) -> Result<Table, AnalysisError> {
 /// The instrument `expert-similarity`.
 pub struct ExpertSimilarity;
 
+const ALIKE: Reading = Reading {
+    says: "two experts are alike",
+    table: "expert_similarity",
+    rows: &[("layer", "0")],
+    value: "largest",
+    rule: Rule::Above(1.0),
+};
+
+const PROMISES: &[Promise] =
+    &[Promise::finds(Property::TwinExperts, ALIKE), Promise::is_silent(Property::RandomRoutes, ALIKE)];
+
 impl Instrument for ExpertSimilarity {
     fn about(&self) -> About {
         About {
@@ -326,6 +337,7 @@ impl Instrument for ExpertSimilarity {
             source: "similarity with reordered neurons, Lo et al. 2024 (arXiv 2406.18219)",
             passes: "none; products of the neurons of at most 120 pairs of experts for each layer",
             routed: true,
+            promises: PROMISES,
         }
     }
 

@@ -6,7 +6,7 @@ use moescope_base::{
 };
 use rand::RngExt;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::{Resampling, Summary, bootstrap, one_sample, pearson};
 use crate::{AnalysisError, check};
 
@@ -279,6 +279,28 @@ pub struct InductionHeads;
 /// Heads that are taken out at either end of the scores.
 const ABLATED: usize = 6;
 
+const LOOKS: Reading = Reading {
+    says: "a head looks at what followed",
+    table: "induction_heads",
+    rows: &[],
+    value: "score",
+    rule: Rule::Above(2.0),
+};
+const NEEDED: Reading = Reading {
+    says: "the model loses without a head",
+    table: "induction_heads",
+    rows: &[],
+    value: "loss_without",
+    rule: Rule::MoreThan(0.0),
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::CopyingHead, LOOKS),
+    Promise::finds(Property::CopyingHead, NEEDED),
+    Promise::is_silent(Property::SilentHeads, LOOKS),
+    Promise::is_silent(Property::SilentHeads, NEEDED),
+];
+
 impl Instrument for InductionHeads {
     fn about(&self) -> About {
         About {
@@ -290,6 +312,7 @@ impl Instrument for InductionHeads {
             source: "Olsson et al. 2022, prefix-matching score on repeated random tokens",
             passes: "13 of a small batch of its own",
             routed: false,
+            promises: PROMISES,
         }
     }
 

@@ -3,7 +3,7 @@
 use moescope_base::{Column, Figure, FigureKind, Seed, Table};
 use rayon::prelude::*;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::matrix::{Features, normal};
 use crate::{AnalysisError, check};
 
@@ -167,6 +167,17 @@ pub fn table(layers: &[LayerDimension]) -> Result<Table, AnalysisError> {
 /// The instrument `intrinsic-dimension`.
 pub struct TwoNeighbours;
 
+const CURVED: Reading = Reading {
+    says: "the stream has fewer dimensions than its covariance",
+    table: "intrinsic_dimension",
+    rows: &[("layer", "0")],
+    value: "dimension",
+    rule: Rule::Below(1.0),
+};
+
+const PROMISES: &[Promise] =
+    &[Promise::finds(Property::CurvedStream, CURVED), Promise::is_silent(Property::FlatStream, CURVED)];
+
 impl Instrument for TwoNeighbours {
     fn about(&self) -> About {
         About {
@@ -178,6 +189,7 @@ impl Instrument for TwoNeighbours {
             source: "TwoNN, Facco et al. 2017",
             passes: "one for each batch",
             routed: false,
+            promises: PROMISES,
         }
     }
 

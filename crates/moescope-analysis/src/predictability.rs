@@ -7,7 +7,7 @@ use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
 use crate::{AnalysisError, check};
 
@@ -246,6 +246,30 @@ pub fn table(found: &[LayerPredictability]) -> Result<Table, AnalysisError> {
 /// The instrument `predictability`.
 pub struct Predictability;
 
+const BY_TOKEN: Reading = Reading {
+    says: "the token tells the route",
+    table: "predictability",
+    rows: &[("known", "token")],
+    value: "overlap",
+    rule: Rule::Above(1.0),
+};
+const BY_POSITION: Reading = Reading {
+    says: "the position tells the route",
+    table: "predictability",
+    rows: &[("known", "position")],
+    value: "overlap",
+    rule: Rule::Above(1.0),
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::TokenRoutes, BY_TOKEN),
+    Promise::finds(Property::PositionRoutes, BY_POSITION),
+    Promise::is_silent(Property::TokenRoutes, BY_POSITION),
+    Promise::is_silent(Property::PositionRoutes, BY_TOKEN),
+    Promise::is_silent(Property::RandomRoutes, BY_TOKEN),
+    Promise::is_silent(Property::RandomRoutes, BY_POSITION),
+];
+
 impl Instrument for Predictability {
     fn about(&self) -> About {
         About {
@@ -257,6 +281,7 @@ impl Instrument for Predictability {
             source: "the baseline behind context-independent specialisation, Xue et al. 2024 (OpenMoE)",
             passes: "one for each batch",
             routed: true,
+            promises: PROMISES,
         }
     }
 

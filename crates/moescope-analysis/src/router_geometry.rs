@@ -7,7 +7,7 @@ use nalgebra::DMatrix;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::matrix::normal;
 use crate::routing::{NullComparison, Permutations, comparison_columns};
 use crate::statistics::Tail;
@@ -267,6 +267,27 @@ pub fn table(layers: &[LayerGeometry]) -> Result<Table, AnalysisError> {
 /// The instrument `router-geometry`.
 pub struct RouterGeometry;
 
+const ALIGNED: Reading = Reading {
+    says: "rows point at the tokens of their experts",
+    table: "router_geometry",
+    rows: &[],
+    value: "alignment",
+    rule: Rule::Significant,
+};
+const CROWDED: Reading = Reading {
+    says: "rows are more alike than random ones",
+    table: "router_geometry",
+    rows: &[],
+    value: "mean_cosine",
+    rule: Rule::Significant,
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::TokenRoutes, ALIGNED),
+    Promise::finds(Property::CrowdedRouters, CROWDED),
+    Promise::is_silent(Property::ScatteredRouters, CROWDED),
+];
+
 impl Instrument for RouterGeometry {
     fn about(&self) -> About {
         About {
@@ -278,6 +299,7 @@ impl Instrument for RouterGeometry {
             source: "router directions and router–expert alignment, arXiv 2605.12476; effective rank, Roy and Vetterli 2007",
             passes: "one for each batch",
             routed: true,
+            promises: PROMISES,
         }
     }
 

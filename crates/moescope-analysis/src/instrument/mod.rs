@@ -3,6 +3,8 @@
 mod case;
 mod material;
 mod picture;
+mod promise;
+mod property;
 mod standard;
 mod words;
 
@@ -14,6 +16,8 @@ use crate::AnalysisError;
 pub use case::{CASE, named};
 pub use material::{Material, ResidualStream};
 pub use picture::layer_figure;
+pub use promise::{LEVEL, Promise, Reading, Rule};
+pub use property::Property;
 
 /// One analysis that can be asked for by name and run on any model.
 pub trait Instrument: Sync {
@@ -29,7 +33,7 @@ pub trait Instrument: Sync {
 }
 
 /// What a reader should know of an instrument before running it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct About {
     /// Its name at the command line.
     pub name: &'static str,
@@ -47,6 +51,8 @@ pub struct About {
     pub passes: &'static str,
     /// Whether it needs a model with routed layers.
     pub routed: bool,
+    /// What it finds where that is planted, and what it does not find; the bench of `moescope validate` holds it to this.
+    pub promises: &'static [Promise],
 }
 
 /// What an instrument looks at.

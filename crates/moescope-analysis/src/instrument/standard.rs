@@ -4,7 +4,7 @@ use moescope_base::{Figure, FigureKind};
 
 use super::picture::layer_figures;
 use super::words;
-use super::{About, Finding, Group, Instrument, Material};
+use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::logit_lens::logit_lens;
 use crate::probe::{ProbeOptions, ProbeTask, probe, table as probe_table};
 use crate::routing::{path_tables, routing_tables, specialisation_table};
@@ -13,6 +13,29 @@ use crate::{AnalysisError, check};
 
 /// The instrument `routing`: load, sharpness, co-activation and locality.
 pub(super) struct RouteLoad;
+
+const UNEVEN: Reading = Reading {
+    says: "the load is uneven",
+    table: "routing_load",
+    rows: &[],
+    value: "effective_experts",
+    rule: Rule::Below(0.8),
+};
+const HANDED_ON: Reading = Reading {
+    says: "a token hands its experts on",
+    table: "routing_locality",
+    rows: &[],
+    value: "overlap",
+    rule: Rule::Significant,
+};
+
+const ROUTE_LOAD_PROMISES: &[Promise] = &[
+    Promise::finds(Property::UnevenLoad, UNEVEN),
+    Promise::is_silent(Property::RandomRoutes, UNEVEN),
+    Promise::finds(Property::DomainRoutes, HANDED_ON),
+    Promise::is_silent(Property::TokenRoutes, HANDED_ON),
+    Promise::is_silent(Property::RandomRoutes, HANDED_ON),
+];
 
 impl Instrument for RouteLoad {
     fn about(&self) -> About {
@@ -25,6 +48,7 @@ impl Instrument for RouteLoad {
             source: "dispatch fractions of Fedus et al. 2022; co-activation over all pairs; locality of Jiang et al. 2024",
             passes: "one for each batch",
             routed: true,
+            promises: ROUTE_LOAD_PROMISES,
         }
     }
 
@@ -40,6 +64,51 @@ impl Instrument for RouteLoad {
 /// The instrument `specialisation`: what the choice of an expert tells.
 pub(super) struct Specialisation;
 
+const DOMAIN: Reading = Reading {
+    says: "experts tell the domain",
+    table: "specialisation",
+    rows: &[("label", "domain"), ("given", "")],
+    value: "information",
+    rule: Rule::Significant,
+};
+const BEYOND_TOKEN: Reading = Reading {
+    says: "experts tell the domain beyond the token",
+    table: "specialisation",
+    rows: &[("label", "domain"), ("given", "token")],
+    value: "information",
+    rule: Rule::Significant,
+};
+const TOKEN: Reading = Reading {
+    says: "experts tell the token",
+    table: "specialisation",
+    rows: &[("label", "token")],
+    value: "information",
+    rule: Rule::Significant,
+};
+const POSITION: Reading = Reading {
+    says: "experts tell the position",
+    table: "specialisation",
+    rows: &[("label", "position")],
+    value: "information",
+    rule: Rule::Significant,
+};
+
+const SPECIALISATION_PROMISES: &[Promise] = &[
+    Promise::finds(Property::DomainRoutes, DOMAIN),
+    Promise::finds(Property::DomainRoutes, BEYOND_TOKEN),
+    Promise::is_silent(Property::DomainRoutes, POSITION),
+    Promise::finds(Property::TokenRoutes, TOKEN),
+    Promise::is_silent(Property::TokenRoutes, DOMAIN),
+    Promise::is_silent(Property::TokenRoutes, BEYOND_TOKEN),
+    Promise::is_silent(Property::TokenRoutes, POSITION),
+    Promise::finds(Property::PositionRoutes, POSITION),
+    Promise::is_silent(Property::PositionRoutes, DOMAIN),
+    Promise::is_silent(Property::PositionRoutes, TOKEN),
+    Promise::is_silent(Property::RandomRoutes, DOMAIN),
+    Promise::is_silent(Property::RandomRoutes, TOKEN),
+    Promise::is_silent(Property::RandomRoutes, POSITION),
+];
+
 impl Instrument for Specialisation {
     fn about(&self) -> About {
         About {
@@ -51,6 +120,7 @@ impl Instrument for Specialisation {
             source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE)",
             passes: "one for each batch",
             routed: true,
+            promises: SPECIALISATION_PROMISES,
         }
     }
 
@@ -67,6 +137,30 @@ impl Instrument for Specialisation {
 /// The instrument `paths`: the routes through all layers together.
 pub(super) struct Paths;
 
+const FOLLOWS: Reading = Reading {
+    says: "the next layer follows",
+    table: "paths_cross_layer",
+    rows: &[],
+    value: "information",
+    rule: Rule::Significant,
+};
+const FOLLOWS_BEYOND_TOKEN: Reading = Reading {
+    says: "the next layer follows beyond the token",
+    table: "paths_cross_layer",
+    rows: &[],
+    value: "given_token",
+    rule: Rule::Significant,
+};
+
+const PATHS_PROMISES: &[Promise] = &[
+    Promise::finds(Property::DependentLayers, FOLLOWS),
+    Promise::finds(Property::DependentLayers, FOLLOWS_BEYOND_TOKEN),
+    Promise::finds(Property::TokenRoutes, FOLLOWS),
+    Promise::is_silent(Property::TokenRoutes, FOLLOWS_BEYOND_TOKEN),
+    Promise::is_silent(Property::RandomRoutes, FOLLOWS),
+    Promise::is_silent(Property::RandomRoutes, FOLLOWS_BEYOND_TOKEN),
+];
+
 impl Instrument for Paths {
     fn about(&self) -> About {
         About {
@@ -78,6 +172,7 @@ impl Instrument for Paths {
             source: "effective number with unseen mass after Chao and Shen 2003",
             passes: "one for each batch",
             routed: true,
+            promises: PATHS_PROMISES,
         }
     }
 
@@ -108,6 +203,20 @@ pub(super) struct DomainProbe;
 /// Tokens that the probe is fitted on and judged by.
 const PROBE_TOKENS: usize = 3000;
 
+const READS_DOMAIN: Reading = Reading {
+    says: "the domain is read",
+    table: "domain_probe",
+    rows: &[("probe", "after block 1")],
+    value: "accuracy",
+    rule: Rule::Above(1.0),
+};
+
+const DOMAIN_PROBE_PROMISES: &[Promise] = &[
+    Promise::finds(Property::DomainRoutes, READS_DOMAIN),
+    Promise::is_silent(Property::TokenRoutes, READS_DOMAIN),
+    Promise::is_silent(Property::RandomRoutes, READS_DOMAIN),
+];
+
 impl Instrument for DomainProbe {
     fn about(&self) -> About {
         About {
@@ -119,6 +228,7 @@ impl Instrument for DomainProbe {
             source: "Alain and Bengio 2016; control tasks, Hewitt and Liang 2019",
             passes: "one for each batch",
             routed: false,
+            promises: DOMAIN_PROBE_PROMISES,
         }
     }
 
@@ -160,6 +270,17 @@ impl Instrument for DomainProbe {
 /// The instrument `logit-lens`.
 pub(super) struct Lens;
 
+const NEAR: Reading = Reading {
+    says: "the prediction is there after the first block",
+    table: "logit_lens",
+    rows: &[("layer", "0")],
+    value: "agreement",
+    rule: Rule::Above(1.0),
+};
+
+const LENS_PROMISES: &[Promise] =
+    &[Promise::finds(Property::EarlyAnswer, NEAR), Promise::is_silent(Property::LateAnswer, NEAR)];
+
 impl Instrument for Lens {
     fn about(&self) -> About {
         About {
@@ -171,6 +292,7 @@ impl Instrument for Lens {
             source: "nostalgebraist 2020; Belrose et al. 2023 for its bias in early layers",
             passes: "one for each batch, and three products with the unembedding for each block",
             routed: false,
+            promises: LENS_PROMISES,
         }
     }
 

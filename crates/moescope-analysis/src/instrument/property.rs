@@ -1,0 +1,148 @@
+use serde::Serialize;
+
+/// What can be planted in a model and its text, so that the right answer is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Property {
+    /// Routers that read the token and nothing else.
+    TokenRoutes,
+    /// Routers that read the domain, which the first token of a document tells and no other.
+    DomainRoutes,
+    /// Routers that read the position and nothing else.
+    PositionRoutes,
+    /// Routes drawn at random.
+    RandomRoutes,
+    /// Routers that prefer two of their experts whatever the token.
+    UnevenLoad,
+    /// Routes of the second layer that follow those of the first, which are drawn at random.
+    DependentLayers,
+    /// Two experts of a layer that are the same but for the order of their neurons.
+    TwinExperts,
+    /// Rows of the routers that share one direction.
+    CrowdedRouters,
+    /// Rows of the routers in random directions.
+    ScatteredRouters,
+    /// Vectors of the stream on a curve.
+    CurvedStream,
+    /// Vectors of the stream that fill a flat subspace.
+    FlatStream,
+    /// A prediction that is complete after the first block.
+    EarlyAnswer,
+    /// A prediction that the last block alone makes.
+    LateAnswer,
+    /// A head that continues what the text has said before.
+    CopyingHead,
+    /// Heads that write nothing.
+    SilentHeads,
+    /// Text drawn from the model's own predictions.
+    TruePredictions,
+    /// Text drawn from predictions less certain than the model's.
+    Overconfidence,
+}
+
+impl Property {
+    /// All of them, in the order of reading.
+    pub const ALL: [Property; 17] = [
+        Property::TokenRoutes,
+        Property::DomainRoutes,
+        Property::PositionRoutes,
+        Property::RandomRoutes,
+        Property::UnevenLoad,
+        Property::DependentLayers,
+        Property::TwinExperts,
+        Property::CrowdedRouters,
+        Property::ScatteredRouters,
+        Property::CurvedStream,
+        Property::FlatStream,
+        Property::EarlyAnswer,
+        Property::LateAnswer,
+        Property::CopyingHead,
+        Property::SilentHeads,
+        Property::TruePredictions,
+        Property::Overconfidence,
+    ];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Property::TokenRoutes => "routes by token",
+            Property::DomainRoutes => "routes by domain",
+            Property::PositionRoutes => "routes by position",
+            Property::RandomRoutes => "routes at random",
+            Property::UnevenLoad => "uneven load",
+            Property::DependentLayers => "dependent layers",
+            Property::TwinExperts => "twin experts",
+            Property::CrowdedRouters => "crowded routers",
+            Property::ScatteredRouters => "scattered routers",
+            Property::CurvedStream => "curved stream",
+            Property::FlatStream => "flat stream",
+            Property::EarlyAnswer => "early answer",
+            Property::LateAnswer => "late answer",
+            Property::CopyingHead => "copying head",
+            Property::SilentHeads => "silent heads",
+            Property::TruePredictions => "true predictions",
+            Property::Overconfidence => "overconfidence",
+        }
+    }
+
+    /// What is planted, in one sentence.
+    pub fn planted(self) -> &'static str {
+        match self {
+            Property::TokenRoutes => {
+                "routers read the token and nothing else; the text is random, and its domains differ in name alone"
+            }
+            Property::DomainRoutes => {
+                "routers read the domain, which attention carries on from the first token of each document; all other tokens are drawn alike in all domains"
+            }
+            Property::PositionRoutes => "routers read the position and nothing else; the text is random",
+            Property::RandomRoutes => {
+                "every prefix is routed at random, and the experts have independent random weights"
+            }
+            Property::UnevenLoad => "routers prefer two of eight experts whatever the token",
+            Property::DependentLayers => {
+                "the first layer routes at random, each of its experts leaves a mark, and the second layer routes by that mark"
+            }
+            Property::TwinExperts => {
+                "two experts of the first layer are the same but for the order of their neurons, all others independent"
+            }
+            Property::CrowdedRouters => {
+                "rows of the routers share a direction, and differ by random parts of half its length"
+            }
+            Property::ScatteredRouters => "rows of the routers have independent random directions",
+            Property::CurvedStream => {
+                "the stream holds the position alone, as points of a closed curve that fills eight dimensions"
+            }
+            Property::FlatStream => {
+                "the stream holds the position alone, as random points of a flat subspace of eight dimensions"
+            }
+            Property::EarlyAnswer => {
+                "experts of the first block write the next token, the second block writes nothing"
+            }
+            Property::LateAnswer => {
+                "experts of the second block write the next token, the first block writes nothing"
+            }
+            Property::CopyingHead => {
+                "head 0 of block 0 moves the previous token, head 0 of block 1 looks for it and copies what followed; the other heads write nothing"
+            }
+            Property::SilentHeads => "heads attend evenly and write nothing",
+            Property::TruePredictions => "every next token is drawn from the prediction of the model",
+            Property::Overconfidence => {
+                "every next token is drawn from the prediction of the model with its logits divided by two and a half"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_differ() {
+        let names: BTreeSet<&str> = Property::ALL.iter().map(|property| property.name()).collect();
+        assert_eq!(names.len(), Property::ALL.len());
+        let order: BTreeSet<Property> = Property::ALL.into_iter().collect();
+        assert!(Property::ALL.into_iter().eq(order), "in the order of their definition");
+    }
+}
