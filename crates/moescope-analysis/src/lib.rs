@@ -22,6 +22,7 @@
 mod assignment;
 mod check;
 mod error;
+mod next_token;
 #[cfg(test)]
 mod planted_parameters;
 mod sample;
@@ -39,13 +40,16 @@ pub mod induction;
 pub mod instrument;
 pub mod intrinsic_dimension;
 pub mod knockout;
+pub mod logit_attribution;
 pub mod logit_lens;
 pub mod matrix;
 pub mod paths;
 pub mod predictability;
 pub mod probe;
+pub mod route_patch;
 pub mod router_geometry;
 pub mod routing;
+pub mod routing_regret;
 pub mod similarity;
 pub mod specialisation;
 pub mod spectrum;

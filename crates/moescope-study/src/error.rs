@@ -159,6 +159,16 @@ pub enum StudyError {
     /// An instrument.
     #[error(transparent)]
     Analysis(#[from] moescope_analysis::AnalysisError),
+    /// An instrument that cannot run where it promises something.
+    #[error("{instrument} cannot be tried where there is `{planted}`: {source}")]
+    Bench {
+        /// The instrument.
+        instrument: &'static str,
+        /// What is planted.
+        planted: &'static str,
+        /// Cause.
+        source: moescope_analysis::AnalysisError,
+    },
     /// A table that does not hold together.
     #[error(transparent)]
     Table(#[from] moescope_base::TableError),

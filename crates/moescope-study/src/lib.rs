@@ -36,6 +36,7 @@ mod roster;
 mod study;
 mod tabulate;
 mod tasks;
+mod validity;
 
 pub use claim::{Claim, Decision, LEVEL};
 pub use compare::{Comparison, Pair};
@@ -54,3 +55,4 @@ pub const COMMIT: Option<&str> = option_env!("MOESCOPE_COMMIT");
 
 pub use roster::{Rate, Run, Workload};
 pub use study::Study;
+pub use validity::{Judgement, REQUIRED, Validity, ValidityOptions, validity};

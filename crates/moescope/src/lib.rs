@@ -46,6 +46,7 @@ pub mod output;
 pub mod progress;
 pub mod study_report;
 mod text_windows;
+pub mod validity_page;
 
 pub use moescope_analysis as analysis;
 pub use moescope_base as base;

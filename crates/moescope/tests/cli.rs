@@ -39,9 +39,10 @@ fn reference_ids() -> PathBuf {
 fn help_names_every_command_of_the_contract() {
     let output = moescope().arg("--help").assert().success().get_output().stdout.clone();
     let help = String::from_utf8(output).unwrap();
-    for command in
-        ["study", "train", "record", "routing", "analyze", "knockout", "inspect", "bench", "export"]
-    {
+    for command in [
+        "study", "train", "record", "routing", "analyze", "knockout", "validate", "inspect", "bench",
+        "export",
+    ] {
         assert!(help.contains(command), "{command} is missing from the help");
     }
 }

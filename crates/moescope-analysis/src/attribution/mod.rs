@@ -2,11 +2,14 @@
 
 mod evaluation;
 mod experiment;
+mod patching;
 #[cfg(test)]
 mod planted;
 
 use moescope_base::{Seed, Site, Subject};
 use serde::{Deserialize, Serialize};
+
+pub use patching::AttributionPatching;
 
 use crate::statistics::{Bootstrap, Resampling};
 use crate::{AnalysisError, Sample, check};

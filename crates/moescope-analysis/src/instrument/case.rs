@@ -1,13 +1,18 @@
 use super::Instrument;
 use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
+use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
 use crate::committee::Committee;
 use crate::expert_cache::ExpertCache;
 use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
+use crate::knockout::ExpertImportances;
+use crate::logit_attribution::LogitAttribution;
 use crate::predictability::Predictability;
+use crate::route_patch::RoutePatching;
 use crate::router_geometry::RouterGeometry;
+use crate::routing_regret::RoutingRegret;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -21,7 +26,12 @@ pub const CASE: &[&dyn Instrument] = &[
     &DomainProbe,
     &TwoNeighbours,
     &Lens,
+    &LogitAttribution,
     &InductionHeads,
+    &ExpertImportances,
+    &AttributionPatching,
+    &RoutePatching,
+    &RoutingRegret,
     &CalibrationError,
     &ExpertCache,
 ];

@@ -126,6 +126,22 @@ impl<'a> Material<'a> {
         self.batches.iter().map(sample).collect()
     }
 
+    /// Some batches, drawn at random, as samples: as many as it takes to reach `sequences` sequences.
+    ///
+    /// # Errors
+    /// As [`Sample::new`].
+    pub fn some_samples(&self, label: &str, sequences: usize) -> Result<Vec<Sample>, AnalysisError> {
+        let mut samples = self.samples()?;
+        samples.shuffle(&mut self.seed.child("batches").child(label).rng());
+        let mut taken = 0;
+        samples.retain(|sample| {
+            let wanted = taken < sequences;
+            taken += sample.tokens().batch();
+            wanted
+        });
+        Ok(samples)
+    }
+
     /// Draws of a permutation null, from a stream of their own.
     pub fn permutations(&self, label: &str) -> Permutations {
         Permutations::new(self.permutations, self.seed.child(label))

@@ -16,6 +16,10 @@ pub enum Property {
     UnevenLoad,
     /// Routes of the second layer that follow those of the first, which are drawn at random.
     DependentLayers,
+    /// The same, and what is predicted depends on where the second layer sends a token.
+    FragileRoutes,
+    /// One expert that stores what follows some tokens, among others that store nothing.
+    FactExpert,
     /// Two experts of a layer that are the same but for the order of their neurons.
     TwinExperts,
     /// Rows of the routers that share one direction.
@@ -42,13 +46,15 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 17] = [
+    pub const ALL: [Property; 19] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
         Property::RandomRoutes,
         Property::UnevenLoad,
         Property::DependentLayers,
+        Property::FragileRoutes,
+        Property::FactExpert,
         Property::TwinExperts,
         Property::CrowdedRouters,
         Property::ScatteredRouters,
@@ -71,6 +77,8 @@ impl Property {
             Property::RandomRoutes => "routes at random",
             Property::UnevenLoad => "uneven load",
             Property::DependentLayers => "dependent layers",
+            Property::FragileRoutes => "fragile routes",
+            Property::FactExpert => "fact expert",
             Property::TwinExperts => "twin experts",
             Property::CrowdedRouters => "crowded routers",
             Property::ScatteredRouters => "scattered routers",
@@ -101,6 +109,12 @@ impl Property {
             Property::UnevenLoad => "routers prefer two of eight experts whatever the token",
             Property::DependentLayers => {
                 "the first layer routes at random, each of its experts leaves a mark, and the second layer routes by that mark"
+            }
+            Property::FragileRoutes => {
+                "as dependent layers, and every expert of the second layer predicts a token of its own"
+            }
+            Property::FactExpert => {
+                "expert 3 of block 1 alone knows what follows a quarter of the tokens, which are all sent to it; expert 5 is chosen as often and writes nothing"
             }
             Property::TwinExperts => {
                 "two experts of the first layer are the same but for the order of their neurons, all others independent"

@@ -46,7 +46,7 @@ pub(super) fn sets(loads: &Loads, given: &[ExpertId], count: usize, seed: Seed) 
 }
 
 /// Experts that may stand in for one, the nearest load first.
-fn pool(loads: &[f64], id: ExpertId, given: &[ExpertId]) -> Vec<usize> {
+pub(super) fn pool(loads: &[f64], id: ExpertId, given: &[ExpertId]) -> Vec<usize> {
     let own = loads[id.expert];
     let distance = |expert: &usize| (loads[*expert] - own).abs();
     let is_given = |expert: usize| given.contains(&ExpertId { layer: id.layer, expert });

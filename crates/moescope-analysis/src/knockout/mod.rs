@@ -1,6 +1,8 @@
 //! Knocking experts out: what the model loses with them, against what it loses with others of like load.
 
 mod experts;
+mod importance;
+mod instrument;
 mod matched;
 mod passes;
 #[cfg(test)]
@@ -15,6 +17,8 @@ use moescope_base::{
 use serde::{Deserialize, Serialize};
 
 pub use experts::{ExpertId, ExpertIdError};
+pub use importance::{CurvePoint, ExpertImportance, Importance, importance};
+pub use instrument::ExpertImportances;
 pub use report::{Against, Removed};
 
 use crate::statistics::{Bootstrap, Resampling};

@@ -14,3 +14,4 @@ pub mod record_corpus;
 pub mod routing;
 pub mod study;
 pub mod train;
+pub mod validate;

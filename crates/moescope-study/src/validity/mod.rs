@@ -1,0 +1,160 @@
+//! The validity bench: models and texts in which one property is planted, and what every instrument makes of them.
+//!
+//! An instrument says itself, in its [`promises`](About::promises), where it finds what and where it stays silent. The bench builds
+//! the planted worlds, runs the instruments on them over many seeds, and holds them to their word.
+
+mod hand;
+mod report;
+mod text;
+mod worlds;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Promise, Property};
+use moescope_analysis::statistics::{Proportion, proportion};
+use moescope_base::Seed;
+use moescope_model::ModelSubject;
+use rayon::prelude::*;
+
+use crate::StudyError;
+
+/// Least share of seeds in which an instrument must find what it promises to find.
+pub const REQUIRED: f64 = 0.9;
+
+/// How the bench is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidityOptions {
+    /// Worlds of each property, each with weights, text and draws of its own.
+    pub seeds: usize,
+    /// Origin of everything that is drawn.
+    pub seed: Seed,
+    /// Draws behind each permutation null.
+    pub permutations: usize,
+    /// Replicates behind each bootstrap interval.
+    pub replicates: usize,
+}
+
+/// One promise of an instrument, and what became of it.
+///
+/// - **Unit and range:** `rate` is the share of worlds, from 0 to 1, in which the reading said yes.
+/// - **Null:** where nothing is promised to be found, yes is said by chance in [`LEVEL`] of the worlds at most.
+/// - **Does not show:** what the instrument does where another thing is planted, or this one more weakly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The instrument.
+    pub about: About,
+    /// What it promises.
+    pub promise: Promise,
+    /// How often the reading said yes, with its exact 95 % interval.
+    pub rate: Proportion,
+}
+
+impl Judgement {
+    /// Whether the promise is kept. What must be found is found in at least [`REQUIRED`] of the worlds. Where silence is promised,
+    /// the rate is not above [`LEVEL`]: its interval reaches down to it.
+    pub fn kept(&self) -> bool {
+        match self.promise.finds {
+            true => self.rate.share >= REQUIRED,
+            false => self.rate.low <= LEVEL,
+        }
+    }
+
+    /// `found` and `silent` where the promise is kept, `missed` and `false alarm` where it is not.
+    pub fn verdict(&self) -> &'static str {
+        match (self.promise.finds, self.kept()) {
+            (true, true) => "found",
+            (true, false) => "missed",
+            (false, true) => "silent",
+            (false, false) => "false alarm",
+        }
+    }
+}
+
+/// What the bench found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Validity {
+    /// How it was run.
+    pub options: ValidityOptions,
+    /// Every promise of every instrument, in the order of the case.
+    pub judgements: Vec<Judgement>,
+}
+
+impl Validity {
+    /// Promises that were not kept.
+    pub fn broken(&self) -> impl Iterator<Item = &Judgement> {
+        self.judgements.iter().filter(|judgement| !judgement.kept())
+    }
+}
+
+/// Runs every instrument of the case wherever it has promised something. `tell` hears how many worlds are done, of how many.
+///
+/// The result does not depend on the number of threads.
+///
+/// # Errors
+/// If no seed is asked for, or an instrument cannot run on a world of which it promises something.
+pub fn validity(
+    options: ValidityOptions,
+    tell: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Validity, StudyError> {
+    bench(CASE, options, tell)
+}
+
+/// The same for some instruments.
+fn bench(
+    case: &[&'static dyn Instrument],
+    options: ValidityOptions,
+    tell: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Validity, StudyError> {
+    let jobs: Vec<(Property, usize)> = Property::ALL
+        .into_iter()
+        .flat_map(|property| (0..options.seeds).map(move |s| (property, s)))
+        .collect();
+    let done = AtomicUsize::new(0);
+    let of_job = |(property, index): &(Property, usize)| {
+        let seed = options.seed.child(property.name()).index(*index as u64);
+        let said = said(case, *property, seed, &options);
+        tell(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
+        said
+    };
+    let said: Vec<Vec<(usize, usize, bool)>> = jobs.par_iter().map(of_job).collect::<Result<_, _>>()?;
+    let mut judgements = Vec::new();
+    for (place, instrument) in case.iter().enumerate() {
+        let about = instrument.about();
+        for (number, promise) in about.promises.iter().enumerate() {
+            let yes = said.iter().flatten().filter(|said| **said == (place, number, true)).count();
+            let rate = proportion(yes, options.seeds)?;
+            judgements.push(Judgement { about, promise: *promise, rate });
+        }
+    }
+    Ok(Validity { options, judgements })
+}
+
+/// What the readings say on one world: place of the instrument, number of its promise, yes or no.
+fn said(
+    case: &[&'static dyn Instrument],
+    property: Property,
+    seed: Seed,
+    options: &ValidityOptions,
+) -> Result<Vec<(usize, usize, bool)>, StudyError> {
+    let concerned = |about: &About| about.promises.iter().any(|promise| promise.planted == property);
+    let instruments = case.iter().enumerate().filter(|(_, instrument)| concerned(&instrument.about()));
+    let world = worlds::world(property, seed)?;
+    let mut subject = ModelSubject::new(world.model);
+    let mut material = Material::new(&mut subject, world.batches, seed.child("instruments"))?;
+    (material.permutations, material.replicates) = (options.permutations, options.replicates);
+    let mut said = Vec::new();
+    for (place, instrument) in instruments {
+        let about = instrument.about();
+        let failed = |source| StudyError::Bench { instrument: about.name, planted: property.name(), source };
+        let finding = instrument.run(&mut material).map_err(failed)?;
+        for (number, promise) in about.promises.iter().enumerate() {
+            if promise.planted == property {
+                said.push((place, number, promise.reading.holds(&finding).map_err(failed)?));
+            }
+        }
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests;

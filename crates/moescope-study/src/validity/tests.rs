@@ -1,0 +1,58 @@
+use super::*;
+use std::collections::BTreeSet;
+
+fn options(seeds: usize) -> ValidityOptions {
+    ValidityOptions { seeds, seed: Seed(1), permutations: 99, replicates: 100 }
+}
+
+#[test]
+fn every_instrument_promises_to_find_something_and_to_be_silent_somewhere() {
+    for instrument in CASE {
+        let about = instrument.about();
+        let (finds, silent): (Vec<&Promise>, Vec<&Promise>) =
+            about.promises.iter().partition(|promise| promise.finds);
+        assert!(!finds.is_empty() && !silent.is_empty(), "{} has no row in the bench", about.name);
+    }
+}
+
+#[test]
+fn every_planted_property_concerns_an_instrument() {
+    let used: BTreeSet<Property> = CASE
+        .iter()
+        .flat_map(|instrument| instrument.about().promises)
+        .map(|promise| promise.planted)
+        .collect();
+    assert!(used.into_iter().eq(Property::ALL));
+}
+
+#[test]
+fn few_seeds_keep_what_is_promised_to_be_found_whatever_the_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| validity(options(1), &|_, _| {})).unwrap()
+    };
+    let found = run(2);
+    let missed: Vec<String> =
+        found.judgements.iter().filter(|j| j.promise.finds && !j.kept()).map(|j| format!("{j:?}")).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+    assert_eq!(found, run(1));
+    let promises: usize = CASE.iter().map(|instrument| instrument.about().promises.len()).sum();
+    assert_eq!(found.table().unwrap().rows(), promises);
+}
+
+#[test]
+fn a_broken_promise_is_called_by_its_name() {
+    let about = CASE[0].about();
+    let judged = |finds: bool, hits: usize| {
+        let promise = Promise { finds, ..about.promises[0] };
+        Judgement { about, promise, rate: proportion(hits, 20).unwrap() }.verdict()
+    };
+    assert_eq!((judged(true, 18), judged(true, 17)), ("found", "missed"));
+    // Three of 20 are no more than one in 20 allows; five are.
+    assert_eq!((judged(false, 3), judged(false, 5)), ("silent", "false alarm"));
+}
+
+#[test]
+fn no_seeds_are_refused() {
+    assert!(validity(options(0), &|_, _| {}).is_err());
+}
