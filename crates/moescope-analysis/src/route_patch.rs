@@ -20,9 +20,9 @@ const SEQUENCES: usize = 128;
 /// What a routed layer is given from another sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Given {
-    /// The choice of experts; what they read is the token's own.
+    /// The choice of experts with their weights; what they read is the token's own.
     Routes,
-    /// What router and experts read; the choice is the token's own.
+    /// What experts read; choice and weights are the token's own.
     Contents,
     /// Both.
     Both,
@@ -48,7 +48,7 @@ impl Given {
 ///   change of the next-token loss. Intervals resample documents.
 /// - **Null:** 0 of routes where the experts compute alike, 0 of contents where they read nothing that differs.
 /// - **Does not show:** how much of the prediction is in the layer: one sequence's vectors in another are off the ground that the model
-///   knows. The weights of patched routes come from the scores of the layer that uses them.
+///   knows.
 /// - **Source:** activation patching (Vig et al. 2020; Zhang and Nanda 2023), here split into the choice of experts and what they read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoutePatch {
@@ -115,36 +115,29 @@ fn patch(
 ) -> Result<(), AnalysisError> {
     let of = |layer: usize, site: Site| HookPoint::block(site, layer);
     let mut record = vec![logits_point()];
-    record.extend(layers.iter().flat_map(|layer| [of(*layer, Site::MlpIn), of(*layer, Site::RouterIndices)]));
+    record.extend(layers.iter().flat_map(|layer| {
+        [Site::MlpIn, Site::RouterIndices, Site::RouterWeights].map(|site| of(*layer, site))
+    }));
     let free = subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?;
     let rows = predicted(sample);
     rows.iter().for_each(|(_, document)| documents.entry(*document).or_default().tokens += 1.0);
     let positions = sample.tokens().positions();
     for layer in layers {
-        let own = routes(&free, of(*layer, Site::RouterIndices))?;
-        let other = of_next_sequence(&own.0, own.1 * positions);
+        let own = Routes::of(&free, *layer)?;
+        let other = own.of_next_sequence(positions);
         let contents = free.values.get(&of(*layer, Site::MlpIn)).and_then(|value| value.real());
         let contents = contents.ok_or(AnalysisError::NotRecorded { point: of(*layer, Site::MlpIn) })?;
         let contents = of_next_sequence(contents, subject.shape().d_model * positions);
         for given in Given::ALL {
-            let choices = if given == Given::Contents { own.0.clone() } else { other.clone() };
-            let mut edits = vec![Edit::Route { layer: *layer as u32, change: RouteEdit::Replay { choices } }];
-            if given != Given::Routes {
-                let change = ValueEdit::Patch { rows: contents.clone() };
-                let at = of(*layer, Site::MlpIn);
-                edits.push(Edit::Value { at, tokens: TokenSelection::All, change });
-            }
+            let source = if given == Given::Contents { &own } else { &other };
+            let contents = (given != Given::Routes).then(|| contents.clone());
+            let edits = edits(subject, sample, *layer, source, contents)?;
             let request =
                 Request { record: &[logits_point()], edits: &edits, ..Request::of(sample.tokens()) };
             let patched = subject.run(&request)?;
             let divergences = divergences(&free, &patched, &rows)?;
             for ((row, document), kl) in rows.iter().zip(divergences) {
-                let set = |choices: &[u32]| {
-                    let mut set = choices[row * own.1..(row + 1) * own.1].to_vec();
-                    set.sort_unstable();
-                    set
-                };
-                let differs = given != Given::Contents && set(&own.0) != set(&other);
+                let differs = given != Given::Contents && own.set(*row) != other.set(*row);
                 let sums = documents.get_mut(document).expect("entered above");
                 let [sum, loss, others] = sums.patched.entry((*layer, given)).or_default();
                 *sum += kl;
@@ -156,11 +149,78 @@ fn patch(
     Ok(())
 }
 
+/// The experts of every token with their weights, `[token, slot]`.
+struct Routes {
+    choices: Vec<u32>,
+    weights: Vec<f32>,
+    per_token: usize,
+}
+
+impl Routes {
+    fn of(seen: &Observation, layer: usize) -> Result<Routes, AnalysisError> {
+        let point = HookPoint::block(Site::RouterWeights, layer);
+        let weights = seen.values.get(&point).and_then(|value| value.real());
+        let weights = weights.ok_or(AnalysisError::NotRecorded { point })?.to_vec();
+        let (choices, per_token) = chosen(seen, layer)?;
+        Ok(Routes { choices, weights, per_token })
+    }
+
+    fn of_next_sequence(&self, positions: usize) -> Routes {
+        let each = positions * self.per_token;
+        let (choices, weights) =
+            (of_next_sequence(&self.choices, each), of_next_sequence(&self.weights, each));
+        Routes { choices, weights, per_token: self.per_token }
+    }
+
+    /// The experts of a token, ascending.
+    fn set(&self, token: usize) -> Vec<u32> {
+        let mut set = self.choices[token * self.per_token..(token + 1) * self.per_token].to_vec();
+        set.sort_unstable();
+        set
+    }
+
+    /// The weights where the same experts stand in another order.
+    fn weights_of(&self, order: &[u32]) -> Vec<f32> {
+        let of = |(slot, expert): (usize, &u32)| {
+            let start = slot / self.per_token * self.per_token;
+            let own = &self.choices[start..start + self.per_token];
+            let place = own.iter().position(|other| other == expert);
+            self.weights[start + place.expect("replayed choices are those that were given")]
+        };
+        order.iter().enumerate().map(of).collect()
+    }
+}
+
 /// Chosen experts `[token, slot]`, and how many a token chooses.
-fn routes(seen: &Observation, point: HookPoint) -> Result<(Vec<u32>, usize), AnalysisError> {
+fn chosen(seen: &Observation, layer: usize) -> Result<(Vec<u32>, usize), AnalysisError> {
+    let point = HookPoint::block(Site::RouterIndices, layer);
     let value = seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })?;
     let chosen = value.integer().ok_or(AnalysisError::NotRecorded { point })?;
     Ok((chosen.iter().map(|expert| *expert as u32).collect(), value.columns()))
+}
+
+/// Edits that give a layer these routes, weights included, and these contents.
+///
+/// Replayed experts stand in the order of the scores that the layer has for them, so a pass of its own tells where each weight goes.
+fn edits(
+    subject: &mut dyn Subject,
+    sample: &Sample,
+    layer: usize,
+    source: &Routes,
+    contents: Option<Vec<f32>>,
+) -> Result<Vec<Edit>, AnalysisError> {
+    let value = |site: Site, rows: Vec<f32>| Edit::Value {
+        at: HookPoint::block(site, layer),
+        tokens: TokenSelection::All,
+        change: ValueEdit::Patch { rows },
+    };
+    let choices = source.choices.clone();
+    let mut edits = vec![Edit::Route { layer: layer as u32, change: RouteEdit::Replay { choices } }];
+    edits.extend(contents.map(|rows| value(Site::MlpIn, rows)));
+    let record = [HookPoint::block(Site::RouterIndices, layer)];
+    let seen = subject.run(&Request { record: &record, edits: &edits, ..Request::of(sample.tokens()) })?;
+    edits.push(value(Site::RouterWeights, source.weights_of(&chosen(&seen, layer)?.0)));
+    Ok(edits)
 }
 
 /// Numbers of `[sequence, ..]`, each sequence with those of the next; the last has those of the first.
@@ -202,7 +262,7 @@ impl Instrument for RoutePatching {
             null: "no change: experts that compute alike, or read nothing that differs",
             does_not_show: "how much of the prediction is in the layer: vectors of another sequence are off the ground that the model knows",
             source: "activation patching, Vig et al. 2020, with the choice of experts and what they read exchanged one by one",
-            passes: "one, and three for each routed layer, of each batch of at most 128 sequences in all",
+            passes: "one, and six for each routed layer, of each batch of at most 128 sequences in all",
             routed: true,
             promises: PROMISES,
         }
@@ -252,8 +312,8 @@ fn table(found: &[RoutePatch]) -> Result<Table, AnalysisError> {
         "whose set of experts is another one",
         share,
     ));
-    let method = "Each sequence is given what the next of its batch has at the same position, in one layer at a time; weights come from the \
-                  scores of the layer that uses the routes. Does not show how much of the prediction is in the layer.";
+    let method = "Each sequence is given what the next of its batch has at the same position, in one layer at a time; a route \
+                  is the choice of experts with their weights. Does not show how much of the prediction is in the layer.";
     Ok(Table::new("route_patch", "What routes and contents of another sequence change", method, columns)?)
 }
 

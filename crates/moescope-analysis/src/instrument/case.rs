@@ -13,6 +13,7 @@ use crate::predictability::Predictability;
 use crate::route_patch::RoutePatching;
 use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
+use crate::similarity::LayerSimilarity;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -24,6 +25,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &ExpertSimilarity,
     &Paths,
     &DomainProbe,
+    &LayerSimilarity,
     &TwoNeighbours,
     &Lens,
     &LogitAttribution,

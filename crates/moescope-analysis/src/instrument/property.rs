@@ -30,6 +30,8 @@ pub enum Property {
     CurvedStream,
     /// Vectors of the stream that fill a flat subspace.
     FlatStream,
+    /// A last block that writes over all that stood before.
+    Overwriting,
     /// A prediction that is complete after the first block.
     EarlyAnswer,
     /// A prediction that the last block alone makes.
@@ -46,7 +48,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 19] = [
+    pub const ALL: [Property; 20] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -60,6 +62,7 @@ impl Property {
         Property::ScatteredRouters,
         Property::CurvedStream,
         Property::FlatStream,
+        Property::Overwriting,
         Property::EarlyAnswer,
         Property::LateAnswer,
         Property::CopyingHead,
@@ -84,6 +87,7 @@ impl Property {
             Property::ScatteredRouters => "scattered routers",
             Property::CurvedStream => "curved stream",
             Property::FlatStream => "flat stream",
+            Property::Overwriting => "overwriting",
             Property::EarlyAnswer => "early answer",
             Property::LateAnswer => "late answer",
             Property::CopyingHead => "copying head",
@@ -128,6 +132,9 @@ impl Property {
             }
             Property::FlatStream => {
                 "the stream holds the position alone, as random points of a flat subspace of eight dimensions"
+            }
+            Property::Overwriting => {
+                "the second block routes at random, and its experts leave marks beside which all else is small"
             }
             Property::EarlyAnswer => {
                 "experts of the first block write the next token, the second block writes nothing"

@@ -1,6 +1,8 @@
-//! Similarity of representations: unbiased linear centred kernel alignment.
+//! Similarity of representations: unbiased linear centred kernel alignment with intervals, and five other measures beside it.
 
 mod hsic;
+mod layers;
+mod measures;
 
 use moescope_base::{Column, Seed, Table};
 use rand::seq::SliceRandom;
@@ -10,6 +12,9 @@ use crate::matrix::Features;
 use crate::statistics::{PermutationTest, Tail, permutation_test, standard_deviation};
 use crate::tabulate::labels;
 use crate::{AnalysisError, check};
+
+pub use layers::{LayerPair, LayerSimilarity, layer_similarity};
+pub use measures::{Measure, Prepared};
 
 use hsic::{hsic, without_each};
 

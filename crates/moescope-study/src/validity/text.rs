@@ -4,6 +4,7 @@ use moescope_analysis::AnalysisError;
 use moescope_base::{Seed, Tokens};
 use moescope_trace::TokenTable;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use super::hand::{DOMAINS, VOCABULARY};
 
@@ -20,9 +21,15 @@ pub(super) struct Size {
 /// What most planted texts have.
 pub(super) const USUAL: Size = Size { documents: 48, positions: 32 };
 
-/// Tokens drawn at random. Documents belong to the domains in turn, in name alone.
+/// Tokens drawn at random. Documents belong to the domains in turn, in name alone, and no two of the first [`VOCABULARY`] begin alike:
+/// where a prefix decides routes, a shared one would be something to find.
 pub(super) fn random(size: Size, seed: Seed) -> Result<Vec<Batch>, AnalysisError> {
-    batches(size, seed, |rng, _, _| rng.random_range(0..VOCABULARY as u32))
+    let mut beginnings: Vec<u32> = (0..VOCABULARY as u32).collect();
+    beginnings.shuffle(&mut seed.child("beginnings").rng());
+    batches(size, seed, |rng, before, document| match before {
+        None => beginnings[document % VOCABULARY],
+        Some(_) => rng.random_range(0..VOCABULARY as u32),
+    })
 }
 
 /// The same, but the first token of a document tells its domain and stands nowhere else.

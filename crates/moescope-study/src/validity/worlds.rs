@@ -48,6 +48,7 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::ScatteredRouters => with(router_rows(0.0, seed)?, text::random(USUAL, text_seed)?),
         Property::CurvedStream => with(placed(seed, curve)?, text::random(LONG, text_seed)?),
         Property::FlatStream => with(placed(seed, flat)?, text::random(LONG, text_seed)?),
+        Property::Overwriting => with(overwriting(seed)?, text::random(USUAL, text_seed)?),
         Property::EarlyAnswer => with(answering(0, seed)?, text::random(USUAL, text_seed)?),
         Property::LateAnswer => with(answering(1, seed)?, text::random(USUAL, text_seed)?),
         Property::CopyingHead => with(copying(seed)?, text::random(USUAL, text_seed)?),
@@ -141,6 +142,14 @@ fn random_model(seed: Seed) -> Result<Hand, StudyError> {
     Ok(hand)
 }
 
+fn overwriting(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = Hand::new(random(seed), seed)?;
+    for expert in 0..EXPERTS {
+        hand.neuron((1, expert, 0), CONSTANT, MARK + expert, 10.0);
+    }
+    Ok(hand)
+}
+
 fn fragile(seed: Seed) -> Result<Hand, StudyError> {
     let mut hand = dependent(seed)?;
     for expert in 0..EXPERTS {
@@ -156,8 +165,7 @@ fn fact_expert(seed: Seed) -> Result<World, StudyError> {
     let mut hand = routed_by(TOKEN, VOCABULARY, seed)?;
     for (expert, sent) in [(3, 0..facts), (5, facts..2 * facts)] {
         let row = &mut hand.router(1)[expert * WIDTH..(expert + 1) * WIDTH];
-        (0..VOCABULARY)
-            .for_each(|token| row[TOKEN + token] = if sent.contains(&token) { 10.0 } else { -10.0 });
+        (0..VOCABULARY).for_each(|token| row[TOKEN + token] = if sent.contains(&token) { 3.0 } else { -3.0 });
     }
     let mut rng = seed.child("facts").rng();
     let mut law = vec![vec![1.0 / VOCABULARY as f64; VOCABULARY]; VOCABULARY];

@@ -1,0 +1,72 @@
+//! The bench as a user meets it, and the page that is made from it.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on may panic
+
+use std::fs;
+
+use assert_cmd::Command;
+use moescope::analysis::instrument::CASE;
+use serde_json::Value;
+
+const PAGE: &str = include_str!("../../../docs/validity.md");
+
+/// The made part of the page, with the numbers of the run left out.
+fn shape(page: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        // Of a row of the second table: instrument, what it says, where, and what is promised.
+        if cells.len() == 7 { cells[..4].join(" | ") } else { line.to_owned() }
+    };
+    page.lines().filter(|line| line.starts_with('|')).map(row).collect()
+}
+
+#[test]
+fn a_quick_run_has_the_shape_of_the_page_and_keeps_what_can_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("bench");
+    let output = Command::cargo_bin("moescope")
+        .unwrap()
+        .args(["--json", "--no-progress", "validate", "--seeds", "1", "--out", out.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // The exit code says what the document says.
+    assert_eq!(output.status.code(), Some(i32::from(told["broken"] != 0)));
+    let judgements = told["judgements"].as_array().unwrap();
+    for judgement in judgements.iter().filter(|judgement| judgement["promise"]["finds"] == true) {
+        assert_eq!(judgement["verdict"], "found", "{judgement}");
+    }
+    let promises: usize = CASE.iter().map(|instrument| instrument.about().promises.len()).sum();
+    assert_eq!(judgements.len(), promises);
+    let made = fs::read_to_string(out.join("validity.md")).unwrap();
+    let (_, rest) = PAGE.split_once("<!-- made by moescope validate -->\n\n").unwrap();
+    let (found, _) = rest.split_once("\n<!-- end -->").unwrap();
+    assert_eq!(shape(found), shape(&made), "make docs/validity.md anew from `moescope validate --out DIR`");
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("What is planted") && report.contains("promises"));
+    assert!(out.join("tables/validity.parquet").exists());
+    let written: Value = serde_json::from_slice(&fs::read(out.join("validity.json")).unwrap()).unwrap();
+    assert_eq!(written, told);
+}
+
+#[test]
+fn the_page_says_that_every_promise_is_kept() {
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `"));
+    assert!(rows.clone().count() > 30);
+    assert!(rows.clone().all(|row| row.ends_with("| found |") || row.ends_with("| silent |")));
+}
+
+#[test]
+fn mistakes_are_refused_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine.txt"), "mine").unwrap();
+    let call = |arguments: &[&str]| {
+        let output = Command::cargo_bin("moescope").unwrap().args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = call(&["validate", "--seeds", "0"]);
+    assert!(code == Some(2) && said.contains("wanted 1 or more"), "{said}");
+    let (code, said) = call(&["validate", "--seeds", "1", "--out", folder.path().to_str().unwrap()]);
+    assert!(code == Some(2) && said.contains("mine.txt"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
