@@ -271,11 +271,11 @@ impl Instrument for DomainProbe {
 pub(super) struct Lens;
 
 const NEAR: Reading = Reading {
-    says: "the prediction is there after the first block",
+    says: "the prediction is near after the first block",
     table: "logit_lens",
     rows: &[("layer", "0")],
-    value: "agreement",
-    rule: Rule::Above(1.0),
+    value: "divergence",
+    rule: Rule::Below(0.5),
 };
 
 const LENS_PROMISES: &[Promise] =
