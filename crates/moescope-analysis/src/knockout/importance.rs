@@ -23,7 +23,8 @@ const ORDERS: usize = 3;
 ///   the curve, as many experts taken out in random orders.
 /// - **Does not show:** what a model trained without the expert would lose; nor what two experts do for each other, of which
 ///   one alone can be spared.
-/// - **Source:** knock-out of single units and cumulative curves against random ones, Meyes et al. 2019; of experts, arXiv 2402.14800.
+/// - **Source:** knock-out of single units and cumulative curves against random ones, Meyes et al. 2019; pruning of experts
+///   after training, Lu et al. 2024 (arXiv 2402.14800), there by the error of the layer's output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Importance {
     /// Loss of the unedited model, nats per token.
@@ -70,7 +71,8 @@ pub fn importance(
 ) -> Result<Importance, AnalysisError> {
     let ids = chosen(subject.shape(), seed);
     check::at_least(METHOD, "experts", ids.len(), 2)?;
-    let most = most_removed(subject.shape(), ids.len());
+    // Half of the experts: a model without all of them says nothing of any.
+    let most = ids.len() / 2;
     let mut tell = |_: usize, _: usize| {};
     let mut passes = Passes::new(subject, samples, &mut tell)?;
     let loads = passes.loads(&ids)?;
@@ -119,11 +121,6 @@ fn chosen(shape: &SubjectShape, seed: Seed) -> Vec<ExpertId> {
         ids.sort_unstable();
     }
     ids
-}
-
-/// Half of the experts: a model without all of them says nothing of any.
-fn most_removed(shape: &SubjectShape, experts: usize) -> usize {
-    (experts / 2).max(1).min(experts - usize::from(!shape.routed_layers().is_empty()))
 }
 
 fn all(effects: &Effects) -> Vec<usize> {

@@ -48,7 +48,7 @@ impl Instrument for ExpertImportances {
             question: "What does the model lose without each expert, and how many of the cheapest can go?",
             null: "other experts of the layer and of similar load; as many experts taken out in random orders",
             does_not_show: "what a model trained without the expert would lose, nor what two experts do for each other",
-            source: "ablation against random components, Meyes et al. 2019; pruning of experts by their loss, arXiv 2402.14800",
+            source: "ablation against random components, Meyes et al. 2019; pruning of experts after training, Lu et al. 2024 (arXiv 2402.14800), there by the error of the layer's output",
             passes: "one for each batch and expert (128 at most), and 4 for each point of the curve",
             routed: true,
             promises: PROMISES,

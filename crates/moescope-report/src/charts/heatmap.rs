@@ -21,13 +21,19 @@ pub(super) fn chart(plot: &MatrixPlot) -> Chart {
     let slope = slope_names(&mut option, &plot.columns);
     option["yAxis"] = axis::names(&plot.rows, Some(&plot.y));
     option["yAxis"]["inverse"] = json!(true);
-    option["yAxis"]["axisLabel"]["width"] = json!(130);
+    option["yAxis"]["axisLabel"]["width"] = json!(label_width(&plot.rows));
     option["yAxis"]["axisLabel"]["hideOverlap"] = json!(true);
     option["grid"]["bottom"] = json!(82 + slope);
     option["visualMap"] = scale(plot);
     option["series"] = json!([series(plot)]);
     let row = (560 / plot.rows.len().max(1)).clamp(11, 34);
     Chart { option, height: 150 + slope + row * plot.rows.len() }
+}
+
+/// Room for the names of rows, in pixels: enough for most, and not so much that the cells have none.
+fn label_width(names: &[String]) -> usize {
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    (6 * longest).clamp(130, 300)
 }
 
 /// Long names of columns stand aslant; the height that this takes in pixels.
