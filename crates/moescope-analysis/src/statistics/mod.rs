@@ -27,7 +27,7 @@ pub use interaction::{Interaction, interaction};
 pub use page::{PageTrend, page_trend};
 pub use paired::{PairedDifference, paired};
 pub use permutation::{PermutationTest, Tail, permutation_test};
-pub use proportion::{Proportion, proportion};
+pub use proportion::{Proportion, at_least, proportion};
 pub use summary::{Summary, mean, one_sample, standard_deviation, variance};
 pub use trend::{Trend, log2_trend};
 pub use welch::{WelchTest, welch};

@@ -37,6 +37,20 @@ pub fn proportion(hits: usize, trials: usize) -> Result<Proportion, AnalysisErro
     Ok(Proportion { hits, trials, share: k / n, low, high })
 }
 
+/// Probability of at least so many hits in independent trials of this share, from 0 to 1.
+///
+/// # Errors
+/// If there are more hits than trials, or the share is not between 0 and 1.
+pub fn at_least(hits: usize, trials: usize, share: f64) -> Result<f64, AnalysisError> {
+    check::in_range("binomial test", "number of hits", hits, hits <= trials, "at most the number of trials")?;
+    check::in_range("binomial test", "share", share, share > 0.0 && share < 1.0, "between 0 and 1")?;
+    if hits == 0 {
+        return Ok(1.0);
+    }
+    let (k, n) = (hits as f64, trials as f64);
+    Ok(Beta::new(k, n - k + 1.0).expect("both shapes are positive").cdf(share))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +68,16 @@ mod tests {
             let found = proportion(hits, trials).unwrap();
             assert!((found.low - low).abs() < 1e-9 && (found.high - high).abs() < 1e-9, "{found:?}");
         }
+    }
+
+    #[test]
+    fn chances_agree_with_scipy() {
+        let cases = [(5, 20, 0.00257394033465), (7, 20, 3.39461653014e-5), (0, 20, 1.0), (3, 3, 0.000125)];
+        for (hits, trials, wanted) in cases {
+            let found = at_least(hits, trials, 0.05).unwrap();
+            assert!((found / wanted - 1.0).abs() < 1e-7, "{found}, want {wanted}");
+        }
+        assert!(at_least(4, 3, 0.5).is_err() && at_least(1, 3, 0.0).is_err());
     }
 
     #[test]

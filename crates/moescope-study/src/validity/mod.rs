@@ -11,7 +11,7 @@ mod worlds;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Promise, Property};
-use moescope_analysis::statistics::{Proportion, proportion};
+use moescope_analysis::statistics::{Proportion, at_least, holm, proportion};
 use moescope_base::Seed;
 use moescope_model::ModelSubject;
 use rayon::prelude::*;
@@ -47,15 +47,18 @@ pub struct Judgement {
     pub promise: Promise,
     /// How often the reading said yes, with its exact 95 % interval.
     pub rate: Proportion,
+    /// Where silence is promised: the probability of so many readings by chance alone, at a level of [`LEVEL`], with Holm's correction over
+    /// all promises of silence. NaN where something must be found.
+    pub by_chance: f64,
 }
 
 impl Judgement {
     /// Whether the promise is kept. What must be found is found in at least [`REQUIRED`] of the worlds. Where silence is promised,
-    /// the rate is not above [`LEVEL`]: its interval reaches down to it.
+    /// the count is one that chance explains, among all promises of silence.
     pub fn kept(&self) -> bool {
         match self.promise.finds {
             true => self.rate.share >= REQUIRED,
-            false => self.rate.low <= LEVEL,
+            false => self.by_chance > LEVEL,
         }
     }
 
@@ -123,9 +126,13 @@ fn bench(
         for (number, promise) in about.promises.iter().enumerate() {
             let yes = said.iter().flatten().filter(|said| **said == (place, number, true)).count();
             let rate = proportion(yes, options.seeds)?;
-            judgements.push(Judgement { about, promise: *promise, rate });
+            let by_chance = if promise.finds { f64::NAN } else { at_least(yes, options.seeds, LEVEL)? };
+            judgements.push(Judgement { about, promise: *promise, rate, by_chance });
         }
     }
+    // Many promises are judged at once; a test that was not made stays NaN and is not counted.
+    let corrected = holm(&judgements.iter().map(|judgement| judgement.by_chance).collect::<Vec<f64>>());
+    judgements.iter_mut().zip(corrected).for_each(|(judgement, p)| judgement.by_chance = p);
     Ok(Validity { options, judgements })
 }
 

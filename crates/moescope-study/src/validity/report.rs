@@ -34,10 +34,15 @@ impl Validity {
         columns.extend(Column::interval("rate", "share of worlds", interval, low, high));
         let worlds = self.judgements.iter().map(|judgement| judgement.rate.trials as i64).collect();
         columns.push(Column::observations("rate", "worlds", worlds));
+        columns.push(Column::p_value(
+            "rate",
+            "where silence is promised: so many by chance alone, corrected by Holm's procedure",
+            real(&|j| j.by_chance),
+        ));
         columns.push(Column::text("verdict", "whether the promise is kept", text(&Judgement::verdict)));
         let method = format!(
             "Each world has weights, text and draws of its own. What must be found is `missed` below {REQUIRED}; where silence is promised, \
-             `false alarm` says that the interval lies above 0.05. Does not show what happens where the property is weaker."
+             `false alarm` says that chance at a level of 0.05 does not explain the count. Does not show what happens where the property is weaker."
         );
         Ok(Table::new(
             "validity",

@@ -35,7 +35,8 @@ fn few_seeds_keep_what_is_promised_to_be_found_whatever_the_threads() {
     let missed: Vec<String> =
         found.judgements.iter().filter(|j| j.promise.finds && !j.kept()).map(|j| format!("{j:?}")).collect();
     assert!(missed.is_empty(), "{missed:#?}");
-    assert_eq!(found, run(1));
+    // Where something must be found there is no such probability, and NaN equals nothing.
+    assert_eq!(found.table().unwrap().column("rate"), run(1).table().unwrap().column("rate"));
     let promises: usize = CASE.iter().map(|instrument| instrument.about().promises.len()).sum();
     assert_eq!(found.table().unwrap().rows(), promises);
 }
@@ -43,13 +44,12 @@ fn few_seeds_keep_what_is_promised_to_be_found_whatever_the_threads() {
 #[test]
 fn a_broken_promise_is_called_by_its_name() {
     let about = CASE[0].about();
-    let judged = |finds: bool, hits: usize| {
+    let judged = |finds: bool, hits: usize, by_chance: f64| {
         let promise = Promise { finds, ..about.promises[0] };
-        Judgement { about, promise, rate: proportion(hits, 20).unwrap() }.verdict()
+        Judgement { about, promise, rate: proportion(hits, 20).unwrap(), by_chance }.verdict()
     };
-    assert_eq!((judged(true, 18), judged(true, 17)), ("found", "missed"));
-    // Three of 20 are no more than one in 20 allows; five are.
-    assert_eq!((judged(false, 3), judged(false, 5)), ("silent", "false alarm"));
+    assert_eq!((judged(true, 18, f64::NAN), judged(true, 17, f64::NAN)), ("found", "missed"));
+    assert_eq!((judged(false, 5, 0.12), judged(false, 7, 0.002)), ("silent", "false alarm"));
 }
 
 #[test]

@@ -120,6 +120,7 @@ fn document(args: &ValidateArgs, found: &Validity) -> serde_json::Value {
             "rate": judgement.rate.share,
             "ci_low": judgement.rate.low,
             "ci_high": judgement.rate.high,
+            "by_chance": (!judgement.promise.finds).then_some(judgement.by_chance),
             "kept": judgement.kept(),
             "verdict": judgement.verdict(),
         })
