@@ -167,7 +167,7 @@ pub enum StudyError {
         /// What is planted.
         planted: &'static str,
         /// Cause.
-        source: moescope_analysis::AnalysisError,
+        source: Box<moescope_analysis::AnalysisError>,
     },
     /// A table that does not hold together.
     #[error(transparent)]

@@ -152,7 +152,10 @@ fn said(
     let mut said = Vec::new();
     for (place, instrument) in instruments {
         let about = instrument.about();
-        let failed = |source| StudyError::Bench { instrument: about.name, planted: property.name(), source };
+        let failed = |source| {
+            let (instrument, planted, source) = (about.name, property.name(), Box::new(source));
+            StudyError::Bench { instrument, planted, source }
+        };
         let finding = instrument.run(&mut material).map_err(failed)?;
         for (number, promise) in about.promises.iter().enumerate() {
             if promise.planted == property {

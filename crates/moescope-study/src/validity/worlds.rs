@@ -10,8 +10,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::hand::{
-    ANSWER, BEFORE, CONSTANT, DOMAIN, DOMAINS, EXPERTS, Hand, LAYERS, MARK, NEURONS, PLACE, PLACES,
-    POSITIONS, TOKEN, VOCABULARY, WIDTH, normal,
+    ANSWER, BEFORE, CONSTANT, DOMAIN, DOMAINS, EXPERTS, Hand, LAYERS, MARK, PLACE, PLACES, POSITIONS, TOKEN,
+    VOCABULARY, WIDTH, normal,
 };
 use super::text::{self, Batch, Size, USUAL};
 use crate::StudyError;
@@ -230,8 +230,8 @@ fn answering(layer: usize, seed: Seed) -> Result<Hand, StudyError> {
     let mut follows: Vec<usize> = (0..VOCABULARY).collect();
     follows.shuffle(&mut seed.child("answers").rng());
     for expert in 0..EXPERTS {
-        for neuron in 0..NEURONS {
-            hand.neuron((layer, expert, neuron), TOKEN + neuron, ANSWER + follows[neuron], 1.0);
+        for (neuron, next) in follows.iter().enumerate() {
+            hand.neuron((layer, expert, neuron), TOKEN + neuron, ANSWER + next, 1.0);
         }
     }
     read_answers(&mut hand, 1.0);
