@@ -70,5 +70,32 @@ fn vary(configuration: &Configuration, description: &mut Description) -> Result<
         true => Pairs::Neighbours,
         false => Pairs::Halves,
     };
-    deepseek::vary(configuration, description, pairs)
+    deepseek::vary(configuration, description, pairs)?;
+    // The reference turns as many coordinates as this key says, where others go by `qk_rope_head_dim`.
+    let turned = description.variation.attention.latent.as_ref().map(|latent| latent.turned_dim as u64);
+    let wanted = "the number of `qk_rope_head_dim`, or absent: implementations disagree about another";
+    effects::expect(configuration, "head_dim", wanted, |value| value.as_u64() == turned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, from_slice, json};
+
+    use super::*;
+
+    #[test]
+    fn heads_that_turn_by_another_number_are_refused_by_name() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints");
+        let file = fixtures.join("deepseek_v3/config.json");
+        let keys: Value = from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let read = |head_dim: Value| {
+            let mut keys = keys.clone();
+            keys["head_dim"] = head_dim;
+            crate::families::read(&Configuration::of(keys)).map(drop)
+        };
+        assert!(read(Value::Null).is_ok() && read(keys["qk_rope_head_dim"].clone()).is_ok());
+        assert!(read(json!(2)).unwrap_err().to_string().contains("`head_dim`"));
+    }
 }

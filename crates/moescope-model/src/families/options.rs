@@ -28,9 +28,12 @@ pub(super) fn activation(
     })
 }
 
-/// A flag that may be true where it is absent.
+/// A flag that may be true where it is absent. Null is then refused: the reference takes it for false or fails.
 pub(super) fn flag(configuration: &Configuration, key: &str, usual: bool) -> Result<bool, ModelError> {
     match configuration.get(key) {
+        None if usual && configuration.has(key) => {
+            Err(configuration.complain(key, "null", "true, false or absent"))
+        }
         None => Ok(usual),
         Some(_) => configuration.flag(key),
     }
@@ -160,5 +163,13 @@ mod tests {
         assert_eq!(found(json!({"sliding_window": null})), None);
         assert_eq!(found(json!({"sliding_window": 0})), None);
         assert_eq!(found(json!({"sliding_window": 7})), Some(7));
+    }
+
+    #[test]
+    fn null_is_no_flag_where_a_missing_one_is_true() {
+        let found = |keys, usual| flag(&Configuration::of(keys), "a", usual);
+        assert!(found(json!({}), true).unwrap() && !found(json!({"a": false}), true).unwrap());
+        assert!(!found(json!({"a": null}), false).unwrap());
+        assert!(found(json!({"a": null}), true).unwrap_err().to_string().contains("null"));
     }
 }
