@@ -77,10 +77,10 @@ fn documents_of(path: &Path) -> Result<Vec<Document>, Failure> {
 }
 
 impl Windows {
-    /// Cuts a corpus, `limit` tokens of each domain at most, and one window at least.
+    /// Cuts a corpus, `limit` tokens of each domain at most.
     ///
     /// # Errors
-    /// If a domain has no document as long as a window, text cannot be encoded, or the user wishes to stop.
+    /// If the limit is below a window, a domain has no document as long as a window, text cannot be encoded, or the user wishes to stop.
     pub(crate) fn of(
         corpus: &Corpus,
         tokenizer: &Tokenizer,
@@ -96,7 +96,13 @@ impl Windows {
             domain_names: corpus.domain_names(),
             positions,
         };
-        let most = limit.map_or(usize::MAX, |limit| (limit / positions).max(1));
+        let most = limit.map_or(usize::MAX, |limit| limit / positions);
+        if most == 0 {
+            let asked = limit.unwrap_or(0);
+            return Err(Failure::input(format!(
+                "--tokens {asked} is less than one window of {positions} tokens; take more tokens, or shorter windows (--positions)"
+            )));
+        }
         for (number, domain) in corpus.domains().iter().enumerate() {
             let before = all.windows.len();
             for text in &domain.documents {
@@ -212,6 +218,16 @@ mod tests {
             panic!("it has no window")
         };
         assert!(failure.message.contains("`short`") && failure.message.contains("--positions"));
+    }
+
+    #[test]
+    fn a_limit_below_one_window_is_refused() {
+        for limit in [0, 3] {
+            let Err(failure) = cut(&corpus(&[("a", &["abcdefgh"])]), Some(limit)) else {
+                panic!("{limit} tokens are no window")
+            };
+            assert!(failure.message.contains(&format!("--tokens {limit}")), "{}", failure.message);
+        }
     }
 
     #[test]
