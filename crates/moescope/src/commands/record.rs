@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
 use crate::near_ties;
 use crate::objective::GradientOf;
+use crate::out_folder::require_no_input;
 use crate::say;
 
 /// Run a model and store every value that is asked for.
@@ -128,6 +129,9 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         let call = record_corpus::Call { model: &args.model, points, out, memory: &args.memory };
         return record_corpus::run(&args.corpus, &call, &checkpoint, &description, context);
     }
+    let texts = args.text.iter().map(PathBuf::as_path);
+    let read = [Some(checkpoint.path()), args.ids.as_deref(), args.edit.as_deref()];
+    require_no_input(out, read.into_iter().flatten().chain(texts))?;
     let tokens = tokens(args, &checkpoint, description.max_positions)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
