@@ -65,7 +65,7 @@ pub fn advice(error: &std::io::Error) -> &'static str {
         Kind::PermissionDenied => "; choose a place that you may use, or change its permissions",
         Kind::ReadOnlyFilesystem => "; choose a place that can be written",
         Kind::StorageFull | Kind::QuotaExceeded => {
-            "; make room, then give the same command again (a study with --resume), or choose another disk"
+            "; make room, then give the same command again (with --resume where it has that), or choose another disk"
         }
         _ => "",
     }
@@ -87,7 +87,8 @@ mod tests {
     fn a_failed_file_operation_says_what_to_do() {
         let of = |kind| HostError::file("write", Path::new("a/b"), Error::from(kind)).to_string();
         assert!(
-            of(ErrorKind::StorageFull).contains("a/b") && of(ErrorKind::StorageFull).contains("make room")
+            of(ErrorKind::StorageFull).contains("a/b")
+                && of(ErrorKind::StorageFull).contains("--resume where")
         );
         assert!(of(ErrorKind::NotADirectory).ends_with("where a folder was wanted"));
         assert!(of(ErrorKind::PermissionDenied).contains("permissions"));

@@ -80,7 +80,7 @@ fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Failure> {
     let texts = |name: &str| metadata.texts(&key(name)).unwrap_or_default();
     let Some(model) = metadata.text(&key("model")) else {
         return Err(Failure::input(
-            "the file has no tokenizer (`tokenizer.ggml.model` is absent); give token ids",
+            "the file has no tokenizer (`tokenizer.ggml.model` is absent); `record` takes token ids (--ids), other commands need text",
         ));
     };
     // An empty list of whole numbers may stand where one of reals is meant.
