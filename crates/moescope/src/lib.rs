@@ -25,6 +25,24 @@
 //!
 //! Why a façade: the rooms know as little of each other as they can, so somebody has to introduce them. Only here do
 //! study and report meet, and only here is there a terminal.
+//!
+//! # How a call runs
+//!
+//! `cli` reads the arguments, `context` holds what all commands share (threads, progress, quiet or JSON, the wish to stop), and one file
+//! of `commands` does the work of each command, in the same order everywhere:
+//!
+//! 1. What is asked for is held against what there is, before anything is computed: arguments, hook names, the plan of edits, the
+//!    folder of `--out`, which must be nobody else's and none of the inputs.
+//! 2. The plan: passes, memory, disk, time. With `--dry-run` the command ends here.
+//! 3. The work, with a progress line on the error stream. A signal is heard at the next pass, and what is finished is kept where the command
+//!    can go on from it.
+//! 4. The result: whole files put in place at the end, data on the standard output.
+//!
+//! A [`failure::Failure`] carries a message for the user and how the process ends. A message says what was found, what was wanted and what to
+//! do next; names that do not exist come with the nearest that do.
+//!
+//! Pages of `docs/` about families, hooks and instruments are made from the code here, each held current by a test: what such a page says
+//! and what the program does cannot part.
 
 pub mod checkpoint;
 pub mod cli;
