@@ -2,7 +2,7 @@
 
 use super::chunks::run;
 use super::matrix::{Matrix, MatrixMut};
-use super::product::{Prepared, product};
+use super::product::{Prepared, own_kernels, product};
 use crate::LinearShape;
 
 /// Rows of a tile of activations: enough to pay for packing the weight anew.
@@ -53,11 +53,12 @@ const WORTH_PREPARING: usize = 96;
 const PREPARED: usize = 4 << 20;
 const PREPARED_STEPS: usize = 4096;
 
-/// One task for each tile of the result. The inner axis is cut by its length alone, so every entry is summed in one order.
+/// One task for each tile of the result. An entry is summed in one order, whether its right side was prepared or not.
 fn tiled(mut out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
     let (rows, columns, inner) = (out.rows(), out.columns(), left.columns());
-    if rows < WORTH_PREPARING {
-        return few_rows(out, left, right, accumulate);
+    // Products by gemm have nothing to prepare, and their bits may depend on how columns and steps are cut: one way for any number of rows.
+    if rows < WORTH_PREPARING || !own_kernels() {
+        return unprepared(out, left, right, accumulate);
     }
     let height = prepared_height(rows);
     let width = (PREPARED / inner.clamp(1, PREPARED_STEPS)).max(TILE_COLUMNS);
@@ -82,13 +83,35 @@ fn prepared_height(rows: usize) -> usize {
     rows.div_ceil(count).next_multiple_of(4)
 }
 
-/// Tiles of columns, each of which lays out its part of the right side itself.
-fn few_rows(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
-    let (rows, inner) = (out.rows(), left.columns());
-    let tiles = out.tiles(rows, TILE_COLUMNS);
-    run(tiles.into_iter().enumerate().collect(), |(index, tile)| {
-        let first = index * TILE_COLUMNS;
+/// Tiles each of which lays out its part of the right side itself.
+fn unprepared(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
+    let (columns, inner) = (out.columns(), left.columns());
+    let across = columns.div_ceil(TILE_COLUMNS).max(1);
+    let tasks: Vec<_> = out.tiles(TILE_ROWS, TILE_COLUMNS).into_iter().enumerate().collect();
+    run(tasks, |(index, tile)| {
+        let (top, first) = (index / across * TILE_ROWS, index % across * TILE_COLUMNS);
+        let rows = left.window(top..top + tile.rows(), 0..inner);
         let columns = right.window(0..inner, first..first + tile.columns());
-        product(tile, left.window(0..rows, 0..inner), columns, 1.0, accumulate);
+        product(tile, rows, columns, 1.0, accumulate);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_same_bits_whether_the_right_side_was_prepared_or_not() {
+        let (inputs, outputs) = (PREPARED_STEPS + 300, TILE_COLUMNS + 40);
+        let numbers =
+            |count: usize| -> Vec<f32> { (0..count).map(|i| (i * 7919 % 1009) as f32 - 504.5).collect() };
+        let (x, weight) = (numbers((WORTH_PREPARING + 5) * inputs), numbers(outputs * inputs));
+        let rows = |rows: usize| {
+            let mut out = vec![0.0; rows * outputs];
+            linear(&x[..rows * inputs], &weight, LinearShape { rows, inputs, outputs }, &mut out);
+            out.truncate(7 * outputs);
+            out
+        };
+        assert_eq!(rows(7), rows(WORTH_PREPARING + 5));
+    }
 }

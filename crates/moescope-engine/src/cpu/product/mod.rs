@@ -311,7 +311,7 @@ fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Size
 }
 
 /// Whether this machine can run ours.
-fn own_kernels() -> bool {
+pub(super) fn own_kernels() -> bool {
     #[cfg(target_arch = "x86_64")]
     return wide::available() && !told_portable();
     #[cfg(not(target_arch = "x86_64"))]
