@@ -3,6 +3,9 @@
 #[path = "../examples/ban_an_expert.rs"]
 #[allow(dead_code)] // its `main`
 mod ban_an_expert;
+#[path = "../examples/continue_a_text.rs"]
+#[allow(dead_code)] // its `main`
+mod continue_a_text;
 #[path = "../examples/residual_gradient.rs"]
 #[allow(dead_code)] // its `main`
 mod residual_gradient;
@@ -15,6 +18,8 @@ mod routing_table;
 
 use std::path::PathBuf;
 
+use moescope::base::Subject;
+use moescope::model::{Model, ModelSubject};
 use moescope::trace::read_input_ids;
 use moescope::weights::Weights;
 
@@ -82,4 +87,17 @@ fn the_table_has_a_line_for_each_byte_and_the_routes_of_the_other_example() {
     let routes = router_values::routes(&fixture(), &bytes).unwrap();
     let last: Vec<Vec<i64>> = routes.into_iter().map(|route| route.experts).collect();
     assert_eq!(table[text.len() - 1].experts, last);
+}
+
+#[test]
+fn the_next_token_is_the_most_probable_one_of_the_reference() {
+    let ids = ids();
+    let mut subject = ModelSubject::new(Model::open(&fixture()).unwrap());
+    let logits = reference("logits");
+    let vocabulary = subject.shape().vocab;
+    for length in [1, ids.len() / 2, ids.len()] {
+        let row = &logits[(length - 1) * vocabulary..length * vocabulary];
+        let wanted = (0..vocabulary).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        assert_eq!(continue_a_text::next_token(&mut subject, &ids[..length]).unwrap(), wanted as u32);
+    }
 }
