@@ -25,7 +25,7 @@
 //! ```
 //!
 //! [`locate`] finds a model by path, or by its name on the Hugging Face Hub: `org/name[@revision]`, in the cache and with the
-//! variables of the hub's own tools. Nothing is fetched unless such a name is given.
+//! variables of the hub's own tools; [`locate_headers`] fetches no weights. Nothing is fetched unless such a name is given.
 //!
 //! Why one room for all formats: a model should not care whether an expert lies in a tensor of its own, in a slice of a fused
 //! one, or in blocks of four bits. And whoever reads files from strangers must check every length in them; that is done here,
@@ -45,7 +45,7 @@ mod weights;
 
 pub use error::WeightsError;
 pub use gguf::{Metadata, MetadataValue};
-pub use hub::{DownloadProgress, HubSettings, ModelName, locate};
+pub use hub::{DownloadProgress, HubSettings, ModelName, Outline, locate, locate_headers};
 pub use number_format::NumberFormat;
 pub use weights::{TensorView, Weights};
 

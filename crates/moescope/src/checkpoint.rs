@@ -3,9 +3,12 @@
 //! The one place that turns what was typed into files, so that every command takes the same forms.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use moescope_corpus::{Tokenizer, TokenizerParts};
-use moescope_weights::{DownloadProgress, HubSettings, Metadata, MetadataValue, Weights, locate};
+use moescope_weights::{
+    DownloadProgress, HubSettings, Metadata, MetadataValue, Outline, Weights, locate, locate_headers,
+};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -14,6 +17,8 @@ use crate::failure::Failure;
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    /// Keeps the headers of a model that is not on this machine for as long as somebody looks at them.
+    _outline: Option<Arc<Outline>>,
 }
 
 impl Checkpoint {
@@ -23,21 +28,24 @@ impl Checkpoint {
     /// # Errors
     /// If it is neither, or cannot be fetched.
     pub fn find(model: &str, context: &Context) -> Result<Checkpoint, Failure> {
-        let progress = context.progress();
-        let mut begun = 0;
-        let mut tell = |now: &DownloadProgress| {
-            let what = format!("fetching {} ({} of {})", now.file, now.number, now.files);
-            if begun != now.number {
-                begun = now.number;
-                progress.note(&what);
-            }
-            if let Some(total) = now.total.filter(|total| *total > 0) {
-                progress.advance(now.done as f64 / total as f64, None, &what);
-            }
-        };
-        let path = locate(model, &HubSettings::from_environment(), &mut tell)?;
-        progress.clear();
-        Ok(Checkpoint { path })
+        let path = telling(context, |tell| locate(model, &HubSettings::from_environment(), tell))?;
+        Ok(Checkpoint { path, _outline: None })
+    }
+
+    /// As [`find`](Checkpoint::find), but of a model of the hub that is not in the cache only the headers of its weights are fetched,
+    /// whose numbers then read as zero: for what looks at shapes alone. `tokenizer`: what belongs to text is fetched, too.
+    ///
+    /// # Errors
+    /// As [`find`](Checkpoint::find).
+    pub fn find_headers(model: &str, tokenizer: bool, context: &Context) -> Result<Checkpoint, Failure> {
+        let settings = HubSettings::from_environment();
+        let outline = telling(context, |tell| locate_headers(model, &settings, tokenizer, tell))?;
+        for file in outline.unranged() {
+            context.progress().note(&format!(
+                "the server sends no part of a file: reading of {file} was stopped behind its header"
+            ));
+        }
+        Ok(Checkpoint { path: outline.path().into(), _outline: Some(Arc::new(outline)) })
     }
 
     /// Folder or file, for the library.
@@ -72,6 +80,28 @@ impl Checkpoint {
             None => Ok(Tokenizer::from_file(&self.path.join("tokenizer.json"))?),
         }
     }
+}
+
+/// Runs what may fetch, and shows how far it is.
+fn telling<T>(
+    context: &Context,
+    fetch: impl FnOnce(&mut dyn FnMut(&DownloadProgress)) -> Result<T, moescope_weights::WeightsError>,
+) -> Result<T, Failure> {
+    let progress = context.progress();
+    let mut begun = 0;
+    let mut tell = |now: &DownloadProgress| {
+        let what = format!("fetching {} ({} of {})", now.file, now.number, now.files);
+        if begun != now.number {
+            begun = now.number;
+            progress.note(&what);
+        }
+        if let Some(total) = now.total.filter(|total| *total > 0) {
+            progress.advance(now.done as f64 / total as f64, None, &what);
+        }
+    };
+    let found = fetch(&mut tell)?;
+    progress.clear();
+    Ok(found)
 }
 
 /// The tokenizer that a GGUF file describes.
@@ -113,7 +143,7 @@ mod tests {
             ["gpt-2", "mpt", "llama-bpe", "qwen2", "starcoder", "refact", "command-r", "llama-spm", "phi-3"]
         {
             let path = Path::new(&folder).join(format!("ggml-vocab-{name}.gguf"));
-            let tokenizer = Checkpoint { path: path.clone() }.tokenizer().unwrap();
+            let tokenizer = Checkpoint { path: path.clone(), _outline: None }.tokenizer().unwrap();
             let read =
                 |ending: &str| std::fs::read_to_string(format!("{}.{ending}", path.display())).unwrap();
             let (inputs, outputs) = (read("inp"), read("out"));

@@ -49,6 +49,18 @@ pub fn read(path: &Path, tokens: &Tokens) -> Result<Vec<Edit>, Failure> {
     Ok(edits)
 }
 
+/// The files and folders that a plan names with `from`, whatever is in them.
+///
+/// # Errors
+/// If the plan cannot be read as one.
+pub fn sources(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let text = moescope_host::read_text(path)?;
+    let written: Written = parse_toml(&text, &path.display().to_string())?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let from = |table: Spanned<Table>| Some(folder.join(table.into_inner().get("from")?.as_str()?));
+    Ok(written.edit.into_iter().filter_map(from).collect())
+}
+
 /// The line that a message is about, counted from 1: of the table that begins at byte `start`, the first line of a key or value that the
 /// message names between backticks; else that of its operation, else its first.
 fn line_of(text: &str, start: usize, message: &str) -> usize {

@@ -346,3 +346,21 @@ fn a_run_of_ours_replays_what_routing_wrote_names_tokens_by_text_and_loses_exper
     refused("0:99", "0:99");
     refused("7:0", "routed layer");
 }
+
+#[test]
+fn what_a_plan_takes_its_numbers_from_is_not_written_over() {
+    let bench = Bench::new();
+    let hook = "blocks.1.hook_resid_pre";
+    bench.record("other", hook, "from", "edit = []", &[]);
+    let before = fs::read(bench.path("from")).unwrap();
+    let plan = format!("[[edit]]\nkind = \"value\"\nat = \"{hook}\"\nop = \"patch\"\nfrom = \"from\"\n");
+    fs::write(bench.path("plan.toml"), plan).unwrap();
+    let plan = bench.path("plan.toml");
+    for (out, refused) in [("from", true), ("plan.toml", true), ("other-place", false)] {
+        let done = bench.command("own", hook, out, &["--edit", text(&plan)]).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.success(), !refused, "{out}: {said}");
+        assert_eq!(said.contains("would be written over"), refused, "{out}: {said}");
+    }
+    assert_eq!(fs::read(bench.path("from")).unwrap(), before);
+}

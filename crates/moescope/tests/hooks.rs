@@ -150,3 +150,13 @@ fn the_list_of_a_model_says_how_long_axes_are() {
     }
     assert!(line("blocks.0.hook_resid_post").contains("resid_post.0"));
 }
+
+#[test]
+fn json_tells_under_which_name_a_value_is_stored() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join("x.safetensors");
+    let done = record("qwen3_moe", "resid_post.0,blocks.1.hook_resid_pre", &["--json"], &out);
+    assert!(done.status.success(), "{}", said(&done));
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["renamed"], serde_json::json!({ "resid_post.0": "blocks.0.hook_resid_post" }));
+}

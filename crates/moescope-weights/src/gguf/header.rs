@@ -18,6 +18,8 @@ const LEAST_TENSOR: usize = 8 + 4 + 4 + 8;
 pub(super) struct Header {
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<Entry>,
+    /// Bytes of the file that it takes.
+    pub(super) length: usize,
 }
 
 /// One tensor; its bytes lie in the file.
@@ -32,7 +34,12 @@ pub(super) struct Entry {
 /// Reads the header of a file, or says what is wrong with it. Nothing is taken at its word: every count, length and offset is
 /// checked against the bytes that there are, and no two tensors may share bytes.
 pub(super) fn read(file: &[u8]) -> Result<Header, String> {
-    let mut reader = Reader::new(file);
+    read_beginning(file, file.len())
+}
+
+/// The same of a file of which only the beginning is at hand, and the length known.
+pub(super) fn read_beginning(beginning: &[u8], file: usize) -> Result<Header, String> {
+    let mut reader = Reader::new(beginning);
     if reader.take(4)? != MAGIC {
         return Err("it does not begin with `GGUF`".into());
     }
@@ -50,9 +57,9 @@ pub(super) fn read(file: &[u8]) -> Result<Header, String> {
     let mut entries = (0..tensors).map(|_| entry(&mut reader)).collect::<Result<Vec<_>, _>>()?;
     let alignment = alignment(&metadata)?;
     let start = reader.place().next_multiple_of(alignment);
-    entries.iter_mut().try_for_each(|entry| place(entry, start, alignment, file.len()))?;
+    entries.iter_mut().try_for_each(|entry| place(entry, start, alignment, file))?;
     require_apart(&entries)?;
-    Ok(Header { metadata, tensors: entries })
+    Ok(Header { metadata, tensors: entries, length: reader.place() })
 }
 
 /// The multiple of bytes at which tensors begin.

@@ -28,6 +28,16 @@ pub(crate) fn is_gguf(path: &Path) -> Result<bool, WeightsError> {
     Ok(file.read_exact(&mut first).is_ok() && &first == MAGIC)
 }
 
+/// Whether a file that begins so says that it is one.
+pub(crate) fn has_magic(beginning: &[u8]) -> bool {
+    beginning.starts_with(MAGIC)
+}
+
+/// Bytes that the header of a file takes, if the beginning holds all of it; else what is missing or wrong.
+pub(crate) fn header_length(beginning: &[u8], file: usize) -> Result<usize, String> {
+    header::read_beginning(beginning, file).map(|header| header.length)
+}
+
 /// Opens a file, and the other parts if it is one of several.
 pub(crate) fn open(path: &Path) -> Result<Weights, WeightsError> {
     let mut weights =

@@ -42,7 +42,7 @@ impl Listing {
 
 /// One file of a commit.
 pub(super) struct Remote {
-    url: String,
+    pub(super) url: String,
     /// What the server calls its content; a plain file name.
     pub(super) hash: String,
     /// Bytes, where the server says so.
@@ -89,7 +89,7 @@ impl<'s> Fetch<'s> {
         let revision = self.name.revision().replace('/', "%2F");
         let url =
             format!("{}/api/models/{}/revision/{revision}", self.settings.endpoint(), self.name.repository());
-        let mut answer = self.require(self.get(&url, 0)?, &url)?;
+        let mut answer = self.require(self.get(&url, None)?, &url)?;
         let text = answer.body_mut().with_config().limit(LONGEST_LISTING).read_to_vec();
         let text = text.map_err(|error| self.failed(&url, &error))?;
         let answer: Answer = serde_json::from_slice(&text)
@@ -179,7 +179,8 @@ impl<'s> Fetch<'s> {
         if remote.size == Some(done) && done > 0 {
             return Ok(());
         }
-        let mut answer = self.require(self.get(&remote.url, done)?, &remote.url)?;
+        let range = (done > 0).then(|| format!("bytes={done}-"));
+        let mut answer = self.require(self.get(&remote.url, range.as_deref())?, &remote.url)?;
         let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
         if !resumed {
             done = 0;
@@ -204,20 +205,20 @@ impl<'s> Fetch<'s> {
         }
     }
 
-    /// Asks for an address, from a byte on, following wherever it leads. The token goes to the hub alone.
-    fn get(&self, url: &str, from: u64) -> Result<Response<Body>, WeightsError> {
+    /// Asks for an address, or a range of it, following wherever it leads. The token goes to the hub alone.
+    pub(super) fn get(&self, url: &str, range: Option<&str>) -> Result<Response<Body>, WeightsError> {
         let mut request = self.agent.get(url);
         if let Some(token) = self.settings.token() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        if from > 0 {
-            request = request.header("range", format!("bytes={from}-"));
+        if let Some(range) = range {
+            request = request.header("range", range);
         }
         request.call().map_err(|error| self.failed(url, &error))
     }
 
     /// Refuses an answer that is none.
-    fn require(&self, answer: Response<Body>, url: &str) -> Result<Response<Body>, WeightsError> {
+    pub(super) fn require(&self, answer: Response<Body>, url: &str) -> Result<Response<Body>, WeightsError> {
         let status = answer.status();
         let why = match status.as_u16() {
             200..=299 => return Ok(answer),
@@ -240,7 +241,7 @@ impl<'s> Fetch<'s> {
         ))
     }
 
-    fn refused(&self, reason: String) -> WeightsError {
+    pub(super) fn refused(&self, reason: String) -> WeightsError {
         WeightsError::Hub { model: self.name.to_string(), reason }
     }
 
@@ -248,7 +249,7 @@ impl<'s> Fetch<'s> {
         WeightsError::Unreachable { model: self.name.to_string(), reason }
     }
 
-    fn failed(&self, url: &str, error: &dyn std::error::Error) -> WeightsError {
+    pub(super) fn failed(&self, url: &str, error: &dyn std::error::Error) -> WeightsError {
         self.unreachable(format!("{url}: {error}"))
     }
 }

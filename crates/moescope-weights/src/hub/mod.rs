@@ -1,9 +1,11 @@
 //! Models by name: `org/name[@revision]` of the Hugging Face Hub, kept in the cache that its own tools use.
 
+mod beginning;
 mod cache;
 mod content;
 mod fetch;
 mod name;
+mod outline;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use crate::WeightsError;
 use cache::Cache;
 use fetch::Fetch;
 pub use name::ModelName;
+pub use outline::{Outline, locate_headers};
 pub use settings::HubSettings;
 
 /// How far a download has come.
@@ -55,27 +58,36 @@ pub fn locate(
     settings: &HubSettings,
     tell: &mut dyn FnMut(&DownloadProgress),
 ) -> Result<PathBuf, WeightsError> {
+    let (name, cache) = match here(model, settings)? {
+        Ok(path) => return Ok(path),
+        Err(missing) => missing,
+    };
+    match download(&name, settings, &cache, tell) {
+        // What is there is better than nothing when the hub cannot be reached.
+        Err(error) if error.is_unreachable() => cache.latest(&name).ok_or(error),
+        done => done,
+    }
+}
+
+/// Where a model is if that is known without the hub; else its name, and the cache that lacks it.
+fn here(model: &str, settings: &HubSettings) -> Result<Result<PathBuf, (ModelName, Cache)>, WeightsError> {
     if Path::new(model).exists() {
-        return Ok(model.into());
+        return Ok(Ok(model.into()));
     }
     let Some(name) = ModelName::parse(model) else {
         return Err(WeightsError::NoModel { found: model.into() });
     };
     let cache = Cache::new(settings.cache(), &name);
     if name.is_commit() && cache.is_whole(name.revision()) {
-        return Ok(cache.snapshot(name.revision()));
+        return Ok(Ok(cache.snapshot(name.revision())));
     }
     if settings.offline() {
-        return cache.latest(&name).ok_or_else(|| WeightsError::Hub {
+        return cache.latest(&name).map(Ok).ok_or_else(|| WeightsError::Hub {
             model: name.to_string(),
             reason: "it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it".into(),
         });
     }
-    match download(&name, settings, &cache, tell) {
-        // What is there is better than nothing when the hub cannot be reached.
-        Err(error) if error.is_unreachable() => cache.latest(&name).ok_or(error),
-        done => done,
-    }
+    Ok(Err((name, cache)))
 }
 
 /// Fetches what is missing of a revision.

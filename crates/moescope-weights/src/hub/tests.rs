@@ -23,6 +23,10 @@ struct Plan {
     damaging: bool,
     /// The server answers that it is out of order.
     broken: bool,
+    /// The server sends whole files, whatever part is asked for.
+    whole_only: bool,
+    /// Bytes of large files that it could send before the connection was closed.
+    served: usize,
 }
 
 struct Server {
@@ -75,7 +79,7 @@ fn answer(mut stream: TcpStream, plan: &Mutex<Plan>, seen: &Mutex<Vec<String>>) 
     let range = headers.get("range").cloned().unwrap_or_default();
     let token = headers.get("authorization").cloned();
     seen.lock().unwrap().push(format!("{first} {range} {}", token.is_some()));
-    let plan = plan.lock().unwrap();
+    let mut plan = plan.lock().unwrap();
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut send = |status: &str, headers: &str, body: &[u8], said: usize| {
@@ -90,12 +94,22 @@ fn answer(mut stream: TcpStream, plan: &Mutex<Plan>, seen: &Mutex<Vec<String>>) 
         if plan.damaging {
             all[9] ^= 1;
         }
-        let from = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
-        let from: usize = from.unwrap_or(0);
-        let (status, rest) = (if from > 0 { "206 Partial Content" } else { "200 OK" }, &all[from..]);
+        let asked =
+            range.strip_prefix("bytes=").filter(|_| !plan.whole_only).and_then(|range| range.split_once('-'));
+        let from: usize = asked.map_or(0, |(from, _)| from.parse().unwrap());
+        let end = asked
+            .and_then(|(_, last)| last.parse().ok())
+            .map_or(all.len(), |last: usize| all.len().min(last + 1));
+        let (status, rest) =
+            (if asked.is_some() { "206 Partial Content" } else { "200 OK" }, &all[from..end]);
         let cut = plan.break_after.unwrap_or(usize::MAX).min(rest.len());
-        let place = format!("content-range: bytes {from}-{}/{}\r\n", all.len() - 1, all.len());
-        return send(status, &place, &rest[..cut], rest.len());
+        let place = format!("content-range: bytes {from}-{}/{}\r\n", end - 1, all.len());
+        send(status, &place, b"", rest.len())?;
+        for piece in rest[..cut].chunks(1 << 16) {
+            stream.write_all(piece)?;
+            plan.served += piece.len();
+        }
+        return Ok(());
     }
     if plan.token.as_ref().is_some_and(|wanted| token != Some(format!("Bearer {wanted}"))) {
         return send("401 Unauthorized", "", b"", 0);
@@ -292,4 +306,119 @@ fn a_path_wins_over_a_name_and_needs_no_network() {
         HubSettings::from_variables(|name| (name == "HF_ENDPOINT").then(|| "http://127.0.0.1:9".into()));
     let path = folder.path().to_str().unwrap();
     assert_eq!(locate(path, &nobody, &mut quiet()).unwrap(), folder.path());
+}
+
+/// A safetensors file with many names, so that its header is longer than what is asked for first.
+fn long_header_file(tensors: usize, bytes: usize) -> Vec<u8> {
+    let entries: Vec<String> = (0..tensors)
+        .map(|n| {
+            let (from, to) = (n * bytes, (n + 1) * bytes);
+            format!(
+                r#""model.layers.{n}.weight":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[{from},{to}]}}"#
+            )
+        })
+        .collect();
+    let header = format!("{{{}}}", entries.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.resize(file.len() + tensors * bytes, 7);
+    file
+}
+
+#[test]
+fn of_weights_that_are_not_here_only_headers_are_fetched() {
+    let index = br#"{"weight_map": {"x": "s-1.safetensors", "model.layers.0.weight": "s-2.safetensors"}}"#;
+    let (first, second) = (weights_file("x", 3_000_000), long_header_file(2000, 1000));
+    let header = second.len() - 2_000_000;
+    assert!(header > 1 << 16);
+    let server = Server::start(&[
+        ("config.json", b"{}"),
+        ("tokenizer.json", b"{\"a\": 1}"),
+        ("model.safetensors.index.json", index),
+        ("s-1.safetensors", &first),
+        ("s-2.safetensors", &second),
+    ]);
+    let home = tempfile::tempdir().unwrap();
+    let settings = server.settings(home.path(), &[]);
+    let outline = locate_headers("org/model", &settings, false, &mut quiet()).unwrap();
+    assert_eq!(
+        server.plan.lock().unwrap().served,
+        (1 << 16) + header,
+        "the first piece of one, the header of the other"
+    );
+    assert!(!outline.is_whole() && outline.unranged().is_empty());
+    let weights = Weights::open(outline.path()).unwrap();
+    assert_eq!((weights.names().count(), weights.bytes()), (2001, 5_000_000));
+    assert_eq!(weights.tensor("x").unwrap().shape(), [3_000_000]);
+    assert!(outline.path().join("config.json").exists() && !outline.path().join("tokenizer.json").exists());
+    let place = outline.path().to_owned();
+    drop((weights, outline));
+    assert!(!place.exists(), "it leaves nothing behind");
+
+    // Text needs the tokenizer, and a shard that is in the cache is read there.
+    let snapshot = home.path().join("hub/models--org--model/snapshots").join(COMMIT);
+    fs::write(snapshot.join("s-2.safetensors"), &second).unwrap();
+    server.plan.lock().unwrap().served = 0;
+    let outline = locate_headers("org/model", &settings, true, &mut quiet()).unwrap();
+    assert!(outline.path().join("tokenizer.json").exists());
+    assert_eq!(server.plan.lock().unwrap().served, 1 << 16);
+
+    // The whole model is fetched as ever, and is then all that is looked at.
+    let found = locate("org/model", &settings, &mut quiet()).unwrap();
+    assert_eq!(fs::read(found.join("s-1.safetensors")).unwrap(), first);
+    server.plan.lock().unwrap().served = 0;
+    let whole = locate_headers("org/model", &settings, true, &mut quiet()).unwrap();
+    assert!(whole.is_whole() && whole.path() == found && server.plan.lock().unwrap().served == 0);
+    drop(whole);
+    assert!(found.exists());
+}
+
+#[test]
+fn a_server_without_ranges_is_read_up_to_the_header_and_this_is_told() {
+    let file = weights_file("x", 48 << 20);
+    let server = Server::start(&[("config.json", b"{}"), ("model.safetensors", &file)]);
+    server.plan.lock().unwrap().whole_only = true;
+    let home = tempfile::tempdir().unwrap();
+    let outline =
+        locate_headers("org/model", &server.settings(home.path(), &[]), false, &mut quiet()).unwrap();
+    assert_eq!(outline.unranged(), ["model.safetensors"]);
+    assert_eq!(Weights::open(outline.path()).unwrap().bytes(), 48 << 20);
+    // What the buffers of the system take is sent in any case.
+    let served = server.plan.lock().unwrap().served;
+    assert!(served < 24 << 20, "{served}");
+}
+
+#[test]
+fn the_header_of_a_gguf_file_is_read_to_its_end_and_a_broken_one_no_further() {
+    let mut file = b"GGUF".to_vec();
+    file.extend(3_u32.to_le_bytes());
+    file.extend(1_u64.to_le_bytes());
+    file.extend(1_u64.to_le_bytes());
+    let text = |file: &mut Vec<u8>, text: &str| {
+        file.extend((text.len() as u64).to_le_bytes());
+        file.extend(text.as_bytes());
+    };
+    text(&mut file, "a.long.text");
+    file.extend(8_u32.to_le_bytes());
+    text(&mut file, &"y".repeat(300_000));
+    text(&mut file, "x");
+    file.extend(1_u32.to_le_bytes());
+    file.extend(1_000_000_u64.to_le_bytes());
+    file.extend(0_u32.to_le_bytes());
+    file.extend(0_u64.to_le_bytes());
+    file.resize(file.len().next_multiple_of(32) + 4_000_000, 1);
+    let server = Server::start(&[("m.gguf", &file)]);
+    let home = tempfile::tempdir().unwrap();
+    let settings = server.settings(home.path(), &[]);
+    let outline = locate_headers("org/model", &settings, false, &mut quiet()).unwrap();
+    let weights = Weights::open(outline.path()).unwrap();
+    assert_eq!(weights.tensor("x").unwrap().shape(), [1_000_000]);
+    assert_eq!(weights.metadata().unwrap().text("a.long.text").map(str::len), Some(300_000));
+    assert_eq!(server.plan.lock().unwrap().served, 1 << 20);
+
+    server.plan.lock().unwrap().served = 0;
+    server.plan.lock().unwrap().files.get_mut("m.gguf").unwrap()[0] = b'X';
+    let error = locate_headers("org/model", &settings, false, &mut quiet()).unwrap_err().to_string();
+    assert!(error.contains("m.gguf") && error.contains("GGUF"), "{error}");
+    assert_eq!(server.plan.lock().unwrap().served, 1 << 16);
 }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::families_page::families_page;
 use crate::say;
 
-/// Say what a model is, from its headers alone: no weight is read.
+/// Say what a model is, from its headers alone: no weight is read, and of org/name none is fetched.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
@@ -33,7 +33,7 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
         tell_families(context);
         return Ok(());
     };
-    let inspection = moescope_model::inspect(Checkpoint::find(model, context)?.path())?;
+    let inspection = moescope_model::inspect(Checkpoint::find_headers(model, false, context)?.path())?;
     if context.json() {
         context.print_json(&inspection);
     } else {

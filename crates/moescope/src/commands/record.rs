@@ -110,7 +110,11 @@ impl From<Tool> for Compat {
 /// # Errors
 /// If model, input, hooks or edits are wrong, or the file cannot be written.
 pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
-    let checkpoint = Checkpoint::find(&args.model, context)?;
+    // What only looks ahead needs no weights, and fetches none.
+    let checkpoint = match args.list_hooks || args.memory.dry_run() {
+        true => Checkpoint::find_headers(&args.model, !args.list_hooks, context)?,
+        false => Checkpoint::find(&args.model, context)?,
+    };
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
     if args.list_hooks {
@@ -129,9 +133,7 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         let call = record_corpus::Call { model: &args.model, points, out, memory: &args.memory };
         return record_corpus::run(&args.corpus, &call, &checkpoint, &description, context);
     }
-    let texts = args.text.iter().map(PathBuf::as_path);
-    let read = [Some(checkpoint.path()), args.ids.as_deref(), args.edit.as_deref()];
-    require_no_input(out, read.into_iter().flatten().chain(texts))?;
+    require_place(args, &checkpoint, out)?;
     let tokens = tokens(args, &checkpoint, description.max_positions)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
@@ -169,8 +171,16 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     let exports = compat.map(|compat| compat.exports(&recording, &shape)).transpose()?.unwrap_or_default();
     let exports = [margins, exports].concat();
     write_recording(out, &recording, &exports)?;
-    tell(&recording, &ties, out, context);
+    tell(&recording, &ties, &renamed, out, context);
     Ok(())
+}
+
+/// Refuses to write over the model, the input, the plan of edits, or what it names.
+fn require_place(args: &RecordArgs, checkpoint: &Checkpoint, out: &Path) -> Result<(), Failure> {
+    let read = [Some(checkpoint.path()), args.ids.as_deref(), args.edit.as_deref()];
+    let sources = args.edit.as_deref().map(edit_plan::sources).transpose()?.unwrap_or_default();
+    let more = args.text.iter().chain(&sources).map(PathBuf::as_path);
+    require_no_input(out, read.into_iter().flatten().chain(more))
 }
 
 /// What to record: the hooks that are named, and those that an export is made from; and the aliases among the names.
@@ -282,7 +292,7 @@ fn text_tokens(checkpoint: &Checkpoint, paths: &[PathBuf], longest: usize) -> Re
 
 /// Says what was stored, with the mean loss in nats per token: a first check that model and tokenizer belong
 /// together.
-fn tell(recording: &Recording, ties: &[LayerNearTies], out: &Path, context: &Context) {
+fn tell(recording: &Recording, ties: &[LayerNearTies], renamed: &Renamed, out: &Path, context: &Context) {
     let loss = recording.loss.iter().map(|l| f64::from(*l)).sum::<f64>() / recording.loss.len().max(1) as f64;
     if context.json() {
         context.print_json(&serde_json::json!({
@@ -293,6 +303,7 @@ fn tell(recording: &Recording, ties: &[LayerNearTies], out: &Path, context: &Con
             "positions": recording.tokens.positions(),
             "loss": loss,
             "near_ties": near_ties::json(ties),
+            "renamed": renamed.iter().map(|(name, point)| (name.clone(), point.to_string().into())).collect::<serde_json::Map<_, _>>(),
         }));
     } else {
         say!("{}: {} values, mean loss {loss:.4} nats per token", out.display(), recording.values.len());
