@@ -31,6 +31,9 @@ impl<'f, 's> Beginning<'f, 's> {
     }
 
     /// The beginning, `count` bytes long or more; less only where the file ends before.
+    ///
+    /// # Errors
+    /// When the server refuses, or brings nothing in some attempts one after the other.
     pub(super) fn reach(&mut self, count: usize) -> Result<&[u8], WeightsError> {
         let mut attempts = 0;
         while self.bytes.len() < count && self.size.is_none_or(|size| (self.bytes.len() as u64) < size) {
@@ -61,7 +64,7 @@ impl<'f, 's> Beginning<'f, 's> {
         self.size
     }
 
-    /// Whether the server sends parts of a file.
+    /// Whether the server sends parts of a file; true until an answer has shown that it does not.
     pub(super) fn is_ranged(&self) -> bool {
         self.ranged
     }

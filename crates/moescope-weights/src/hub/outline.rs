@@ -33,17 +33,20 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Folder or file that opens as the model does.
+    /// Folder or file that opens as the model does: a local model itself, a snapshot of the cache, or a folder of headers that goes
+    /// when this is dropped.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether weights are on this machine: nothing had to be left out.
+    /// Whether weights are on this machine: nothing had to be left out, and what is read from it are the model's numbers.
     pub fn is_whole(&self) -> bool {
         self.scratch.is_none()
     }
 
     /// Files of which the server would not send a part; reading was stopped behind the header.
+    ///
+    /// Some bytes more than the header have then come over the network, as many as were under way.
     pub fn unranged(&self) -> &[String] {
         &self.unranged
     }
@@ -65,7 +68,10 @@ impl Drop for Outline {
 /// As [`locate`](super::locate), but of weights that are not on this machine only the headers are fetched.
 ///
 /// Small files are fetched whole and into the cache: the configuration and the index of shards, and with `tokenizer` what belongs to
-/// text. What is in the cache is read there.
+/// text. What is in the cache is read there: of a model that is whole in it nothing is fetched but the list of files, and where the
+/// server cannot be reached the latest whole snapshot serves.
+///
+/// `tell` hears before each file which it is, and how many there are.
 ///
 /// # Errors
 /// As [`locate`](super::locate); and for a GGUF file whose header is broken or longer than 256 MiB.
@@ -85,7 +91,7 @@ pub fn locate_headers(
     }
 }
 
-/// Fetches the headers of a revision.
+/// Fetches the headers of a revision; the lock of the cache is held only while small files are added to it.
 fn outline(
     name: &ModelName,
     settings: &HubSettings,
@@ -138,7 +144,8 @@ fn outline(
     Ok(made)
 }
 
-/// Writes the header of a file, and a hole for the rest.
+/// Writes the header of a file, and a hole for the rest, so that sizes and offsets are checked against the length that the file
+/// has on the server.
 fn write_header(
     fetch: &Fetch<'_>,
     file: &str,
@@ -166,6 +173,8 @@ fn write_header(
 }
 
 /// Bytes of the header of a safetensors file, its length before it included.
+///
+/// Where the length is beyond the format or the file, only what is there already: opening such a file says what is wrong with it.
 fn safetensors_header(first: &[u8], size: u64) -> usize {
     let claimed = first.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
     match claimed {
