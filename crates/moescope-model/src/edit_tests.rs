@@ -341,7 +341,7 @@ fn a_single_pass_refuses_a_swap() {
     let model = testing::model(deep());
     let edits = [route(RouteEdit::Swap { with: 2 })];
     let mut tape = moescope_engine::Tape::new(moescope_engine::Mode::Inference);
-    let mut pass = Pass { salt: 0, edits: &edits, listener: None };
+    let mut pass = Pass { salt: 0, edits: &edits, listener: None, stop: None };
     let error = model.forward(&mut tape, &tokens(), &mut pass).unwrap_err().to_string();
     assert!(error.contains("ModelSubject"), "{error}");
 }

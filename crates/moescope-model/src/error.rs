@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use moescope_base::{HookError, SubjectError};
+use moescope_base::{HookError, SubjectError, nearest_name};
 use moescope_engine::EngineError;
 use moescope_host::HostError;
 use moescope_weights::WeightsError;
@@ -45,6 +45,9 @@ pub enum ModelError {
     /// The engine refused an operation.
     #[error("the computation failed")]
     Engine(#[from] EngineError),
+    /// A pass that was asked to stop before its end.
+    #[error("stopped before the end of the pass")]
+    Stopped,
     /// A file that cannot be read or written, or weights that this machine cannot hold.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -56,13 +59,15 @@ pub enum ModelError {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// A `model_type` that no family of ours covers.
-    #[error("{}: `model_type` is `{found}`, which is not supported; supported are {}", path.display(), known.join(", "))]
+    /// A `model_type`, or the architecture of a GGUF file, that no family of ours covers.
+    #[error("{}: `{key}` is {}; supported are {}", path.display(), unknown(found.as_deref(), known), known.join(", "))]
     UnknownFamily {
         /// The configuration file.
         path: PathBuf,
-        /// What it says.
-        found: String,
+        /// The key that names the family.
+        key: &'static str,
+        /// What it says, if it says anything.
+        found: Option<String>,
         /// All supported names.
         known: Vec<&'static str>,
     },
@@ -170,6 +175,15 @@ impl ModelError {
     /// A size or option that makes no model; `what` names the field.
     pub(crate) fn description(what: impl Into<String>, found: impl ToString, wanted: impl ToString) -> Self {
         ModelError::Description { what: what.into(), found: found.to_string(), wanted: wanted.to_string() }
+    }
+}
+
+/// What is wrong with the name of a family, and the one that may be meant.
+fn unknown(found: Option<&str>, known: &[&str]) -> String {
+    let Some(found) = found else { return "absent".into() };
+    match nearest_name(found, known.iter().copied()) {
+        Some(near) => format!("`{found}`, which is not supported (did you mean `{near}`?)"),
+        None => format!("`{found}`, which is not supported"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one forward pass, with its sites in order.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use moescope_base::{HookPoint, Site, Tokens};
 use moescope_engine::{Mode, ParameterId, Rotary, RoutePlan, Tape, Tensor, Var};
@@ -65,7 +66,8 @@ impl Model {
     ///
     /// # Errors
     /// - [`ModelError::Tokens`] for an id outside the vocabulary or too long a sequence;
-    /// - [`ModelError::Hook`] or [`ModelError::Edit`] for an edit that cannot take effect.
+    /// - [`ModelError::Hook`] or [`ModelError::Edit`] for an edit that cannot take effect;
+    /// - [`ModelError::Stopped`] when the pass was asked to stop.
     pub fn forward<'w>(
         &'w self,
         tape: &mut Tape<'w>,
@@ -138,6 +140,9 @@ impl Run<'_, '_, '_> {
         let mut residual = self.embed()?;
         let mut routes = Vec::new();
         for layer in 0..layout.blocks.len() {
+            if self.pass.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(ModelError::Stopped);
+            }
             let (before, mark) = (residual, self.tape.mark());
             residual = self.block(layer, before, &mut routes)?;
             if self.model.is_streamed() {

@@ -1,11 +1,18 @@
 //! What must hold of the forward pass, whatever the model.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use moescope_base::{
     Edit, HookPoint, LogitTerm, Objective, Observation, Request, RouteEdit, Site, Subject, TokenSelection,
     Tokens, Value, ValueEdit,
 };
 
+use moescope_engine::{Mode, Tape};
+
+use crate::ModelError;
 use crate::description::{Description, FeedForward, Order, Router, RouterKind, Score};
+use crate::pass::{Heard, Listener, Pass};
 use crate::testing::{self, bits, logits, run, subject, tokens};
 
 /// One model of each kind of feed-forward layer and router.
@@ -389,4 +396,36 @@ fn a_single_position_has_no_loss_but_logits() {
     let seen = subject.run(&Request { record: &[point], ..Request::of(&one) }).unwrap();
     assert!(seen.loss.is_empty());
     assert_eq!(seen.values[&point].shape(), [2, 1, 32]);
+}
+
+#[test]
+fn a_pass_that_is_asked_to_stop_ends_at_the_next_block() {
+    struct Raises<'a>(&'a AtomicBool, Vec<HookPoint>);
+    impl Listener for Raises<'_> {
+        fn wants(&self, point: &HookPoint) -> bool {
+            point.site() == Site::ResidPost
+        }
+        fn hear(&mut self, point: HookPoint, _: &mut Tape<'_>, _: Heard<'_>) {
+            self.0.store(true, Ordering::Relaxed);
+            self.1.push(point);
+        }
+    }
+    for (name, description) in zoo() {
+        let (model, stop) = (testing::model(description), AtomicBool::new(false));
+        let mut listener = Raises(&stop, Vec::new());
+        let mut pass = Pass { listener: Some(&mut listener), stop: Some(&stop), ..Pass::plain() };
+        let ended = model.forward(&mut Tape::new(Mode::Inference), &tokens(), &mut pass);
+        assert!(matches!(ended, Err(ModelError::Stopped)), "{name}");
+        assert_eq!(listener.1, [HookPoint::block(Site::ResidPost, 0)], "{name}");
+    }
+}
+
+#[test]
+fn a_flag_that_stays_down_changes_no_bit() {
+    let description = testing::dense_description();
+    let (flag, plain) = (Arc::new(AtomicBool::new(false)), bits(&logits(&mut subject(&description), &[])));
+    let mut watched = subject(&description).stopped_by(Arc::clone(&flag));
+    assert_eq!(bits(&logits(&mut watched, &[])), plain);
+    flag.store(true, Ordering::Relaxed);
+    assert!(watched.run(&Request::of(&tokens())).is_err());
 }

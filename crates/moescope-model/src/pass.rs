@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use moescope_base::{Edit, HookPoint};
 use moescope_engine::{RoutePlan, Tape, Var};
@@ -14,12 +15,14 @@ pub struct Pass<'a> {
     pub edits: &'a [Edit],
     /// Who hears the values, if anyone. Listening changes no bit of them.
     pub listener: Option<&'a mut dyn Listener>,
+    /// Ends the pass with [`ModelError::Stopped`](crate::ModelError::Stopped) before the next block once it is set.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 impl Pass<'_> {
-    /// No salt, no edit, no listener.
+    /// No salt, no edit, no listener, and nothing that stops it.
     pub fn plain() -> Pass<'static> {
-        Pass { salt: 0, edits: &[], listener: None }
+        Pass { salt: 0, edits: &[], listener: None, stop: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use moescope_base::{
     Axis, Edit, HookPoint, LogitTerm, Objective, Observation, Parameters, Request, Subject, SubjectError,
@@ -58,6 +59,7 @@ pub struct ModelSubject {
     model: Arc<Model>,
     shape: SubjectShape,
     salt: u64,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl ModelSubject {
@@ -65,12 +67,17 @@ impl ModelSubject {
     pub fn new(model: impl Into<Arc<Model>>) -> ModelSubject {
         let model = model.into();
         let shape = model.description().subject_shape();
-        ModelSubject { model, shape, salt: 0 }
+        ModelSubject { model, shape, salt: 0, stop: None }
     }
 
     /// The same subject with another salt for random routers; it starts at 0.
     pub fn with_salt(self, salt: u64) -> ModelSubject {
         ModelSubject { salt, ..self }
+    }
+
+    /// The same subject, which answers with an error once the flag is set: at the next block of the pass that is on its way.
+    pub fn stopped_by(self, flag: Arc<AtomicBool>) -> ModelSubject {
+        ModelSubject { stop: Some(flag), ..self }
     }
 
     /// The model.
@@ -98,7 +105,8 @@ impl ModelSubject {
         let mode = if request.gradients.is_empty() { Mode::Inference } else { Mode::Gradient };
         let mut tape = Tape::new(mode);
         let mut recorder = Recorder::new(request);
-        let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder) };
+        let stop = self.stop.as_deref();
+        let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder), stop };
         let forward = self.model.forward_with(&mut tape, request.tokens, &mut pass, Weights::Constant)?;
         let mut observation = Observation { values: recorder.values, ..Observation::default() };
         let mut loss = None;

@@ -131,7 +131,14 @@ pub fn record_routing_in_pieces(
             state.save(place, &mut pieces)?;
             return Ok(RoutingOutcome::Interrupted { tokens: done });
         }
-        let trace = record_routing(subject, [(tokens, table)])?;
+        let trace = match record_routing(subject, [(tokens, table)]) {
+            // A subject that heeds the flag itself gives up in the middle of a pass.
+            Err(_) if stop.load(Ordering::Relaxed) => {
+                state.save(place, &mut pieces)?;
+                return Ok(RoutingOutcome::Interrupted { tokens: done });
+            }
+            trace => trace?,
+        };
         state.batches.push(trace.without_first(done - here.start)?);
         done = here.end;
         if state.since.elapsed() > SAVE_AFTER {

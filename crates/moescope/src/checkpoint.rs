@@ -40,12 +40,26 @@ impl Checkpoint {
     pub fn find_headers(model: &str, tokenizer: bool, context: &Context) -> Result<Checkpoint, Failure> {
         let settings = HubSettings::from_environment();
         let outline = telling(context, |tell| locate_headers(model, &settings, tokenizer, tell))?;
+        if !outline.is_whole() {
+            context.name_path(outline.path(), model);
+        }
         for file in outline.unranged() {
             context.progress().note(&format!(
                 "the server sends no part of a file: reading of {file} was stopped behind its header"
             ));
         }
         Ok(Checkpoint { path: outline.path().into(), _outline: Some(Arc::new(outline)) })
+    }
+
+    /// The model of a command that works with it, or that only plans: then its headers suffice, and what belongs to text.
+    ///
+    /// # Errors
+    /// As [`find`](Checkpoint::find).
+    pub fn find_for(model: &str, only_plans: bool, context: &Context) -> Result<Checkpoint, Failure> {
+        match only_plans {
+            true => Checkpoint::find_headers(model, true, context),
+            false => Checkpoint::find(model, context),
+        }
     }
 
     /// Folder or file, for the library.

@@ -73,7 +73,7 @@ impl Cli {
             _ => Interrupt::default(),
         };
         let context = Context::new(self.threads, self.json, self.no_progress, interrupt);
-        match &self.command {
+        let done = match &self.command {
             Command::Study(args) => commands::study::run(args, &context),
             Command::Train(args) => commands::train::run(args, &context),
             Command::Record(args) => commands::record::run(args, &context),
@@ -88,6 +88,7 @@ impl Cli {
                 clap_complete::generate(*shell, &mut Cli::command(), "moescope", &mut std::io::stdout());
                 Ok(())
             }
-        }
+        };
+        done.map_err(|failure| context.in_known_names(failure))
     }
 }

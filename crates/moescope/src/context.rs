@@ -4,6 +4,8 @@
 //! result seems to depend on that world: nothing in it may decide a number.
 
 use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ pub struct Context {
     json: bool,
     show_progress: bool,
     interrupt: Interrupt,
+    /// Paths that the user has never seen, and what stands for each in messages.
+    names: Mutex<Vec<(String, String)>>,
 }
 
 impl Context {
@@ -27,7 +31,8 @@ impl Context {
     pub fn new(threads: usize, json: bool, no_progress: bool, interrupt: Interrupt) -> Context {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cores } else { threads };
-        Context { threads, json, show_progress: !no_progress && std::io::stderr().is_terminal(), interrupt }
+        let show_progress = !no_progress && std::io::stderr().is_terminal();
+        Context { threads, json, show_progress, interrupt, names: Mutex::default() }
     }
 
     /// Threads to use, 1 or more. Results never depend on it.
@@ -43,6 +48,20 @@ impl Context {
     /// The wish to stop, which long work looks at between its steps.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
+    }
+
+    /// Says what to call a path in messages that the user would not know: that of a folder made for this call.
+    pub fn name_path(&self, path: &Path, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.push((path.display().to_string(), name.to_owned()));
+    }
+
+    /// The failure with the names that the user knows.
+    pub fn in_known_names(&self, mut failure: Failure) -> Failure {
+        for (path, name) in &*self.names.lock().unwrap_or_else(PoisonError::into_inner) {
+            failure.message = failure.message.replace(path, name);
+        }
+        failure
     }
 
     /// A progress line on the error stream; silent but for notes where there is no terminal.

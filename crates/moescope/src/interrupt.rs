@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use moescope_base::{Observation, Parameters, Request, Subject, SubjectError, SubjectShape};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::Exit;
@@ -42,6 +41,11 @@ impl Interrupt {
         &self.flag
     }
 
+    /// The same flag, for what keeps it: a subject ends its pass at the next block.
+    pub fn shared_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
+    }
+
     /// The failure of work that was stopped and has nothing to go on from, or else the failure itself.
     pub fn or(&self, failure: Failure) -> Failure {
         match self.flag().load(Ordering::Relaxed) {
@@ -62,40 +66,5 @@ impl Interrupt {
         } else {
             Exit::Interrupted
         }
-    }
-}
-
-/// A subject that answers until the user wishes to stop: then each question is an error, so that an analysis that knows nothing of
-/// signals ends at its next pass.
-pub struct Stoppable<'a, S> {
-    subject: S,
-    interrupt: &'a Interrupt,
-}
-
-impl<'a, S: Subject> Stoppable<'a, S> {
-    /// A subject, and whose wish it heeds.
-    pub fn new(subject: S, interrupt: &'a Interrupt) -> Stoppable<'a, S> {
-        Stoppable { subject, interrupt }
-    }
-}
-
-impl<S: Subject> Subject for Stoppable<'_, S> {
-    fn shape(&self) -> &SubjectShape {
-        self.subject.shape()
-    }
-
-    fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
-        if self.interrupt.flag().load(Ordering::Relaxed) {
-            return Err(SubjectError::Input { reason: "interrupted".into() });
-        }
-        self.subject.run(request)
-    }
-
-    fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError> {
-        self.subject.unembed(residual)
-    }
-
-    fn parameters(&mut self) -> Option<&mut dyn Parameters> {
-        self.subject.parameters()
     }
 }

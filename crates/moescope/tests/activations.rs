@@ -299,6 +299,19 @@ fn near_ties_are_reported_by_record_and_by_routing() {
     assert!(out.join("tables/routing_near_ties.parquet").exists());
 }
 
+#[test]
+fn near_ties_of_a_corpus_are_reported_and_the_margins_kept() {
+    let (setting, scratch) = (Setting::get(), tempfile::tempdir().unwrap());
+    let (text, out) = (setting.path("text"), scratch.path().join("out"));
+    let found = json(&call(&arguments(&text, &out, &["--sample", "20"])))["near_ties"].clone();
+    let layers = found["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 1, "one router is recorded, that of block 1");
+    assert_eq!((layers[0]["layer"].as_u64(), layers[0]["tokens"].as_u64()), (Some(1), Some(20)));
+    let margins = ActivationFolder::open(&out).unwrap().relative_margins(1).unwrap();
+    let narrow = margins.iter().filter(|margin| **margin < 1.0 / 256.0).count() as f64;
+    assert_eq!(layers[0]["bf16"].as_f64().unwrap(), narrow / 20.0);
+}
+
 /// Starts a command and ends it with a signal once it has said that it records routes.
 #[cfg(target_os = "linux")]
 fn ended_while_recording(signal: &str, arguments: &[&str]) -> (Option<i32>, String) {

@@ -92,6 +92,12 @@ pub(crate) fn expect(
     }
 }
 
+/// Refuses another number of heads for keys and values than for queries, where the family has no such thing.
+pub(crate) fn expect_no_groups(configuration: &Configuration, heads: usize) -> Result<(), ModelError> {
+    let wanted = format!("{heads}, the number of heads, or absent: this family shares no keys and values");
+    expect(configuration, "num_key_value_heads", &wanted, |value| value.as_u64() == Some(heads as u64))
+}
+
 /// Whether a value switches its effect off: false, zero or an empty list.
 fn is_off(value: &Value) -> bool {
     match value {
@@ -106,6 +112,18 @@ fn is_off(value: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_family_without_groups_of_heads_takes_no_other_number_of_them() {
+        let given = |heads: Value| Configuration::of(json!({"num_key_value_heads": heads}));
+        for fine in [json!(4), Value::Null] {
+            expect_no_groups(&given(fine), 4).unwrap();
+        }
+        for other in [json!(2), json!(0), json!("4")] {
+            let error = expect_no_groups(&given(other), 4).unwrap_err().to_string();
+            assert!(error.contains("`num_key_value_heads`") && error.contains("wanted 4"), "{error}");
+        }
+    }
 
     #[test]
     fn an_effect_that_a_family_lacks_is_an_error_that_names_the_key() {

@@ -78,6 +78,7 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
 
 fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
     effects::expect(configuration, "head_dim", "absent: heads share out the width", |_| false)?;
+    effects::expect_no_groups(configuration, description.heads)?;
     let unscaled = !options::flag(configuration, "scale_attn_weights", true)?;
     let activation = options::activation(configuration, "activation_function", Activation::GeluTanh)?;
     let variation = &mut description.variation;

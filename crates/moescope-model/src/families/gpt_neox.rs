@@ -7,7 +7,7 @@
 //! An odd number of turning coordinates is rounded up to whole pairs, as in the reference. Without a word about it a quarter of a head turns.
 
 use super::names::{Cut, Groups, Leaf, NONE, Names, OWN, TWICE, part, renamed};
-use super::{Defaults, Family, PLAIN, options, rope};
+use super::{Defaults, Family, PLAIN, effects, options, rope};
 use crate::ModelError;
 use crate::description::Description;
 use crate::folder::Configuration;
@@ -63,6 +63,7 @@ const LEAVES: [Leaf; 12] = [
 
 fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
     expect_base(configuration, description.rope_theta)?;
+    effects::expect_no_groups(configuration, description.heads)?;
     let share = rope::read(configuration, description.rope_theta)?.share.unwrap_or(0.25);
     let turned = (description.head_dim as f64 * share) as usize;
     let activation = options::activation(configuration, "hidden_act", Activation::Gelu)?;

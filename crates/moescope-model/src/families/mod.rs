@@ -185,11 +185,12 @@ pub fn supported_families() -> Vec<&'static str> {
 /// [`ModelError::UnknownFamily`], [`ModelError::Configuration`] for a key that is missing, mistyped or of an effect
 /// that is not reproduced, and [`ModelError::Description`] for sizes that make no model.
 pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError> {
-    let found = configuration.text_if("model_type")?.unwrap_or("absent");
-    let Some(family) = FAMILIES.iter().find(|family| family.model_type == found) else {
+    let found = configuration.text_if("model_type")?;
+    let Some(family) = FAMILIES.iter().find(|family| Some(family.model_type) == found) else {
         return Err(ModelError::UnknownFamily {
             path: configuration.path().into(),
-            found: found.into(),
+            key: "model_type",
+            found: found.map(str::to_owned),
             known: supported_families(),
         });
     };

@@ -58,7 +58,7 @@ impl Configuration {
         let key = spellings.iter().find(|key| self.get(key).is_some()).unwrap_or(&spellings[0]);
         match self.size_if(key)? {
             Some(size) => Ok(size),
-            None => Err(self.complain(key, "absent", "a whole number")),
+            None => Err(self.complain(key, if self.has(key) { "null" } else { "absent" }, "a whole number")),
         }
     }
 

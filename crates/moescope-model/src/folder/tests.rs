@@ -201,10 +201,16 @@ fn a_disagreement_of_configuration_and_weights_is_named() {
     refused(&|keys| keys["num_hidden_layers"] = 3.into(), &["model.layers.2", "missing"]);
     refused(&|keys| keys["num_hidden_layers"] = 1.into(), &["model.layers.1", "no place"]);
     refused(&|keys| keys["model_type"] = "bert".into(), &["bert", "qwen3_moe", "moescope", "mixtral"]);
+    refused(&|keys| keys["model_type"] = "mixtrl".into(), &["`mixtrl`", "(did you mean `mixtral`?)"]);
+    refused(&|keys| keys["model_type"] = serde_json::Value::Null, &["`model_type` is absent", "mixtral"]);
     refused(&|keys| keys["attention_bias"] = true.into(), &["self_attn.q_proj.bias", "missing"]);
     refused(&|keys| keys["clip_qkv"] = 2.0.into(), &["clip_qkv"]);
     refused(&|keys| keys["hidden_size"] = "wide".into(), &["hidden_size", "whole number"]);
     refused(&|keys| drop(keys.as_object_mut().unwrap().remove("hidden_size")), &["hidden_size", "absent"]);
+    refused(
+        &|keys| keys["hidden_size"] = serde_json::Value::Null,
+        &["`hidden_size` is null", "whole number"],
+    );
     refused(&|keys| keys["num_experts_per_tok"] = 9.into(), &["per_token", "9", "1 to 6"]);
 }
 

@@ -1,5 +1,6 @@
 //! A recording of activations, read part by part.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use moescope_base::{HookPoint, ValueData, nearest_name};
@@ -133,6 +134,26 @@ impl ActivationFolder {
             Kept::Whole => whole_rows(&path, point),
             Kept::Sample { .. } => sampled_rows(&path, &point.to_string(), "rows"),
         }
+    }
+
+    /// Layers of whose router something was recorded, ascending.
+    pub fn router_layers(&self) -> BTreeSet<usize> {
+        let points = self.manifest.hooks.iter().filter_map(|hook| hook.name.parse::<HookPoint>().ok());
+        points.filter(|point| point.site().in_router()).filter_map(|point| point.layer()).collect()
+    }
+
+    /// The relative margins of a layer's choices, in the order of the rows of all parts: see [`relative_margins`](crate::relative_margins).
+    ///
+    /// # Errors
+    /// [`TraceError::Tensor`] where nothing of the layer's router was recorded, or if a file is damaged.
+    pub fn relative_margins(&self, layer: usize) -> Result<Vec<f32>, TraceError> {
+        let name = format!("blocks.{layer}.mlp.router.relative_margin");
+        let mut all = Vec::new();
+        for index in 0..self.parts() {
+            let (_, numbers) = TensorReader::open(&self.folder.join(part(index)))?.reals(&name)?;
+            all.extend(numbers);
+        }
+        Ok(all)
     }
 
     fn sampled_expert(&self, point: HookPoint) -> Result<SiteRows, TraceError> {

@@ -13,12 +13,16 @@
 //! hold for all of its values; `experts.safetensors` has them for each expert's site under its own name, as `NAME.document`.
 //! Positions are those in the document.
 //!
+//! Where a value of a router is recorded, `blocks.L.mlp.router.margin` and `relative_margin` stand beside it, one number for each
+//! token: see [`margins`](crate::margins) and [`relative_margins`](crate::relative_margins).
+//!
 //! Which rows a sample has is decided by a keyed hash of document and position alone, the smallest first. It therefore depends neither
 //! on the order and size of passes nor on interruptions, all sites have the same tokens, and samples of two corpora without a
 //! document in common are merged by keeping the smallest of both.
 
 mod folder;
 mod manifest;
+mod margins;
 mod part;
 mod priority;
 mod reservoir;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use moescope_base::{Axis, HookPoint, Observation, Tokens, Value, ValueData};
+use moescope_base::{Axis, HookPoint, Tokens, Value, ValueData};
 use moescope_host::write_tensors;
 
+use super::margins::{Margins, Seen};
 use super::rows::{Rows, push};
 use super::run::CorpusWindow;
 use crate::tensor_file::Entry;
@@ -23,6 +24,7 @@ pub(super) struct Part {
     /// Of a sample: rows of the drawn tokens, and which these are.
     drawn: BTreeMap<HookPoint, Rows>,
     origins: Vec<[u32; 3]>,
+    margins: Margins,
 }
 
 impl Part {
@@ -32,10 +34,10 @@ impl Part {
     }
 
     /// Puts in all values of a window, the `index`-th of its pass.
-    pub(super) fn put_whole(&mut self, window: &CorpusWindow, index: usize, seen: &Observation) {
+    pub(super) fn put_whole(&mut self, window: &CorpusWindow, index: usize, seen: &Seen) {
         let positions = window.ids.len();
         let first = self.windows.len() * positions;
-        for (point, value) in &seen.values {
+        for (point, value) in &seen.kept.values {
             let entry = self.whole.entry(*point).or_insert_with(|| (Rows::none_of(value), Vec::new()));
             let (rows, tokens) = entry;
             match value.rows() {
@@ -54,24 +56,21 @@ impl Part {
                 }
             }
         }
-        self.loss.extend_from_slice(&seen.loss[index * (positions - 1)..(index + 1) * (positions - 1)]);
+        let losses = index * (positions - 1)..(index + 1) * (positions - 1);
+        self.loss.extend_from_slice(&seen.kept.loss[losses]);
+        self.margins.put(seen, index * positions..(index + 1) * positions);
         self.windows.push(window.clone());
     }
 
     /// Puts in the rows of a window's drawn tokens; values of single experts are not kept here.
-    pub(super) fn put_drawn(
-        &mut self,
-        window: &CorpusWindow,
-        index: usize,
-        drawn: &[u32],
-        seen: &Observation,
-    ) {
-        for (point, value) in seen.values.iter().filter(|(point, _)| !point.site().in_expert()) {
+    pub(super) fn put_drawn(&mut self, window: &CorpusWindow, index: usize, drawn: &[u32], seen: &Seen) {
+        for (point, value) in seen.kept.values.iter().filter(|(point, _)| !point.site().in_expert()) {
             let rows = self.drawn.entry(*point).or_insert_with(|| Rows::none_of(value));
             for position in drawn {
                 rows.push_token(value, index * window.ids.len() + *position as usize);
             }
         }
+        self.margins.put(seen, drawn.iter().map(|position| index * window.ids.len() + *position as usize));
         let origin = |at: &u32| [window.document, window.start + at, window.ids[*at as usize]];
         self.origins.extend(drawn.iter().map(origin));
         self.windows.push(window.clone());
@@ -92,7 +91,9 @@ impl Part {
             shape: vec![batch],
             data: ValueData::Integer(self.windows.iter().map(|w| i64::from(number(w))).collect()),
         };
-        let exports = [place("document", |w| w.document), place("start", |w| w.start)];
+        let places = [place("document", |w| w.document), place("start", |w| w.start)];
+        let exports: Vec<Export> =
+            places.into_iter().chain(self.margins.exports(&[batch, positions])).collect();
         let value = |(point, (rows, tokens)): (HookPoint, (Rows, Vec<u32>))| {
             let axes = point.site().axes();
             let mut shape = match axes {
@@ -124,6 +125,8 @@ impl Part {
             let shape = [&[rows][..], &values.shape].concat();
             tensors.push((point.to_string(), Entry::of(shape, values.data)));
         }
+        let margins = self.margins.exports(&[rows]);
+        tensors.extend(margins.map(|margin| (margin.name, Entry::of(margin.shape, margin.data))));
         for (column, name) in ["document", "position", "token_id"].into_iter().enumerate() {
             let numbers = self.origins.iter().map(|origin| i64::from(origin[column])).collect();
             tensors.push((format!("rows.{name}"), Entry::of(vec![rows], ValueData::Integer(numbers))));

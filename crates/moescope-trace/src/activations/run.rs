@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use moescope_base::{HookPoint, Observation, Request, Subject, Tokens};
+use moescope_base::{HookPoint, Request, Subject, Tokens};
 use moescope_host::{FolderLock, sweep};
 
 use super::manifest::{ActivationManifest, KIND, Kept, RecordedHook, SCHEMA};
+use super::margins::{Seen, with_sources};
 use super::part::Part;
 use super::priority::Lots;
 use super::reservoir::{ExpertSamples, Origin};
@@ -115,7 +116,11 @@ pub fn record_activations(
             return Ok(RecordOutcome::Interrupted { windows: state.done, of: work.order.len() });
         }
         let end = work.order.len().min(state.done + sequences.max(1));
-        let seen = pass(subject, job, &work.order[state.done..end])?;
+        let seen = match pass(subject, job, &work.order[state.done..end]) {
+            // A subject that heeds the flag itself gives up in the middle of a pass: the next turn saves what is done.
+            Err(_) if stop.load(Ordering::Relaxed) => continue,
+            seen => seen?,
+        };
         state.take(job, &work, &seen, end, folder)?;
         if state.saved.elapsed() > SAVE_AFTER.max(20 * state.cost) {
             state.save(folder)?;
@@ -130,14 +135,15 @@ pub fn record_activations(
 }
 
 /// One forward pass over some windows.
-fn pass(subject: &mut dyn Subject, job: &ActivationJob, order: &[usize]) -> Result<Observation, TraceError> {
+fn pass(subject: &mut dyn Subject, job: &ActivationJob, order: &[usize]) -> Result<Seen, TraceError> {
     let ids: Vec<u32> = order.iter().flat_map(|window| &job.windows[*window].ids).copied().collect();
     let positions = ids.len() / order.len();
     let tokens = Tokens::new(ids, order.len(), positions)?;
-    let seen = subject.run(&Request { record: &job.points, ..Request::of(&tokens) })?;
-    match job.points.iter().find(|point| !seen.values.contains_key(point)) {
+    let record = job.recorded_points();
+    let seen = subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
+    match record.iter().find(|point| !seen.values.contains_key(point)) {
         Some(point) => Err(TraceError::NotRecorded { name: point.to_string() }),
-        None => Ok(seen),
+        None => Ok(Seen::of(seen, &job.points)),
     }
 }
 
@@ -166,6 +172,11 @@ impl ActivationJob {
             documents: self.documents.len(),
             domain_names: self.domain_names.clone(),
         })
+    }
+
+    /// What each pass records: the sites of the job, and where a router's values are among them all that its margins need.
+    pub fn recorded_points(&self) -> Vec<HookPoint> {
+        with_sources(&self.points)
     }
 
     /// How many windows will go through the model.
@@ -280,14 +291,14 @@ impl State {
         &mut self,
         job: &ActivationJob,
         work: &Work,
-        seen: &Observation,
+        seen: &Seen,
         end: usize,
         folder: &Path,
     ) -> Result<(), TraceError> {
         let order = &work.order[self.done..end];
         if let Some((lots, _)) = work.draw.as_ref().filter(|_| !self.experts.is_empty()) {
             let origins: Vec<Origin> = order.iter().flat_map(|w| origins(&job.windows[*w], lots)).collect();
-            self.experts.offer(&seen.values, &origins);
+            self.experts.offer(&seen.kept.values, &origins);
         }
         for (index, number) in order.iter().enumerate() {
             let window = &job.windows[*number];

@@ -279,8 +279,60 @@ fn a_site_whose_rows_are_spread_over_heads_comes_back() {
     let path = folder.path().join(resume::part(0));
     let window = |start| CorpusWindow { document: 0, start, ids: vec![1; 4] };
     let mut part = part::Part::default();
+    let seen = margins::Seen::of(seen, &[point]);
     part.put_whole(&window(0), 0, &seen);
     part.put_whole(&window(4), 1, &seen);
     part.flush(&path, true).unwrap();
     assert_eq!(crate::read_recorded(&path, point).unwrap(), value(2));
+}
+
+#[test]
+fn margins_stand_beside_the_values_of_a_router_and_what_they_came_from_does_not() {
+    let layer = "blocks.1.mlp.router";
+    for kept in [Kept::Whole, FEW] {
+        let (folder, job) = (tempfile::tempdir().unwrap(), job(&[INDICES, RESIDUAL], kept));
+        record(&job, 3, folder.path(), false).unwrap();
+        let recorded = ActivationFolder::open(folder.path()).unwrap();
+        assert_eq!(recorded.router_layers().into_iter().collect::<Vec<_>>(), [1]);
+        // The planted router leaves one unit between the second and the third logit, of twice three.
+        let tokens = if kept == FEW { 7 } else { 32 };
+        assert_eq!(recorded.relative_margins(1).unwrap(), vec![1.0 / 6.0; tokens], "{kept:?}");
+        let part = crate::TensorReader::open(&folder.path().join(resume::part(0))).unwrap();
+        let names: Vec<&str> = part.names().filter(|name| name.starts_with(layer)).collect();
+        assert_eq!(
+            names,
+            ["hook_indices", "margin", "relative_margin"].map(|name| format!("{layer}.{name}"))
+        );
+        let (_, margins) = part.reals(&format!("{layer}.margin")).unwrap();
+        assert!(margins.iter().all(|margin| (margin - 0.2).abs() < 1e-6));
+    }
+    let (folder, job) = (tempfile::tempdir().unwrap(), job(&[RESIDUAL], Kept::Whole));
+    record(&job, 3, folder.path(), false).unwrap();
+    let recorded = ActivationFolder::open(folder.path()).unwrap();
+    assert!(recorded.router_layers().is_empty() && recorded.relative_margins(1).is_err());
+}
+
+#[test]
+fn a_subject_that_gives_up_because_it_was_asked_to_stop_is_no_error() {
+    let (folder, job) = (tempfile::tempdir().unwrap(), job(&ALL, Kept::Whole));
+    let stop = AtomicBool::new(false);
+    // The subject answers three times; then the flag goes up in the middle of a pass.
+    struct Heeding<'a>(Steady, &'a AtomicBool);
+    impl Subject for Heeding<'_> {
+        fn shape(&self) -> &SubjectShape {
+            self.0.shape()
+        }
+        fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
+            self.0.run(request).inspect_err(|_| self.1.store(true, std::sync::atomic::Ordering::Relaxed))
+        }
+        fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError> {
+            self.0.unembed(residual)
+        }
+    }
+    let mut subject = Heeding(Steady::for_passes(3), &stop);
+    let outcome =
+        record_activations(&mut subject, &job, 1, folder.path(), false, &mut |_, _| {}, &stop).unwrap();
+    assert_eq!(outcome, RecordOutcome::Interrupted { windows: 3, of: 8 });
+    assert!(matches!(record(&job, 2, folder.path(), true).unwrap(), RecordOutcome::Done(_)));
+    assert!(files(folder.path()) == undisturbed(&job, 2));
 }

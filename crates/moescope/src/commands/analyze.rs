@@ -14,7 +14,6 @@ use moescope_trace::routing_points;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::interrupt::Stoppable;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
@@ -78,7 +77,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     }
     let instruments = chosen(names)?;
     require_own(out, "an analysis", &["analysis.json"])?;
-    let checkpoint = Checkpoint::find(model, context)?;
+    let checkpoint = Checkpoint::find_for(model, args.memory.dry_run(), context)?;
     let tokenizer = checkpoint.tokenizer()?;
     let description = moescope_model::describe(checkpoint.path())?;
     let positions = positions(args.positions, description.max_positions, context);
@@ -106,7 +105,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         );
     }
     let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
-    let mut subject = Stoppable::new(ModelSubject::new(opened), context.interrupt());
+    let mut subject = ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag());
     let routed = !shape.routed_layers().is_empty();
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;

@@ -16,7 +16,6 @@ use moescope_trace::CorpusWindow;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::interrupt::Stoppable;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
@@ -90,7 +89,7 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         require_own(out, "a knockout", &["knockout.json"])?;
     }
-    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     if description.subject_shape().routed_layers().is_empty() {
         return Err(Failure::input(format!("{} is dense: it has no experts to take out", args.model)));
@@ -123,7 +122,7 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
     let found = measured(
         args,
-        Stoppable::new(ModelSubject::new(model), context.interrupt()),
+        ModelSubject::new(model).stopped_by(context.interrupt().shared_flag()),
         &text,
         &experts,
         context,

@@ -111,9 +111,9 @@ impl From<Tool> for Compat {
 /// If model, input, hooks or edits are wrong, or the file cannot be written.
 pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
     // What only looks ahead needs no weights, and fetches none.
-    let checkpoint = match args.list_hooks || args.memory.dry_run() {
-        true => Checkpoint::find_headers(&args.model, !args.list_hooks, context)?,
-        false => Checkpoint::find(&args.model, context)?,
+    let checkpoint = match args.list_hooks {
+        true => Checkpoint::find_headers(&args.model, false, context)?,
+        false => Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?,
     };
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
@@ -270,14 +270,7 @@ fn text_tokens(checkpoint: &Checkpoint, paths: &[PathBuf], longest: usize) -> Re
     let tokenizer = checkpoint.tokenizer()?;
     let mut sequences = Vec::new();
     for path in paths {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::input(format!(
-                "cannot read {}: {error}{}",
-                path.display(),
-                moescope_host::advice(&error)
-            ))
-        })?;
-        sequences.push(tokenizer.encode(&text)?);
+        sequences.push(tokenizer.encode(&moescope_host::read_text(path)?)?);
     }
     let shortest = sequences.iter().map(Vec::len).min().unwrap_or(0);
     if shortest < 2 {

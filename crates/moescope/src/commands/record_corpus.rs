@@ -3,20 +3,25 @@
 //! The files, the draw and the way in which work is taken up are those of `moescope_trace::record_activations`; here text becomes
 //! windows, memory and disk are planned, and the progress is told.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use moescope_analysis::routing::LayerNearTies;
 use moescope_base::HookPoint;
 use moescope_corpus::Corpus;
 use moescope_model::{Description, ModelSubject, Work};
-use moescope_trace::{ActivationJob, ActivationManifest, Kept, RecordOutcome, record_activations};
+use moescope_trace::{
+    ActivationFolder, ActivationJob, ActivationManifest, Kept, RecordOutcome, record_activations,
+};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::fingerprint;
 use crate::memory::{Intent, MemoryArgs};
+use crate::near_ties;
 use crate::out_folder::require_own;
 use crate::progress::ProgressLine;
 use crate::say;
@@ -103,11 +108,11 @@ pub fn run(
     require_own(call.out, "a recording of activations", &["recording.json"])?;
     let job = job(args, call, checkpoint, description, context)?;
     let estimate = Estimate::of(&job, description)?;
-    let (positions, threads) = (job.windows[0].ids.len(), context.threads());
+    let (positions, threads, record) = (job.windows[0].ids.len(), context.threads(), job.recorded_points());
     let work = |batch: usize| Work {
         batch,
         positions,
-        record: &job.points,
+        record: &record,
         edits: &[],
         gradients: false,
         kept: estimate.kept,
@@ -119,7 +124,8 @@ pub fn run(
         let intent = Intent { work: work(sequences), passes, disk: estimate.disk };
         return call.memory.tell(checkpoint.path(), &intent, context);
     }
-    let mut subject = ModelSubject::new(call.memory.open(checkpoint.path(), &work(sequences), context)?);
+    let model = call.memory.open(checkpoint.path(), &work(sequences), context)?;
+    let mut subject = ModelSubject::new(model).stopped_by(context.interrupt().shared_flag());
     let progress = context.progress();
     let mut watch = watching(&progress);
     let stop = context.interrupt().flag();
@@ -128,7 +134,7 @@ pub fn run(
     })?;
     progress.clear();
     match outcome {
-        RecordOutcome::Done(manifest) => tell(&manifest, call.out, context),
+        RecordOutcome::Done(manifest) => tell(&manifest, &ties_of(call.out)?, call.out, context),
         RecordOutcome::Interrupted { windows, of } => {
             let message = format!("interrupted after {windows} of {of} windows; go on with --resume");
             return Err(Failure::interrupted(message, context.interrupt().exit()));
@@ -217,8 +223,10 @@ fn bytes(job: &ActivationJob, description: &Description, windows: usize) -> (u64
     let Kept::Sample { rows, .. } = job.kept else {
         // Beside the values stand ids, losses and the place of each window, and the tokens of experts' rows.
         let tokens = (windows * positions) as u64;
+        let margins = 8 * routers(job) * tokens;
         let ragged = job.points.iter().filter(|point| point.site().in_expert()).count() as u64;
         let beside = 12 * tokens
+            + margins
             + 16 * windows as u64
             + 8 * ragged_rows(job, description, tokens).min(ragged * tokens);
         return (description.recorded_bytes(&job.points, tokens, positions) + beside, 0);
@@ -233,9 +241,24 @@ fn bytes(job: &ActivationJob, description: &Description, windows: usize) -> (u64
         description.recorded_bytes(&experts, tokens, positions) + 24 * ragged_rows(job, description, tokens);
     let parts = match others.is_empty() {
         true => 0,
-        false => description.recorded_bytes(&others, kept, positions) + 24 * kept,
+        false => description.recorded_bytes(&others, kept, positions) + (24 + 8 * routers(job)) * kept,
     };
     (parts, each.min(chosen))
+}
+
+/// Layers whose margins are kept.
+fn routers(job: &ActivationJob) -> u64 {
+    let layers: BTreeSet<_> =
+        job.points.iter().filter(|point| point.site().in_router()).map(HookPoint::layer).collect();
+    layers.len() as u64
+}
+
+/// The near-ties of the layers of whose router something was recorded, from the finished folder: of an interrupted recording the parts
+/// of earlier calls belong to it, too.
+fn ties_of(folder: &Path) -> Result<Vec<LayerNearTies>, Failure> {
+    let recorded = ActivationFolder::open(folder)?;
+    let margins = |layer: usize| Ok(LayerNearTies::of(layer, &recorded.relative_margins(layer)?));
+    recorded.router_layers().into_iter().map(margins).collect()
 }
 
 /// Rows of all recorded single experts together, at most.
@@ -252,9 +275,13 @@ fn ragged_rows(job: &ActivationJob, description: &Description, tokens: u64) -> u
 }
 
 /// Says what the folder holds.
-fn tell(manifest: &ActivationManifest, out: &Path, context: &Context) {
+fn tell(manifest: &ActivationManifest, ties: &[LayerNearTies], out: &Path, context: &Context) {
     if context.json() {
-        context.print_json(&serde_json::json!({ "folder": out, "manifest": manifest }));
+        context.print_json(&serde_json::json!({
+            "folder": out,
+            "manifest": manifest,
+            "near_ties": near_ties::json(ties),
+        }));
         return;
     }
     let tokens = manifest.windows * manifest.positions;
@@ -274,4 +301,5 @@ fn tell(manifest: &ActivationManifest, out: &Path, context: &Context) {
         manifest.documents,
         manifest.tokens_left_out
     );
+    near_ties::tell(ties);
 }

@@ -74,7 +74,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
     require_own(&args.out, "a record of routes", &["routing.parquet", "pieces"])?;
-    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
     if shape.routed_layers().is_empty() {
@@ -108,7 +108,8 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let job = job(&checkpoint, &text, positions)?;
     let pieces = PieceFolder { folder: &args.out, job: &job, resume: args.resume };
     pieces.check()?;
-    let subject = ModelSubject::new(args.memory.open(checkpoint.path(), &work(sequences), context)?);
+    let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
+    let subject = ModelSubject::new(model).stopped_by(context.interrupt().shared_flag());
     let trace = recorded(subject, text.batches(sequences, &tokenizer)?, &pieces, context)?;
     context.progress().note("analysing");
     let analysed = context.pool()?.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;

@@ -64,9 +64,12 @@ pub(crate) fn open(weights: Weights) -> Result<(Configuration, Tensors), ModelEr
     Ok((configuration, Tensors::renamed(weights, entries)))
 }
 
+/// Where the metadata name the architecture.
+const KEY: &str = "general.architecture";
+
 /// The architecture that the metadata name.
 fn architecture(metadata: &Metadata, path: &Path) -> Result<&'static Architecture, ModelError> {
-    let found = metadata.text("general.architecture").unwrap_or("absent");
+    let found = metadata.text(KEY).unwrap_or_default();
     let routed = metadata.unsigned(&format!("{found}.expert_count")).is_some_and(|experts| experts > 0);
     let fits = |known: &&Architecture| {
         known.name == found && (found != "llama" || routed == (known.family == "mixtral"))
@@ -74,7 +77,8 @@ fn architecture(metadata: &Metadata, path: &Path) -> Result<&'static Architectur
     ARCHITECTURES.iter().find(fits).ok_or_else(|| {
         let mut known: Vec<_> = ARCHITECTURES.iter().map(|known| known.name).collect();
         known.dedup();
-        ModelError::UnknownFamily { path: path.into(), found: found.into(), known }
+        let found = metadata.text(KEY).map(str::to_owned);
+        ModelError::UnknownFamily { path: path.into(), key: KEY, found, known }
     })
 }
 
