@@ -58,7 +58,7 @@ pub enum HostError {
 /// It knows only what the system says; which folder was meant, and why, is the caller's to say.
 pub fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
-    match error.kind() {
+    match system_kind(error) {
         Kind::NotFound => "; check the path, and that what should have written it has run",
         Kind::NotADirectory => "; a part of this path is a file where a folder was wanted",
         Kind::IsADirectory => "; this is a folder where a file was wanted",
@@ -69,6 +69,18 @@ pub fn advice(error: &std::io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// What the system said, also where a library has wrapped it.
+fn system_kind(error: &std::io::Error) -> std::io::ErrorKind {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(inner) = cause {
+        if let Some(inner) = inner.downcast_ref::<std::io::Error>() {
+            return system_kind(inner);
+        }
+        cause = inner.source();
+    }
+    error.kind()
 }
 
 impl HostError {
@@ -90,6 +102,9 @@ mod tests {
             of(ErrorKind::StorageFull).contains("a/b")
                 && of(ErrorKind::StorageFull).contains("--resume where")
         );
+        // As libraries of file formats hand it on.
+        let wrapped = Error::other(Error::other(Error::from(ErrorKind::StorageFull)));
+        assert!(HostError::file("write", Path::new("a/b"), wrapped).to_string().contains("--resume where"));
         assert!(of(ErrorKind::NotADirectory).ends_with("where a folder was wanted"));
         assert!(of(ErrorKind::PermissionDenied).contains("permissions"));
     }

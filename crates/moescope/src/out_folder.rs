@@ -1,16 +1,23 @@
-//! The place of `--out`, which must not be somebody else's, nor what the command reads.
+//! The place of `--out`, which must not be somebody else's, nor what the command reads, and which is whole or says that it is not.
 
+use std::io::{ErrorKind, Write};
 use std::path::Path;
+
+use moescope_host::HostError;
 
 use crate::failure::Failure;
 
-/// Refuses a folder that holds something else than `what`, an earlier result, of which it would have one of the files `marks`.
+/// File of a folder that is being written.
+const UNFINISHED: &str = "unfinished.txt";
+
+/// Refuses a folder that holds something else than `what`, an earlier result, of which it would have one of the files `marks`, or
+/// what is left of one that could not be finished.
 ///
 /// # Errors
 /// If the folder is not empty and has none of these files. A folder that is not there is none.
 pub fn require_own(folder: &Path, what: &str, marks: &[&str]) -> Result<(), Failure> {
     let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    let own = marks.iter().any(|name| folder.join(name).exists());
+    let own = marks.iter().chain([&UNFINISHED]).any(|name| folder.join(name).exists());
     match entries.next() {
         Some(Ok(entry)) if !own => Err(Failure::input(format!(
             "{} exists and is not {what}: it holds {}; choose a new or empty folder as --out",
@@ -19,6 +26,30 @@ pub fn require_own(folder: &Path, what: &str, marks: &[&str]) -> Result<(), Fail
         ))),
         _ => Ok(()),
     }
+}
+
+/// Writes a result, whose file `last` tells that the folder is whole: an earlier one goes first, `write` is to write it last, and while
+/// there is none a note in the folder says that it is not finished.
+///
+/// # Errors
+/// Those of writing, with the next step. What was written by then stays, and may be written over.
+pub fn finish(folder: &Path, last: &str, write: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    moescope_host::make_folder(folder)?;
+    let (note, last) = (folder.join(UNFINISHED), folder.join(last));
+    moescope_host::replace(&note, |file| {
+        writeln!(file, "What is here is not whole. The same command writes it anew.")
+    })?;
+    let remove = |file: &Path| match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(HostError::file("remove", file, error)),
+        _ => Ok(()),
+    };
+    remove(&last)?;
+    write().map_err(|mut failure| {
+        let folder = folder.display();
+        failure.message += &format!("\n  {folder} is not whole: the same command writes it anew");
+        failure
+    })?;
+    Ok(remove(&note)?)
 }
 
 /// Refuses a file that is there and is one of the inputs, or lies in a folder that is one: a checkpoint, say.
@@ -47,6 +78,33 @@ fn holds(folder: &Path, place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_without_its_last_file_is_not_whole_and_may_be_written_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("out");
+        let put = |name: &str| std::fs::write(out.join(name), name).unwrap();
+        let own = || require_own(&out, "a result", &["last.json"]).is_ok();
+        let broken = finish(&out, "last.json", || {
+            put("table");
+            Err(Failure::input("the disk is full"))
+        });
+        let message = broken.unwrap_err().message;
+        assert!(message.starts_with("the disk is full") && message.contains("not whole"), "{message}");
+        assert!(out.join(UNFINISHED).exists() && own());
+        let all = || {
+            put("table");
+            put("last.json");
+            Ok(())
+        };
+        finish(&out, "last.json", all).unwrap();
+        assert!(!out.join(UNFINISHED).exists() && own());
+        // An earlier result is not left beside a half of the next.
+        assert!(finish(&out, "last.json", || Err(Failure::input("full"))).is_err());
+        assert!(!out.join("last.json").exists() && out.join(UNFINISHED).exists());
+        std::fs::remove_file(out.join(UNFINISHED)).unwrap();
+        assert!(!own(), "of somebody else");
+    }
 
     #[test]
     fn what_is_read_is_not_written_over() {

@@ -15,12 +15,14 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
-use crate::out_folder::require_own;
+use crate::out_folder::{finish, require_own};
 use crate::say;
 use crate::text_windows::{Windows, positions};
 
 /// Sequences in one forward pass where all weights are in memory.
 const BATCH: usize = 16;
+/// What the folder has when it is whole.
+const DOCUMENT: &str = "analysis.json";
 /// Tokens of which an instrument keeps the residual stream, at most.
 const STREAM_TOKENS: usize = 5_000;
 
@@ -76,7 +78,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
     let instruments = chosen(names)?;
-    require_own(out, "an analysis", &["analysis.json"])?;
+    require_own(out, "an analysis", &[DOCUMENT])?;
     let checkpoint = Checkpoint::find_for(model, args.memory.dry_run(), context)?;
     let tokenizer = checkpoint.tokenizer()?;
     let description = moescope_model::describe(checkpoint.path())?;
@@ -112,7 +114,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)
         .map_err(|failure| context.interrupt().or(failure))?;
     let document = document(args, tokens, &outcomes);
-    write(args, out, tokens, &outcomes, &document)?;
+    finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document))?;
     if context.json() {
         context.print_json(&document);
     } else {
@@ -265,10 +267,7 @@ fn write(
     document: &serde_json::Value,
 ) -> Result<(), Failure> {
     let folder = out.join("tables");
-    std::fs::create_dir_all(&folder).map_err(|error| {
-        let advice = moescope_host::advice(&error);
-        Failure::input(format!("cannot create {}: {error}{advice}", folder.display()))
-    })?;
+    moescope_host::make_folder(&folder)?;
     for table in
         outcomes.iter().filter_map(|outcome| outcome.found.as_ref().ok()).flat_map(|found| &found.tables)
     {
@@ -276,9 +275,7 @@ fn write(
     }
     moescope_report::write_html(&report(args, tokens, outcomes), &out.join("report.html"))?;
     let text = serde_json::to_string_pretty(document).expect("numbers and texts always serialise");
-    moescope_host::replace(&out.join("analysis.json"), |file| {
-        std::io::Write::write_all(file, text.as_bytes())
-    })?;
+    moescope_host::replace(&out.join(DOCUMENT), |file| std::io::Write::write_all(file, text.as_bytes()))?;
     Ok(())
 }
 

@@ -17,12 +17,14 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
-use crate::out_folder::require_own;
+use crate::out_folder::{finish, require_own};
 use crate::say;
 use crate::text_windows::{Windows, corpus_of, positions};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
+/// What the folder has when it is whole.
+const DOCUMENT: &str = "knockout.json";
 /// Replicates behind each interval.
 const REPLICATES: usize = 1000;
 /// Units below which a bootstrap interval is too narrow.
@@ -87,7 +89,7 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     }
     let experts = ExpertId::list(&args.experts)?;
     if let Some(out) = &args.out {
-        require_own(out, "a knockout", &["knockout.json"])?;
+        require_own(out, "a knockout", &[DOCUMENT])?;
     }
     let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
@@ -130,7 +132,7 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     let found = found.map_err(|failure| context.interrupt().or(failure))?;
     let document = document(args, &text, &found);
     if let Some(out) = &args.out {
-        write(out, args, &text, &found, &document)?;
+        finish(out, DOCUMENT, || write(out, args, &text, &found, &document))?;
     }
     match context.json() {
         true => context.print_json(&document),
@@ -286,8 +288,8 @@ fn write(
     for table in &tables {
         moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
     }
-    moescope_host::replace(&out.join("knockout.json"), |file| writeln!(file, "{document:#}"))?;
     moescope_report::write_html(&report(args, text, found, &tables), &out.join("report.html"))?;
+    moescope_host::replace(&out.join(DOCUMENT), |file| writeln!(file, "{document:#}"))?;
     Ok(())
 }
 

@@ -110,13 +110,24 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     pieces.check()?;
     let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
     let subject = ModelSubject::new(model).stopped_by(context.interrupt().shared_flag());
-    let trace = recorded(subject, text.batches(sequences, &tokenizer)?, &pieces, context)?;
+    let trace = recorded(subject, text.batches(sequences, &tokenizer)?, &pieces, context)
+        .map_err(|failure| kept_for_resume(failure, args))?;
     context.progress().note("analysing");
     let analysed = context.pool()?.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
-    write(args, &trace, &analysed)?;
+    write(args, &trace, &analysed).map_err(|failure| kept_for_resume(failure, args))?;
     pieces.remove()?;
     tell(args, &trace, &analysed, context);
     Ok(())
+}
+
+/// The failure, with the way to go on where routes are kept.
+fn kept_for_resume(mut failure: Failure, args: &RoutingArgs) -> Failure {
+    let pieces = args.out.join("pieces");
+    if pieces.exists() && !failure.message.contains("go on with --resume") {
+        failure.message +=
+            &format!("\n  the routes recorded so far are kept in {}; go on with --resume", pieces.display());
+    }
+    failure
 }
 
 /// What tells this record from another: the model, the text as windows, and the version.
@@ -198,10 +209,7 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
     write_trace(&args.out, trace, None, &args.model, env!("CARGO_PKG_VERSION"))?;
     let folder = args.out.join("tables");
-    std::fs::create_dir_all(&folder).map_err(|error| {
-        let advice = moescope_host::advice(&error);
-        Failure::input(format!("cannot create {}: {error}{advice}", folder.display()))
-    })?;
+    moescope_host::make_folder(&folder)?;
     for table in tables {
         moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
     }

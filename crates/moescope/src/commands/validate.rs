@@ -11,9 +11,12 @@ use moescope_study::{Judgement, REQUIRED, Validity, ValidityOptions, validity};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::out_folder::require_own;
+use crate::out_folder::{finish, require_own};
 use crate::say;
 use crate::validity_page::validity_page;
+
+/// What the folder has when it is whole.
+const DOCUMENT: &str = "validity.json";
 
 /// Draws behind each permutation null.
 const PERMUTATIONS: usize = 99;
@@ -47,7 +50,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("--seeds 0; wanted 1 or more, and 20 for rates that tell something"));
     }
     if let Some(out) = &args.out {
-        require_own(out, "the result of a bench", &["validity.json"])?;
+        require_own(out, "the result of a bench", &[DOCUMENT])?;
     }
     let seed = Seed(args.seed);
     let options =
@@ -62,7 +65,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
     progress.clear();
     let document = document(args, &found);
     if let Some(out) = &args.out {
-        write(args, out, &found, &document)?;
+        finish(out, DOCUMENT, || write(args, out, &found, &document))?;
     }
     match context.json() {
         true => context.print_json(&document),
@@ -151,7 +154,7 @@ fn write(
     let page = validity_page(found);
     moescope_host::replace(&out.join("validity.md"), |file| file.write_all(page.as_bytes()))?;
     moescope_report::write_html(&report(args, found)?, &out.join("report.html"))?;
-    moescope_host::replace(&out.join("validity.json"), |file| writeln!(file, "{document:#}"))?;
+    moescope_host::replace(&out.join(DOCUMENT), |file| writeln!(file, "{document:#}"))?;
     Ok(())
 }
 
