@@ -51,6 +51,7 @@ pub mod router_geometry;
 pub mod routing;
 pub mod routing_regret;
 pub mod similarity;
+pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;

@@ -11,8 +11,16 @@ pub struct Tokens {
 /// Token ids that make no batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokensError {
-    /// The number of ids is not `batch * positions`, or one of these is zero.
-    #[error("{found} token ids cannot fill a batch of {batch} sequences of {positions}; want {} and at least one of each", batch * positions)]
+    /// There is no token at all.
+    #[error("{batch} sequences of {positions} token ids hold none; wanted one sequence of one id at least")]
+    Empty {
+        /// Sequences asked for.
+        batch: usize,
+        /// Positions asked for.
+        positions: usize,
+    },
+    /// The number of ids is not `batch * positions`.
+    #[error("{found} token ids cannot fill a batch of {batch} sequences of {positions}; wanted {}", batch.saturating_mul(*positions))]
     Shape {
         /// Number of ids given.
         found: usize,
@@ -29,7 +37,10 @@ impl Tokens {
     /// # Errors
     /// If the ids do not fill `batch * positions`, or if there would be none.
     pub fn new(ids: Vec<u32>, batch: usize, positions: usize) -> Result<Tokens, TokensError> {
-        if ids.is_empty() || batch.checked_mul(positions) != Some(ids.len()) {
+        if ids.is_empty() && (batch == 0 || positions == 0) {
+            return Err(TokensError::Empty { batch, positions });
+        }
+        if batch.checked_mul(positions) != Some(ids.len()) {
             return Err(TokensError::Shape { found: ids.len(), batch, positions });
         }
         Ok(Tokens { ids, batch, positions })

@@ -14,6 +14,7 @@ use crate::route_patch::RoutePatching;
 use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
+use crate::sparse_probe::SparseProbe;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -25,6 +26,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &ExpertSimilarity,
     &Paths,
     &DomainProbe,
+    &SparseProbe,
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,

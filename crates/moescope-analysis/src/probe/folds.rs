@@ -5,11 +5,11 @@ use rand::seq::SliceRandom;
 
 /// One division into training and test tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fold {
+pub(crate) struct Fold {
     /// Tokens to fit on, ascending.
-    pub(super) train: Vec<usize>,
+    pub(crate) train: Vec<usize>,
     /// Tokens to judge on, ascending.
-    pub(super) test: Vec<usize>,
+    pub(crate) test: Vec<usize>,
 }
 
 /// Divides tokens so that every document is tested exactly once, and never trained on when tested.
@@ -17,7 +17,7 @@ pub(super) struct Fold {
 /// Documents are shuffled, ordered by the label of their first token, and dealt out in turn: folds differ by at most one
 /// document, and a label of whole documents, such as their domain, is spread over all folds.
 /// There are at least as many documents as folds.
-pub(super) fn folds_by_document(documents: &[u32], labels: &[u32], folds: usize, seed: Seed) -> Vec<Fold> {
+pub(crate) fn folds_by_document(documents: &[u32], labels: &[u32], folds: usize, seed: Seed) -> Vec<Fold> {
     let mut first_label = BTreeMap::new();
     for (document, label) in documents.iter().zip(labels) {
         first_label.entry(*document).or_insert(*label);

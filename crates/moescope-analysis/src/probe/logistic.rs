@@ -5,14 +5,14 @@ use crate::matrix::Features;
 
 /// Number of classes, and the ridge penalty on the weights relative to the mean loss.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Penalty {
-    pub(super) classes: usize,
-    pub(super) ridge: f64,
+pub(crate) struct Penalty {
+    pub(crate) classes: usize,
+    pub(crate) ridge: f64,
 }
 
 /// Multinomial logistic regression on standardised features.
 #[derive(Clone, Debug)]
-pub(super) struct Classifier {
+pub(crate) struct Classifier {
     scale: Standardisation,
     weights: DMatrix<f64>, // [class, coordinate + bias]
 }
@@ -21,7 +21,7 @@ impl Classifier {
     /// Fits on some tokens by full-batch L-BFGS from zero weights; `tokens` is not empty.
     ///
     /// The objective is strictly convex in the weights, so that its minimum does not depend on the path to it.
-    pub(super) fn fit(features: &Features, labels: &[u32], tokens: &[usize], penalty: Penalty) -> Classifier {
+    pub(crate) fn fit(features: &Features, labels: &[u32], tokens: &[usize], penalty: Penalty) -> Classifier {
         let scale = Standardisation::of(features, tokens);
         let inputs = scale.apply(features, tokens);
         let chosen: Vec<usize> = tokens.iter().map(|t| labels[*t] as usize).collect();
@@ -33,7 +33,7 @@ impl Classifier {
     }
 
     /// Log-probabilities of all classes, for each of some tokens.
-    pub(super) fn log_probabilities(&self, features: &Features, tokens: &[usize]) -> Vec<Vec<f64>> {
+    pub(crate) fn log_probabilities(&self, features: &Features, tokens: &[usize]) -> Vec<Vec<f64>> {
         let logits = &self.weights * self.scale.apply(features, tokens); // [class, token]
         let normalise = |column: Vec<f64>| {
             let most = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -45,14 +45,14 @@ impl Classifier {
 }
 
 /// Frequency of each class among some tokens, one token added to each so that no frequency is 0.
-pub(super) fn class_frequencies(labels: &[u32], tokens: &[usize], classes: usize) -> Vec<f64> {
+pub(crate) fn class_frequencies(labels: &[u32], tokens: &[usize], classes: usize) -> Vec<f64> {
     let mut counts = vec![1.0; classes];
     tokens.iter().for_each(|t| counts[labels[*t] as usize] += 1.0);
     counts.iter().map(|c| c / (tokens.len() + classes) as f64).collect()
 }
 
 /// Index of the largest entry, the first of equals; `values` is not empty.
-pub(super) fn largest(values: &[f64]) -> usize {
+pub(crate) fn largest(values: &[f64]) -> usize {
     (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 

@@ -15,8 +15,8 @@ use crate::matrix::Features;
 use crate::statistics::Bootstrap;
 use crate::{AnalysisError, check};
 
-use folds::folds_by_document;
-use logistic::Penalty;
+pub(crate) use folds::{Fold, folds_by_document};
+pub(crate) use logistic::{Classifier, Penalty};
 use outcome::{Outcome, Verdict, judge};
 
 pub use report::table;

@@ -38,6 +38,7 @@ pub(super) const FAMILY: Family = Family {
         "scoring_func",
         "norm_topk_prob",
         "rope_interleave",
+        "num_nextn_predict_layers",
     ],
     fixtures: &["checkpoints/deepseek_v3"],
     routed: true,
@@ -65,7 +66,13 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
     deepseek::feed_forward(configuration, layers, 3, router)
 }
 
+/// Blocks behind the last that predict further tokens; one where nothing is said, as in the published model.
+pub(super) fn prediction_blocks(configuration: &Configuration) -> Result<usize, ModelError> {
+    Ok(configuration.size_if("num_nextn_predict_layers")?.unwrap_or(1))
+}
+
 fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
+    prediction_blocks(configuration)?;
     let pairs = match options::flag(configuration, "rope_interleave", true)? {
         true => Pairs::Neighbours,
         false => Pairs::Halves,

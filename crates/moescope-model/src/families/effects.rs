@@ -6,7 +6,7 @@ use crate::ModelError;
 use crate::folder::Configuration;
 
 /// Keys that must be false, zero, empty or absent, unless the family reads them.
-pub(super) const OFF: [&str; 22] = [
+pub(super) const OFF: [&str; 23] = [
     "use_sliding_window",
     "sliding_window",
     "attention_bias",
@@ -29,6 +29,7 @@ pub(super) const OFF: [&str; 22] = [
     "query_pre_attn_scalar",
     "alibi",
     "tie_encoder_decoder",
+    "per_layer_config",
 ];
 
 /// Keys that must be one or absent, unless the family reads them.
@@ -45,6 +46,9 @@ pub(super) const ONE: [&str; 10] = [
     "moe_layer_freq",
 ];
 
+/// Keys that must be absent, unless the family reads them: spellings of one family that another might be thought to follow.
+pub(super) const ABSENT: [&str; 1] = ["rotary_emb_base"];
+
 /// Refuses every key that would change the result and that the family does not read.
 ///
 /// The list holds the effects that are known to us. A key that nobody here has heard of passes, so a checkpoint of a
@@ -57,6 +61,9 @@ pub(crate) fn refuse(configuration: &Configuration, reads: &[&str]) -> Result<()
     for key in ONE.iter().filter(foreign) {
         let one = |value: &Value| value.as_f64() == Some(1.0);
         expect(configuration, key, "1 or absent: this effect is not reproduced", one)?;
+    }
+    for key in ABSENT.iter().filter(foreign) {
+        expect(configuration, key, "absent: this family does not have it", |_| false)?;
     }
     quantisation(configuration)?;
     if !reads.contains(&"is_causal") {
@@ -104,6 +111,7 @@ fn is_off(value: &Value) -> bool {
         Value::Bool(flag) => !flag,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Array(list) => list.is_empty(),
+        Value::Object(keys) => keys.is_empty(),
         _ => false,
     }
 }
@@ -135,6 +143,8 @@ mod tests {
             json!({"sliding_window": 16}),
             json!({"n_shared_experts": 1}),
             json!({"logits_scaling": 2.0}),
+            json!({"rotary_emb_base": 500}),
+            json!({"per_layer_config": {"1": {"num_experts_per_tok": 1}}}),
         ];
         let quantised = Configuration::of(json!({"quantization_config": {"quant_method": "gptq"}}));
         assert!(refuse(&quantised, &[]).unwrap_err().to_string().contains("quantization_config"));
@@ -144,7 +154,8 @@ mod tests {
             assert!(error.contains(&format!("`{key}`")), "{error}");
             refuse(&Configuration::of(case), &[key.as_str()]).unwrap();
         }
-        let fine = json!({"attention_bias": false, "sliding_window": null, "clip_qkv": null, "n_group": 1});
+        let fine = json!({"attention_bias": false, "sliding_window": null, "clip_qkv": null, "n_group": 1,
+                          "per_layer_config": {}});
         refuse(&Configuration::of(fine), &[]).unwrap();
     }
 }

@@ -25,7 +25,16 @@ pub(super) const FAMILY: Family = Family {
         leaves: &LEAVES,
         ignored: &[".attention.bias", ".attention.masked_bias"],
     },
-    reads: &["partial_rotary_factor", "rotary_pct", "use_parallel_residual", "attention_bias", "hidden_act"],
+    epsilon: "layer_norm_eps",
+    reads: &[
+        "layer_norm_eps",
+        "rotary_emb_base",
+        "partial_rotary_factor",
+        "rotary_pct",
+        "use_parallel_residual",
+        "attention_bias",
+        "hidden_act",
+    ],
     fixtures: &["checkpoints/gpt_neox", "checkpoints/gpt_neox_serial"],
     vary,
     ..PLAIN
@@ -62,7 +71,7 @@ const LEAVES: [Leaf; 12] = [
 ];
 
 fn vary(configuration: &Configuration, description: &mut Description) -> Result<(), ModelError> {
-    expect_base(configuration, description.rope_theta)?;
+    description.rope_theta = base(configuration, description.rope_theta)?;
     effects::expect_no_groups(configuration, description.heads)?;
     let share = rope::read(configuration, description.rope_theta)?.share.unwrap_or(0.25);
     let turned = (description.head_dim as f64 * share) as usize;
@@ -85,16 +94,23 @@ fn vary(configuration: &Configuration, description: &mut Description) -> Result<
     Ok(())
 }
 
-/// The older spelling calls the base of the frequencies `rotary_emb_base`. A `rope_theta` beside it or in its place, which the
-/// reference implementation does not read, must not say otherwise.
-fn expect_base(configuration: &Configuration, theta: f64) -> Result<(), ModelError> {
+/// The base of the frequencies. Where no table of the turn names it, it is `rotary_emb_base`, and a `rope_theta` beside that or in its
+/// place, which the reference implementation does not read, must not say otherwise.
+fn base(configuration: &Configuration, theta: f64) -> Result<f64, ModelError> {
     let base = configuration.number_if("rotary_emb_base")?.unwrap_or(PLAIN.defaults.rope_theta);
     let read = configuration.number_if("rope_theta")?;
     let named = |key| configuration.get(key).is_some_and(|parts| parts.get("rope_theta").is_some());
-    if read.is_none_or(|read| read == base) || named("rope_scaling") || named("rope_parameters") {
-        return Ok(());
+    if named("rope_scaling") || named("rope_parameters") {
+        return Ok(theta);
     }
-    Err(configuration.complain("rope_theta", theta, format!("{base}, as `rotary_emb_base` says, or absent")))
+    match read.is_none_or(|read| read == base) {
+        true => Ok(base),
+        false => Err(configuration.complain(
+            "rope_theta",
+            theta,
+            format!("{base}, as `rotary_emb_base` says, or absent"),
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -104,12 +120,13 @@ mod tests {
 
     #[test]
     fn the_base_has_one_name() {
-        let base = |keys| expect_base(&Configuration::of(keys), 7.0);
-        base(json!({})).unwrap();
-        base(json!({"rotary_emb_base": 7, "rope_theta": 7.0})).unwrap();
-        base(json!({"rope_theta": 7.0, "rope_parameters": {"rope_theta": 9.0}})).unwrap();
+        let of = |keys| base(&Configuration::of(keys), 7.0);
+        assert_eq!(of(json!({})).unwrap(), 10_000.0);
+        assert_eq!(of(json!({"rotary_emb_base": 9})).unwrap(), 9.0);
+        assert_eq!(of(json!({"rotary_emb_base": 7, "rope_theta": 7.0})).unwrap(), 7.0);
+        assert_eq!(of(json!({"rope_theta": 9.0, "rope_parameters": {"rope_theta": 7.0}})).unwrap(), 7.0);
         for keys in [json!({"rope_theta": 7.0}), json!({"rotary_emb_base": 9, "rope_theta": 7.0})] {
-            assert!(base(keys).unwrap_err().to_string().contains("`rope_theta` is 7"));
+            assert!(of(keys).unwrap_err().to_string().contains("`rope_theta` is 7"));
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Family {
     pub(crate) names: Names,
     /// Keys that tell the number of query heads, the first that is there.
     pub(crate) heads: &'static [&'static str],
+    /// The key of the number that norms add.
+    pub(crate) epsilon: &'static str,
     /// Keys that the family reads beside those of all families; one of a known effect need then not stand at the value that has
     /// none.
     pub(crate) reads: &'static [&'static str],
@@ -89,6 +91,7 @@ const PLAIN: Family = Family {
     experts: PROJECTIONS,
     names: names::OURS,
     heads: &["num_attention_heads", "n_head"],
+    epsilon: "rms_norm_eps",
     reads: &[],
     fixtures: &[],
     routed: false,
@@ -172,6 +175,8 @@ pub(crate) struct Reading {
     pub(crate) family: &'static Family,
     /// Checked: its sizes make a model.
     pub(crate) description: Description,
+    /// Blocks behind the last that predict further tokens: they may be in the files, and are not run.
+    pub(crate) prediction_blocks: usize,
 }
 
 /// Names of all families that can be read.
@@ -197,7 +202,9 @@ pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError>
     effects::refuse(configuration, family.reads)?;
     let description = description(configuration, family)?;
     description.check()?;
-    Ok(Reading { family, description })
+    let prediction_blocks =
+        if family.selection_bias { deepseek_v3::prediction_blocks(configuration)? } else { 0 };
+    Ok(Reading { family, description, prediction_blocks })
 }
 
 /// The sizes that all families have, whichever way they spell them; the feed-forward layers and the rest are the family's own.
@@ -227,7 +234,7 @@ fn description(configuration: &Configuration, family: &Family) -> Result<Descrip
             .unwrap_or(heads),
         head_dim,
         rope_theta: defaults.rope_theta,
-        norm_epsilon: epsilon(configuration)?.unwrap_or(defaults.norm_epsilon),
+        norm_epsilon: configuration.number_if(family.epsilon)?.unwrap_or(defaults.norm_epsilon),
         max_positions: longest(configuration)?.unwrap_or(defaults.max_positions),
         tied_embeddings: options::flag(configuration, "tie_word_embeddings", defaults.tied_embeddings)?,
         qk_norm: qk_norm != QkNorm::None,
@@ -237,13 +244,6 @@ fn description(configuration: &Configuration, family: &Family) -> Result<Descrip
     turn(configuration, family, &mut description)?;
     (family.vary)(configuration, &mut description)?;
     Ok(description)
-}
-
-/// The number that norms add, under whichever name.
-fn epsilon(configuration: &Configuration) -> Result<Option<f64>, ModelError> {
-    let names = ["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"];
-    let name = names.into_iter().find(|name| configuration.get(name).is_some());
-    configuration.number_if(name.unwrap_or(names[0]))
 }
 
 /// The longest sequence, under whichever name.

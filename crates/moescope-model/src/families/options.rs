@@ -105,14 +105,17 @@ fn kinds(configuration: &Configuration, value: &Value, layers: usize) -> Result<
     }
 }
 
-/// The window of a family that has one key for all its layers; zero and null are none.
+/// The window of a family that has one key for all its layers; null is none. One of no keys is refused: a token sees itself at least.
 pub(super) fn window(
     configuration: &Configuration,
     usual: Option<usize>,
 ) -> Result<Option<usize>, ModelError> {
     let absent = !configuration.has("sliding_window");
     let given = configuration.size_if("sliding_window")?;
-    Ok(if absent { usual } else { given.filter(|window| *window > 0) })
+    match given {
+        Some(0) => Err(configuration.complain("sliding_window", 0, "1 key or more, or null for no window")),
+        given => Ok(if absent { usual } else { given }),
+    }
 }
 
 /// The window of a family that has a switch for it.
@@ -161,7 +164,8 @@ mod tests {
         let found = |keys| window(&Configuration::of(keys), Some(5)).unwrap();
         assert_eq!(found(json!({})), Some(5));
         assert_eq!(found(json!({"sliding_window": null})), None);
-        assert_eq!(found(json!({"sliding_window": 0})), None);
+        let none = Configuration::of(json!({"sliding_window": 0}));
+        assert!(window(&none, None).unwrap_err().to_string().contains("1 key or more"));
         assert_eq!(found(json!({"sliding_window": 7})), Some(7));
     }
 

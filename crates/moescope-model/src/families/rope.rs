@@ -39,7 +39,7 @@ pub(crate) fn read(configuration: &Configuration, default_theta: f64) -> Result<
     let parts = Parts { configuration, key, parts };
     let theta = match parts.number("rope_theta")? {
         Some(theta) => Some(theta),
-        None => configuration.number_if("rope_theta")?.or(configuration.number_if("rotary_emb_base")?),
+        None => configuration.number_if("rope_theta")?,
     };
     let share = match parts.number("partial_rotary_factor")? {
         Some(share) => Some(share),
@@ -55,7 +55,7 @@ pub(crate) fn read(configuration: &Configuration, default_theta: f64) -> Result<
 }
 
 /// By how much longer sequences lengthen scores (Peng et al. 2023); a weight of zero counts as one that is not there.
-fn magnitude(factor: f64, weight: f64) -> f64 {
+pub(super) fn magnitude(factor: f64, weight: f64) -> f64 {
     if factor <= 1.0 || weight == 0.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
 }
 

@@ -45,13 +45,12 @@ pub const COMMON_KEYS: [&[&str]; 13] = [
     &["num_key_value_heads"],
     &["head_dim"],
     &["max_position_embeddings", "n_positions"],
-    &["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"],
+    &["rms_norm_eps"],
     &["tie_word_embeddings"],
     &[
         "rope_parameters",
         "rope_scaling",
         "rope_theta",
-        "rotary_emb_base",
         "partial_rotary_factor",
         "rotary_pct",
         "original_max_position_embeddings",
@@ -61,7 +60,7 @@ pub const COMMON_KEYS: [&[&str]; 13] = [
 
 /// Keys of known effects that are refused, in a family that does not read them, at any other value than the one that has no effect.
 pub fn guarded_keys() -> Vec<&'static str> {
-    let mut keys = [&effects::OFF[..], &effects::ONE[..], &["layer_types"]].concat();
+    let mut keys = [&effects::OFF[..], &effects::ONE[..], &effects::ABSENT[..], &["layer_types"]].concat();
     keys.sort_unstable();
     keys
 }

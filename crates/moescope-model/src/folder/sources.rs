@@ -81,7 +81,8 @@ fn without_effect(name: &str, reading: &Reading) -> bool {
     let tied = reading.description.tied_embeddings && UNEMBEDDINGS.contains(&name);
     let layer =
         name.strip_prefix(names.blocks).and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-    let beyond = reading.family.selection_bias && layer.is_some_and(|l| l >= reading.description.layers());
+    let layers = reading.description.layers();
+    let beyond = layer.is_some_and(|l| (layers..layers + reading.prediction_blocks).contains(&l));
     name.ends_with("rotary_emb.inv_freq") || ignored || tied || beyond
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
-use moescope_base::{HookPoint, Seed, Site, SubjectShape};
+use moescope_base::{FeedForwardShape, HookPoint, Seed, Site, SubjectShape};
 use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
@@ -130,11 +130,25 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
 fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> Vec<HookPoint> {
     let mut points = routing_points(shape);
     points.push(HookPoint::global(Site::Logits));
-    let heads = instruments.iter().any(|instrument| instrument.about().name == "induction");
-    let attention: &[Site] = if heads { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
+    let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
+    let attention: &[Site] = if asked("induction") { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
     let sites = [&[Site::ResidPost], attention].concat();
     points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
+    if asked("sparse-probe") {
+        points.extend(widest_neurons(shape));
+    }
     points
+}
+
+/// The neurons of the layer that has most for each token: they are looked at layer by layer.
+fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
+    let width = |layer: &usize| match &shape.feed_forward[*layer] {
+        FeedForwardShape::Dense { width } => *width,
+        FeedForwardShape::Routed { per_token, expert_width, .. } => per_token * expert_width,
+    };
+    let widest = (0..shape.layers()).max_by_key(width);
+    let neuron = |site: Site| matches!(site, Site::MlpPost | Site::ExpertPost | Site::SharedPost);
+    shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
 }
 
 /// Bytes that instruments keep of so many tokens: the routes, and the residual stream of a sample in `f64`, twice.

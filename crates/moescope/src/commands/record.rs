@@ -134,7 +134,7 @@ pub fn run(args: &RecordArgs, context: &Context) -> Result<(), Failure> {
         return record_corpus::run(&args.corpus, &call, &checkpoint, &description, context);
     }
     require_place(args, &checkpoint, out)?;
-    let tokens = tokens(args, &checkpoint, description.max_positions)?;
+    let tokens = tokens(args, &checkpoint, description.max_positions, context)?;
     if tokens.positions() < 2 {
         return Err(Failure::input("sequences of 1 token have no next token to predict; wanted 2 or more"));
     }
@@ -251,36 +251,68 @@ fn differentiable(points: &[HookPoint]) -> Vec<HookPoint> {
 }
 
 /// The input, `[sequence, position]`, from ids or from text.
-fn tokens(args: &RecordArgs, checkpoint: &Checkpoint, longest: usize) -> Result<Tokens, Failure> {
+fn tokens(
+    args: &RecordArgs,
+    checkpoint: &Checkpoint,
+    longest: usize,
+    context: &Context,
+) -> Result<Tokens, Failure> {
     match (&args.ids, args.text.as_slice()) {
         (Some(path), _) => Ok(read_input_ids(path)?),
         (None, []) => {
             Err(Failure::input("record needs input: --ids F.safetensors, --text PATH…, or --corpus PATH"))
         }
-        (None, paths) => text_tokens(checkpoint, paths, longest),
+        (None, paths) => text_tokens(checkpoint, paths, longest, context),
     }
 }
 
 /// Encodes each file as one sequence, cut to the shortest and to `longest`: a batch is a full rectangle, and padding
-/// would be seen by attention and routers.
+/// would be seen by attention and routers. What is cut off is said.
 ///
 /// # Errors
-/// If a file cannot be read, the model folder has no tokenizer, or the shortest text has fewer than two tokens.
-fn text_tokens(checkpoint: &Checkpoint, paths: &[PathBuf], longest: usize) -> Result<Tokens, Failure> {
+/// If a file cannot be read or is no plain text, the model folder has no tokenizer, or the shortest text has fewer than two tokens.
+fn text_tokens(
+    checkpoint: &Checkpoint,
+    paths: &[PathBuf],
+    longest: usize,
+    context: &Context,
+) -> Result<Tokens, Failure> {
     let tokenizer = checkpoint.tokenizer()?;
     let mut sequences = Vec::new();
     for path in paths {
+        require_plain(path)?;
         sequences.push(tokenizer.encode(&moescope_host::read_text(path)?)?);
     }
-    let shortest = sequences.iter().map(Vec::len).min().unwrap_or(0);
+    let (shortest, of) = sequences.iter().map(Vec::len).zip(paths).min().expect("a path at least is given");
     if shortest < 2 {
-        return Err(Failure::input(format!(
-            "the shortest text has {shortest} tokens; wanted 2 or more in each"
-        )));
+        let of = of.display();
+        return Err(Failure::input(format!("{of} has {shortest} tokens; wanted 2 or more in each text")));
     }
     let length = shortest.min(longest);
+    for (sequence, path) in sequences.iter().zip(paths).filter(|(sequence, _)| sequence.len() > length) {
+        let why = match length < shortest {
+            true => "the model takes no more".to_owned(),
+            false => format!("{} has no more, and all sequences have one length", of.display()),
+        };
+        let (path, all) = (path.display(), sequence.len());
+        context
+            .progress()
+            .note(&format!("{path}: the first {length} of {all} tokens; {why} (--corpus reads all)"));
+    }
     let ids = sequences.iter().flat_map(|sequence| &sequence[..length]).copied().collect();
     Ok(Tokens::new(ids, sequences.len(), length)?)
+}
+
+/// Refuses files that hold documents rather than being one: read as they stand, their quotes and keys would be the text.
+fn require_plain(path: &Path) -> Result<(), Failure> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    match ["jsonl", "parquet", "gz", "zst"].contains(&ending) {
+        true => Err(Failure::input(format!(
+            "{} holds documents and is no plain text; record what is in it with --corpus, or give a text file",
+            path.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Says what was stored, with the mean loss in nats per token: a first check that model and tokenizer belong

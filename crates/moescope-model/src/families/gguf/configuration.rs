@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Architecture;
 use crate::ModelError;
+use crate::families::rope;
 
 /// Keys that say what the model computes and that are read here, without the name of the architecture.
 const READ: [&str; 24] = [
@@ -194,12 +195,19 @@ impl Source<'_> {
                 None => return Ok(Map::new()),
                 Some(factors) => self.rope_of_llama3(&factors.read()?)?,
             },
-            Some(kind) => object(json!({
-                "rope_type": kind,
-                "factor": self.number_if("rope.scaling.factor")?,
-                "original_max_position_embeddings": self.size_if("rope.scaling.original_context_length")?,
-                "attention_factor": self.number_if("rope.scaling.attn_factor")?,
-            })),
+            Some(kind) => {
+                let factor = self.number_if("rope.scaling.factor")?;
+                // llama.cpp multiplies it with the factor that follows from the length, where a folder's key stands for both.
+                let lengthened =
+                    if kind == "yarn" { rope::magnitude(factor.unwrap_or(1.0), 1.0) } else { 1.0 };
+                let scores = self.number_if("rope.scaling.attn_factor")?;
+                object(json!({
+                    "rope_type": kind,
+                    "factor": factor,
+                    "original_max_position_embeddings": self.size_if("rope.scaling.original_context_length")?,
+                    "attention_factor": scores.map(|scores| scores * lengthened),
+                }))
+            }
         };
         scaling.retain(|_, value| !value.is_null());
         // The library that writes these files does not round the bounds of what is interpolated.

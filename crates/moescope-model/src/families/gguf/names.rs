@@ -87,6 +87,10 @@ impl Block<'_> {
                 self.one_by_one(matrix, kind)
             };
         }
+        if let Some((matrix, expert)) = module.strip_prefix("ffn_").and_then(|module| module.split_once('.'))
+        {
+            return self.of_expert(matrix, expert.parse().ok()?, kind);
+        }
         let own = match module {
             "ffn_gate_inp" if self.architecture.family == "gpt_oss" => "mlp.router",
             "ffn_gate_inp" => "mlp.gate",
@@ -120,8 +124,8 @@ impl Block<'_> {
         self.architecture.pairs && heads > 0 && rows > 0 && rows % (2 * heads) == 0
     }
 
-    /// All experts of one matrix, `[expert, output, input]`, as a tensor for each.
-    fn one_by_one(&self, matrix: &str, kind: &str) -> Option<Vec<(String, Entry)>> {
+    /// What a folder calls a matrix of an expert.
+    fn expert_name(&self, matrix: &str, expert: usize, kind: &str) -> Option<String> {
         let names = self.architecture.experts;
         let leaf = match matrix {
             "gate" => names.gate,
@@ -129,14 +133,23 @@ impl Block<'_> {
             "down" => names.down,
             _ => return None,
         };
+        Some(format!("{}.{}.experts.{expert}.{leaf}.{kind}", self.prefix, names.module))
+    }
+
+    /// A matrix of one expert, as files of 2023 and early 2024 have them.
+    fn of_expert(&self, matrix: &str, expert: usize, kind: &str) -> Option<Vec<(String, Entry)>> {
+        Some(vec![(self.expert_name(matrix, expert, kind)?, self.whole())])
+    }
+
+    /// All experts of one matrix, `[expert, output, input]`, as a tensor for each.
+    fn one_by_one(&self, matrix: &str, kind: &str) -> Option<Vec<(String, Entry)>> {
         let Entry { shape, .. } = self.whole();
         let [experts, outputs, inputs] = shape[..] else { return None };
         let entry = |expert| {
-            let name = format!("{}.{}.experts.{expert}.{leaf}.{kind}", self.prefix, names.module);
             let stored = Stored::Row(self.name.into(), expert);
-            (name, Entry { shape: vec![outputs, inputs], stored })
+            Some((self.expert_name(matrix, expert, kind)?, Entry { shape: vec![outputs, inputs], stored }))
         };
-        Some((0..experts).map(entry).collect())
+        (0..experts).map(entry).collect()
     }
 
     /// All experts of one matrix or bias as a folder of gpt-oss has them: gate and up by turns in one tensor, matrices

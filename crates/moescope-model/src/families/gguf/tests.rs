@@ -108,6 +108,36 @@ fn a_model_is_the_same_whichever_way_it_was_stored() {
 }
 
 #[test]
+fn experts_may_stand_each_for_itself() {
+    let files = ["mixtral.gguf", "mixtral_by_expert.gguf"].map(|name| Model::open(&fixture(name)).unwrap());
+    assert_eq!(files[0].description(), files[1].description());
+    assert_eq!(files[0].parameters(), files[1].parameters());
+}
+
+#[test]
+fn the_factor_of_scores_is_multiplied_with_that_of_yarn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.gguf");
+    let bytes = std::fs::read(fixture("gpt_oss.gguf")).unwrap();
+    // Two pairs are put before the key of the factor: a number, f32, and a flag that fills 64 bytes up, since tensors begin at
+    // multiples of 32.
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let key = text("gpt-oss.rope.scaling.factor");
+    let at = bytes.windows(key.len()).position(|part| part == key).unwrap();
+    let number =
+        [text("gpt-oss.rope.scaling.attn_factor"), vec![6, 0, 0, 0], 2_f32.to_le_bytes().to_vec()].concat();
+    let flag = [text("pad"), vec![7, 0, 0, 0, 1]].concat();
+    assert_eq!(number.len() + flag.len(), 64);
+    let mut changed = [&bytes[..at], &number, &flag, &bytes[at..]].concat();
+    let count = u64::from_le_bytes(changed[16..24].try_into().unwrap()) + 2;
+    changed[16..24].copy_from_slice(&count.to_le_bytes());
+    std::fs::write(&path, changed).unwrap();
+    let (keys, _) = open_checkpoint(&path).unwrap();
+    let found = keys.get("rope_scaling").unwrap()["attention_factor"].as_f64().unwrap();
+    assert!((found - 2.0 * (1.0 + 0.1 * 32_f64.ln())).abs() < 1e-12, "{found}");
+}
+
+#[test]
 fn what_is_not_known_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gguf");
@@ -122,7 +152,11 @@ fn what_is_not_known_is_refused_by_name() {
         let error = Model::open(&path).unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("a.gguf"), "{error}");
     };
-    refused("llama", "lemma", "`lemma`, which is not supported; supported are llama, qwen2");
+    refused(
+        "llama",
+        "lemma",
+        "`lemma`, which is not supported (did you mean `llama`?); supported are llama, qwen2",
+    );
     refused("llama.rope.freq_base", "llama.rope.freq_bass", "`llama.rope.freq_bass` is 500000");
     refused("llama.block_count", "other.block_count", "`llama.block_count` is absent");
 }
