@@ -34,7 +34,7 @@
 //! 1. What is asked for is held against what there is, before anything is computed: arguments, hook names, the plan of edits, the
 //!    folder of `--out`, which must be nobody else's and none of the inputs.
 //! 2. The plan: passes, memory, disk, time. With `--dry-run` the command ends here.
-//! 3. The work, with a progress line on the error stream. A signal is heard at the next pass, and what is finished is kept where the command
+//! 3. The work, with a progress line on the error stream. A signal is heard at the next block of a pass, and what is finished is kept where the command
 //!    can go on from it.
 //! 4. The result: whole files put in place at the end, data on the standard output.
 //!

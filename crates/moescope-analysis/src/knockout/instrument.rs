@@ -130,14 +130,20 @@ fn most_needed(found: &Importance) -> String {
     })
 }
 
+/// A change in words.
+fn moves(change: f64) -> String {
+    let way = if change < 0.0 { "falls" } else { "rises" };
+    format!("{way} by {:.3}", change.abs())
+}
+
 fn many(found: &Importance) -> String {
     found.curve.last().map_or_else(String::new, |last| {
         format!(
-            "Without the {} cheapest of {} experts the loss rises by {:.3} nats per token, without as many random ones by {:.3}",
+            "Without the {} cheapest of {} experts the loss {} nats per token, without as many random ones it {}",
             last.removed,
             found.experts.len(),
-            last.greedy.estimate,
-            last.random
+            moves(last.greedy.estimate),
+            moves(last.random)
         )
     })
 }

@@ -43,7 +43,7 @@ impl LinePlot {
     ) -> Result<LinePlot, ReportError> {
         let (across, measured) = (source.measured(x)?, source.measured(y)?);
         let (quantity, mut cut) = (measured.quantity(), false);
-        let (names, member) = distinct(&source.labels(series)?);
+        let (names, member) = distinct(&source.names(series)?);
         let empty = |name: String| LineSeries { name, points: Vec::new() };
         let mut series: Vec<LineSeries> = names.into_iter().map(empty).collect();
         for (row, &of) in member.iter().enumerate() {

@@ -34,7 +34,7 @@ impl PointPlot {
         diagonal: bool,
     ) -> Result<PointPlot, ReportError> {
         let (across, up) = (source.measured(x)?, source.measured(y)?);
-        let (names, member) = distinct(&source.labels(series)?);
+        let (names, member) = distinct(&source.names(series)?);
         let empty = |name: String| PointSeries { name, points: Vec::new() };
         let mut series: Vec<PointSeries> = names.into_iter().map(empty).collect();
         for (row, &of) in member.iter().enumerate() {

@@ -36,7 +36,7 @@ impl RowPlot {
         estimate: &str,
         reference: Option<f64>,
     ) -> Result<RowPlot, ReportError> {
-        let rows = source.labels(Some(label))?;
+        let rows = source.names(Some(label))?;
         let index: Vec<usize> = (0..rows.len()).collect();
         RowPlot::build(source, estimate, (rows, index), None, reference)
     }
@@ -48,7 +48,7 @@ impl RowPlot {
         y: &str,
         series: Option<&str>,
     ) -> Result<RowPlot, ReportError> {
-        let rows = distinct(&source.labels(Some(x))?);
+        let rows = distinct(&source.names(Some(x))?);
         RowPlot::build(source, y, rows, series, None)
     }
 
@@ -65,7 +65,7 @@ impl RowPlot {
         // What is compared with a reference is a difference, which has not the range of what it is a difference of.
         quantity.range = quantity.range.filter(|_| reference.is_none());
         let mut cut = false;
-        let (names, member) = distinct(&source.labels(series)?);
+        let (names, member) = distinct(&source.names(series)?);
         let empty = |name: String| RowSeries { name, marks: Vec::new() };
         let mut series: Vec<RowSeries> = names.into_iter().map(empty).collect();
         for (row, (&place, &of)) in index.iter().zip(&member).enumerate() {

@@ -65,14 +65,25 @@ impl<'a> Source<'a> {
         Ok((0..self.table.rows()).map(|row| label(column, row)).collect())
     }
 
+    /// The labels of a column where no axis tells what they are: a number comes with the column's name.
+    pub(crate) fn names(&self, name: Option<&str>) -> Result<Vec<String>, ReportError> {
+        let Some(name) = name else { return self.labels(None) };
+        let column = self.column(name)?;
+        Ok((0..self.table.rows()).map(|row| named(column, row)).collect())
+    }
+
     /// The entries of the key columns of a row, for the reader who points at a mark.
     pub(crate) fn row_name(&self, row: usize) -> String {
         let keys = self.table.columns().iter().filter(|c| c.role == ColumnRole::Key);
-        let parts = keys.map(|column| match column.data {
-            ColumnData::Text(_) => label(column, row),
-            _ => format!("{} {}", column.name.replace('_', " "), label(column, row)),
-        });
-        parts.collect::<Vec<_>>().join(" · ")
+        keys.map(|column| named(column, row)).collect::<Vec<_>>().join(" · ")
+    }
+}
+
+/// An entry that is understood alone: a number with the name of its column.
+fn named(column: &Column, row: usize) -> String {
+    match column.data {
+        ColumnData::Text(_) => label(column, row),
+        _ => format!("{} {}", column.name.replace('_', " "), label(column, row)),
     }
 }
 
