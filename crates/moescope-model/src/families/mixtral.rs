@@ -33,7 +33,12 @@ pub(super) const FAMILY: Family = Family {
         "layer_types",
         "hidden_act",
     ],
-    fixtures: &["checkpoints/mixtral__bf16_sharded", "checkpoints/mixtral_bare", "gguf/mixtral.gguf"],
+    fixtures: &[
+        "checkpoints/mixtral__bf16_sharded",
+        "checkpoints/mixtral_bare",
+        "gguf/mixtral.gguf",
+        "gguf/mixtral_by_expert.gguf",
+    ],
     routed: true,
     feed_forward,
     vary: |configuration, description| mistral::every_layer(configuration, description, None),

@@ -155,7 +155,7 @@ fn what_is_not_known_is_refused_by_name() {
     refused(
         "llama",
         "lemma",
-        "`lemma`, which is not supported (did you mean `llama`?); supported are llama, qwen2",
+        "`lemma`, which is not supported; supported are llama, qwen2",
     );
     refused("llama.rope.freq_base", "llama.rope.freq_bass", "`llama.rope.freq_bass` is 500000");
     refused("llama.block_count", "other.block_count", "`llama.block_count` is absent");
