@@ -54,6 +54,7 @@ fn feed_forward(configuration: &Configuration, layers: usize) -> Result<Vec<Feed
         value.as_str() == Some("noaux_tc")
     })?;
     let count = configuration.size_if("n_group")?.unwrap_or(8);
+    effects::expect(configuration, "n_group", "1 or more", |value| value.as_u64() != Some(0))?;
     let chosen = configuration.size_if("topk_group")?.unwrap_or(4);
     // One group is no choice, and may have fewer experts than a group is judged by.
     let groups = (count > 1).then_some(Groups { count, chosen, best: 2 });

@@ -25,6 +25,7 @@ mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod rope;
+mod spelling;
 mod support;
 
 use serde_json::{Map, Value, json};
@@ -200,8 +201,8 @@ pub(crate) fn read(configuration: &Configuration) -> Result<Reading, ModelError>
         });
     };
     effects::refuse(configuration, family.reads)?;
-    let description = description(configuration, family)?;
-    description.check()?;
+    let checked = description(configuration, family).and_then(|found| found.check().map(|()| found));
+    let description = checked.map_err(|error| spelling::in_file(error, configuration))?;
     let prediction_blocks =
         if family.selection_bias { deepseek_v3::prediction_blocks(configuration)? } else { 0 };
     Ok(Reading { family, description, prediction_blocks })

@@ -211,7 +211,7 @@ fn a_disagreement_of_configuration_and_weights_is_named() {
         &|keys| keys["hidden_size"] = serde_json::Value::Null,
         &["`hidden_size` is null", "whole number"],
     );
-    refused(&|keys| keys["num_experts_per_tok"] = 9.into(), &["per_token", "9", "1 to 6"]);
+    refused(&|keys| keys["num_experts_per_tok"] = 9.into(), &["`num_experts_per_tok` is 9", "1 to 6"]);
 }
 
 #[test]

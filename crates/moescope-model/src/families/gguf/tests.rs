@@ -152,11 +152,7 @@ fn what_is_not_known_is_refused_by_name() {
         let error = Model::open(&path).unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("a.gguf"), "{error}");
     };
-    refused(
-        "llama",
-        "lemma",
-        "`lemma`, which is not supported; supported are llama, qwen2",
-    );
+    refused("llama", "lemma", "`lemma`, which is not supported; supported are llama, qwen2");
     refused("llama.rope.freq_base", "llama.rope.freq_bass", "`llama.rope.freq_bass` is 500000");
     refused("llama.block_count", "other.block_count", "`llama.block_count` is absent");
 }
