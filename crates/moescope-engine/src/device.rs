@@ -1,7 +1,7 @@
 //! What a device must be able to compute.
 
 use crate::optimizer::AdamW;
-use crate::{FamilyKernels, Rotary, RoutePlan};
+use crate::{DictionaryKernels, FamilyKernels, Rotary, RoutePlan};
 
 /// Axes of a dense product: `x[row, input] · weight[output, input]ᵀ → [row, output]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub struct HeadShape {
 ///
 /// [`Cpu`](crate::Cpu) is the reference; another device implements this trait and needs no change to a model.
 #[allow(clippy::too_many_arguments)]
-pub trait Device: FamilyKernels + Send + Sync {
+pub trait Device: FamilyKernels + DictionaryKernels + Send + Sync {
     /// Rows of `table[vocabulary, width]` named by `ids`.
     fn embedding(&self, table: &[f32], ids: &[u32], out: &mut [f32]);
     /// Adds each row of `gradient[token, width]` to the row of `table_gradient` that it came from.

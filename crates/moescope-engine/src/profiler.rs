@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::{
-    AdamWStep, AttentionLayout, AttentionShape, Cpu, Device, FamilyKernels, HeadShape, LinearShape, MixReach,
-    Rotary, RoutePlan,
+    AdamWStep, AttentionLayout, AttentionShape, Cpu, Device, DictionaryKernels, FamilyKernels, HeadShape,
+    LinearShape, MixReach, Rotary, RoutePlan,
 };
 
 /// The CPU with a clock around every kernel of [`Device`]. Its results have the bits of [`Cpu`]. The kernels of
-/// [`FamilyKernels`], which only downloaded models need, run without a clock.
+/// [`FamilyKernels`], which only downloaded models need, and [`DictionaryKernels`] run without a clock.
 ///
 /// ```
 /// use moescope_engine::{Mode, Profiler, Tape, Tensor};
@@ -127,6 +127,8 @@ impl<T: Moved> Moved for Option<T> {
 }
 
 impl FamilyKernels for Profiler {}
+
+impl DictionaryKernels for Profiler {}
 
 /// One line for each kernel: its signature, and the operations of its products.
 macro_rules! profiled {

@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod attention_at_once;
 mod chunks;
+pub(crate) mod dictionary;
 mod elementwise;
 mod expert_products;
 mod experts;
@@ -22,8 +23,8 @@ mod vector;
 use self::expert_products::Way;
 pub(crate) use self::product::gemm_product;
 use crate::{
-    AdamWStep, AttentionLayout, AttentionShape, Device, FamilyKernels, HeadShape, LinearShape, MixReach,
-    Rotary, RoutePlan,
+    AdamWStep, AttentionLayout, AttentionShape, Device, DictionaryKernels, FamilyKernels, HeadShape,
+    LinearShape, MixReach, Rotary, RoutePlan,
 };
 
 /// The processors of this machine, through the rayon pool that the caller runs in.
@@ -34,6 +35,8 @@ use crate::{
 pub struct Cpu;
 
 impl FamilyKernels for Cpu {}
+
+impl DictionaryKernels for Cpu {}
 
 impl Device for Cpu {
     fn embedding(&self, table: &[f32], ids: &[u32], out: &mut [f32]) {
