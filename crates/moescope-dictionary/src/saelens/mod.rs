@@ -1,0 +1,1 @@
+//! The folders of SAELens: `cfg.json` and `sae_weights.safetensors`.
