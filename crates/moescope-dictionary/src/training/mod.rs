@@ -38,8 +38,6 @@ pub struct StepReport {
     pub active: f64,
     /// Features that no row has activated for as long as the settings say.
     pub dead: usize,
-    /// Weight of the penalty; zero for kinds that have none.
-    pub penalty: f64,
 }
 
 /// A dictionary and how it was learned.

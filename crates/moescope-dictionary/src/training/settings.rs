@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::DictionaryError;
 
-/// How features are kept sparse. All kinds are led to the same number of active features, so that they can be compared.
+/// How features are kept sparse. All kinds but `relu` are led to a number of active features, so that they can be compared at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Rectified, with a penalty on the sum of the features, weighted by the length of what each writes, which is 1. The penalty is
-    /// steered until about `k` features are active.
+    /// Rectified, with a penalty on the sum of the features, weighted by the length of what each writes, which is 1. How many are active
+    /// follows from the penalty; `k` plays no part.
     ///
     /// **Source:** Bricken et al. 2023; weighted as in Conerly et al. 2024, "Update on how we train SAEs".
     Relu,
@@ -72,6 +72,9 @@ pub struct Settings {
     pub features: usize,
     /// Active features of a token that the training aims at, on average.
     pub k: usize,
+    /// Weight of the penalty of `relu` and `jumprelu`: of the sum of the features as a share of the length that a row usually has, or
+    /// of the square of how far their number is from `k`, relative to `k`; both beside the share of the variance that is not explained.
+    pub penalty: f64,
     /// Rows to learn from, repeats included. The last step is whole.
     pub rows: u64,
     /// Rows of a step.
@@ -101,6 +104,7 @@ impl Settings {
             kind,
             features,
             k,
+            penalty: if kind == Kind::Relu { 0.2 } else { 1.0 },
             rows,
             batch,
             mixed: 16,
@@ -133,6 +137,8 @@ impl Settings {
         require("mixed", self.mixed.to_string(), self.mixed > 0, "1 or more")?;
         let rate = self.learning_rate;
         require("learning_rate", rate.to_string(), rate.is_finite() && rate > 0.0, "a number above 0")?;
+        let penalty = self.penalty;
+        require("penalty", penalty.to_string(), penalty.is_finite() && penalty >= 0.0, "0 or more")?;
         require("warm_up", self.warm_up.to_string(), (0.0..=1.0).contains(&self.warm_up), "0 to 1")
     }
 }
@@ -164,6 +170,7 @@ mod tests {
             (Settings { features: 0, ..good }, "`features`"),
             (Settings { learning_rate: f32::NAN, ..good }, "`learning_rate`"),
             (Settings { warm_up: 1.5, ..good }, "`warm_up`"),
+            (Settings { penalty: -1.0, ..good }, "`penalty` is -1"),
             (Settings { batch: 1, ..good }, "`batch`"),
         ] {
             let message = bad.check().unwrap_err().to_string();

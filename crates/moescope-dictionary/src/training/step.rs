@@ -12,11 +12,10 @@ pub(crate) const DECODER: ParameterId = ParameterId(2);
 pub(crate) const BIAS: ParameterId = ParameterId(3);
 pub(crate) const THRESHOLDS: ParameterId = ParameterId(4);
 
-/// Weight of the auxiliary loss, and of how far the number of active features is from what is wanted.
+/// Weight of the auxiliary loss.
 ///
-/// **Source:** Gao et al. 2024, section 2.4 (1/32).
+/// **Source:** Gao et al. 2024, section 2.4.
 const AUXILIARY: f32 = 1.0 / 32.0;
-const COUNT: f64 = 1.0;
 
 /// The trained tensors; names as in [`Parts`](crate::Parts).
 pub(crate) struct Weights<'w> {
@@ -137,7 +136,7 @@ fn sparsity<'w>(
             let thresholds = tape.parameter(THRESHOLDS, thresholds);
             let count = tape.count_above(before, thresholds, pass.bandwidth)?;
             let k = pass.kept as f64;
-            let slope = 2.0 * COUNT * (f64::from(tape.value(count).data()[0]) / k - 1.0) / k;
+            let slope = 2.0 * (f64::from(tape.value(count).data()[0]) / k - 1.0) / k;
             Ok(Some(tape.scale(count, (pass.penalty * slope) as f32)?))
         }
         Kind::TopK | Kind::BatchTopK => Ok(None),

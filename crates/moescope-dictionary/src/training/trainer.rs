@@ -15,10 +15,6 @@ use crate::{DictionaryError, Parts, Rule};
 
 /// Norm to which gradients are clipped.
 const CLIP: f64 = 1.0;
-/// First weight of the penalty on features, and how fast it is steered: the change of its logarithm in a step where twice as many
-/// features are active as are wanted.
-const FIRST_PENALTY: f64 = 0.1;
-const STEERING: f64 = 0.02;
 /// First thresholds, and the width of the window around them, both as shares of the size that an active feature has when `k` of
 /// them make up a row.
 const FIRST_THRESHOLD: f32 = 0.05;
@@ -43,7 +39,6 @@ pub(crate) struct Trainer {
     silent: Vec<u64>,
     done: u64,
     rows: u64,
-    penalty: f64,
     /// Running mean of the least that was kept of a batch.
     least: Option<f64>,
     resampled: u64,
@@ -77,7 +72,6 @@ impl Trainer {
             silent: vec![0; features],
             done: 0,
             rows: 0,
-            penalty: if settings.kind == Kind::Relu { FIRST_PENALTY } else { 1.0 },
             least: None,
             resampled: 0,
             draws: settings.seed.child("resampling").rng(),
@@ -99,7 +93,7 @@ impl Trainer {
         }
         let active = self.count(&outcome.features);
         self.learn(outcome.gradients)?;
-        self.steer(active, &outcome.features);
+        self.remember_least(&outcome.features);
         let due = RESAMPLED_AT.iter().any(|share| step == (share * self.settings.steps() as f64) as u64);
         if due && !self.settings.kind.has_auxiliary_loss() {
             self.resample(&x, &outcome.rest);
@@ -111,7 +105,6 @@ impl Trainer {
             unexplained: outcome.unexplained,
             active,
             dead: self.dead().count(),
-            penalty: if self.settings.kind.has_auxiliary_loss() { 0.0 } else { self.penalty },
         })
     }
 
@@ -140,7 +133,7 @@ impl Trainer {
         });
         // As many as Gao et al. 2024 take, half of the width, but no more than are dead.
         let revived = (y.unwrap_or(x).columns() / 2).clamp(1, dead.len().max(1));
-        let (penalty, bandwidth) = (warm * self.penalty, BANDWIDTH * self.size);
+        let (penalty, bandwidth) = (warm * settings.penalty, BANDWIDTH * self.size);
         Pass { kind: settings.kind, kept, penalty, bandwidth, dead: mask, revived, x, y }
     }
 
@@ -208,24 +201,16 @@ impl Trainer {
         Ok(())
     }
 
-    /// Leads the penalty to the wanted number of features, and the running threshold to that of the last batches.
-    fn steer(&mut self, active: f64, features: &Tensor) {
+    /// Moves the running threshold towards the least that was kept of this batch.
+    fn remember_least(&mut self, features: &Tensor) {
         let warm = schedule::sparsity(&self.settings, self.done) >= 1.0;
-        if self.settings.kind == Kind::Relu && warm {
-            let beyond = (active / self.settings.k as f64).max(1e-3).log2().clamp(-2.0, 2.0);
-            self.penalty *= (STEERING * beyond).exp();
+        if self.settings.kind != Kind::BatchTopK || !warm {
+            return;
         }
-        if self.settings.kind == Kind::BatchTopK && warm {
-            let least = features
-                .data()
-                .iter()
-                .filter(|feature| **feature > 0.0)
-                .copied()
-                .fold(f32::INFINITY, f32::min);
-            if least.is_finite() {
-                let least = f64::from(least);
-                self.least = Some(self.least.map_or(least, |mean| mean + RUNNING * (least - mean)));
-            }
+        let positive = features.data().iter().copied().filter(|feature| *feature > 0.0);
+        let least = f64::from(positive.fold(f32::INFINITY, f32::min));
+        if least.is_finite() {
+            self.least = Some(self.least.map_or(least, |mean| mean + RUNNING * (least - mean)));
         }
     }
 
