@@ -43,4 +43,5 @@ pub use error::{DictionaryError, SourceError};
 pub use measures::*;
 pub use planted::{Planted, PlantedSettings};
 pub use rows::{ActivationStream, Rows};
+pub use saelens::{CONFIGURATION_FILE, TENSORS_FILE};
 pub use training::{Kind, Settings, StepReport, Trained, train};
