@@ -12,8 +12,8 @@ pub(crate) fn normal(draws: &mut ChaCha8Rng) -> f64 {
     radius * (std::f64::consts::TAU * draws.random_range(0.0..1.0f64)).cos()
 }
 
-/// Random directions of length 1, `[direction, width]`, each as likely as any other.
-pub(crate) fn directions(count: usize, width: usize, seed: Seed) -> Tensor {
+/// Random directions of length 1, `[direction, width]`, each as likely as any other: a null for directions that were found.
+pub fn directions(count: usize, width: usize, seed: Seed) -> Tensor {
     let mut draws = seed.rng();
     let mut out = Tensor::zeros([count, width]);
     for row in out.data_mut().chunks_exact_mut(width.max(1)) {

@@ -39,6 +39,7 @@ mod testing;
 mod training;
 
 pub use dictionary::{Dictionary, Parts, Place, Rule};
+pub use draws::directions as random_directions;
 pub use error::{DictionaryError, SourceError};
 pub use measures::*;
 pub use planted::{Planted, PlantedSettings};

@@ -45,6 +45,7 @@ enum Command {
     Routing(commands::routing::RoutingArgs),
     Analyze(commands::analyze::AnalyzeArgs),
     Knockout(commands::knockout::KnockoutArgs),
+    Dictionary(commands::dictionary::DictionaryArgs),
     Validate(commands::validate::ValidateArgs),
     Inspect(commands::inspect::InspectArgs),
     Bench(commands::bench::BenchArgs),
@@ -69,6 +70,7 @@ impl Cli {
         let interrupt = match &self.command {
             Command::Study(_) | Command::Train(_) => Interrupt::listen()?,
             Command::Routing(_) | Command::Knockout(_) | Command::Analyze(_) => Interrupt::listen()?,
+            Command::Dictionary(_) => Interrupt::listen()?,
             Command::Record(args) if args.can_resume() => Interrupt::listen()?,
             _ => Interrupt::default(),
         };
@@ -80,6 +82,7 @@ impl Cli {
             Command::Routing(args) => commands::routing::run(args, &context),
             Command::Analyze(args) => commands::analyze::run(args, &context),
             Command::Knockout(args) => commands::knockout::run(args, &context),
+            Command::Dictionary(args) => commands::dictionary::run(args, &context),
             Command::Validate(args) => commands::validate::run(args, &context),
             Command::Inspect(args) => commands::inspect::run(args, &context),
             Command::Bench(args) => commands::bench::run(args, &context),

@@ -69,6 +69,7 @@ pub mod validity_page;
 pub use moescope_analysis as analysis;
 pub use moescope_base as base;
 pub use moescope_corpus as corpus;
+pub use moescope_dictionary as dictionary;
 pub use moescope_engine as engine;
 pub use moescope_model as model;
 pub use moescope_report as report;

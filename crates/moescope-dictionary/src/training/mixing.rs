@@ -18,6 +18,8 @@ pub(crate) struct Mixing<'s> {
     widths: Option<(usize, Option<usize>)>,
     input: Vec<f32>,
     target: Vec<f32>,
+    /// Rows that came and had no room, and which of them is next.
+    waiting: Option<(Rows, usize)>,
     ended: bool,
     draws: ChaCha8Rng,
 }
@@ -25,7 +27,8 @@ pub(crate) struct Mixing<'s> {
 impl<'s> Mixing<'s> {
     pub(crate) fn new(source: &'s mut dyn ActivationStream, capacity: usize, seed: Seed) -> Mixing<'s> {
         let (input, target) = (Vec::new(), Vec::new());
-        Mixing { source, capacity, widths: None, input, target, ended: false, draws: seed.rng() }
+        let (waiting, ended, draws) = (None, false, seed.rng());
+        Mixing { source, capacity, widths: None, input, target, waiting, ended, draws }
     }
 
     /// Rows that are held.
@@ -33,26 +36,34 @@ impl<'s> Mixing<'s> {
         self.widths.map_or(0, |(input, _)| self.input.len() / input.max(1))
     }
 
-    /// Takes from the source until as many rows are held as there is room for, or the source has no more.
+    /// Takes from the source until as many rows are held as there is room for, or the source has no more. What came and has no
+    /// room waits, so that the number of rows that come at once decides nothing.
     pub(crate) fn fill(&mut self) -> Result<(), DictionaryError> {
-        while !self.ended && self.held() < self.capacity {
-            match self.source.next_rows().map_err(DictionaryError::Source)? {
-                None => self.ended = true,
-                Some(rows) if rows.is_empty() => {}
-                Some(rows) => self.take(&rows)?,
+        while self.held() < self.capacity {
+            if self.waiting.is_none() && !self.ended {
+                self.waiting =
+                    self.source.next_rows().map_err(DictionaryError::Source)?.map(|rows| (rows, 0));
+                self.ended = self.waiting.is_none();
+            }
+            match self.waiting.take() {
+                None => break,
+                Some((rows, from)) => self.take(rows, from)?,
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, rows: &Rows) -> Result<(), DictionaryError> {
+    /// Takes rows from a place on, as far as there is room.
+    fn take(&mut self, rows: Rows, from: usize) -> Result<(), DictionaryError> {
         let found = (rows.input.columns(), rows.target.as_ref().map(Tensor::columns));
         let (input, target) = *self.widths.get_or_insert(found);
         rows.require_widths(input, target.unwrap_or(input))?;
-        self.input.extend_from_slice(rows.input.data());
-        if let (Some(from), Some(_)) = (&rows.target, target) {
-            self.target.extend_from_slice(from.data());
+        let to = rows.len().min(from + self.capacity - self.held());
+        self.input.extend_from_slice(&rows.input.data()[from * input..to * input]);
+        if let (Some(wanted), Some(width)) = (&rows.target, target) {
+            self.target.extend_from_slice(&wanted.data()[from * width..to * width]);
         }
+        self.waiting = (to < rows.len()).then_some((rows, to));
         Ok(())
     }
 
@@ -100,11 +111,11 @@ mod tests {
     use super::*;
     use crate::SourceError;
 
-    /// Rows `[n, -n]` with the target `[10 n]`, three at a time.
-    fn counting(rows: usize) -> impl FnMut() -> Result<Option<Rows>, SourceError> {
+    /// Rows `[n, -n]` with the target `[10 n]`, so many at a time.
+    fn counting(rows: usize, at_once: usize) -> impl FnMut() -> Result<Option<Rows>, SourceError> {
         let mut next = 0;
         move || {
-            let numbers: Vec<f32> = (next..rows.min(next + 3)).map(|n| n as f32).collect();
+            let numbers: Vec<f32> = (next..rows.min(next + at_once)).map(|n| n as f32).collect();
             next += numbers.len();
             let input: Vec<f32> = numbers.iter().flat_map(|n| [*n, -n]).collect();
             let target = numbers.iter().map(|n| 10.0 * n).collect();
@@ -117,12 +128,12 @@ mod tests {
 
     #[test]
     fn every_row_comes_once_with_its_target_in_an_order_that_the_seed_decides() {
-        let drawn = |seed: u64| {
-            let mut source = counting(50);
+        let drawn = |seed: u64, at_once: usize| {
+            let mut source = counting(50, at_once);
             let mut mixing = Mixing::new(&mut source, 20, Seed(seed));
             let mut all = Vec::new();
             while let Some(rows) = mixing.draw(8).unwrap() {
-                assert!(mixing.held() <= 22);
+                assert!(mixing.held() <= 20);
                 for (input, target) in rows.input.data().chunks(2).zip(rows.wanted().data()) {
                     assert_eq!((input[1], *target), (-input[0], 10.0 * input[0]));
                     all.push(input[0] as usize);
@@ -130,9 +141,9 @@ mod tests {
             }
             all
         };
-        let first = drawn(1);
-        assert_eq!(first, drawn(1));
-        assert_ne!(first, drawn(2));
+        let first = drawn(1, 3);
+        assert!([1, 7, 50].iter().all(|at_once| drawn(1, *at_once) == first), "rows at once decide nothing");
+        assert_ne!(first, drawn(2, 3));
         assert_ne!(first, (0..50).collect::<Vec<_>>());
         let mut sorted = first;
         sorted.sort_unstable();
