@@ -33,7 +33,7 @@ const FEW: usize = 20;
 /// Reports 95 % intervals over the documents of the text, or over the windows of a single document. Take text that the dictionary did not learn from.
 /// Nulls: Gaussian rows of the same mean and covariance; random directions, as sparse; the mean of the site, and zero, put in.
 #[derive(Debug, Args)]
-pub struct MeasureArgs {
+pub(super) struct MeasureArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
     model: String,
     /// Folder of the dictionary, in SAELens' format.
@@ -66,7 +66,7 @@ pub struct MeasureArgs {
 ///
 /// # Errors
 /// If model, dictionary, site or text are wrong or do not fit each other, a file cannot be written, or the work is interrupted.
-pub fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> {
     if args.positions < 2 {
         return Err(Failure::input("--positions must be 2 or more"));
     }
@@ -232,8 +232,8 @@ impl Facts<'_> {
                 "absorbed": found.absorbed, "null": letter.null,
             })
         };
-        let again = found.again.as_ref().map(|(again, null)| {
-            serde_json::json!({ "mean_cosine": again.mean, "found": again.found, "null_mean_cosine": null.mean, "null_found": null.found })
+        let again = found.again.as_ref().map(|(again, random)| {
+            serde_json::json!({ "mean_cosine": again.mean, "found": again.found, "null_mean_cosine": random.mean, "null_found": random.found })
         });
         serde_json::json!({
             "schema": 1,

@@ -21,43 +21,43 @@ const DRAWS: u64 = 5;
 
 /// One measure.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measure {
-    pub name: &'static str,
-    pub unit: &'static str,
-    pub value: f64,
+pub(super) struct Measure {
+    pub(super) name: &'static str,
+    pub(super) unit: &'static str,
+    pub(super) value: f64,
     /// Ends of the 95 % interval over units; `None` where there is none.
-    pub interval: Option<(f64, f64)>,
+    pub(super) interval: Option<(f64, f64)>,
     /// Independent units, or features for a share of features.
-    pub n: usize,
+    pub(super) n: usize,
     /// What it would be if there were nothing to find; `None` where there is no such number.
-    pub null: Option<f64>,
+    pub(super) null: Option<f64>,
     /// The same of random directions, as sparse.
-    pub random: Option<f64>,
+    pub(super) random: Option<f64>,
     /// What the null is.
-    pub against: &'static str,
+    pub(super) against: &'static str,
 }
 
 /// Absorption of one letter.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LetterAbsorption {
-    pub letter: char,
-    pub found: Absorption,
+pub(super) struct LetterAbsorption {
+    pub(super) letter: char,
+    pub(super) found: Absorption,
     /// Mean share where the letter is dealt out at random; `None` where no draw could be measured.
-    pub null: Option<f64>,
+    pub(super) null: Option<f64>,
 }
 
 /// Everything that is said of a dictionary.
-pub struct Measured {
-    pub measures: Vec<Measure>,
-    pub bins: Vec<DensityBin>,
-    pub densities: Vec<f64>,
-    pub letters: Vec<LetterAbsorption>,
+pub(super) struct Measured {
+    pub(super) measures: Vec<Measure>,
+    pub(super) bins: Vec<DensityBin>,
+    pub(super) densities: Vec<f64>,
+    pub(super) letters: Vec<LetterAbsorption>,
     /// How much of another dictionary is found again, and the same of random directions.
-    pub again: Option<(Recovery, Recovery)>,
+    pub(super) again: Option<(Recovery, Recovery)>,
 }
 
 /// Works them out.
-pub fn of(
+pub(super) fn of(
     dictionary: &Dictionary,
     other: Option<&Dictionary>,
     passed: &Passed,

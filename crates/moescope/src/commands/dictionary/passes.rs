@@ -14,7 +14,7 @@ const SAMPLE: usize = 4096;
 
 /// What a pass was run with: its place in [`Losses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arm {
+pub(super) enum Arm {
     /// Nothing changed.
     Clean,
     /// What the dictionary wrote.
@@ -29,9 +29,9 @@ pub enum Arm {
 
 /// Next-token losses in nats, summed for each unit, by [`Arm`].
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Losses {
+pub(super) struct Losses {
     /// By unit: sums of the five arms, and the number of predicted tokens.
-    pub units: Vec<([f64; 5], u64)>,
+    pub(super) units: Vec<([f64; 5], u64)>,
 }
 
 impl Losses {
@@ -50,39 +50,39 @@ impl Losses {
     }
 
     /// Units with tokens.
-    pub fn present(&self) -> Vec<usize> {
+    pub(super) fn present(&self) -> Vec<usize> {
         (0..self.units.len()).filter(|unit| self.units[*unit].1 > 0).collect()
     }
 
     /// Sum of an arm over units.
-    pub fn sum(&self, arm: Arm, units: &[usize]) -> f64 {
+    pub(super) fn sum(&self, arm: Arm, units: &[usize]) -> f64 {
         units.iter().map(|unit| self.units[*unit].0[arm as usize]).sum()
     }
 
     /// Predicted tokens of units.
-    pub fn tokens(&self, units: &[usize]) -> f64 {
+    pub(super) fn tokens(&self, units: &[usize]) -> f64 {
         units.iter().map(|unit| self.units[*unit].1).sum::<u64>() as f64
     }
 }
 
 /// What the passes gave.
-pub struct Passed {
-    pub evaluation: Evaluation,
+pub(super) struct Passed {
+    pub(super) evaluation: Evaluation,
     /// A random dictionary's; `None` for a transcoder.
-    pub random: Option<Evaluation>,
+    pub(super) random: Option<Evaluation>,
     /// `None` where the written site cannot be edited.
-    pub losses: Option<Losses>,
+    pub(super) losses: Option<Losses>,
     /// Some of the rows, evenly spread, and the id of the token of each.
-    pub sample: Rows,
-    pub sample_ids: Vec<u32>,
+    pub(super) sample: Rows,
+    pub(super) sample_ids: Vec<u32>,
 }
 
 /// A text in passes: windows with the unit of each.
-pub struct Text<'t> {
-    pub windows: &'t [CorpusWindow],
-    pub units: &'t [u32],
+pub(super) struct Text<'t> {
+    pub(super) windows: &'t [CorpusWindow],
+    pub(super) units: &'t [u32],
     /// Windows of a pass.
-    pub sequences: usize,
+    pub(super) sequences: usize,
 }
 
 impl Text<'_> {
@@ -102,7 +102,7 @@ fn told(error: moescope_dictionary::SourceError) -> Failure {
 }
 
 /// Passes of a whole measurement, for a plan.
-pub fn number_of_passes(editable: bool, transcoder: bool) -> usize {
+pub(super) fn number_of_passes(editable: bool, transcoder: bool) -> usize {
     match (editable, transcoder) {
         (false, _) => 1,
         (true, true) => 4,
@@ -111,7 +111,7 @@ pub fn number_of_passes(editable: bool, transcoder: bool) -> usize {
 }
 
 /// Runs them. `tell` is told of every pass that is done, and of how many there are.
-pub fn run(
+pub(super) fn run(
     subject: &mut dyn Subject,
     dictionary: &Dictionary,
     sites: &Sites,

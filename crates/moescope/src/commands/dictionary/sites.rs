@@ -9,17 +9,17 @@ use crate::failure::Failure;
 
 /// Options that name a site.
 #[derive(Debug, Args)]
-pub struct SiteArgs {
+pub(super) struct SiteArgs {
     /// Hook that is read, and written too unless --target names another: blocks.3.hook_resid_post, say. `moescope record MODEL
     /// --list-hooks` lists them.
     #[arg(long, value_name = "HOOK")]
-    pub site: Option<String>,
+    pub(super) site: Option<String>,
     /// Hook that is written, for a transcoder: blocks.3.hook_mlp_out, say.
     #[arg(long, value_name = "HOOK")]
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// The output of one expert, short for --site blocks.L.mlp.experts.E.hook_out. Its rows are those of the tokens that choose it.
     #[arg(long, value_name = "L:E", conflicts_with = "site")]
-    pub expert: Option<String>,
+    pub(super) expert: Option<String>,
 }
 
 impl SiteArgs {
@@ -27,7 +27,7 @@ impl SiteArgs {
     ///
     /// # Errors
     /// If `--expert` names no expert.
-    pub fn read(&self) -> Result<Option<String>, Failure> {
+    pub(super) fn read(&self) -> Result<Option<String>, Failure> {
         let Some(expert) = &self.expert else { return Ok(self.site.clone()) };
         // Both spellings are in use.
         let ExpertId { layer, expert } = expert.replace('.', ":").parse()?;
@@ -37,11 +37,11 @@ impl SiteArgs {
 
 /// Where a dictionary reads and, if it is a transcoder, writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sites {
+pub(super) struct Sites {
     /// What is read.
-    pub input: HookPoint,
+    pub(super) input: HookPoint,
     /// What is written, if it is another site.
-    pub target: Option<HookPoint>,
+    pub(super) target: Option<HookPoint>,
 }
 
 impl Sites {
@@ -49,7 +49,7 @@ impl Sites {
     ///
     /// # Errors
     /// If a name matches nothing, with the nearest that does, or several, or a value that is no vector of each token.
-    pub fn find(shape: &SubjectShape, input: &str, target: Option<&str>) -> Result<Sites, Failure> {
+    pub(super) fn find(shape: &SubjectShape, input: &str, target: Option<&str>) -> Result<Sites, Failure> {
         let input = one(shape, input)?;
         let target = target.map(|target| one(shape, target)).transpose()?;
         // A site with itself as its target is an autoencoder.
@@ -57,19 +57,19 @@ impl Sites {
     }
 
     /// What is written: the target, or the site itself.
-    pub fn written(&self) -> HookPoint {
+    pub(super) fn written(&self) -> HookPoint {
         self.target.unwrap_or(self.input)
     }
 
     /// All points, in order.
-    pub fn points(&self) -> Vec<HookPoint> {
+    pub(super) fn points(&self) -> Vec<HookPoint> {
         let mut points: Vec<HookPoint> = std::iter::once(self.input).chain(self.target).collect();
         points.sort_unstable();
         points
     }
 
     /// Widths of what is read and written.
-    pub fn widths(&self, description: &Description, positions: usize) -> (usize, usize) {
+    pub(super) fn widths(&self, description: &Description, positions: usize) -> (usize, usize) {
         let width = |point| (description.recorded_row(point, positions) / 4) as usize;
         (width(self.input), width(self.written()))
     }

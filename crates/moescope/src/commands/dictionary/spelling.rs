@@ -3,10 +3,10 @@
 use moescope_corpus::Tokenizer;
 
 /// The first letters that are looked at.
-pub const LETTERS: std::ops::RangeInclusive<char> = 'a'..='z';
+pub(super) const LETTERS: std::ops::RangeInclusive<char> = 'a'..='z';
 
 /// The first letter of each token, in lower case; `None` for a token that begins with none, spaces aside.
-pub fn first_letters(ids: &[u32], tokenizer: &Tokenizer) -> Vec<Option<char>> {
+pub(super) fn first_letters(ids: &[u32], tokenizer: &Tokenizer) -> Vec<Option<char>> {
     ids.iter().map(|id| first_letter(tokenizer.text(*id))).collect()
 }
 

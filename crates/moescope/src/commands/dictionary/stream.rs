@@ -12,7 +12,7 @@ use super::sites::Sites;
 ///
 /// # Errors
 /// If the pass did not report the sites, which it always does when asked.
-pub fn rows_of(seen: &Observation, sites: &Sites) -> Result<(Rows, Vec<u32>), SourceError> {
+pub(super) fn rows_of(seen: &Observation, sites: &Sites) -> Result<(Rows, Vec<u32>), SourceError> {
     let value = |point: HookPoint| seen.values.get(&point).ok_or_else(|| format!("{point} was not reported"));
     let input = value(sites.input)?;
     let Some(target) = sites.target else {
@@ -42,14 +42,14 @@ fn taken(value: &Value, tokens: &[u32]) -> Result<Tensor, SourceError> {
 ///
 /// # Errors
 /// If ids and sizes do not fit, which windows never give cause for.
-pub fn tokens_of(windows: &[&CorpusWindow]) -> Result<Tokens, SourceError> {
+pub(super) fn tokens_of(windows: &[&CorpusWindow]) -> Result<Tokens, SourceError> {
     let positions = windows.first().map_or(0, |window| window.ids.len());
     let ids = windows.iter().flat_map(|window| &window.ids).copied().collect();
     Ok(Tokens::new(ids, windows.len(), positions)?)
 }
 
 /// Rows of a text that is gone through again and again, its windows in another order each time.
-pub struct ModelRows<'m> {
+pub(super) struct ModelRows<'m> {
     subject: &'m mut (dyn Subject + Send),
     sites: &'m Sites,
     windows: &'m [CorpusWindow],
@@ -59,14 +59,14 @@ pub struct ModelRows<'m> {
     order: Vec<usize>,
     next: usize,
     /// Times that the text was begun.
-    pub rounds: u64,
+    pub(super) rounds: u64,
     /// Rows that came since it was last begun.
     came: usize,
 }
 
 impl<'m> ModelRows<'m> {
     /// Rows at these sites.
-    pub fn new(
+    pub(super) fn new(
         subject: &'m mut (dyn Subject + Send),
         sites: &'m Sites,
         windows: &'m [CorpusWindow],

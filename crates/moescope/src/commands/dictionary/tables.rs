@@ -7,7 +7,7 @@ use super::measures::{LetterAbsorption, Measured};
 use crate::failure::Failure;
 
 /// All tables of a measurement.
-pub fn all(found: &Measured, unit: &str, rows: u64) -> Result<Vec<Table>, Failure> {
+pub(super) fn all(found: &Measured, unit: &str, rows: u64) -> Result<Vec<Table>, Failure> {
     let mut tables = vec![measures(found, unit)?, densities(found, rows)?, features(found, rows)?];
     if !found.letters.is_empty() {
         tables.push(letters(&found.letters)?);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use moescope_base::{Column, Seed, Table};
 use moescope_dictionary::{Dictionary, Kind, Place, Settings, StepReport, Trained, train};
-use moescope_model::{Description, ModelSubject, Work};
+use moescope_model::{ModelSubject, Work};
 
 use super::sites::{SiteArgs, Sites};
 use super::stream::ModelRows;
@@ -32,7 +32,7 @@ const HISTORY: u64 = 200;
 /// Text that holds fewer tokens than --tokens is gone through again. The folder is one of SAELens, with tables/training.parquet besides.
 /// A training that is interrupted leaves nothing behind; the same command begins anew.
 #[derive(Debug, Args)]
-pub struct TrainArgs {
+pub(super) struct TrainArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision].
     model: String,
     /// Text: files, which are documents or hold them (.txt, .jsonl, .parquet, also .gz and .zst), or folders of them.
@@ -98,7 +98,7 @@ impl TrainArgs {
 ///
 /// # Errors
 /// If model, text, site or settings are wrong, the folder holds something else, or the work is interrupted.
-pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     let settings = args.settings()?;
     if args.positions < 2 {
         return Err(Failure::input("--positions must be 2 or more"));
