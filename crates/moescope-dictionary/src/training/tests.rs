@@ -101,7 +101,7 @@ fn in_gaussian_rows_nothing_is_found_twice() {
     let rows = Rows::of(numbers(&[4000, 32], 77));
     let mut learned = Evaluation::new(&one);
     learned.add(&one, &rows, &vec![0; 4000]).unwrap();
-    let random = crate::random_like(&one, 3, Seed(3)).unwrap();
+    let random = crate::random_like(&one, &rows, 3, Seed(3)).unwrap();
     let mut drawn = Evaluation::new(&random);
     drawn.add(&random, &rows, &vec![0; 4000]).unwrap();
     let (learned, drawn) = (learned.explained_variance(&[0]), drawn.explained_variance(&[0]));

@@ -23,7 +23,7 @@ use crate::out_folder::require_own;
 use crate::say;
 use crate::text_windows::{Windows, corpus_of, positions};
 
-/// Sequences in one forward pass where all weights are in memory. Results depend on it only by rounding.
+/// Sequences in one forward pass where all weights are in memory. Results depend on it by the rounding of sums in `f64` alone.
 const BATCH: usize = 16;
 /// Units below which a bootstrap interval is too narrow.
 const FEW: usize = 20;
@@ -75,7 +75,7 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
     }
     let dictionary = Dictionary::open(&args.dictionary)?;
     let other = args.against.as_deref().map(Dictionary::open).transpose()?;
-    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     let sites = sites(args, &dictionary, &description.subject_shape())?;
     let positions = positions(args.positions, description.max_positions, context);

@@ -1,6 +1,6 @@
 //! The passes behind the measures of a dictionary.
 
-use moescope_base::{Edit, HookPoint, Request, Seed, Subject, TokenSelection, Tokens, ValueEdit};
+use moescope_base::{Edit, Request, Seed, Subject, TokenSelection, Tokens, ValueEdit};
 use moescope_dictionary::{Dictionary, Evaluation, Rows, Rule, random_like};
 use moescope_engine::Tensor;
 use moescope_trace::CorpusWindow;
@@ -104,9 +104,10 @@ fn told(error: moescope_dictionary::SourceError) -> Failure {
 /// Passes of a whole measurement, for a plan.
 pub(super) fn number_of_passes(editable: bool, transcoder: bool) -> usize {
     match (editable, transcoder) {
-        (false, _) => 1,
+        (false, true) => 1,
+        (false, false) => 2,
         (true, true) => 4,
-        (true, false) => 5,
+        (true, false) => 6,
     }
 }
 
@@ -124,9 +125,8 @@ pub(super) fn run(
     let mut run = Run {
         subject,
         dictionary,
-        at: sites.written(),
+        sites,
         evaluation: Evaluation::new(dictionary),
-        random: None,
         losses: Losses::default(),
         editable,
         mean: Mean::default(),
@@ -138,7 +138,7 @@ pub(super) fn run(
     };
     for number in 0..text.passes() {
         let (tokens, units) = text.pass(number)?;
-        run.first(&tokens, units, sites, seed)?;
+        run.first(&tokens, units)?;
     }
     if run.evaluation.rows() == 0 {
         return Err(Failure::input(format!(
@@ -146,14 +146,17 @@ pub(super) fn run(
             sites.written()
         )));
     }
+    let (sample, sample_ids) = std::mem::replace(&mut run.sample, Sample::new(text)).finish()?;
+    let random = match sites.target {
+        None => Some(run.by_random(text, &sample, seed)?),
+        Some(_) => None,
+    };
     if editable {
         for number in 0..text.passes() {
             let (tokens, units) = text.pass(number)?;
             run.ablated(number, &tokens, units)?;
         }
     }
-    let (sample, sample_ids) = run.sample.finish()?;
-    let random = run.random.map(|(_, evaluation)| evaluation);
     let losses = editable.then_some(run.losses);
     Ok(Passed { evaluation: run.evaluation, random, losses, sample, sample_ids })
 }
@@ -162,9 +165,8 @@ pub(super) fn run(
 struct Run<'r> {
     subject: &'r mut dyn Subject,
     dictionary: &'r Dictionary,
-    at: HookPoint,
+    sites: &'r Sites,
     evaluation: Evaluation,
-    random: Option<(Dictionary, Evaluation)>,
     losses: Losses,
     editable: bool,
     mean: Mean,
@@ -177,64 +179,53 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// The model as it is, with what the dictionary writes, and with what random directions write.
-    fn first(&mut self, tokens: &Tokens, units: &[u32], sites: &Sites, seed: Seed) -> Result<(), Failure> {
-        let record = sites.points();
-        let seen = self.subject.run(&Request { record: &record, ..Request::of(tokens) })?;
-        self.step();
-        self.losses.add(Arm::Clean, &seen.loss, units);
-        let (rows, of) = rows_of(&seen, sites).map_err(told)?;
-        drop(seen);
-        let row_units: Vec<u32> =
-            of.iter().map(|token| units[*token as usize / tokens.positions()]).collect();
+    /// The model as it is, and with what the dictionary writes.
+    fn first(&mut self, tokens: &Tokens, units: &[u32]) -> Result<(), Failure> {
+        let (rows, of) = self.rows(tokens, Some(units))?;
         let (features, written) = self.dictionary.reconstruct(&rows)?;
+        let row_units = units_of(&of, tokens, units);
         self.evaluation.add_written(self.dictionary, &rows, &features, &written, &row_units)?;
         self.mean.add(rows.wanted());
         self.sample.add(&rows, &of, tokens.ids());
         if self.editable {
             self.edited(Arm::Written, tokens, units, &of, ValueEdit::Patch { rows: written.into_data() })?;
         }
-        if sites.target.is_none() && !rows.is_empty() {
-            self.by_random(&rows, &row_units, tokens, units, &of, seed)?;
-        } else if sites.target.is_none() && self.editable {
-            self.edited(Arm::Random, tokens, units, &of, ValueEdit::Zero)?;
-        }
         self.seen.push(of);
         Ok(())
     }
 
-    /// The same with random directions, as sparse as the dictionary is, or was on its first rows.
-    fn by_random(
-        &mut self,
-        rows: &Rows,
-        row_units: &[u32],
-        tokens: &Tokens,
-        units: &[u32],
-        of: &[u32],
-        seed: Seed,
-    ) -> Result<(), Failure> {
-        let (random, mut evaluation) = match self.random.take() {
-            Some(pair) => pair,
-            None => {
-                let active = match self.dictionary.rule() {
-                    Rule::TopK { k } => *k,
-                    _ => (self.evaluation.active(&self.evaluation.units()).round() as usize)
-                        .clamp(1, self.dictionary.features()),
-                };
-                let random = random_like(self.dictionary, active, seed.child("random directions"))?;
-                let evaluation = Evaluation::new(&random);
-                (random, evaluation)
-            }
-        };
-        let (features, written) = random.reconstruct(rows)?;
-        evaluation.add_written(&random, rows, &features, &written, row_units)?;
-        self.random = Some((random, evaluation));
-        match self.editable {
-            true => {
-                self.edited(Arm::Random, tokens, units, of, ValueEdit::Patch { rows: written.into_data() })
-            }
-            false => Ok(()),
+    /// The rows of a pass without edits and their tokens; with units given, its losses count as those of the model.
+    fn rows(&mut self, tokens: &Tokens, units: Option<&[u32]>) -> Result<(Rows, Vec<u32>), Failure> {
+        let record = self.sites.points();
+        let seen = self.subject.run(&Request { record: &record, ..Request::of(tokens) })?;
+        self.step();
+        if let Some(units) = units {
+            self.losses.add(Arm::Clean, &seen.loss, units);
         }
+        rows_of(&seen, self.sites).map_err(told)
+    }
+
+    /// The same with random directions that suit the sample, as sparse as the dictionary is on the whole text.
+    fn by_random(&mut self, text: &Text<'_>, sample: &Rows, seed: Seed) -> Result<Evaluation, Failure> {
+        let active = match self.dictionary.rule() {
+            Rule::TopK { k } => *k,
+            _ => self.evaluation.active(&self.evaluation.units()).round() as usize,
+        };
+        let active = active.clamp(1, self.dictionary.features());
+        let random = random_like(self.dictionary, sample, active, seed.child("random directions"))?;
+        let mut evaluation = Evaluation::new(&random);
+        for number in 0..text.passes() {
+            let (tokens, units) = text.pass(number)?;
+            let (rows, of) = self.rows(&tokens, None)?;
+            let (features, written) = random.reconstruct(&rows)?;
+            let row_units = units_of(&of, &tokens, units);
+            evaluation.add_written(&random, &rows, &features, &written, &row_units)?;
+            if self.editable {
+                let change = ValueEdit::Patch { rows: written.into_data() };
+                self.edited(Arm::Random, &tokens, units, &of, change)?;
+            }
+        }
+        Ok(evaluation)
     }
 
     /// With the mean and with zero in place of the site.
@@ -259,7 +250,8 @@ impl Run<'_> {
             ValueEdit::Patch { rows } => ValueEdit::PatchByToken { of: of.to_vec(), rows },
             other => other,
         };
-        let edit = Edit::Value { at: self.at, tokens: TokenSelection::Rows(of.to_vec()), change };
+        let edit =
+            Edit::Value { at: self.sites.written(), tokens: TokenSelection::Rows(of.to_vec()), change };
         let edits = if of.is_empty() { Vec::new() } else { vec![edit] };
         let seen = self.subject.run(&Request { edits: &edits, ..Request::of(tokens) })?;
         self.losses.add(arm, &seen.loss, units);
@@ -271,6 +263,11 @@ impl Run<'_> {
         self.done += 1;
         (self.tell)(self.done, self.all);
     }
+}
+
+/// The unit of each token's window.
+fn units_of(of: &[u32], tokens: &Tokens, units: &[u32]) -> Vec<u32> {
+    of.iter().map(|token| units[*token as usize / tokens.positions()]).collect()
 }
 
 /// The mean of all rows.

@@ -107,7 +107,7 @@ pub(super) fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::input("name what the dictionary is of: --site HOOK or --expert L:E"));
     };
     require_own(&args.out, "a dictionary", &[moescope_dictionary::CONFIGURATION_FILE])?;
-    let checkpoint = Checkpoint::find(&args.model, context)?;
+    let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     let sites = Sites::find(&description.subject_shape(), &read, args.sites.target.as_deref())?;
     Dictionary::require_name(sites.target.is_some(), settings.kind == Kind::TopK)?;
