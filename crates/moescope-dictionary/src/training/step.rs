@@ -83,13 +83,10 @@ pub(crate) fn run(weights: &Weights<'_>, pass: &Pass<'_>) -> Result<Outcome, Dic
     let mut rest = tape.value(wanted).clone();
     rest.data_mut().iter_mut().zip(tape.value(written).data()).for_each(|(rest, written)| *rest -= written);
     let mut loss = tape.scale(error, width.recip())?;
-    for term in [
-        sparsity(&mut tape, features, before, weights.thresholds, pass)?,
-        auxiliary(&mut tape, positive, decoder, &rest, pass)?,
-    ] {
-        if let Some(term) = term {
-            loss = tape.add(loss, term)?;
-        }
+    let penalty = sparsity(&mut tape, features, before, weights.thresholds, pass)?;
+    let revival = auxiliary(&mut tape, positive, decoder, &rest, pass)?;
+    for term in penalty.into_iter().chain(revival) {
+        loss = tape.add(loss, term)?;
     }
     let gradients = tape.backward(loss)?;
     Ok(Outcome { features: tape.value(features).clone(), rest, unexplained, gradients })

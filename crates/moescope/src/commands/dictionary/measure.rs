@@ -1,4 +1,7 @@
 //! `moescope dictionary measure`: what a dictionary explains of a model, against nulls.
+//!
+//! The text is gone through with the model as it is, with what the dictionary writes in place of the site, with what random directions
+//! write, and with the mean and with zero there. Everything is summed by document, so that intervals are over documents.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -126,6 +129,9 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
 }
 
 /// Where the dictionary belongs: where it says, unless options say otherwise.
+///
+/// # Errors
+/// If neither says it, or the model has no such hook: dictionaries of other tools may use names that are not known here.
 fn sites(
     args: &MeasureArgs,
     dictionary: &Dictionary,
@@ -159,7 +165,11 @@ fn require_width(
     }
 }
 
-/// The independent unit of each window: its document where there are several, else the window.
+/// The independent unit of each window: its document where there are several, else the window. Windows of one document are not independent,
+/// so intervals over them are too narrow, and the result says which of the two was taken.
+///
+/// # Errors
+/// If there are fewer than two windows.
 fn units(windows: &Windows) -> Result<(Vec<u32>, &'static str), Failure> {
     let all = &windows.windows;
     if all.len() < 2 {
@@ -186,6 +196,9 @@ fn kept(dictionary: &Dictionary, rows: usize) -> u64 {
 }
 
 /// The passes, with their progress.
+///
+/// # Errors
+/// As the passes, and when the user wishes to stop, which is heard at the next pass.
 fn passed(
     subject: &mut (dyn moescope_base::Subject + Send),
     dictionary: &Dictionary,
@@ -205,17 +218,22 @@ fn passed(
     passed
 }
 
-/// What a result is told with.
+/// What a result is told with, to programs, to people, and in a report.
 struct Facts<'f> {
     args: &'f MeasureArgs,
+    /// Where the dictionary read and wrote.
     sites: &'f Sites,
+    /// Tokens of all windows.
     tokens: usize,
+    /// Those that have a row at the sites.
     rows: u64,
+    /// What the independent units are.
     unit: &'static str,
 }
 
 impl Facts<'_> {
-    /// The result for programs.
+    /// The result for programs. Numbers that do not exist are `null`: an interval of fewer than two units, random directions of a
+    /// transcoder.
     fn document(&self, found: &Measured) -> serde_json::Value {
         let measure = |measure: &Measure| {
             serde_json::json!({
@@ -253,7 +271,7 @@ impl Facts<'_> {
         })
     }
 
-    /// The result for people.
+    /// The result for people: one line for each measure, with the same number under its null and of random directions.
     fn tell_person(&self, found: &Measured) {
         say!(
             "{} rows at {}, {} tokens; 95 % intervals over {}",

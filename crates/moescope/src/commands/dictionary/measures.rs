@@ -1,4 +1,7 @@
 //! What the passes say of a dictionary: numbers with intervals and nulls.
+//!
+//! Definitions stand in `moescope_dictionary`, at each measure. Here they meet the bootstrap: a replicate draws units (documents) with
+//! return, and every measure is worked out anew from the sums of those that were drawn, the variance about their own mean included.
 
 use moescope_analysis::statistics::{Bootstrap, BootstrapMethod, Resampling, bootstrap};
 use moescope_base::Seed;
@@ -19,11 +22,16 @@ const REPLICATES: usize = 1000;
 /// Draws behind the null of absorption.
 const DRAWS: u64 = 5;
 
-/// One measure.
+/// One measure, with what stands beside it.
+///
+/// - **Unit and range:** `unit` says which; shares reach up to 1.
+/// - **Null:** `null`, which `against` explains, and `random`, of directions that were never learned.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Measure {
+    /// What is measured, in words.
     pub(super) name: &'static str,
     pub(super) unit: &'static str,
+    /// The measure itself; not a number where it is not defined.
     pub(super) value: f64,
     /// Ends of the 95 % interval over units; `None` where there is none.
     pub(super) interval: Option<(f64, f64)>,
@@ -37,10 +45,14 @@ pub(super) struct Measure {
     pub(super) against: &'static str,
 }
 
-/// Absorption of one letter.
+/// Absorption of one letter, over the rows that are kept of the text.
+///
+/// The null is a rate of chance and not a floor: where letters are dealt out at random no feature tells them, so the feature that does best is
+/// silent for most tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LetterAbsorption {
     pub(super) letter: char,
+    /// The letter's feature, its F1, and the share of tokens that are absorbed.
     pub(super) found: Absorption,
     /// Mean share where the letter is dealt out at random; `None` where no draw could be measured.
     pub(super) null: Option<f64>,
@@ -48,15 +60,22 @@ pub(super) struct LetterAbsorption {
 
 /// Everything that is said of a dictionary.
 pub(super) struct Measured {
+    /// In the order in which they are told.
     pub(super) measures: Vec<Measure>,
+    /// How many features are active how often.
     pub(super) bins: Vec<DensityBin>,
+    /// Share of rows in which each feature is active, `[feature]`.
     pub(super) densities: Vec<f64>,
+    /// Letters with enough tokens, in the order of the alphabet.
     pub(super) letters: Vec<LetterAbsorption>,
     /// How much of another dictionary is found again, and the same of random directions.
     pub(super) again: Option<(Recovery, Recovery)>,
 }
 
-/// Works them out.
+/// Works them out, on the threads of the pool that it is called in.
+///
+/// # Errors
+/// If the dictionaries differ in width, or a measure cannot be worked out.
 pub(super) fn of(
     dictionary: &Dictionary,
     other: Option<&Dictionary>,
@@ -85,7 +104,7 @@ pub(super) fn of(
     })
 }
 
-/// An interval over units, if there are enough of them and the statistic is a number.
+/// An interval of 95 % over units, by drawing units with return, if there are enough of them and the statistic is a number.
 fn interval(
     units: &[usize],
     statistic: impl Fn(&[usize]) -> f64 + Sync,
@@ -147,7 +166,7 @@ fn of_rows(
     ])
 }
 
-/// The same dictionary where only mean and covariance are as they were; `None` when there are too few rows to draw from.
+/// The same dictionary on as many Gaussian rows as are kept, where only mean and covariance are as they were; `None` when there are too few rows to draw from.
 fn on_gaussian(dictionary: &Dictionary, passed: &Passed, seed: Seed) -> Result<Option<Evaluation>, Failure> {
     let count = passed.sample.len();
     if count < 2 {
@@ -159,7 +178,7 @@ fn on_gaussian(dictionary: &Dictionary, passed: &Passed, seed: Seed) -> Result<O
     Ok(Some(evaluation))
 }
 
-/// What the model's loss keeps.
+/// What the model's loss keeps, from the mean of the site and from zero, and the losses themselves.
 fn of_losses(losses: &Losses, random: bool, resampling: Resampling) -> Result<Vec<Measure>, Failure> {
     let units = losses.present();
     let recovered = |by: Arm, from: Arm| {
@@ -237,7 +256,8 @@ fn dealt(with: &[bool], seed: Seed) -> Vec<bool> {
     order.into_iter().map(|token| with[token]).collect()
 }
 
-/// How much of another dictionary is here as well.
+/// How much of another dictionary is here as well: what this one has of the directions of the other, and what as many random directions have of
+/// them.
 fn found_again(
     other: &Dictionary,
     dictionary: &Dictionary,

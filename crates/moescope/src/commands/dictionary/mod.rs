@@ -1,4 +1,8 @@
 //! `moescope dictionary`: sparse dictionaries of what a model holds at a site, learned and measured.
+//!
+//! Training and measures are those of `moescope_dictionary`, which knows no model. Here a model and a text become a stream of rows
+//! (`stream`), hook names become sites (`sites`), what a dictionary writes is put back into the model (`passes`), and the sums become
+//! numbers with intervals and nulls (`measures`) and tables (`tables`).
 
 mod measure;
 mod measures;

@@ -1,4 +1,8 @@
 //! The passes behind the measures of a dictionary.
+//!
+//! Sums go over the text in its order and in `f64`, so that the number of windows in a pass, which depends on memory, changes them by
+//! rounding alone. Random directions are drawn after the first round: they are as sparse as the dictionary is on the whole text, and their
+//! length suits rows that are spread over it.
 
 use moescope_base::{Edit, Request, Seed, Subject, TokenSelection, Tokens, ValueEdit};
 use moescope_dictionary::{Dictionary, Evaluation, Rows, Rule, random_like};
@@ -28,6 +32,9 @@ pub(super) enum Arm {
 }
 
 /// Next-token losses in nats, summed for each unit, by [`Arm`].
+///
+/// - **Shape:** `[unit, arm]`, with the number of predicted tokens of each unit.
+/// - **Does not show:** an arm that was not run; its sum is zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Losses {
     /// By unit: sums of the five arms, and the number of predicted tokens.
@@ -35,7 +42,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Adds the losses of a pass, `[window, position - 1]`.
+    /// Adds the losses of a pass, `[window, position - 1]`, to the units of its windows.
     fn add(&mut self, arm: Arm, losses: &[f32], units: &[u32]) {
         let each = losses.len() / units.len().max(1);
         for (losses, unit) in losses.chunks(each.max(1)).zip(units) {
@@ -65,8 +72,11 @@ impl Losses {
     }
 }
 
-/// What the passes gave.
+/// What the passes gave, as sums from which every measure is worked out.
+///
+/// - **Does not show:** what single features do; for that the rows are kept no longer than a pass.
 pub(super) struct Passed {
+    /// What the dictionary explains and how sparse it is, by unit.
     pub(super) evaluation: Evaluation,
     /// A random dictionary's; `None` for a transcoder.
     pub(super) random: Option<Evaluation>,
@@ -74,22 +84,27 @@ pub(super) struct Passed {
     pub(super) losses: Option<Losses>,
     /// Some of the rows, evenly spread, and the id of the token of each.
     pub(super) sample: Rows,
+    /// Ids of their tokens.
     pub(super) sample_ids: Vec<u32>,
 }
 
 /// A text in passes: windows with the unit of each.
 pub(super) struct Text<'t> {
+    /// In the order of the text, all of one length.
     pub(super) windows: &'t [CorpusWindow],
+    /// The unit of each window.
     pub(super) units: &'t [u32],
     /// Windows of a pass.
     pub(super) sequences: usize,
 }
 
 impl Text<'_> {
+    /// Batches of windows.
     fn passes(&self) -> usize {
         self.windows.len().div_ceil(self.sequences)
     }
 
+    /// The tokens of a batch, and the unit of each of its windows.
     fn pass(&self, number: usize) -> Result<(Tokens, &[u32]), Failure> {
         let range = number * self.sequences..self.windows.len().min((number + 1) * self.sequences);
         let windows: Vec<&CorpusWindow> = self.windows[range.clone()].iter().collect();
@@ -101,7 +116,8 @@ fn told(error: moescope_dictionary::SourceError) -> Failure {
     Failure::input(error.to_string())
 }
 
-/// Passes of a whole measurement, for a plan.
+/// Passes of a whole measurement for each batch of windows, for a plan: with an editable site those with what is written, the mean and zero; of an
+/// autoencoder those of random directions.
 pub(super) fn number_of_passes(editable: bool, transcoder: bool) -> usize {
     match (editable, transcoder) {
         (false, true) => 1,
@@ -111,7 +127,12 @@ pub(super) fn number_of_passes(editable: bool, transcoder: bool) -> usize {
     }
 }
 
-/// Runs them. `tell` is told of every pass that is done, and of how many there are.
+/// Runs them on a text, with the dictionary at its sites.
+///
+/// # Errors
+/// If the model cannot answer, widths do not fit, or no token of the text has a row at the sites.
+///
+/// `tell` is told of every pass that is done, and of how many there are.
 pub(super) fn run(
     subject: &mut dyn Subject,
     dictionary: &Dictionary,
@@ -228,7 +249,7 @@ impl Run<'_> {
         Ok(evaluation)
     }
 
-    /// With the mean and with zero in place of the site.
+    /// With the mean of all rows and with zero in place of the site, for the tokens that have a row.
     fn ablated(&mut self, number: usize, tokens: &Tokens, units: &[u32]) -> Result<(), Failure> {
         let of = self.seen[number].clone();
         let vector = self.mean.vector();
@@ -259,6 +280,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// One pass is done.
     fn step(&mut self) {
         self.done += 1;
         (self.tell)(self.done, self.all);
@@ -313,7 +335,7 @@ impl Sample {
             self.target.get_or_insert_with(|| (Vec::new(), target.columns()));
         }
         for (row, token) in of.iter().enumerate() {
-            if (self.came + row) % self.every == 0 {
+            if (self.came + row).is_multiple_of(self.every) {
                 let of =
                     |tensor: &Tensor| tensor.data()[row * tensor.columns()..][..tensor.columns()].to_vec();
                 self.input.0.extend(of(&rows.input));

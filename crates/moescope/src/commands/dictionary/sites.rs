@@ -1,4 +1,7 @@
 //! Where a dictionary reads and writes.
+//!
+//! A dictionary is of vectors, one for each token: values with the axes `[batch, pos, X]` or, of a single expert, `[row, X]`. Attention
+//! patterns, choices of experts and denominators of norms are none, and are refused by name.
 
 use clap::Args;
 use moescope_analysis::knockout::ExpertId;
@@ -45,7 +48,9 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    /// Finds hooks by their names.
+    /// Finds hooks by their names, ours or those of other tools that stand for them.
+    ///
+    /// A target that is the site itself makes an autoencoder, not a transcoder.
     ///
     /// # Errors
     /// If a name matches nothing, with the nearest that does, or several, or a value that is no vector of each token.
@@ -68,14 +73,14 @@ impl Sites {
         points
     }
 
-    /// Widths of what is read and written.
+    /// Widths of what is read and written, in numbers: `(input, target)`, as the model has them, before anything is run.
     pub(super) fn widths(&self, description: &Description, positions: usize) -> (usize, usize) {
         let width = |point| (description.recorded_row(point, positions) / 4) as usize;
         (width(self.input), width(self.written()))
     }
 }
 
-/// The one hook of a name.
+/// The one hook of a name, whose value has to be a vector of each token.
 fn one(shape: &SubjectShape, name: &str) -> Result<HookPoint, Failure> {
     let found = HookPattern::select(&[HookPattern::new(name)], &shape.hook_points())?;
     let [point] = found[..] else {

@@ -1,4 +1,7 @@
 //! Properties of tokens that their spelling gives: the first letter.
+//!
+//! The task of Chanin et al. 2024, "A is for Absorption": a property that is known without a model, and that language models are known to hold in
+//! a direction of the residual stream. Only the letters of the Latin alphabet count, so text in other scripts has no absorption to show.
 
 use moescope_corpus::Tokenizer;
 

@@ -1,4 +1,7 @@
 //! Activations of a model as they stream.
+//!
+//! A pass gives the rows of some windows, which the training mixes with those of others. Which windows go through the model together
+//! depends on memory, and decides nothing: rows come in the order of the windows.
 
 use moescope_base::{HookPoint, Observation, Request, Seed, Subject, Tokens, Value, row_tokens};
 use moescope_dictionary::{ActivationStream, Rows, SourceError};
@@ -9,6 +12,9 @@ use super::sites::Sites;
 
 /// Rows of one pass, and the token (`batch * positions + pos`) of each, ascending. Where a site has no row for some token, as that of
 /// an expert, the token is left out.
+///
+/// - **Shape:** `input[row, input]` and, of a transcoder, `target[row, target]`; row `i` of both is of the token `tokens[i]`.
+/// - **Unit:** that of the sites.
 ///
 /// # Errors
 /// If the pass did not report the sites, which it always does when asked.
@@ -49,6 +55,9 @@ pub(super) fn tokens_of(windows: &[&CorpusWindow]) -> Result<Tokens, SourceError
 }
 
 /// Rows of a text that is gone through again and again, its windows in another order each time.
+///
+/// The order follows from the seed and the number of the round alone. A text without a single row, as of an expert that nobody chooses,
+/// ends after one round, so that a training does not wait for rows that never come.
 pub(super) struct ModelRows<'m> {
     subject: &'m mut (dyn Subject + Send),
     sites: &'m Sites,
@@ -65,7 +74,7 @@ pub(super) struct ModelRows<'m> {
 }
 
 impl<'m> ModelRows<'m> {
-    /// Rows at these sites.
+    /// Rows at these sites; nothing is run before the first are asked for.
     pub(super) fn new(
         subject: &'m mut (dyn Subject + Send),
         sites: &'m Sites,

@@ -1,4 +1,7 @@
 //! Measures of a dictionary as tables.
+//!
+//! Five at most: `measures`, `densities` (a histogram), `features` (the density of each), `absorption` of first letters, where the text has enough
+//! of any, and `found_again`, where another dictionary was named. Numbers that do not exist are not-a-number, as in all tables.
 
 use moescope_analysis::statistics::{Proportion, proportion};
 use moescope_base::{Column, Table};
@@ -6,7 +9,10 @@ use moescope_base::{Column, Table};
 use super::measures::{LetterAbsorption, Measured};
 use crate::failure::Failure;
 
-/// All tables of a measurement.
+/// All tables of a measurement; `unit` says what the independent units were.
+///
+/// # Errors
+/// If columns do not fit, which they always do.
 pub(super) fn all(found: &Measured, unit: &str, rows: u64) -> Result<Vec<Table>, Failure> {
     let mut tables = vec![measures(found, unit)?, densities(found, rows)?, features(found, rows)?];
     if !found.letters.is_empty() {
@@ -29,6 +35,7 @@ pub(super) fn all(found: &Measured, unit: &str, rows: u64) -> Result<Vec<Table>,
     Ok(tables)
 }
 
+/// One row for each measure, with interval, null, and the same of random directions.
 fn measures(found: &Measured, unit: &str) -> Result<Table, Failure> {
     let each = &found.measures;
     let real =
@@ -61,6 +68,7 @@ fn measures(found: &Measured, unit: &str) -> Result<Table, Failure> {
     Ok(Table::new("measures", "What the dictionary explains", &method, columns)?)
 }
 
+/// How many features are active how often, by factors of ten.
 fn densities(found: &Measured, rows: u64) -> Result<Table, Failure> {
     let real = |pick: fn(&moescope_dictionary::DensityBin) -> f64| found.bins.iter().map(pick).collect();
     // The upper edge of the bin of features that are never active is above zero by less than anything that can be seen.
@@ -85,6 +93,7 @@ fn densities(found: &Measured, rows: u64) -> Result<Table, Failure> {
     Ok(Table::new("densities", "How often features are active", &method, columns)?)
 }
 
+/// How often each feature is active.
 fn features(found: &Measured, rows: u64) -> Result<Table, Failure> {
     let count = found.densities.len();
     let columns = vec![
@@ -95,6 +104,9 @@ fn features(found: &Measured, rows: u64) -> Result<Table, Failure> {
     Ok(Table::new("features", "Density of each feature", "Counted over all rows of the text.", columns)?)
 }
 
+/// One row for each first letter, with an exact interval over its tokens.
+///
+/// Tokens of one document are not independent, so the interval is too narrow where few documents hold them; the column says so.
 fn letters(letters: &[LetterAbsorption]) -> Result<Table, Failure> {
     let shares: Vec<Proportion> = letters
         .iter()

@@ -1,4 +1,7 @@
 //! `moescope dictionary train`: a dictionary learned while activations stream.
+//!
+//! Nothing is written before the training is done: the table of its course first, then the weights, and `cfg.json` last, so that a
+//! folder that has it is whole. There is nothing to go on from after an interruption.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -74,11 +77,16 @@ pub(super) struct TrainArgs {
     memory: MemoryArgs,
 }
 
+/// A kind on the command line; the message of a wrong one lists all.
 fn spelled(name: &str) -> Result<Kind, String> {
     name.parse().map_err(|error: moescope_dictionary::DictionaryError| error.to_string())
 }
 
 impl TrainArgs {
+    /// What the options decide, with the usual choices for what they leave open.
+    ///
+    /// # Errors
+    /// For a setting that no training can have, by name.
     fn settings(&self) -> Result<Settings, Failure> {
         let usual = Settings::new(self.kind, self.size, self.k, self.tokens, Seed(self.seed));
         let batch = self.batch.min(self.tokens.try_into().unwrap_or(usize::MAX));
@@ -146,7 +154,10 @@ pub(super) fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The training, with its progress, and the reports that are kept of it.
+/// The training, with its progress, and the reports that are kept of it: the first step, the last, and about two hundred between.
+///
+/// # Errors
+/// As the training, and when the user wishes to stop, which is heard at the next step or pass.
 fn learned(
     stream: &mut ModelRows<'_>,
     settings: &Settings,
@@ -184,7 +195,7 @@ fn kept(settings: &Settings, (input, target): (usize, usize)) -> u64 {
     4 * (5 * features * width + 2 * settings.mixed as u64 * batch * width + 8 * batch * features)
 }
 
-/// What the work takes. The time of the model's passes is told by its plan, that of learning in a note.
+/// What the work takes of memory, disk and time. The time of the model's passes is told by its plan, that of learning in a note.
 fn tell_plan(
     args: &TrainArgs,
     settings: &Settings,
@@ -205,7 +216,7 @@ fn tell_plan(
     args.memory.tell(checkpoint.path(), &Intent { work, passes, disk }, context)
 }
 
-/// How the dictionary was made.
+/// How the dictionary was made: everything that decides its numbers, but for the text, of which it says how much there was.
 fn about(
     args: &TrainArgs,
     settings: &Settings,
@@ -239,7 +250,10 @@ fn write(
     Ok(())
 }
 
-/// The reports of the training.
+/// The reports of the training as a table, one row for each report that was kept.
+///
+/// - **Unit:** shares of the variance, features, rows; the columns say which.
+/// - **Does not show:** what the dictionary does on other text; that is what measuring is for.
 fn table(history: &[StepReport]) -> Result<Table, Failure> {
     let whole = |pick: fn(&StepReport) -> u64| history.iter().map(|report| pick(report) as i64).collect();
     let real = |pick: fn(&StepReport) -> f64| history.iter().map(pick).collect();
