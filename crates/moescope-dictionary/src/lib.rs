@@ -7,14 +7,16 @@
 //! use moescope_dictionary::{Kind, Place, Planted, PlantedSettings, Settings, recovery, train};
 //!
 //! # fn main() -> Result<(), moescope_dictionary::DictionaryError> {
-//! // A world of 16 features in 12 dimensions, two of them active at a time.
-//! let world = Planted::new(PlantedSettings { features: 16, width: 12, target: None, active: 2.0, noise: 0.01, seed: Seed(1) });
+//! // A world of 16 features in 20 dimensions, two of them active at a time.
+//! let world = PlantedSettings { features: 16, width: 20, target: None, active: 2.0, noise: 0.01, seed: Seed(1) };
+//! let world = Planted::new(world);
 //! let truth = world.directions().clone();
 //!
-//! let settings = Settings { batch: 256, ..Settings::new(Kind::TopK, 16, 2, 200_000, Seed(2)) };
-//! let trained = train(&mut world.stream(1024), &settings, Place::default(), &mut |_| ControlFlow::Continue(()))?;
+//! let settings = Settings { batch: 256, ..Settings::new(Kind::TopK, 24, 3, 200_000, Seed(2)) };
+//! let mut watch = |_: &_| ControlFlow::Continue(());
+//! let trained = train(&mut world.stream(1024), &settings, Place::default(), &mut watch)?;
 //! let found = recovery(&truth, &trained.dictionary.directions())?;
-//! assert!(found.mean > 0.9, "most directions are found: {found:?}");
+//! assert!(found.mean > 0.95, "most directions are found: {found:?}");
 //! # Ok(())
 //! # }
 //! ```

@@ -95,7 +95,7 @@ pub struct Settings {
 impl Settings {
     /// Settings with the usual choices for what is not named.
     ///
-    /// The learning rate falls with the root of the number of features, as Gao et al. 2024 (appendix A) found, and is at most 0.002. A
+    /// The learning rate falls with the root of the number of features, as Gao et al. 2024 (appendix A) found, and is at most 0.005. A
     /// feature is dead after a tenth of all rows, or ten batches if that is more.
     pub fn new(kind: Kind, features: usize, k: usize, rows: u64, seed: Seed) -> Settings {
         let batch = 1024.min(rows.max(1) as usize);
@@ -108,7 +108,7 @@ impl Settings {
             rows,
             batch,
             mixed: 16,
-            learning_rate: rate.min(2e-3),
+            learning_rate: rate.min(5e-3),
             warm_up: 0.1,
             dead_after: (rows / 10).max(10 * batch as u64),
             seed,

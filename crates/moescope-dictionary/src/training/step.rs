@@ -160,3 +160,69 @@ fn auxiliary(
     let error = tape.squared_error(written, rest)?;
     Ok(Some(tape.scale(error, AUXILIARY / left as f32)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dictionary::transposed;
+    use crate::testing::numbers;
+
+    /// Gradients for the encoder's rows, of six features of which one is kept for each row.
+    fn encoder_gradient(dead: Option<Tensor>, kind: Kind) -> Vec<f32> {
+        let (encoder, x) = (numbers(&[6, 4], 1), numbers(&[8, 4], 2));
+        let (decoder, zeros) = (transposed(&encoder), Tensor::zeros([6]));
+        let weights = Weights {
+            encoder: &encoder,
+            // The last feature is never chosen.
+            encoder_bias: &Tensor::new([6], vec![5.0, 5.0, 5.0, 5.0, 5.0, 0.0]).unwrap(),
+            decoder: &decoder,
+            bias: &Tensor::zeros([4]),
+            thresholds: &zeros,
+        };
+        let (kept, revived) = (1, 1);
+        let pass = Pass { kind, kept, penalty: 1.0, bandwidth: 0.5, dead, revived, x: &x, y: None };
+        let outcome = run(&weights, &pass).unwrap();
+        outcome.gradients.parameter(ENCODER).unwrap().data().to_vec()
+    }
+
+    #[test]
+    fn only_what_is_left_over_teaches_a_dead_feature() {
+        for kind in [Kind::TopK, Kind::BatchTopK] {
+            let silent = encoder_gradient(None, kind);
+            assert!(silent[5 * 4..].iter().all(|slope| *slope == 0.0), "{kind:?}");
+            let mask = Tensor::new([6], vec![0.0, 0.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
+            let taught = encoder_gradient(Some(mask), kind);
+            assert!(taught[5 * 4..].iter().any(|slope| *slope != 0.0), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_is_the_target_less_what_was_written() {
+        let (encoder, x, y) = (numbers(&[6, 4], 1), numbers(&[8, 4], 2), numbers(&[8, 3], 3));
+        let (decoder, thresholds) = (numbers(&[3, 6], 4), Tensor::full([6], 0.2));
+        let (encoder_bias, bias) = (Tensor::zeros([6]), Tensor::zeros([3]));
+        for kind in Kind::ALL {
+            let weights = Weights {
+                encoder: &encoder,
+                encoder_bias: &encoder_bias,
+                decoder: &decoder,
+                bias: &bias,
+                thresholds: &thresholds,
+            };
+            let (kept, revived) = (2, 1);
+            let pass =
+                Pass { kind, kept, penalty: 0.5, bandwidth: 0.5, dead: None, revived, x: &x, y: Some(&y) };
+            let found = run(&weights, &pass).unwrap();
+            let mut squares = 0.0;
+            for (row, features) in found.features.data().chunks(6).enumerate() {
+                for (column, weights) in decoder.data().chunks(6).enumerate() {
+                    let written: f32 = features.iter().zip(weights).map(|(a, b)| a * b).sum();
+                    let rest = y.data()[row * 3 + column] - written;
+                    squares += f64::from(rest).powi(2);
+                    assert!((found.rest.data()[row * 3 + column] - rest).abs() < 1e-4, "{kind:?}");
+                }
+            }
+            assert!((found.unexplained - squares / 24.0).abs() < 1e-4, "{kind:?}");
+        }
+    }
+}

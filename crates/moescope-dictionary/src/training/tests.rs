@@ -19,7 +19,7 @@ fn settings(kind: Kind, seed: u64) -> Settings {
     // Rows have two features on average, some more; a choice of the same number for each row needs room for them.
     let k = if kind == Kind::TopK { 3 } else { 2 };
     let penalty = if kind == Kind::Relu { 0.4 } else { 1.0 };
-    Settings { batch: 256, learning_rate: 5e-3, penalty, ..Settings::new(kind, 32, k, 300_000, Seed(seed)) }
+    Settings { batch: 256, penalty, ..Settings::new(kind, 32, k, 300_000, Seed(seed)) }
 }
 
 fn trained(source: &mut dyn ActivationStream, settings: &Settings) -> Trained {
@@ -49,13 +49,6 @@ fn every_kind_finds_planted_features_and_none_leaves_many_dead() {
         let found = recovery(&truth, &outcome.dictionary.directions()).unwrap();
         let measured = evaluated(&outcome.dictionary, None);
         let (explained, active) = (measured.explained_variance(&[0]), measured.active(&[0]));
-        println!(
-            "{kind:?} cosine {:.3} found {:.3} explained {explained:.3} active {active:.2} dead {:.3} last {:?}",
-            found.mean,
-            found.found,
-            measured.dead_share(),
-            outcome.last
-        );
         assert!(found.found > 0.85 && found.mean > 0.95, "{kind:?}: {found:?}");
         assert!(explained > least_explained(kind), "{kind:?}: {explained}");
         assert!((1.5..3.5).contains(&active), "{kind:?}: {active}");
@@ -71,7 +64,6 @@ fn a_transcoder_finds_the_directions_that_its_target_is_made_of() {
         let outcome = trained(&mut world(Some(20)).stream(512), &settings(kind, 6));
         let found = recovery(&truth, &outcome.dictionary.directions()).unwrap();
         let explained = evaluated(&outcome.dictionary, Some(20)).explained_variance(&[0]);
-        println!("{kind:?} cosine {:.3} found {:.3} explained {explained:.3}", found.mean, found.found);
         assert!(
             found.found > 0.8 && explained > least_explained(kind) - 0.1,
             "{kind:?}: {} {explained}",
@@ -105,7 +97,6 @@ fn in_gaussian_rows_nothing_is_found_twice() {
     let mut drawn = Evaluation::new(&random);
     drawn.add(&random, &rows, &vec![0; 4000]).unwrap();
     let (learned, drawn) = (learned.explained_variance(&[0]), drawn.explained_variance(&[0]));
-    println!("gaussian: learned {learned:.3} random {drawn:.3} mmcs {:.3} null {:.3}", found.mean, null.mean);
     assert!(learned < 0.5 && learned - drawn < 0.15, "{learned} {drawn}");
 }
 
@@ -154,4 +145,20 @@ fn a_watcher_can_stop_and_wrong_sources_are_refused() {
     assert!(refused(vec![Rows::of(numbers(&[100, 4], 1))]).contains("there are 100 rows"));
     assert!(refused(vec![Rows::of(Tensor::full([300, 4], 2.0))]).contains("equal"));
     assert!(refused(vec![Rows::of(Tensor::full([300, 4], f32::INFINITY))]).contains("not finite"));
+}
+
+#[test]
+fn features_that_died_are_set_anew() {
+    // A penalty that silences most features before a quarter of the steps, at which time the dead are counted.
+    let settings =
+        Settings { penalty: 1.5, dead_after: 2_000, rows: 60_000, warm_up: 0.02, ..settings(Kind::Relu, 8) };
+    let mut dead = Vec::new();
+    let mut watch = |report: &StepReport| {
+        dead.push(report.dead);
+        ControlFlow::Continue(())
+    };
+    let outcome = train(&mut world(None).stream(512), &settings, Place::default(), &mut watch).unwrap();
+    assert!(outcome.resampled > 0, "{dead:?}");
+    let at = settings.steps() as usize / 4;
+    assert!(dead[at - 2] > 0 && dead[at - 1] == 0, "{:?}", &dead[at - 3..at + 2]);
 }
