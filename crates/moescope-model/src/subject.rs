@@ -76,6 +76,8 @@ impl ModelSubject {
     }
 
     /// The same subject, which answers with an error once the flag is set: at the next block of the pass that is on its way.
+    ///
+    /// Gradients are not interrupted: the way back of a pass goes to its end. A flag that stays down changes no bit.
     pub fn stopped_by(self, flag: Arc<AtomicBool>) -> ModelSubject {
         ModelSubject { stop: Some(flag), ..self }
     }

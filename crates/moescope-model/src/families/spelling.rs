@@ -1,4 +1,7 @@
 //! What configurations call the sizes of a description, so that a complaint names what the user can look up.
+//!
+//! Families spell sizes in several ways, and reading has forgotten which one a file has by the time that sizes are held against each
+//! other. The first spelling that the file has is taken; a size that follows from others, such as that of a committee, has none.
 
 use crate::ModelError;
 use crate::folder::Configuration;

@@ -136,7 +136,8 @@ impl Block<'_> {
         Some(format!("{}.{}.experts.{expert}.{leaf}.{kind}", self.prefix, names.module))
     }
 
-    /// A matrix of one expert, as files of 2023 and early 2024 have them.
+    /// A matrix of one expert, as files of 2023 and early 2024 have them: `blk.L.ffn_gate.E.weight`, `[output, input]`. Its name in a
+    /// folder is that of the expert's own matrix, so nothing else needs to know in which of both ways a file was written.
     fn of_expert(&self, matrix: &str, expert: usize, kind: &str) -> Option<Vec<(String, Entry)>> {
         Some(vec![(self.expert_name(matrix, expert, kind)?, self.whole())])
     }

@@ -20,7 +20,6 @@ use super::tables;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::interrupt::Stoppable;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
@@ -108,7 +107,7 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
         );
     }
     let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
-    let mut subject = Stoppable::new(ModelSubject::new(model), context.interrupt());
+    let mut subject = ModelSubject::new(model).stopped_by(context.interrupt().shared_flag());
     let text = Text { windows: &windows.windows, units: &units, sequences };
     let passed = passed(&mut subject, &dictionary, &sites, &text, args.seed, context)
         .map_err(|failure| context.interrupt().or(failure))?;

@@ -19,7 +19,6 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::fingerprint;
-use crate::interrupt::Stoppable;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::require_own;
 use crate::say;
@@ -138,7 +137,7 @@ pub(super) fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
         return tell_plan(args, &settings, widths, &checkpoint, work(sequences), context);
     }
     let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
-    let mut subject = Stoppable::new(ModelSubject::new(model), context.interrupt());
+    let mut subject = ModelSubject::new(model).stopped_by(context.interrupt().shared_flag());
     let mut stream =
         ModelRows::new(&mut subject, &sites, &text.windows, sequences, Seed(args.seed).child("text"));
     let place = Place {
