@@ -35,6 +35,7 @@ pub mod capacity;
 pub mod committee;
 pub mod effective_width;
 pub mod expert_cache;
+pub mod expert_profile;
 pub mod expert_similarity;
 pub mod induction;
 pub mod instrument;

@@ -4,6 +4,7 @@ use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
 use crate::committee::Committee;
 use crate::expert_cache::ExpertCache;
+use crate::expert_profile::ExpertProfile;
 use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
@@ -21,6 +22,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &RouteLoad,
     &Committee,
     &Specialisation,
+    &ExpertProfile,
     &Predictability,
     &RouterGeometry,
     &ExpertSimilarity,

@@ -32,6 +32,8 @@ pub struct Material<'a> {
     pub permutations: usize,
     /// Replicates behind each bootstrap interval.
     pub replicates: usize,
+    /// Texts of the tokens by id, for people; empty where they are not known.
+    pub words: Vec<String>,
     /// The routes, once an instrument has asked for them.
     routes: Option<RoutingTrace>,
 }
@@ -50,7 +52,15 @@ impl<'a> Material<'a> {
         for (tokens, table) in &batches {
             check::same_length("analysis", "table of tokens", table.len(), tokens.len())?;
         }
-        Ok(Material { subject, batches, seed, permutations: 99, replicates: 1000, routes: None })
+        Ok(Material {
+            subject,
+            batches,
+            seed,
+            permutations: 99,
+            replicates: 1000,
+            words: Vec::new(),
+            routes: None,
+        })
     }
 
     /// The routes of all tokens, recorded in one pass over the text when they are first asked for.
@@ -109,6 +119,11 @@ impl<'a> Material<'a> {
         let advice = "open the model from its files";
         let what = "the subject does not show its weights";
         self.subject.parameters().ok_or(AnalysisError::NoWeights { method, what, advice })
+    }
+
+    /// The text of a token in quotes, in which blanks and line ends can be seen; its number where texts are not known.
+    pub fn word(&self, id: u32) -> String {
+        self.words.get(id as usize).map_or_else(|| format!("#{id}"), |word| format!("{word:?}"))
     }
 
     /// Names of the domains of the text.

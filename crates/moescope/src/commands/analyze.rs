@@ -111,6 +111,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let routed = !shape.routed_layers().is_empty();
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
+    material.words = (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect();
     let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)
         .map_err(|failure| context.interrupt().or(failure))?;
     let document = document(args, tokens, &outcomes);
@@ -134,6 +135,12 @@ fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> V
     let attention: &[Site] = if asked("induction") { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
     let sites = [&[Site::ResidPost], attention].concat();
     points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
+    if asked("expert-profile") {
+        let answers = |point: &HookPoint| {
+            point.site() == Site::ExpertOutWeighted && point.layer() == shape.routed_layers().first().copied()
+        };
+        points.extend(shape.hook_points().into_iter().filter(answers));
+    }
     if asked("sparse-probe") {
         points.extend(widest_neurons(shape));
     }
