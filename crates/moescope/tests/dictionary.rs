@@ -212,6 +212,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         (vec!["--site", "blocks.*.hook_resid_post"], "wanted one"),
         (vec![], "--site HOOK or --expert L:E"),
         (vec!["--expert", "1"], "L:E"),
+        (vec!["--site", SITE, "--skip", "32"], "--skip 32"),
         (vec!["--site", SITE, "--kind", "gated"], "relu, topk, batchtopk, jumprelu"),
         (vec!["--site", SITE, "--k", "25"], "`k` is 25"),
         (vec!["--site", SITE, "--target", "blocks.1.hook_mlp_out", "--kind", "topk"], "batchtopk"),

@@ -81,6 +81,7 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
     let description = moescope_model::describe(checkpoint.path())?;
     let sites = sites(args, &dictionary, &description.subject_shape())?;
     let positions = positions(args.positions, description.max_positions, context);
+    args.sites.require_rows(positions)?;
     require_width(&dictionary, &sites, sites.widths(&description, positions))?;
     let limit = Some(args.tokens.max(2 * positions));
     let tokenizer = checkpoint.tokenizer()?;
@@ -144,7 +145,7 @@ fn sites(
         ));
     }
     let target = args.sites.target.as_deref().or(place.target_hook.as_deref());
-    Sites::find(shape, &read, target)
+    Sites::find(shape, &read, target, args.sites.skip)
 }
 
 /// Refuses a dictionary that is not as wide as its sites.
@@ -259,6 +260,7 @@ impl Facts<'_> {
             "site": self.sites.input.to_string(),
             "target": self.sites.target.map(|target| target.to_string()),
             "tokens": self.tokens,
+            "skip": self.sites.skip,
             "rows": self.rows,
             "units": self.unit,
             "level": 0.95,
@@ -343,11 +345,12 @@ impl Facts<'_> {
         let paths: Vec<String> = self.args.text.iter().map(|path| path.display().to_string()).collect();
         let target = self.sites.target.map_or_else(String::new, |target| format!(" --target {target}"));
         let command = format!(
-            "moescope dictionary measure {} {} --text {} --site {}{target} --positions {} --tokens {} --seed {}",
+            "moescope dictionary measure {} {} --text {} --site {}{target} --skip {} --positions {} --tokens {} --seed {}",
             self.args.model,
             self.args.dictionary.display(),
             paths.join(" "),
             self.sites.input,
+            self.sites.skip,
             self.args.positions,
             self.args.tokens,
             self.args.seed

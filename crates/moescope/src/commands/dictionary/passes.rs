@@ -223,7 +223,7 @@ impl Run<'_> {
         if let Some(units) = units {
             self.losses.add(Arm::Clean, &seen.loss, units);
         }
-        rows_of(&seen, self.sites).map_err(told)
+        rows_of(&seen, self.sites, tokens.positions()).map_err(told)
     }
 
     /// The same with random directions that suit the sample, as sparse as the dictionary is on the whole text.

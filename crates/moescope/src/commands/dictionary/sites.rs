@@ -23,9 +23,27 @@ pub(super) struct SiteArgs {
     /// The output of one expert, short for --site blocks.L.mlp.experts.E.hook_out. Its rows are those of the tokens that choose it.
     #[arg(long, value_name = "L:E", conflicts_with = "site")]
     pub(super) expert: Option<String>,
+    /// Tokens at the start of each window whose rows are left out. Models put very long vectors on the first token of a text, which would
+    /// drown all others.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) skip: usize,
 }
 
 impl SiteArgs {
+    /// Refuses to leave out whole windows.
+    ///
+    /// # Errors
+    /// If no token of a window would be left.
+    pub(super) fn require_rows(&self, positions: usize) -> Result<(), Failure> {
+        match self.skip < positions {
+            true => Ok(()),
+            false => Err(Failure::input(format!(
+                "--skip {} leaves nothing of windows of {positions} tokens; take fewer, or longer windows (--positions)",
+                self.skip
+            ))),
+        }
+    }
+
     /// Name of the hook that is read, if one is named.
     ///
     /// # Errors
@@ -45,6 +63,8 @@ pub(super) struct Sites {
     pub(super) input: HookPoint,
     /// What is written, if it is another site.
     pub(super) target: Option<HookPoint>,
+    /// Tokens at the start of each window whose rows are left out.
+    pub(super) skip: usize,
 }
 
 impl Sites {
@@ -54,11 +74,16 @@ impl Sites {
     ///
     /// # Errors
     /// If a name matches nothing, with the nearest that does, or several, or a value that is no vector of each token.
-    pub(super) fn find(shape: &SubjectShape, input: &str, target: Option<&str>) -> Result<Sites, Failure> {
+    pub(super) fn find(
+        shape: &SubjectShape,
+        input: &str,
+        target: Option<&str>,
+        skip: usize,
+    ) -> Result<Sites, Failure> {
         let input = one(shape, input)?;
         let target = target.map(|target| one(shape, target)).transpose()?;
         // A site with itself as its target is an autoencoder.
-        Ok(Sites { input, target: target.filter(|target| *target != input) })
+        Ok(Sites { input, target: target.filter(|target| *target != input), skip })
     }
 
     /// What is written: the target, or the site itself.
@@ -120,21 +145,21 @@ mod tests {
     #[test]
     fn names_become_sites_and_a_site_with_itself_is_no_transcoder() {
         let name = "blocks.1.hook_resid_post";
-        let found = Sites::find(&shape(), name, Some(name)).unwrap();
+        let found = Sites::find(&shape(), name, Some(name), 0).unwrap();
         assert_eq!((found.written().to_string(), found.target, found.points().len()), (name.into(), None, 1));
-        let found = Sites::find(&shape(), name, Some("blocks.1.hook_mlp_out")).unwrap();
+        let found = Sites::find(&shape(), name, Some("blocks.1.hook_mlp_out"), 0).unwrap();
         assert_eq!(found.written().to_string(), "blocks.1.hook_mlp_out");
-        let args = SiteArgs { site: None, target: None, expert: Some("1.2".into()) };
+        let args = SiteArgs { site: None, target: None, expert: Some("1.2".into()), skip: 0 };
         assert_eq!(args.read().unwrap().unwrap(), "blocks.1.mlp.experts.2.hook_out");
     }
 
     #[test]
     fn wrong_names_are_refused_with_what_would_do() {
-        let refused = |name: &str| Sites::find(&shape(), name, None).unwrap_err().message;
+        let refused = |name: &str| Sites::find(&shape(), name, None, 0).unwrap_err().message;
         assert!(refused("blocks.1.hook_resid_pst").contains("blocks.1.hook_resid_post"));
         assert!(refused("blocks.*.hook_resid_post").contains("names 2 hooks"));
         assert!(refused("blocks.0.attn.hook_pattern").contains("no vector of each token"));
         assert!(refused("blocks.0.mlp.router.hook_indices").contains("no vector of each token"));
-        assert!(SiteArgs { site: None, target: None, expert: Some("x".into()) }.read().is_err());
+        assert!(SiteArgs { site: None, target: None, expert: Some("x".into()), skip: 0 }.read().is_err());
     }
 }

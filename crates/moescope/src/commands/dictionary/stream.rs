@@ -11,23 +11,29 @@ use moescope_trace::CorpusWindow;
 use super::sites::Sites;
 
 /// Rows of one pass, and the token (`batch * positions + pos`) of each, ascending. Where a site has no row for some token, as that of
-/// an expert, the token is left out.
+/// an expert, the token is left out, and so are the first of each window, `positions` long, that the sites say.
 ///
 /// - **Shape:** `input[row, input]` and, of a transcoder, `target[row, target]`; row `i` of both is of the token `tokens[i]`.
 /// - **Unit:** that of the sites.
 ///
 /// # Errors
 /// If the pass did not report the sites, which it always does when asked.
-pub(super) fn rows_of(seen: &Observation, sites: &Sites) -> Result<(Rows, Vec<u32>), SourceError> {
+pub(super) fn rows_of(
+    seen: &Observation,
+    sites: &Sites,
+    positions: usize,
+) -> Result<(Rows, Vec<u32>), SourceError> {
     let value = |point: HookPoint| seen.values.get(&point).ok_or_else(|| format!("{point} was not reported"));
     let input = value(sites.input)?;
+    let counts = |token: &u32| *token as usize % positions >= sites.skip;
     let Some(target) = sites.target else {
-        let tokens = row_tokens(input);
+        let tokens: Vec<u32> = row_tokens(input).into_iter().filter(counts).collect();
         return Ok((Rows::of(taken(input, &tokens)?), tokens));
     };
     let target = value(target)?;
     let others = row_tokens(target);
-    let both = row_tokens(input).into_iter().filter(|token| others.binary_search(token).is_ok());
+    let both =
+        row_tokens(input).into_iter().filter(counts).filter(|token| others.binary_search(token).is_ok());
     let tokens: Vec<u32> = both.collect();
     Ok((Rows { input: taken(input, &tokens)?, target: Some(taken(target, &tokens)?) }, tokens))
 }
@@ -112,7 +118,7 @@ impl ActivationStream for ModelRows<'_> {
         let tokens = tokens_of(&windows)?;
         let record = self.sites.points();
         let seen = self.subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
-        let (rows, _) = rows_of(&seen, self.sites)?;
+        let (rows, _) = rows_of(&seen, self.sites, tokens.positions())?;
         self.came += rows.len();
         Ok(Some(rows))
     }
@@ -134,13 +140,15 @@ mod tests {
         let mut seen = Observation::default();
         seen.values.insert(input, value(input, &[1, 3, 1], &[10.0, 11.0, 12.0], None));
         seen.values.insert(target, value(target, &[2, 2], &[1.0, 2.0, 3.0, 4.0], Some(vec![0, 2])));
-        let sites = Sites { input, target: Some(target) };
-        let (rows, tokens) = rows_of(&seen, &sites).unwrap();
+        let sites = Sites { input, target: Some(target), skip: 0 };
+        let (rows, tokens) = rows_of(&seen, &sites, 3).unwrap();
         assert_eq!((rows.input.data(), tokens), ([10.0, 12.0].as_slice(), vec![0, 2]));
         assert_eq!(rows.wanted().data(), [1.0, 2.0, 3.0, 4.0]);
-        let alone = Sites { input: target, target: None };
-        assert_eq!(rows_of(&seen, &alone).unwrap().0.input.shape(), [2, 2]);
-        let missing = Sites { input: HookPoint::block(Site::ResidPost, 0), target: None };
-        assert!(rows_of(&seen, &missing).unwrap_err().to_string().contains("hook_resid_post"));
+        let alone = Sites { input: target, target: None, skip: 0 };
+        assert_eq!(rows_of(&seen, &alone, 3).unwrap().0.input.shape(), [2, 2]);
+        let late = Sites { skip: 1, ..sites };
+        assert_eq!(rows_of(&seen, &late, 3).unwrap().1, [2]);
+        let missing = Sites { input: HookPoint::block(Site::ResidPost, 0), target: None, skip: 0 };
+        assert!(rows_of(&seen, &missing, 3).unwrap_err().to_string().contains("hook_resid_post"));
     }
 }

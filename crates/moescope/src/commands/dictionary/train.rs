@@ -116,9 +116,11 @@ pub(super) fn run(args: &TrainArgs, context: &Context) -> Result<(), Failure> {
     require_own(&args.out, "a dictionary", &[moescope_dictionary::CONFIGURATION_FILE])?;
     let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
-    let sites = Sites::find(&description.subject_shape(), &read, args.sites.target.as_deref())?;
+    let sites =
+        Sites::find(&description.subject_shape(), &read, args.sites.target.as_deref(), args.sites.skip)?;
     Dictionary::require_name(sites.target.is_some(), settings.kind == Kind::TopK)?;
     let positions = positions(args.positions, description.max_positions, context);
+    args.sites.require_rows(positions)?;
     let limit = usize::try_from(args.tokens).unwrap_or(usize::MAX).max(2 * positions);
     let corpus = corpus_of(&args.text)?;
     let text = Windows::of(&corpus, &checkpoint.tokenizer()?, positions, Some(limit), context.interrupt())?;
@@ -228,6 +230,7 @@ fn about(
         "settings": settings,
         "model_fingerprint": fingerprint::of_model(checkpoint)?,
         "positions": args.positions,
+        "skip": args.sites.skip,
         "text_tokens": tokens,
         "rounds": rounds,
         "resampled": trained.resampled,
