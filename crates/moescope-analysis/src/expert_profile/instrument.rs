@@ -101,10 +101,10 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
     let key = |of: &dyn Fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
     let telling = |row: &Row| {
         let one = |t: &super::Telling| format!("{} {}/{}", material.word(t.id), t.hits, t.of);
-        row.tokens.first.iter().map(one).collect::<Vec<_>>().join("  ")
+        row.tokens.first.iter().map(one).collect::<Vec<_>>().join(", ")
     };
     let promoted =
-        |row: &Row| row.promoted.iter().map(|id| material.word(*id)).collect::<Vec<_>>().join("  ");
+        |row: &Row| row.promoted.iter().map(|id| material.word(*id)).collect::<Vec<_>>().join(", ");
     let domain = |row: &Row| row.domain.map_or_else(String::new, |(domain, _)| names[domain].clone());
     let columns = vec![
         Column::integer_key("layer", "", "block, counted from 0", key(&|row| row.layer)),

@@ -13,6 +13,7 @@ use moescope_dictionary::Dictionary;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
 
+use super::figures;
 use super::measures::{self, Measure, Measured};
 use super::passes::{self, Passed, Text, number_of_passes};
 use super::sites::{SiteArgs, Sites};
@@ -21,10 +22,12 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
-use crate::out_folder::require_own;
+use crate::out_folder::{finish, require_own};
 use crate::say;
 use crate::text_windows::{Windows, corpus_of, positions};
 
+/// What the folder has when it is whole.
+const DOCUMENT: &str = "measures.json";
 /// Sequences in one forward pass where all weights are in memory. Results depend on it by the rounding of sums in `f64` alone.
 const BATCH: usize = 16;
 /// Units below which a bootstrap interval is too narrow.
@@ -73,7 +76,7 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
         return Err(Failure::input("--positions must be 2 or more"));
     }
     if let Some(out) = &args.out {
-        require_own(out, "a measurement of a dictionary", &["measures.json"])?;
+        require_own(out, "a measurement of a dictionary", &[DOCUMENT])?;
     }
     let dictionary = Dictionary::open(&args.dictionary)?;
     let other = args.against.as_deref().map(Dictionary::open).transpose()?;
@@ -119,7 +122,7 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
     let facts = Facts { args, sites: &sites, tokens: windows.tokens(), rows: passed.evaluation.rows(), unit };
     let document = facts.document(&found);
     if let Some(out) = &args.out {
-        facts.write(out, &tables, &document)?;
+        finish(out, DOCUMENT, || facts.write(out, &tables, &found, &document))?;
     }
     match context.json() {
         true => context.print_json(&document),
@@ -321,23 +324,30 @@ impl Facts<'_> {
         }
     }
 
-    /// Writes tables, the document and the report; the report comes last, so that a folder with a report is whole.
-    fn write(&self, out: &Path, tables: &[Table], document: &serde_json::Value) -> Result<(), Failure> {
+    /// Writes tables and report, and last the document: a folder that has it is whole.
+    fn write(
+        &self,
+        out: &Path,
+        tables: &[Table],
+        found: &Measured,
+        document: &serde_json::Value,
+    ) -> Result<(), Failure> {
         let folder = out.join("tables");
         moescope_host::make_folder(&folder)?;
         for table in tables {
             moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
         }
-        moescope_host::replace(&out.join("measures.json"), |file| writeln!(file, "{document:#}"))?;
-        moescope_report::write_html(&self.report(tables), &out.join("report.html"))?;
+        moescope_report::write_html(&self.report(tables, found), &out.join("report.html"))?;
+        moescope_host::replace(&out.join(DOCUMENT), |file| writeln!(file, "{document:#}"))?;
         Ok(())
     }
 
     /// The report: one section for each table.
-    fn report(&self, tables: &[Table]) -> Report {
+    fn report(&self, tables: &[Table], found: &Measured) -> Report {
         let section = |table: &Table| Section {
             id: table.name().to_owned(),
             heading: table.title().to_owned(),
+            figures: figures::of(table),
             tables: vec![table.clone()],
             method: vec![table.method().to_owned()],
             ..Section::default()
@@ -358,6 +368,7 @@ impl Facts<'_> {
         Report {
             title: format!("A dictionary of {}", self.sites.written()),
             subtitle: format!("{}, {} rows", self.args.model, self.rows),
+            lead: vec![figures::sentence(found)],
             sections: tables.iter().map(section).collect(),
             reproduce: vec![
                 ("Command".into(), command),

@@ -2,8 +2,9 @@
 //!
 //! Training and measures are those of `moescope_dictionary`, which knows no model. Here a model and a text become a stream of rows
 //! (`stream`), hook names become sites (`sites`), what a dictionary writes is put back into the model (`passes`), and the sums become
-//! numbers with intervals and nulls (`measures`) and tables (`tables`).
+//! numbers with intervals and nulls (`measures`), tables (`tables`) and pictures (`figures`).
 
+mod figures;
 mod measure;
 mod measures;
 mod passes;

@@ -70,16 +70,26 @@ fn measures(found: &Measured, unit: &str) -> Result<Table, Failure> {
 
 /// How many features are active how often, by factors of ten.
 fn densities(found: &Measured, rows: u64) -> Result<Table, Failure> {
-    let real = |pick: fn(&moescope_dictionary::DensityBin) -> f64| found.bins.iter().map(pick).collect();
-    // The upper edge of the bin of features that are never active is above zero by less than anything that can be seen.
+    // The edge between features that are never active and the rarest ones is above zero by less than anything that can be seen.
+    let seen = |edge: f64| if edge < 1e-300 { 0.0 } else { edge };
     let name = |bin: &moescope_dictionary::DensityBin| match bin.from == 0.0 {
         true => "never".to_owned(),
         false => format!("below {}", bin.below),
     };
     let columns = vec![
         Column::key("density", "range of the density", found.bins.iter().map(name).collect()),
-        Column::estimate("from", "share of rows", "least density of the range", real(|bin| bin.from)),
-        Column::estimate("below", "share of rows", "density at which the range ends", real(|bin| bin.below)),
+        Column::estimate(
+            "from",
+            "share of rows",
+            "least density of the range",
+            found.bins.iter().map(|bin| seen(bin.from)).collect(),
+        ),
+        Column::estimate(
+            "below",
+            "share of rows",
+            "density at which the range ends",
+            found.bins.iter().map(|bin| seen(bin.below)).collect(),
+        ),
         Column::count(
             "features",
             "features",
