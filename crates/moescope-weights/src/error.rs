@@ -99,6 +99,14 @@ pub enum WeightsError {
         /// What would fit.
         wanted: String,
     },
+    /// Quantised numbers without the scales that their model has.
+    #[error(
+        "the tensor `{name}` is in FP8, as `quantization_config` says, and its scales `{name}_scale_inv` are missing; fetch the files again"
+    )]
+    NoScales {
+        /// The tensor of the numbers.
+        name: String,
+    },
     /// Rows that a tensor does not have, or room for another number of them.
     #[error("the rows {rows:?} of the tensor `{name}`, shape {shape:?}, do not fill {room} numbers")]
     Rows {

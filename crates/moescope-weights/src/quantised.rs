@@ -9,22 +9,28 @@ const BLOCK: [usize; 2] = [128, 128];
 /// Replaces `X_blocks` and `X_scales` (MXFP4), and `X` and `X_scale_inv` (FP8), by one tensor `X` each.
 ///
 /// # Errors
-/// [`WeightsError::Scales`] where the two do not fit each other.
+/// [`WeightsError::Scales`] where the two do not fit each other, and [`WeightsError::NoScales`] for a matrix in FP8 without scales in a
+/// model whose configuration says that it has them.
 pub(crate) fn combine(weights: &mut Weights) -> Result<(), WeightsError> {
     let names: Vec<String> = weights.tensors.keys().cloned().collect();
-    let mut block = None;
+    let mut stated = None;
     for name in names {
         if let Some(base) = name.strip_suffix("_blocks") {
             combine_groups(weights, base)?;
         } else if let Some(base) = name.strip_suffix("_scale_inv") {
-            let block = match block {
-                Some(block) => block,
-                None => *block.insert(stated_block(weights)?.unwrap_or(BLOCK)),
+            let stated = match stated {
+                Some(stated) => stated,
+                None => *stated.insert(Stated::of(weights)?),
             };
-            combine_blocks(weights, base, block)?;
+            combine_blocks(weights, base, stated.block.unwrap_or(BLOCK))?;
         }
     }
-    Ok(())
+    let alone = |stored: &Stored| stored.format == NumberFormat::F8E4m3 && stored.shape.len() >= 2;
+    let Some((name, _)) = weights.tensors.iter().find(|(_, stored)| alone(stored)) else { return Ok(()) };
+    match stated.map_or_else(|| Stated::of(weights), Ok)?.scaled {
+        true => Err(WeightsError::NoScales { name: name.clone() }),
+        false => Ok(()),
+    }
 }
 
 /// MXFP4, if both tensors are there and hold bytes: `blocks[expert, output, group, 16]` and
@@ -108,26 +114,39 @@ fn insert(weights: &mut Weights, name: &str, stored: Stored) -> Result<(), Weigh
     }
 }
 
-/// `quantization_config.weight_block_size` of the configuration beside the weights, if it is there.
-///
-/// # Errors
-/// If it is there and is no pair of lengths.
-fn stated_block(weights: &Weights) -> Result<Option<[usize; 2]>, WeightsError> {
-    #[derive(serde::Deserialize)]
-    struct Configuration {
-        quantization_config: Option<Quantisation>,
+/// What `quantization_config` of the configuration beside the weights says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stated {
+    /// `weight_block_size`, if it is there.
+    block: Option<[usize; 2]>,
+    /// Whether the method is `fp8`, whose matrices all have scales.
+    scaled: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Configuration {
+    quantization_config: Option<Quantisation>,
+}
+
+#[derive(serde::Deserialize)]
+struct Quantisation {
+    quant_method: Option<String>,
+    weight_block_size: Option<[std::num::NonZeroUsize; 2]>,
+}
+
+impl Stated {
+    /// # Errors
+    /// If the configuration is there and cannot be read, or the size of blocks is no pair of lengths.
+    fn of(weights: &Weights) -> Result<Stated, WeightsError> {
+        let folder = if weights.path.is_dir() { Some(weights.path.as_path()) } else { weights.path.parent() };
+        let Some(path) = folder.map(|folder| folder.join("config.json")).filter(|path| path.exists()) else {
+            return Ok(Stated::default());
+        };
+        let text = moescope_host::read_text(&path)?;
+        let configuration: Configuration =
+            serde_json::from_str(&text).map_err(|source| WeightsError::Json { path, source })?;
+        let Some(said) = configuration.quantization_config else { return Ok(Stated::default()) };
+        let block = said.weight_block_size.map(|sides| sides.map(std::num::NonZeroUsize::get));
+        Ok(Stated { block, scaled: said.quant_method.as_deref() == Some("fp8") })
     }
-    #[derive(serde::Deserialize)]
-    struct Quantisation {
-        weight_block_size: Option<[std::num::NonZeroUsize; 2]>,
-    }
-    let folder = if weights.path.is_dir() { Some(weights.path.as_path()) } else { weights.path.parent() };
-    let Some(path) = folder.map(|folder| folder.join("config.json")).filter(|path| path.exists()) else {
-        return Ok(None);
-    };
-    let text = moescope_host::read_text(&path)?;
-    let configuration: Configuration =
-        serde_json::from_str(&text).map_err(|source| WeightsError::Json { path, source })?;
-    let block = configuration.quantization_config.and_then(|quantisation| quantisation.weight_block_size);
-    Ok(block.map(|sides| sides.map(std::num::NonZeroUsize::get)))
 }

@@ -165,6 +165,23 @@ fn numbers_and_scales_that_disagree_are_refused() {
 }
 
 #[test]
+fn a_matrix_in_fp8_without_its_scales_is_refused_where_the_model_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = r#"{"v":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"w":{"dtype":"F8_E4M3","shape":[1,2],"data_offsets":[2,4]}}"#;
+    safetensors(&folder.path().join("model.safetensors"), header, 4);
+    // Nobody says that there are scales: the numbers are what they are.
+    assert_eq!(Weights::open(folder.path()).unwrap().names().count(), 2);
+    let say = |method: &str| {
+        let text = format!("{{\"quantization_config\": {{\"quant_method\": \"{method}\"}}}}");
+        fs::write(folder.path().join("config.json"), text).unwrap();
+        Weights::open(folder.path())
+    };
+    assert!(say("mxfp4").is_ok());
+    let error = say("fp8").unwrap_err().to_string();
+    assert!(error.contains("`w` is in FP8") && error.contains("`w_scale_inv` are missing"), "{error}");
+}
+
+#[test]
 fn axes_of_length_zero_hold_nothing_and_break_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");

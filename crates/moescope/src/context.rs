@@ -51,12 +51,15 @@ impl Context {
     }
 
     /// Says what to call a path in messages that the user would not know: that of a folder made for this call.
+    ///
+    /// Messages of libraries name the files that they read. Of a model that is not on this machine these are files of headers in a folder
+    /// of temporary files, while the user has typed a name.
     pub fn name_path(&self, path: &Path, name: &str) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.push((path.display().to_string(), name.to_owned()));
     }
 
-    /// The failure with the names that the user knows.
+    /// The failure with the names that the user knows in place of the paths that were [named](Context::name_path).
     pub fn in_known_names(&self, mut failure: Failure) -> Failure {
         for (path, name) in &*self.names.lock().unwrap_or_else(PoisonError::into_inner) {
             failure.message = failure.message.replace(path, name);

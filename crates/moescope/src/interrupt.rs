@@ -5,11 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+
+/// What is said of work that was stopped and has left nothing.
+pub const NOTHING_WRITTEN: &str =
+    "interrupted before the end; nothing was written, and the same command begins anew";
 
 /// Wish of the user or of the system that the program end soon, with its work saved. Clones share the wish; the
 /// default one listens to nothing and never wishes.
@@ -49,11 +55,7 @@ impl Interrupt {
     /// The failure of work that was stopped and has nothing to go on from, or else the failure itself.
     pub fn or(&self, failure: Failure) -> Failure {
         match self.flag().load(Ordering::Relaxed) {
-            true => {
-                let message =
-                    "interrupted before the end; nothing was written, and the same command begins anew";
-                Failure::interrupted(message, self.exit())
-            }
+            true => Failure::interrupted(NOTHING_WRITTEN, self.exit()),
             false => failure,
         }
     }
@@ -65,6 +67,50 @@ impl Interrupt {
             Exit::Resumable
         } else {
             Exit::Interrupted
+        }
+    }
+}
+
+/// While it lives, a wish to stop ends the program at once.
+///
+/// For long computing that looks at no flag and holds nothing that could be lost: all that is to be kept is on the disk, and nothing is
+/// being written.
+pub struct AtOnce {
+    over: Arc<AtomicBool>,
+    watch: Option<JoinHandle<()>>,
+}
+
+/// How long a wish may wait.
+const GLANCE: Duration = Duration::from_millis(50);
+
+impl Interrupt {
+    /// Begins to end the program at a wish to stop, with this message and the exit code of the signal.
+    ///
+    /// The wish is heard within a twentieth of a second. Drop what is returned before anything is written: a file that is half put in
+    /// place would stay so.
+    pub fn at_once(&self, message: String) -> AtOnce {
+        let (over, interrupt) = (Arc::new(AtomicBool::new(false)), self.clone());
+        let ended = Arc::clone(&over);
+        let watch = std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                if interrupt.flag().load(Ordering::Relaxed) {
+                    crate::output::message(format_args!("moescope: {message}"));
+                    std::process::exit(interrupt.exit() as i32);
+                }
+                std::thread::park_timeout(GLANCE);
+            }
+        });
+        AtOnce { over, watch: Some(watch) }
+    }
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(watch) = self.watch.take() {
+            watch.thread().unpark();
+            // It ends at its next glance; a panic in it has been told.
+            let _ = watch.join();
         }
     }
 }

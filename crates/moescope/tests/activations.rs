@@ -312,16 +312,16 @@ fn near_ties_of_a_corpus_are_reported_and_the_margins_kept() {
     assert_eq!(layers[0]["bf16"].as_f64().unwrap(), narrow / 20.0);
 }
 
-/// Starts a command and ends it with a signal once it has said that it records routes.
+/// Starts a command and ends it with a signal once it has said what it does.
 #[cfg(target_os = "linux")]
-fn ended_while_recording(signal: &str, arguments: &[&str]) -> (Option<i32>, String) {
+fn ended_while(doing: &str, signal: &str, arguments: &[&str]) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::{Command, Stdio};
     let mut command = Command::new(env!("CARGO_BIN_EXE_moescope"));
     let mut child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
-    while !text.contains("recording routes") && said.read_line(&mut text).unwrap() > 0 {}
+    while !text.contains(doing) && said.read_line(&mut text).unwrap() > 0 {}
     // Into the work, and far from its end on a fast machine.
     std::thread::sleep(std::time::Duration::from_millis(30));
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
@@ -345,7 +345,7 @@ fn an_interrupted_record_of_routes_goes_on_to_the_same_bytes() {
     let whole: Vec<&str> = whole.iter().map(String::as_str).collect();
     let first: Vec<&str> = first.iter().map(String::as_str).collect();
     let second = [&first[..], &["--resume"]].concat();
-    let (code, message) = ended_while_recording("-INT", &first);
+    let (code, message) = ended_while("recording routes", "-INT", &first);
     assert_eq!(code, Some(130), "{message}");
     assert!(message.contains("go on with --resume"), "{message}");
     assert!(!broken.join("report.html").exists() && broken.join("pieces").exists());
@@ -358,7 +358,7 @@ fn an_interrupted_record_of_routes_goes_on_to_the_same_bytes() {
         "{}",
         said(&other)
     );
-    let (code, message) = ended_while_recording("-TERM", &second);
+    let (code, message) = ended_while("recording routes", "-TERM", &second);
     assert_eq!(code, Some(75), "{message}");
     assert!(call(&second).status.success());
     assert!(call(&whole).status.success());
@@ -374,6 +374,29 @@ fn an_interrupted_record_of_routes_goes_on_to_the_same_bytes() {
         assert!(all(&plain) == all(&broken) && !all(&plain).is_empty(), "`{folder}`");
     }
     assert!(!broken.join("pieces").exists() && broken.join("report.html").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_analysis_of_routes_that_is_ended_keeps_them() {
+    let (setting, scratch) = (Setting::get(), tempfile::tempdir().unwrap());
+    let (run, text, out) = (setting.path("run"), setting.path("text"), scratch.path().join("out"));
+    let call_of = |permutations: &'static str, more: &[&'static str]| -> Vec<String> {
+        let fixed =
+            ["routing", text_of(&run), "--text", text_of(&text), "--out", text_of(&out), "--positions", "16"];
+        let all = [&fixed[..], &["--permutations", permutations], more].concat();
+        all.into_iter().map(String::from).collect()
+    };
+    // So many shuffles that they take minutes, whatever the machine.
+    let long = call_of("999999", &[]);
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    let (code, message) = ended_while("analysing", "-INT", &long);
+    assert_eq!(code, Some(130), "{message}");
+    assert!(message.contains("go on with --resume") && !out.join("report.html").exists(), "{message}");
+    let short = call_of("9", &["--resume"]);
+    let short: Vec<&str> = short.iter().map(String::as_str).collect();
+    let done = call(&short);
+    assert!(done.status.success() && out.join("report.html").exists(), "{}", said(&done));
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) fn sources(
     let unused = |name: &&str| {
         !(used.contains(*name)
             || empty(name)
-            || without_effect(name, reading)
+            || without_effect(name, tensors, reading)
             || is_selection_bias(name, reading))
     };
     match tensors.names().find(unused) {
@@ -75,14 +75,19 @@ pub(crate) fn sources(
 
 /// Tables that old checkpoints store beside the weights, the unembedding of a tied model, and blocks after the last that predict
 /// further tokens.
-fn without_effect(name: &str, reading: &Reading) -> bool {
+fn without_effect(name: &str, tensors: &Tensors, reading: &Reading) -> bool {
     let names = &reading.family.names;
     let ignored = names.ignored.iter().any(|ending| name.ends_with(ending));
     let tied = reading.description.tied_embeddings && UNEMBEDDINGS.contains(&name);
     let layer =
         name.strip_prefix(names.blocks).and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
     let layers = reading.description.layers();
-    let beyond = layer.is_some_and(|l| (layers..layers + reading.prediction_blocks).contains(&l));
+    let predicts = |l: &usize| {
+        // What joins the stream with the next token's embedding, which an ordinary block has not.
+        (layers..layers + reading.prediction_blocks).contains(l)
+            && tensors.get(&format!("{}{l}.eh_proj.weight", names.blocks)).is_some()
+    };
+    let beyond = layer.as_ref().is_some_and(predicts);
     name.ends_with("rotary_emb.inv_freq") || ignored || tied || beyond
 }
 

@@ -14,6 +14,7 @@ use moescope_trace::routing_points;
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::interrupt::NOTHING_WRITTEN;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::{finish, require_own};
 use crate::say;
@@ -112,8 +113,11 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
     material.words = (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect();
-    let outcomes = outcomes(&instruments, names == "all", routed, &mut material, context)
-        .map_err(|failure| context.interrupt().or(failure))?;
+    let outcomes = {
+        let _heeds = context.interrupt().at_once(NOTHING_WRITTEN.into());
+        outcomes(&instruments, names == "all", routed, &mut material, context)
+            .map_err(|failure| context.interrupt().or(failure))?
+    };
     let document = document(args, tokens, &outcomes);
     finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document))?;
     if context.json() {

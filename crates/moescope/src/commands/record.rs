@@ -304,6 +304,9 @@ fn text_tokens(
 }
 
 /// Refuses files that hold documents rather than being one: read as they stand, their quotes and keys would be the text.
+///
+/// # Errors
+/// If the name ends in `.jsonl`, `.parquet`, `.gz` or `.zst`.
 fn require_plain(path: &Path) -> Result<(), Failure> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     match ["jsonl", "parquet", "gz", "zst"].contains(&ending) {

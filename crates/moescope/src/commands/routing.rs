@@ -113,7 +113,11 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let trace = recorded(subject, text.batches(sequences, &tokenizer)?, &pieces, context)
         .map_err(|failure| kept_for_resume(failure, args))?;
     context.progress().note("analysing");
-    let analysed = context.pool()?.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?;
+    let analysed = {
+        let message = "interrupted while the routes were analysed; they are kept: go on with --resume";
+        let _heeds = context.interrupt().at_once(message.into());
+        context.pool()?.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?
+    };
     write(args, &trace, &analysed).map_err(|failure| kept_for_resume(failure, args))?;
     pieces.remove()?;
     tell(args, &trace, &analysed, context);
