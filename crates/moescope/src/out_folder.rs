@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use moescope_base::Table;
 use moescope_host::HostError;
 
 use crate::failure::Failure;
@@ -50,6 +51,19 @@ pub fn finish(folder: &Path, last: &str, write: impl FnOnce() -> Result<(), Fail
         failure
     })?;
     Ok(remove(&note)?)
+}
+
+/// Writes each table as `tables/NAME.parquet`.
+///
+/// # Errors
+/// If the folder cannot be made, or a table cannot be written.
+pub fn write_tables<'t>(out: &Path, tables: impl IntoIterator<Item = &'t Table>) -> Result<(), Failure> {
+    let folder = out.join("tables");
+    moescope_host::make_folder(&folder)?;
+    for table in tables {
+        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
+    }
+    Ok(())
 }
 
 /// Refuses a file that is there and is one of the inputs, or lies in a folder that is one: a checkpoint, say.

@@ -16,6 +16,7 @@ use moescope_trace::{CorpusWindow, DocumentLabel, TokenTable};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::say;
 
 /// The input of one forward pass, and what is known about its tokens in the same order.
 pub(crate) type Batch = (Tokens, TokenTable);
@@ -42,6 +43,16 @@ pub(crate) fn positions(asked: usize, most: usize, context: &Context) -> usize {
         ));
     }
     asked.min(most)
+}
+
+/// Independent units below which a bootstrap interval is too narrow.
+const FEW: usize = 20;
+
+/// Says so where intervals rest on too few units.
+pub(crate) fn tell_few(found: usize, units: &str) {
+    if found < FEW {
+        say!("with fewer than {FEW} {units} the intervals are too narrow");
+    }
 }
 
 /// The text of several paths as one corpus. Files are one domain together, each a document or what it holds; folders are as in
@@ -140,6 +151,28 @@ impl Windows {
         self.left_out += ids.len() % positions;
     }
 
+    /// The independent unit of each window, and what units are called: documents where there are several, else windows. Windows of one
+    /// document are not independent, so intervals over them are too narrow, and a result says which of the two was taken.
+    ///
+    /// # Errors
+    /// If there are fewer than two windows.
+    pub(crate) fn units(&self) -> Result<(Vec<u32>, &'static str), Failure> {
+        let (windows, positions) = (&self.windows, self.positions);
+        if windows.len() < 2 {
+            return Err(Failure::input(format!(
+                "the text gives {} windows of {positions} tokens, wanted 2 or more; add text, or ask for shorter windows with --positions",
+                windows.len()
+            )));
+        }
+        let several = windows[0].document != windows[windows.len() - 1].document;
+        let unit = |(number, window): (usize, &CorpusWindow)| match several {
+            true => window.document,
+            false => number as u32,
+        };
+        let name = if several { "documents" } else { "windows" };
+        Ok((windows.iter().enumerate().map(unit).collect(), name))
+    }
+
     /// Tokens of all windows.
     pub(crate) fn tokens(&self) -> usize {
         self.windows.len() * self.positions
@@ -210,6 +243,14 @@ mod tests {
         assert_eq!(batches.len(), 3);
         assert_eq!(batches[1].1.domains, [0, 0, 0, 0, 1, 1, 1, 1]);
         assert_eq!(batches[1].1.positions, [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn units_are_documents_where_there_are_several() {
+        let units = |texts: &[&str]| cut(&corpus(&[("a", texts)]), None).unwrap().units();
+        assert_eq!(units(&["abcdefgh", "ijkl"]).ok(), Some((vec![0, 0, 1], "documents")));
+        assert_eq!(units(&["abcdefgh"]).ok(), Some((vec![0, 1], "windows")));
+        assert!(units(&["abcd"]).unwrap_err().message.contains("1 windows of 4 tokens, wanted 2"));
     }
 
     #[test]

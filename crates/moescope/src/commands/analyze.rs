@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::NOTHING_WRITTEN;
 use crate::memory::{Intent, MemoryArgs};
-use crate::out_folder::{finish, require_own};
+use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
 use crate::text_windows::{Windows, positions};
 
@@ -291,13 +291,8 @@ fn write(
     outcomes: &[Outcome],
     document: &serde_json::Value,
 ) -> Result<(), Failure> {
-    let folder = out.join("tables");
-    moescope_host::make_folder(&folder)?;
-    for table in
-        outcomes.iter().filter_map(|outcome| outcome.found.as_ref().ok()).flat_map(|found| &found.tables)
-    {
-        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
-    }
+    let found = outcomes.iter().filter_map(|outcome| outcome.found.as_ref().ok());
+    write_tables(out, found.flat_map(|found| &found.tables))?;
     moescope_report::write_html(&report(args, tokens, outcomes), &out.join("report.html"))?;
     let text = serde_json::to_string_pretty(document).expect("numbers and texts always serialise");
     moescope_host::replace(&out.join(DOCUMENT), |file| std::io::Write::write_all(file, text.as_bytes()))?;

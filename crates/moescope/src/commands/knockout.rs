@@ -17,9 +17,9 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
-use crate::out_folder::{finish, require_own};
+use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
-use crate::text_windows::{Windows, corpus_of, positions};
+use crate::text_windows::{Windows, corpus_of, positions, tell_few};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
@@ -27,8 +27,6 @@ const BATCH: usize = 16;
 const DOCUMENT: &str = "knockout.json";
 /// Replicates behind each interval.
 const REPLICATES: usize = 1000;
-/// Units below which a bootstrap interval is too narrow.
-const FEW: usize = 20;
 
 /// Take experts out and measure what is lost, against random experts of like load.
 ///
@@ -185,29 +183,14 @@ impl Text {
     /// # Errors
     /// If there are fewer than two windows.
     fn of(text: &Windows, sequences: usize, positions: usize) -> Result<Text, Failure> {
-        let windows = &text.windows;
-        if windows.len() < 2 {
-            return Err(Failure::input(format!(
-                "the text gives {} windows of {positions} tokens, wanted 2 or more; add text, or ask for shorter windows with --positions",
-                windows.len()
-            )));
-        }
-        let several = windows[0].document != windows[windows.len() - 1].document;
-        let unit =
-            |number: usize, window: &CorpusWindow| if several { window.document } else { number as u32 };
-        let units: Vec<u32> =
-            windows.iter().enumerate().map(|(number, window)| unit(number, window)).collect();
+        let (units, unit) = text.units()?;
         let sample = |(windows, units): (&[CorpusWindow], &[u32])| {
             let ids = windows.iter().flat_map(|window| &window.ids).copied().collect();
             let documents = units.iter().flat_map(|unit| repeat_n(*unit, positions)).collect();
             Ok::<_, Failure>(Sample::new(Tokens::new(ids, windows.len(), positions)?, documents)?)
         };
-        let passes = windows.chunks(sequences).zip(units.chunks(sequences));
-        Ok(Text {
-            samples: passes.map(sample).collect::<Result<_, _>>()?,
-            unit: if several { "documents" } else { "windows" },
-            tokens: text.tokens(),
-        })
+        let passes = text.windows.chunks(sequences).zip(units.chunks(sequences));
+        Ok(Text { samples: passes.map(sample).collect::<Result<_, _>>()?, unit, tokens: text.tokens() })
     }
 }
 
@@ -269,12 +252,10 @@ fn tell_person(args: &KnockoutArgs, text: &Text, found: &Knockout) {
     );
     say!("beyond random experts          loss {}  KL {}", interval(&against.loss), interval(&against.kl));
     say!("share of sets with as much     loss {:.3}  KL {:.3}", against.loss_p, against.kl_p);
-    if n < FEW {
-        say!("with fewer than {FEW} {} the intervals are too narrow", text.unit);
-    }
+    tell_few(n, text.unit);
 }
 
-/// Writes tables, the document and the report; the report comes last, so that a folder with a report is whole.
+/// Writes tables and report, and last the document: a folder that has it is whole.
 fn write(
     out: &Path,
     args: &KnockoutArgs,
@@ -283,11 +264,7 @@ fn write(
     document: &serde_json::Value,
 ) -> Result<(), Failure> {
     let tables: Vec<Table> = std::iter::once(found.table()?).chain(found.against_table()?).collect();
-    let folder = out.join("tables");
-    moescope_host::make_folder(&folder)?;
-    for table in &tables {
-        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
-    }
+    write_tables(out, &tables)?;
     moescope_report::write_html(&report(args, text, found, &tables), &out.join("report.html"))?;
     moescope_host::replace(&out.join(DOCUMENT), |file| writeln!(file, "{document:#}"))?;
     Ok(())

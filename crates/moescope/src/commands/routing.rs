@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::fingerprint;
 use crate::memory::{Intent, MemoryArgs};
 use crate::near_ties;
-use crate::out_folder::require_own;
+use crate::out_folder::{require_own, write_tables};
 use crate::say;
 use crate::text_windows::{Batch, Windows, positions};
 
@@ -212,11 +212,7 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
 /// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
     write_trace(&args.out, trace, None, &args.model, env!("CARGO_PKG_VERSION"))?;
-    let folder = args.out.join("tables");
-    moescope_host::make_folder(&folder)?;
-    for table in tables {
-        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
-    }
+    write_tables(&args.out, tables)?;
     moescope_report::write_html(&report(args, trace, tables), &args.out.join("report.html"))?;
     Ok(())
 }

@@ -22,16 +22,14 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
-use crate::out_folder::{finish, require_own};
+use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
-use crate::text_windows::{Windows, corpus_of, positions};
+use crate::text_windows::{Windows, corpus_of, positions, tell_few};
 
 /// What the folder has when it is whole.
 const DOCUMENT: &str = "measures.json";
 /// Sequences in one forward pass where all weights are in memory. Results depend on it by the rounding of sums in `f64` alone.
 const BATCH: usize = 16;
-/// Units below which a bootstrap interval is too narrow.
-const FEW: usize = 20;
 
 /// Measure a dictionary on text: explained variance, L0, dead features, density, loss recovered, absorption, each against its null.
 ///
@@ -89,7 +87,7 @@ pub(super) fn run(args: &MeasureArgs, context: &Context) -> Result<(), Failure> 
     let limit = Some(args.tokens.max(2 * positions));
     let tokenizer = checkpoint.tokenizer()?;
     let windows = Windows::of(&corpus_of(&args.text)?, &tokenizer, positions, limit, context.interrupt())?;
-    let (units, unit) = units(&windows)?;
+    let (units, unit) = windows.units()?;
     let record = sites.points();
     let work = |batch: usize| Work {
         batch,
@@ -166,27 +164,6 @@ fn require_width(
             sites.written()
         ))),
     }
-}
-
-/// The independent unit of each window: its document where there are several, else the window. Windows of one document are not independent,
-/// so intervals over them are too narrow, and the result says which of the two was taken.
-///
-/// # Errors
-/// If there are fewer than two windows.
-fn units(windows: &Windows) -> Result<(Vec<u32>, &'static str), Failure> {
-    let all = &windows.windows;
-    if all.len() < 2 {
-        return Err(Failure::input(format!(
-            "the text gives {} window, wanted 2 or more; add text, or ask for shorter windows with --positions",
-            all.len()
-        )));
-    }
-    let several = all[0].document != all[all.len() - 1].document;
-    let number = |(number, window): (usize, &moescope_trace::CorpusWindow)| match several {
-        true => window.document,
-        false => number as u32,
-    };
-    Ok((all.iter().enumerate().map(number).collect(), if several { "documents" } else { "windows" }))
 }
 
 /// Bytes beside the model: the dictionary and random directions, features and rows of a pass, and the rows of the nulls.
@@ -319,9 +296,7 @@ impl Facts<'_> {
             );
         }
         let units = found.measures.first().map_or(0, |measure| measure.n);
-        if units < FEW {
-            say!("with fewer than {FEW} {} the intervals are too narrow", self.unit);
-        }
+        tell_few(units, self.unit);
     }
 
     /// Writes tables and report, and last the document: a folder that has it is whole.
@@ -332,11 +307,7 @@ impl Facts<'_> {
         found: &Measured,
         document: &serde_json::Value,
     ) -> Result<(), Failure> {
-        let folder = out.join("tables");
-        moescope_host::make_folder(&folder)?;
-        for table in tables {
-            moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
-        }
+        write_tables(out, tables)?;
         moescope_report::write_html(&self.report(tables, found), &out.join("report.html"))?;
         moescope_host::replace(&out.join(DOCUMENT), |file| writeln!(file, "{document:#}"))?;
         Ok(())
