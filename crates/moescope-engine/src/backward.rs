@@ -1,8 +1,9 @@
 //! The way back along the tape.
 
+use crate::reach::Reach;
 use crate::recompute::{Recompute, restore};
 use crate::tape::{Node, Value};
-use crate::{Device, EngineError, Gradients, Tape, Tensor, Var};
+use crate::{Device, EngineError, Gradients, RoutePlan, Tape, Tensor, Var};
 
 /// What an operation does on the way back: from the gradient of its result to those of its arguments.
 ///
@@ -29,6 +30,8 @@ pub(crate) struct Sweep<'t, 'w> {
     wanted: Vec<bool>,
     /// By node: the sum of what has arrived so far.
     gradients: Vec<Option<Tensor>>,
+    /// By node: the entries that it may differ from zero in.
+    reached: Vec<Reach>,
     /// The node whose turn it is.
     position: usize,
 }
@@ -87,7 +90,8 @@ impl<'t, 'w> Sweep<'t, 'w> {
             wanted.push(node.source || node.watched || flows);
         }
         let gradients = nodes.iter().map(|_| None).collect();
-        Self { device: tape.device, position: nodes.len(), nodes, wanted, gradients }
+        let reached = vec![Reach::default(); nodes.len()];
+        Self { device: tape.device, position: nodes.len(), nodes, wanted, gradients, reached }
     }
 
     /// Handles one node: keeps its gradient if asked to, then sends it on.
@@ -107,7 +111,10 @@ impl<'t, 'w> Sweep<'t, 'w> {
                     }
                     operation.backward(self, gradient);
                 }
-                None if watched => drop(kept.by_var.insert(var, gradient)),
+                None if watched => {
+                    kept.by_var.insert(var, gradient);
+                    kept.reached.insert(var, std::mem::take(&mut self.reached[var.0]));
+                }
                 None => {}
             }
         }
@@ -160,8 +167,23 @@ impl<'t, 'w> Sweep<'t, 'w> {
     /// The gradient of `var` so far, to be added to (`true`), or a tensor to be written (`false`). Return it with
     /// [`put`](Self::put).
     pub(crate) fn open(&mut self, var: Var) -> (Tensor, bool) {
+        self.reached[var.0] = Reach::Everything;
         match self.gradients[var.0].take() {
             Some(tensor) => (tensor, true),
+            None => (self.unfilled_like(var), false),
+        }
+    }
+
+    /// As [`open`](Self::open), for the weights of experts `[expert, ...]` of which those alone that have tokens are written.
+    ///
+    /// Where most are idle, the tensor consists of zeros already: the system hands out pages of zeros that cost nothing until
+    /// they are written, while a used buffer would have to be cleared.
+    pub(crate) fn open_experts(&mut self, var: Var, plan: &RoutePlan) -> (Tensor, bool) {
+        self.reached[var.0].add_experts(plan.counts());
+        let chosen = plan.counts().iter().filter(|&&count| count > 0).count();
+        match self.gradients[var.0].take() {
+            Some(tensor) => (tensor, true),
+            None if 2 * chosen < plan.experts() => (Tensor::untouched_zeros(self.value(var).shape()), true),
             None => (self.unfilled_like(var), false),
         }
     }
@@ -176,6 +198,7 @@ impl<'t, 'w> Sweep<'t, 'w> {
         if !self.wanted[var.0] {
             return;
         }
+        self.reached[var.0] = Reach::Everything;
         match &mut self.gradients[var.0] {
             Some(sum) => self.device.accumulate(sum.data_mut(), gradient.data()),
             empty => *empty = Some(gradient),

@@ -43,6 +43,7 @@ mod network;
 mod operations;
 pub mod optimizer;
 mod profiler;
+mod reach;
 mod recompute;
 mod rotary;
 mod route_plan;

@@ -11,10 +11,12 @@ use crate::memory;
 ///
 /// There are no views and no strides: an operation that needs another order copies, or its kernel reads with strides
 /// of its own.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
     data: Vec<f32>,
+    /// Whether the storage goes back to the pool.
+    pooled: bool,
 }
 
 impl Tensor {
@@ -33,7 +35,7 @@ impl Tensor {
                 wanted,
             });
         }
-        Ok(Self { shape, data })
+        Ok(Self { shape, data, pooled: true })
     }
 
     /// An array of zeros.
@@ -57,7 +59,16 @@ impl Tensor {
     pub(crate) fn unfilled(shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         let data = memory::take(shape.iter().product());
-        Self { shape, data }
+        Self { shape, data, pooled: true }
+    }
+
+    /// An array of zeros on fresh pages, which take memory when they are first written: for arrays that mostly stay zero.
+    ///
+    /// Goes back to the system rather than to the pool, which would hand it to one who writes it all.
+    pub(crate) fn untouched_zeros(shape: impl Into<Vec<usize>>) -> Self {
+        let shape = shape.into();
+        let data = vec![0.0; shape.iter().product()];
+        Self { shape, data, pooled: false }
     }
 
     /// Length of each axis, slowest first.
@@ -101,6 +112,12 @@ impl Tensor {
     }
 }
 
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        self.shape == other.shape && self.data == other.data
+    }
+}
+
 impl Clone for Tensor {
     fn clone(&self) -> Self {
         let mut copy = Self::unfilled(self.shape.clone());
@@ -111,7 +128,9 @@ impl Clone for Tensor {
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        memory::give_back(std::mem::take(&mut self.data));
+        if self.pooled {
+            memory::give_back(std::mem::take(&mut self.data));
+        }
     }
 }
 

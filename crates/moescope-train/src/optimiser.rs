@@ -1,5 +1,5 @@
 use moescope_engine::optimizer::{AdamW, adamw_step, global_norm};
-use moescope_engine::{Device, Gradients, ParameterId, Tensor};
+use moescope_engine::{Device, Gradients, ParameterId};
 use moescope_model::{Model, Parameter};
 
 use crate::TrainPlan;
@@ -25,8 +25,9 @@ impl Moments {
 
 /// Norm of all gradients of trained parameters together, summed in the order of the parameters.
 pub(crate) fn gradient_norm(parameters: &[Parameter], gradients: &Gradients) -> f64 {
-    let trained = parameters.iter().enumerate().filter(|(_, parameter)| parameter.trained);
-    global_norm(trained.filter_map(|(index, _)| gradients.parameter(ParameterId(index))).map(Tensor::data))
+    let trained = (0..parameters.len()).filter(|&index| parameters[index].trained).map(ParameterId);
+    let gradients = trained.filter_map(|id| Some((gradients.parameter(id)?.data(), gradients.reached(id))));
+    global_norm(gradients.flat_map(|(data, reached)| reached.into_iter().map(move |entries| &data[entries])))
 }
 
 /// Factor that brings gradients of the given norm down to `clip`; 1 where they are below it.
@@ -36,8 +37,9 @@ pub(crate) fn clip_factor(norm: f64, clip: f32) -> f32 {
 
 /// Moves every trained parameter one AdamW step. `step` counts from 0.
 ///
-/// A parameter that the loss did not reach (an expert stack that no token chose) has gradient zero: its moments fade and
-/// it decays, as it would with an explicit zero.
+/// What the loss did not reach stays as it is, moments included, and does not decay: the experts of a layer that no token of
+/// the batch chose. So do modules of PyTorch that no token went through, whose gradient is none; and a step costs what the
+/// chosen experts cost, however many there are.
 pub(crate) fn update(
     device: &dyn Device,
     model: &mut Model,
@@ -50,20 +52,23 @@ pub(crate) fn update(
     let adamw = settings(plan, step);
     let parameters = model.parameters_mut().iter_mut().zip(moments).enumerate();
     for (index, (parameter, moments)) in parameters.filter(|(_, (parameter, _))| parameter.trained) {
-        let gradient = gradients.take_parameter(ParameterId(index));
-        let gradient = gradient.unwrap_or_else(|| Tensor::zeros(parameter.tensor.shape()));
-        let decay = decays(parameter);
-        adamw_step(
-            device,
-            &at_own_rate(&adamw, parameter),
-            step + 1,
-            parameter.tensor.data_mut(),
-            gradient.data(),
-            factor,
-            &mut moments.first,
-            &mut moments.second,
-            decay,
-        );
+        let id = ParameterId(index);
+        let (adamw, decay, reached) =
+            (at_own_rate(&adamw, parameter), decays(parameter), gradients.reached(id));
+        let Some(gradient) = gradients.take_parameter(id) else { continue };
+        for entries in reached {
+            adamw_step(
+                device,
+                &adamw,
+                step + 1,
+                &mut parameter.tensor.data_mut()[entries.clone()],
+                &gradient.data()[entries.clone()],
+                factor,
+                &mut moments.first[entries.clone()],
+                &mut moments.second[entries],
+                decay,
+            );
+        }
     }
 }
 
@@ -98,10 +103,11 @@ pub(crate) fn learning_rate(plan: &TrainPlan, step: u64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Batches;
-    use crate::Schedule;
     use crate::step::{State, measure};
     use crate::testing::{Family, Pattern, plan};
+    use crate::{Batch, Batches, Schedule};
+    use moescope_base::Tokens;
+    use moescope_engine::Tensor;
 
     #[test]
     fn gradients_are_clipped_to_the_norm_and_never_stretched() {
@@ -131,6 +137,43 @@ mod tests {
                 assert!((after - wanted).abs() < 1e-5, "{}: {after} for {wanted}", parameter.name);
             }
         }
+    }
+
+    /// A batch of one token id sends its tokens to few experts.
+    #[test]
+    fn experts_that_no_token_chose_stay_as_they_are_to_the_bit() {
+        let plan = plan(Family::Moe, 4);
+        let mut state = State::start(&plan).unwrap();
+        let ids = vec![1; plan.batch * plan.positions];
+        let batch = Batch::next_token(Tokens::new(ids, plan.batch, plan.positions).unwrap());
+        // Two steps, so that moments are there to fade.
+        for step in 0..2 {
+            let before: Vec<Tensor> = state.model.parameters().iter().map(|p| p.tensor.clone()).collect();
+            let moments = state.moments.clone();
+            let measured = measure(&moescope_engine::Cpu, &state.model, &plan, step, &batch).unwrap();
+            state.advance(&moescope_engine::Cpu, &plan, &batch).unwrap();
+            let mut idle = 0;
+            for (index, parameter) in state.model.parameters().iter().enumerate() {
+                let Some(layer) = stack_layer(&parameter.name) else { continue };
+                let (_, routes) = measured.loads.iter().find(|(of, _)| *of == layer).unwrap();
+                let size = parameter.tensor.len() / routes.experts();
+                for (expert, &count) in routes.counts().iter().enumerate() {
+                    let entries = expert * size..(expert + 1) * size;
+                    let same =
+                        parameter.tensor.data()[entries.clone()] == before[index].data()[entries.clone()];
+                    let kept = state.moments[index].first[entries.clone()] == moments[index].first[entries];
+                    assert_eq!((same, kept), (count == 0, count == 0), "{} of {expert}", parameter.name);
+                    idle += usize::from(count == 0);
+                }
+            }
+            assert!(idle > 0, "some expert is idle");
+        }
+    }
+
+    /// The layer of a stack of experts.
+    fn stack_layer(name: &str) -> Option<usize> {
+        let (before, _) = name.split_once(".mlp.experts.")?;
+        before.rsplit('.').next()?.parse().ok()
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) struct Measured {
     pub(crate) gradients: Gradients,
     pub(crate) metrics: StepMetrics,
     /// Routed layers with the choices of their tokens.
-    loads: Vec<(usize, Arc<RoutePlan>)>,
+    pub(crate) loads: Vec<(usize, Arc<RoutePlan>)>,
 }
 
 /// Forward and backward pass over a batch; changes nothing.

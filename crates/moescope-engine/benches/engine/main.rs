@@ -1,8 +1,9 @@
 //! How fast a whole training step is, against the machine's own dense product in the same run.
 //!
-//! `cargo bench -p moescope-engine -- [small|large|all] [dense|moe|all] [repetitions]` prints, for each decoder, a step's
+//! `cargo bench -p moescope-engine -- [small|large|all] [dense|moe|idle|all] [repetitions]` prints, for each decoder, a step's
 //! time on one thread, its floating-point operations per second, the share of the dense product's rate, and where the time
-//! goes. Operations counted: `6 × active parameters × tokens`, and attention over the causal half.
+//! goes. Operations counted: `6 × active parameters × tokens`, and attention over the causal half. `idle` has 64 experts that
+//! are chosen and up to 960 that no token is sent to.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,6 +33,8 @@ struct Sizes {
     positions: usize,
     /// Expansion and granularity; `None` is dense.
     experts: Option<(usize, usize)>,
+    /// Experts that nobody chooses.
+    idle: usize,
 }
 
 const LARGE: Sizes = Sizes {
@@ -44,6 +47,7 @@ const LARGE: Sizes = Sizes {
     batch: 8,
     positions: 256,
     experts: None,
+    idle: 0,
 };
 const SMALL: Sizes = Sizes {
     name: "small",
@@ -55,6 +59,7 @@ const SMALL: Sizes = Sizes {
     batch: 8,
     positions: 128,
     experts: None,
+    idle: 0,
 };
 
 fn main() {
@@ -63,11 +68,17 @@ fn main() {
     let repetitions: usize = arguments.get(2).and_then(|text| text.parse().ok()).unwrap_or(9);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     for sizes in [SMALL, LARGE].into_iter().filter(|sizes| ["all", sizes.name].contains(&chosen(0))) {
-        for (kind, experts) in
-            [("dense", None), ("moe", Some((8, 1))), ("moe", Some((8, 8))), ("moe", Some((8, 32)))]
-        {
+        for (kind, experts, idle) in [
+            ("dense", None, 0),
+            ("moe", Some((8, 1)), 0),
+            ("moe", Some((8, 8)), 0),
+            ("moe", Some((8, 32)), 0),
+            ("idle", Some((8, 8)), 0),
+            ("idle", Some((8, 8)), 192),
+            ("idle", Some((8, 8)), 960),
+        ] {
             if ["all", kind].contains(&chosen(1)) {
-                pool.install(|| report(Sizes { experts, ..sizes }, repetitions));
+                pool.install(|| report(Sizes { experts, idle, ..sizes }, repetitions));
             }
         }
     }
@@ -92,7 +103,7 @@ fn report(sizes: Sizes, repetitions: usize) {
     let step = steps / repetitions as f64;
     let own = model.operations_per_step() / step / 1e9;
     let product = 2.0 * (1024 * 512 * 1024 * PRODUCTS * repetitions) as f64 / products / 1e9;
-    println!("{} {:?} (expansion, granularity):", sizes.name, sizes.experts);
+    println!("{} {:?} (expansion, granularity), {} idle experts:", sizes.name, sizes.experts, sizes.idle);
     println!("    wall time: best {:.2} ms, median {:.2} ms", wall[0] * 1e3, wall[repetitions / 2] * 1e3);
     println!(
         "    processor time: {:.2} ms, {:.0} tokens per core-second, {own:.1} GFLOP/s = {:.0} % of the dense product's {product:.1}",
@@ -138,7 +149,7 @@ impl Model {
             match sizes.experts {
                 None => shapes.extend([vec![hidden, width], vec![hidden, width], vec![width, hidden]]),
                 Some((expansion, granularity)) => {
-                    let (n, size) = (expansion * granularity, hidden / granularity);
+                    let (n, size) = (expansion * granularity + sizes.idle, hidden / granularity);
                     shapes.extend([
                         vec![n, size, width],
                         vec![n, size, width],
@@ -167,9 +178,9 @@ impl Model {
             weights,
             ids: draw(1000),
             targets: draw(1001),
-            plan: sizes
-                .experts
-                .map(|(expansion, granularity)| plan(tokens, expansion * granularity, granularity)),
+            plan: sizes.experts.map(|(expansion, granularity)| {
+                plan(tokens, expansion * granularity, granularity, sizes.idle)
+            }),
             sizes,
         }
     }
@@ -179,7 +190,7 @@ impl Model {
         let tokens = (batch * positions) as f64;
         let share = |tensor: &Tensor| match (tensor.shape().len(), self.sizes.experts) {
             (1, _) => 0.0,
-            (3, Some((expansion, _))) => tensor.len() as f64 / expansion as f64,
+            (3, Some((_, per_token))) => (tensor.len() / tensor.shape()[0] * per_token) as f64,
             _ => tensor.len() as f64,
         };
         // The embedding is a copy, not a product.
@@ -196,16 +207,18 @@ impl Model {
         let settings =
             AdamW { learning_rate: 1e-4, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1 };
         for (index, (weight, (first, second))) in self.weights.iter_mut().zip(&mut self.moments).enumerate() {
-            if let Some(gradient) = gradients.parameter(ParameterId(index)) {
+            let id = ParameterId(index);
+            for reached in gradients.reached(id) {
                 adamw_step(
                     device,
                     &settings,
                     step,
-                    weight.data_mut(),
-                    gradient.data(),
+                    &mut weight.data_mut()[reached.clone()],
+                    &gradients.parameter(id).expect("what was reached has a gradient").data()
+                        [reached.clone()],
                     1.0,
-                    first,
-                    second,
+                    &mut first[reached.clone()],
+                    &mut second[reached],
                     true,
                 );
             }
@@ -280,7 +293,7 @@ impl Model {
 }
 
 /// An even load in an order without pattern: the plan of a trained router costs as much.
-fn plan(tokens: usize, experts: usize, per_token: usize) -> Arc<RoutePlan> {
+fn plan(tokens: usize, experts: usize, per_token: usize, idle: usize) -> Arc<RoutePlan> {
     let mut choices = Vec::with_capacity(tokens * per_token);
     for (token, start) in noise(tokens, 1.0, 7).iter().enumerate() {
         let first = ((start + 1.0) * experts as f32) as usize + token;
@@ -288,5 +301,5 @@ fn plan(tokens: usize, experts: usize, per_token: usize) -> Arc<RoutePlan> {
         let stride = 2 * (token * 31 % experts) + 1;
         choices.extend((0..per_token).map(|slot| ((first + slot * stride) % experts) as u32));
     }
-    Arc::new(RoutePlan::new(&choices, experts, per_token).expect("distinct experts"))
+    Arc::new(RoutePlan::new(&choices, experts + idle, per_token).expect("distinct experts"))
 }

@@ -46,7 +46,7 @@ impl Operation for ExpertInput {
     fn backward(&self, sweep: &mut Sweep<'_, '_>, gradient: Tensor) {
         let (device, plan) = (sweep.device(), &self.plan);
         if sweep.wants(self.weight) {
-            let (mut out, started) = sweep.open(self.weight);
+            let (mut out, started) = sweep.open_experts(self.weight, plan);
             let x = sweep.value(self.x).data();
             device.expert_input_weight(gradient.data(), x, plan, self.shape, out.data_mut(), started);
             sweep.put(self.weight, out);
@@ -99,6 +99,34 @@ mod tests {
         let build = |tape: &mut Tape<'_>, vars: &[Var]| tape.expert_input(vars[0], vars[1], &plan);
         let (_, gradients) = outcome(&tensors, &build);
         assert_eq!(gradients[1].as_ref().unwrap().data()[8..16], [0.0; 8]);
+    }
+
+    /// With most experts idle the gradient begins as zeros and is added to; what was reached is told.
+    #[test]
+    fn the_experts_that_were_chosen_are_what_the_loss_reached() {
+        let plan = Arc::new(RoutePlan::new(&[5, 1, 5], 6, 1).unwrap());
+        let [x, weight, tied] = [numbers(&[3, 2], 1), numbers(&[6, 4, 2], 2), numbers(&[6, 4, 2], 3)];
+        let ids = [0, 1, 2].map(crate::ParameterId);
+        let mut tape = Tape::new(crate::Mode::Gradient);
+        let (x, weight) = (tape.parameter(ids[0], &x), tape.parameter(ids[1], &weight));
+        let tied = tape.parameter(ids[2], &tied);
+        let rows = tape.expert_input(x, weight, &plan).unwrap();
+        let others = tape.expert_input(x, tied, &plan).unwrap();
+        let twice = tape.scale(tied, 2.0).unwrap();
+        let sums = [(rows, 12), (others, 12), (twice, 48)].map(|(var, length)| {
+            let ones = Tensor::full(tape.value(var).shape(), 1.0);
+            assert_eq!(ones.len(), length);
+            tape.sum_product(var, ones).unwrap()
+        });
+        let loss = tape.add(sums[0], sums[1]).unwrap();
+        let loss = tape.add(loss, sums[2]).unwrap();
+        let gradients = tape.backward(loss).unwrap();
+        assert_eq!(gradients.reached(ids[0]), [0..6]);
+        assert_eq!(gradients.reached(ids[1]), [8..16, 40..48]);
+        assert_eq!(gradients.reached(ids[2]), [0..48]);
+        let data = gradients.parameter(ids[1]).unwrap().data();
+        let reached = gradients.reached(ids[1]);
+        assert!((0..48).all(|at| (data[at] != 0.0) == reached.iter().any(|range| range.contains(&at))));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Operation for ExpertLinear {
     fn backward(&self, sweep: &mut Sweep<'_, '_>, gradient: Tensor) {
         let (device, plan) = (sweep.device(), &self.plan);
         if sweep.wants(self.weight) {
-            let (mut out, started) = sweep.open(self.weight);
+            let (mut out, started) = sweep.open_experts(self.weight, plan);
             let rows = sweep.value(self.rows).data();
             device.expert_linear_weight(gradient.data(), rows, plan, self.shape, out.data_mut(), started);
             sweep.put(self.weight, out);

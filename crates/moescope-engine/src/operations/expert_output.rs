@@ -51,7 +51,7 @@ impl Operation for ExpertOutput {
     fn backward(&self, sweep: &mut Sweep<'_, '_>, gradient: Tensor) {
         let (device, plan) = (sweep.device(), &self.plan);
         if sweep.wants(self.weight) {
-            let (mut out, started) = sweep.open(self.weight);
+            let (mut out, started) = sweep.open_experts(self.weight, plan);
             let (rows, factors) = (sweep.value(self.rows).data(), sweep.value(self.factors).data());
             device.expert_output_weight(
                 gradient.data(),
