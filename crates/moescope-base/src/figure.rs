@@ -72,4 +72,28 @@ pub enum FigureKind {
         /// Whether to draw the line on which both are equal.
         diagonal: bool,
     },
+    /// Streams between the entries of neighbouring stages, each as wide as its value: an alluvial diagram.
+    Flows {
+        /// Stage that a stream leaves; stages stand in the order of the rows.
+        stage: String,
+        /// Entry of that stage.
+        from: String,
+        /// Stage that it reaches.
+        next_stage: String,
+        /// Entry of the next stage.
+        to: String,
+        /// Width, 0 or more.
+        value: String,
+    },
+    /// Running text whose pieces are coloured by what marks them.
+    Passages {
+        /// Which passage a row belongs to; rows of one follow each other.
+        passage: String,
+        /// Piece of text.
+        text: String,
+        /// What marks it.
+        mark: String,
+        /// Number that is told of each piece.
+        value: String,
+    },
 }

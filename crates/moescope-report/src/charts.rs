@@ -26,7 +26,7 @@ pub(crate) struct Chart {
 }
 
 impl Chart {
-    /// The chart of a plot, or none when there is nothing to draw.
+    /// The chart of a plot, or none when there is nothing to draw, or where the still picture has its words on hover itself.
     ///
     /// Series have the order of the plot, so that colour, dash and marker agree with the still picture.
     pub(crate) fn of(plot: &Plot) -> Option<Chart> {
@@ -34,6 +34,7 @@ impl Chart {
             return None;
         }
         Some(match plot {
+            Plot::Flows(_) | Plot::Passages(_) => return None,
             Plot::Forest(plot) => forest::chart(plot),
             Plot::Bars(plot) => bars::chart(plot),
             Plot::Lines(plot) => lines::chart(plot),

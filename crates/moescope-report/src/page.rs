@@ -5,6 +5,7 @@ mod claims;
 mod figure;
 mod frame;
 mod grid;
+mod passages;
 mod ratio;
 mod section;
 mod table;

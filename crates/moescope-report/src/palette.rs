@@ -14,6 +14,19 @@ pub(crate) const SERIES: [(&str, &str); 8] = [
     ("#6b4fa3", "#b8a2e8"),
 ];
 
+/// Place of the grey in [`SERIES`].
+const GREY: usize = 6;
+
+/// The series whose colour stands for the entry at a place of a list without dashes or markers: the grey is left for the
+/// entries for which there is no colour.
+pub(crate) fn series_of(place: Option<usize>) -> usize {
+    match place {
+        Some(place) if place < GREY => place,
+        Some(place) if place + 1 < SERIES.len() => place + 1,
+        _ => GREY,
+    }
+}
+
 /// Dashes of the lines as lengths of stroke and gap; the first is unbroken.
 pub(crate) const DASHES: [&[u32]; 4] = [&[], &[7, 4], &[2, 3], &[9, 3, 2, 3]];
 
@@ -102,6 +115,12 @@ mod tests {
         assert_eq!(SEQUENTIAL.color(1.0), "#08355c");
         assert_eq!(DIVERGING.color(0.5), "#f5f4f1");
         assert_eq!(DIVERGING.color(f64::NAN).len(), 7);
+    }
+
+    #[test]
+    fn entries_without_a_colour_are_grey() {
+        let series = [Some(0), Some(5), Some(6), Some(7), None].map(series_of);
+        assert_eq!(series, [0, 5, 7, GREY, GREY]);
     }
 
     #[test]

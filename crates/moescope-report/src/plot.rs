@@ -1,7 +1,9 @@
 //! What a figure shows, read from its table once, so that the live chart and the still picture agree.
 
+mod flows;
 mod lines;
 mod matrix;
+mod passages;
 mod points;
 mod reading;
 mod rows;
@@ -9,8 +11,12 @@ mod source;
 
 use moescope_base::{Figure, FigureKind, Table};
 
+pub(crate) use flows::{FlowColumns, FlowPlot, Node};
 pub(crate) use lines::{LinePlot, LineSeries};
 pub(crate) use matrix::{Cell, MatrixPlot};
+pub(crate) use passages::PassagePlot;
+#[cfg(test)]
+pub(crate) use passages::{Passage, Piece};
 pub(crate) use points::{PointPlot, PointSeries};
 pub(crate) use reading::{Quantity, Reading};
 pub(crate) use rows::{RowPlot, RowSeries};
@@ -32,6 +38,10 @@ pub(crate) enum Plot {
     Heatmap(MatrixPlot),
     /// Two estimates against each other.
     Scatter(PointPlot),
+    /// Streams from stage to stage.
+    Flows(FlowPlot),
+    /// Text with marks.
+    Passages(PassagePlot),
 }
 
 impl Plot {
@@ -58,6 +68,12 @@ impl Plot {
             FigureKind::Scatter { x, y, series, diagonal } => {
                 Plot::Scatter(PointPlot::read(&source, x, y, series.as_deref(), *diagonal)?)
             }
+            FigureKind::Flows { stage, from, next_stage, to, value } => {
+                Plot::Flows(FlowPlot::read(&source, FlowColumns { stage, from, next_stage, to, value })?)
+            }
+            FigureKind::Passages { passage, text, mark, value } => {
+                Plot::Passages(PassagePlot::read(&source, passage, text, mark, value)?)
+            }
         })
     }
 
@@ -71,6 +87,8 @@ impl Plot {
             }
             Plot::Heatmap(plot) => plot.cells.iter().all(|cell| !cell.reading.value.is_finite()),
             Plot::Scatter(plot) => plot.series.iter().all(|s| s.points.is_empty()),
+            Plot::Flows(plot) => plot.streams.is_empty(),
+            Plot::Passages(plot) => plot.passages.is_empty(),
         }
     }
 
@@ -79,7 +97,7 @@ impl Plot {
         let (null, cut) = match self {
             Plot::Forest(plot) | Plot::Bars(plot) => (plot.has_null(), plot.cut),
             Plot::Lines(plot) => (false, plot.cut),
-            Plot::Heatmap(_) | Plot::Scatter(_) => (false, false),
+            Plot::Heatmap(_) | Plot::Scatter(_) | Plot::Flows(_) | Plot::Passages(_) => (false, false),
         };
         let null = null.then_some("The upright tick is the value under the null.");
         let cut = cut.then_some(

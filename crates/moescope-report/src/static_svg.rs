@@ -3,6 +3,7 @@
 //! They show what the live charts show, from the same [`Plot`], with the colours of the page's style sheet.
 
 mod canvas;
+mod flows;
 mod heatmap;
 mod legend;
 mod lines;
@@ -29,6 +30,9 @@ pub(crate) fn picture(plot: &Plot, description: &str) -> Option<String> {
         Plot::Lines(plot) => lines::draw(plot),
         Plot::Heatmap(plot) => heatmap::draw(plot),
         Plot::Scatter(plot) => scatter::draw(plot),
+        Plot::Flows(plot) => flows::draw(plot),
+        // Text is set as text.
+        Plot::Passages(_) => return None,
     };
     Some(canvas.finish(description))
 }

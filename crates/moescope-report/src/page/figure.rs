@@ -2,7 +2,7 @@
 
 use moescope_base::Figure;
 
-use super::{PageData, anchor, table};
+use super::{PageData, anchor, passages, table};
 use crate::charts::Chart;
 use crate::html::{Text, identifier};
 use crate::plot::Plot;
@@ -35,10 +35,12 @@ pub(super) fn figure(
         data.charts.insert(id.clone(), chart.option);
         chart.height
     });
-    let drawing = match (picture, height) {
-        (Some(picture), Some(height)) => format!(
+    let drawing = match (&plot, picture, height) {
+        (Plot::Passages(plot), ..) if !plot.passages.is_empty() => passages::passages(plot),
+        (_, Some(picture), Some(height)) => format!(
             "<div class=\"still\">{picture}</div>\n<div class=\"chart\" style=\"height:{height}px\" hidden></div>\n"
         ),
+        (_, Some(picture), None) => format!("<div class=\"still\">{picture}</div>\n"),
         _ => "<p class=\"none\">Nothing to draw: the table holds no number for this figure.</p>\n".to_owned(),
     };
     let key = plot.key();

@@ -68,6 +68,13 @@ impl Canvas {
         self.add(format_args!("<path fill=\"{fill}\" d=\"{d}\"/>"));
     }
 
+    /// An area with words for the reader who points at it, one line each.
+    pub(super) fn telling(&mut self, class: &str, d: &str, words: &[String]) {
+        let words = words.join("\n");
+        let words = Text(&words);
+        self.add(format_args!("<path class=\"{class}\" d=\"{d}\"><title>{words}</title></path>"));
+    }
+
     /// A stroke through the points; a pair that is not a number breaks it.
     pub(super) fn stroke(&mut self, class: &str, dash: &[u32], points: impl Iterator<Item = (f64, f64)>) {
         let d = polyline(points);

@@ -8,6 +8,8 @@ fn table(value: Vec<f64>) -> Table {
     let [low, high] = Column::interval("value", "nats", "95 %", ends(-1.0), ends(1.0));
     let columns = vec![
         Column::integer_key("place", "", "where", (1..=rows as i64).collect()),
+        Column::integer_key("stage", "", "one", vec![1; rows]),
+        Column::integer_key("next", "", "two", vec![2; rows]),
         Column::key("name", "what", (0..rows).map(|i| format!("<{i}>")).collect()),
         Column::null("value", "nats", "nothing", vec![0.0; rows]),
         Column::estimate("value", "nats", "how much", value),
@@ -25,6 +27,13 @@ fn kinds() -> Vec<FigureKind> {
         FigureKind::Lines { x: x(), y: y(), series: None, log2_x: true },
         FigureKind::Heatmap { x: x(), y: name(), value: y(), center: Some(0.0) },
         FigureKind::Scatter { x: x(), y: y(), series: Some(name()), diagonal: true },
+        FigureKind::Flows {
+            stage: "stage".into(),
+            from: name(),
+            next_stage: "next".into(),
+            to: name(),
+            value: y(),
+        },
     ]
 }
 
