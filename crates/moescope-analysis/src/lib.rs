@@ -33,6 +33,7 @@ pub mod attribution;
 pub mod calibration;
 pub mod capacity;
 pub mod committee;
+pub mod counting;
 pub mod effective_width;
 pub mod expert_cache;
 pub mod expert_profile;

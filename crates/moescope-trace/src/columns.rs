@@ -8,7 +8,7 @@ use std::sync::Arc;
 use moescope_host::replace;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::reader::get_typed_column_reader;
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -23,6 +23,10 @@ pub(crate) enum Cells {
     Unsigned(Vec<u32>),
     Real(Vec<f32>),
     Text(Vec<String>),
+    /// Sums, which may be negative.
+    Signed(Vec<i64>),
+    /// One text in every row.
+    Repeated(String, usize),
 }
 
 /// Writes row groups of columns: `names` with their Parquet types, the same in every group.
@@ -57,6 +61,13 @@ fn write_groups(
                 }
                 Cells::Real(numbers) => {
                     column.typed::<FloatType>().write_batch(&numbers, None, None)?;
+                }
+                Cells::Signed(numbers) => {
+                    column.typed::<Int64Type>().write_batch(&numbers, None, None)?;
+                }
+                Cells::Repeated(text, rows) => {
+                    let texts = vec![ByteArray::from(text.as_str()); rows];
+                    column.typed::<ByteArrayType>().write_batch(&texts, None, None)?;
                 }
                 Cells::Text(texts) => {
                     let texts: Vec<ByteArray> =
@@ -100,6 +111,10 @@ impl ColumnReader {
 
     pub(crate) fn real(&self, group: usize, name: &str) -> Result<Vec<f32>> {
         self.column::<FloatType>(group, name)
+    }
+
+    pub(crate) fn signed(&self, group: usize, name: &str) -> Result<Vec<i64>> {
+        self.column::<Int64Type>(group, name)
     }
 
     pub(crate) fn text(&self, group: usize, name: &str) -> Result<Vec<String>> {

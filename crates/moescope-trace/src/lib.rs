@@ -35,6 +35,7 @@ mod near_tie;
 mod pieces;
 mod recorder;
 mod routing;
+mod sums;
 mod tensor_file;
 mod tensor_reader;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use near_tie::{BF16_ERROR, F32_ERROR, margin_exports, margins, relative_marg
 pub use pieces::{PieceFolder, RoutingOutcome, record_routing_in_pieces};
 pub use recorder::{Recording, record_request, record_routing, record_tensors, routing_points};
 pub use routing::{LayerRouting, RoutingTrace, TokenTable};
+pub use sums::{SumGroup, read_sums, write_sums};
 pub use tensor_file::{read_input_ids, read_recorded, write_recording};
 pub use tensor_reader::TensorReader;
 pub use write::write_trace;

@@ -49,9 +49,7 @@ pub fn entropy(counts: &[u32]) -> PathEntropy {
         let (share, times) = (f64::from(run[0]) / n, run.len() as f64);
         plug_in -= times * share * share.log2();
         let covered = coverage * share;
-        // 1 − (1 − covered)^n, without losing digits when `covered` is small.
-        let seen = -(n * (-covered).ln_1p()).exp_m1();
-        chao_shen -= times * covered * covered.log2() / seen;
+        chao_shen -= times * covered * covered.log2() / seen_share(covered, n);
     }
     let distinct = counts.len();
     PathEntropy {
@@ -61,6 +59,11 @@ pub fn entropy(counts: &[u32]) -> PathEntropy {
         chao_shen: chao_shen + 0.0,
         coverage,
     }
+}
+
+/// Chance that a thing of this share is among `n` draws: `1 − (1 − share)^n`, without losing digits when the share is small.
+pub(crate) fn seen_share(share: f64, n: f64) -> f64 {
+    -(n * (-share).ln_1p()).exp_m1()
 }
 
 /// log2 of the number of ways to choose `chosen` of `experts`. Exact to rounding: log2 C(64, 8) = 32.04.
@@ -144,15 +147,7 @@ impl EffectiveNumberReport {
         let rows: Vec<&EffectiveNumber> = std::iter::once(&self.paths).chain(&self.layers).collect();
         let real = |f: fn(&EffectiveNumber) -> f64| rows.iter().map(|r| f(r)).collect::<Vec<f64>>();
         let name = |r: &&EffectiveNumber| r.layer.map_or("path".into(), |l| format!("layer {l}"));
-        let without = |observed| NullComparison {
-            observed,
-            null_mean: f64::NAN,
-            null_low: f64::NAN,
-            null_high: f64::NAN,
-            p_value: f64::NAN,
-            permutations: 0,
-        };
-        let single = self.layers.iter().map(|l| without(l.used.chao_shen));
+        let single = self.layers.iter().map(|l| NullComparison::without_draws(l.used.chao_shen));
         let comparisons: Vec<NullComparison> = std::iter::once(self.independence).chain(single).collect();
         let mut columns = vec![
             Column::key("kind", "what counts as a stop", vec![self.kind.to_string(); rows.len()]),

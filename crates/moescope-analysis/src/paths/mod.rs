@@ -10,6 +10,7 @@ mod restriction;
 mod sequence;
 
 pub use coverage::{CoveragePoint, CoverageReport, coverage};
+pub(crate) use effective_number::seen_share;
 pub use effective_number::{
     EffectiveNumber, EffectiveNumberReport, PathEntropy, combinations_log2, effective_number, entropy,
 };

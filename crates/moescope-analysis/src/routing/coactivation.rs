@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{NullComparison, Permutations, comparison_columns};
+use crate::counting::Pairs;
 use crate::statistics::Tail;
 use crate::{AnalysisError, check};
 
@@ -115,18 +116,13 @@ fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactiva
 
 /// Tokens that chose both experts, and on the diagonal one: `[expert, expert]`.
 fn count_pairs(choices: &[u32], per_token: usize, experts: usize) -> Vec<u32> {
-    let mut pairs = vec![0u32; experts * experts];
-    for set in choices.chunks_exact(per_token) {
-        for expert in set {
-            let row = &mut pairs[*expert as usize * experts..(*expert as usize + 1) * experts];
-            set.iter().for_each(|partner| row[*partner as usize] += 1);
-        }
-    }
-    pairs
+    let mut pairs = Pairs::new(experts);
+    pairs.add(choices, per_token);
+    pairs.counts()
 }
 
 /// Mean over used experts of the largest conditional probability of a partner.
-fn strongest_partner(pairs: &[u32], experts: usize) -> f64 {
+pub(crate) fn strongest_partner(pairs: &[u32], experts: usize) -> f64 {
     let strongest = |(expert, row): (usize, &[u32])| {
         let partners = row.iter().enumerate().filter(|(partner, _)| *partner != expert);
         let most = partners.map(|(_, count)| *count).max().unwrap_or(0);

@@ -53,15 +53,19 @@ pub fn load(trace: &RoutingTrace) -> Result<LoadReport, AnalysisError> {
 
 /// Load of one layer. A layer without tokens has shares and statistics of NaN.
 pub fn layer_load(routing: &LayerRouting) -> LayerLoad {
-    let slots = routing.choices.len();
-    let counts = slot_counts(routing);
+    load_of_counts(routing.layer, &slot_counts(routing))
+}
+
+/// Load of a layer from the routed slots of each expert, `count[expert]`.
+pub(crate) fn load_of_counts(layer: usize, counts: &[u64]) -> LayerLoad {
+    let slots = counts.iter().sum::<u64>() as usize;
     let shares: Vec<f64> = counts.iter().map(|c| *c as f64 / slots as f64).collect();
-    let mean = 1.0 / routing.experts as f64;
+    let mean = 1.0 / counts.len() as f64;
     let max_over_mean = shares.iter().copied().fold(f64::MIN, f64::max) / mean;
     let variance = shares.iter().map(|f| (f - mean).powi(2)).sum::<f64>() * mean;
     let dead = counts.iter().filter(|c| **c == 0).count();
     LayerLoad {
-        layer: routing.layer,
+        layer,
         max_over_mean,
         max_violation: max_over_mean - 1.0,
         variation: variance.sqrt() / mean,

@@ -3,6 +3,7 @@ use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 
 use super::{NullComparison, Permutations, comparison_columns};
+use crate::counting::{Handover, is_followed};
 use crate::statistics::Tail;
 use crate::{AnalysisError, check};
 
@@ -54,11 +55,7 @@ pub fn locality(trace: &RoutingTrace, permutations: Permutations) -> Result<Loca
 
 /// Tokens whose successor in the table follows them in the same document.
 fn neighbours(tokens: &TokenTable) -> Vec<u32> {
-    let follows = |t: &usize| {
-        tokens.documents[*t] == tokens.documents[t + 1]
-            && tokens.positions[*t].checked_add(1) == Some(tokens.positions[t + 1])
-    };
-    (0..tokens.len() - 1).filter(follows).map(|t| t as u32).collect()
+    (0..tokens.len() - 1).filter(|token| is_followed(tokens, *token)).map(|t| t as u32).collect()
 }
 
 /// Tokens of each document, in order.
@@ -109,15 +106,16 @@ fn of_layer(
 
 /// Overlap of neighbours when the token at a place takes the routes of `order[place]`.
 fn overlap(routing: &LayerRouting, firsts: &[u32], order: &[u32]) -> Overlap {
-    let (mut shared, mut same_first) = (0u64, 0u64);
+    let mut handover = Handover::default();
     for place in firsts {
         let here = routing.chosen(order[*place as usize] as usize);
-        let next = routing.chosen(order[*place as usize + 1] as usize);
-        shared += here.iter().filter(|e| next.contains(e)).count() as u64;
-        same_first += u64::from(here[0] == next[0]);
+        handover.add(here, routing.chosen(order[*place as usize + 1] as usize));
     }
     let pairs = firsts.len() as f64;
-    Overlap { sets: shared as f64 / (pairs * routing.per_token as f64), firsts: same_first as f64 / pairs }
+    Overlap {
+        sets: handover.shared as f64 / (pairs * routing.per_token as f64),
+        firsts: handover.same_first as f64 / pairs,
+    }
 }
 
 impl LocalityReport {

@@ -11,9 +11,10 @@ mod saturation;
 mod sharpness;
 mod summary;
 
+pub(crate) use coactivation::strongest_partner;
 pub use coactivation::{CoactivationReport, LayerCoactivation, coactivation};
-pub(crate) use load::gini;
 pub use load::{LayerLoad, LoadReport, layer_load, load};
+pub(crate) use load::{gini, load_of_counts};
 pub(crate) use locality::tokens_by_document;
 pub use locality::{LayerLocality, LocalityReport, locality};
 pub use near_ties::{LayerNearTies, NearTieReport, near_ties};

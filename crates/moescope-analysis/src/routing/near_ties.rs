@@ -1,7 +1,8 @@
 use moescope_base::{Column, Table};
-use moescope_trace::{BF16_ERROR, F32_ERROR, RoutingTrace};
+use moescope_trace::RoutingTrace;
 use serde::Serialize;
 
+use crate::counting::RelativeMargins;
 use crate::{AnalysisError, check};
 
 /// Share of a layer's tokens whose choice of experts rounding may change.
@@ -19,9 +20,9 @@ pub struct LayerNearTies {
     pub layer: usize,
     /// Tokens with a relative margin.
     pub tokens: usize,
-    /// Share with a relative margin of at most [`BF16_ERROR`], 2⁻⁸: logits that pass through bf16.
+    /// Share with a relative margin of at most [`BF16_ERROR`](moescope_trace::BF16_ERROR), 2⁻⁸: logits that pass through bf16.
     pub bf16: f64,
-    /// Share with a relative margin of at most [`F32_ERROR`], 2⁻¹⁸: two programs that compute in f32.
+    /// Share with a relative margin of at most [`F32_ERROR`](moescope_trace::F32_ERROR), 2⁻¹⁸: two programs that compute in f32.
     pub f32: f64,
 }
 
@@ -47,11 +48,20 @@ pub fn near_ties(trace: &RoutingTrace) -> Result<NearTieReport, AnalysisError> {
 impl LayerNearTies {
     /// The shares of one layer, from the relative margins of its tokens.
     pub fn of(layer: usize, relative_margins: &[f32]) -> LayerNearTies {
-        let tokens = relative_margins.iter().filter(|margin| !margin.is_nan()).count();
-        let share = |error: f32| {
-            relative_margins.iter().filter(|margin| **margin <= error).count() as f64 / tokens as f64
-        };
-        LayerNearTies { layer, tokens, bf16: share(BF16_ERROR), f32: share(F32_ERROR) }
+        let mut counts = RelativeMargins::default();
+        counts.add(relative_margins);
+        LayerNearTies::of_counts(layer, counts)
+    }
+
+    /// The shares of one layer from what was counted.
+    pub(crate) fn of_counts(layer: usize, counts: RelativeMargins) -> LayerNearTies {
+        let share = |count: u64| count as f64 / counts.tokens as f64;
+        LayerNearTies {
+            layer,
+            tokens: counts.tokens as usize,
+            bf16: share(counts.bf16),
+            f32: share(counts.f32),
+        }
     }
 }
 

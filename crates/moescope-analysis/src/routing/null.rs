@@ -98,6 +98,19 @@ impl NullComparison {
         }
     }
 
+    /// A statistic of which no draws were made: all of its null is NaN.
+    pub(crate) fn without_draws(observed: f64) -> NullComparison {
+        let nan = f64::NAN;
+        NullComparison {
+            observed,
+            null_mean: nan,
+            null_low: nan,
+            null_high: nan,
+            p_value: nan,
+            permutations: 0,
+        }
+    }
+
     /// Observed minus mean of the null: the bias-corrected estimate. 0 where there is nothing to find.
     pub fn excess(&self) -> f64 {
         self.observed - self.null_mean

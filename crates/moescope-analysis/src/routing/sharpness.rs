@@ -1,6 +1,7 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 
+use crate::counting::DecisionSums;
 use crate::{AnalysisError, check};
 
 /// How decided the router of one layer is.
@@ -55,19 +56,25 @@ pub fn sharpness(trace: &RoutingTrace, near_tie: f32) -> Result<SharpnessReport,
 }
 
 fn of_layer(routing: &LayerRouting, near_tie: f32) -> LayerSharpness {
-    let entropies = || routing.entropy.iter().filter(|h| !h.is_nan()).map(|h| f64::from(*h));
-    let margins = || routing.margin.iter().filter(|m| !m.is_nan()).map(|m| f64::from(*m));
-    let ties = routing.margin.iter().filter(|m| **m < near_tie).count();
-    let (entropy_tokens, margin_tokens) = (entropies().count(), margins().count());
-    LayerSharpness {
-        layer: routing.layer,
-        experts: routing.experts,
-        entropy: entropies().sum::<f64>() / entropy_tokens as f64,
-        effective_choices: entropies().map(f64::exp).sum::<f64>() / entropy_tokens as f64,
-        margin: margins().sum::<f64>() / margin_tokens as f64,
-        near_ties: ties as f64 / margin_tokens as f64,
-        entropy_tokens,
-        margin_tokens,
+    let mut sums = DecisionSums::default();
+    sums.add(routing, near_tie);
+    LayerSharpness::of_sums(routing.layer, routing.experts, &sums)
+}
+
+impl LayerSharpness {
+    /// The means of a layer from what was summed.
+    pub(crate) fn of_sums(layer: usize, experts: usize, sums: &DecisionSums) -> LayerSharpness {
+        let (entropies, margins) = (sums.entropy_tokens as f64, sums.margin_tokens as f64);
+        LayerSharpness {
+            layer,
+            experts,
+            entropy: sums.entropy.value() / entropies,
+            effective_choices: sums.effective_choices.value() / entropies,
+            margin: sums.margin.value() / margins,
+            near_ties: sums.near_ties as f64 / margins,
+            entropy_tokens: sums.entropy_tokens as usize,
+            margin_tokens: sums.margin_tokens as usize,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 
+use crate::counting::Contingency;
 use crate::{AnalysisError, check};
 
 /// How often the tokens of each domain go to each expert of one layer.
@@ -62,18 +63,25 @@ fn documents(table: &TokenTable) -> Vec<u32> {
 }
 
 fn of_layer(routing: &LayerRouting, domains: &[u16], tokens: &[u32]) -> LayerDomainLoad {
-    let experts = routing.experts;
-    let mut counts = vec![0u32; tokens.len() * experts]; // [domain, expert]
-    for (domain, set) in domains.iter().zip(routing.choices.chunks_exact(routing.per_token)) {
-        let row = &mut counts[*domain as usize * experts..(*domain as usize + 1) * experts];
-        set.iter().for_each(|expert| row[*expert as usize] += 1);
-    }
-    let share = |(cell, count): (usize, &u32)| f64::from(*count) / f64::from(tokens[cell / experts]);
-    let all = |expert: usize| counts.iter().skip(expert).step_by(experts).map(|c| f64::from(*c)).sum::<f64>();
-    LayerDomainLoad {
-        layer: routing.layer,
-        shares: counts.iter().enumerate().map(share).collect(),
-        overall: (0..experts).map(|expert| all(expert) / domains.len() as f64).collect(),
+    let mut counts = Contingency::new(routing.experts);
+    counts.add(domains.iter().map(|domain| u32::from(*domain)), &routing.choices, routing.per_token);
+    LayerDomainLoad::of_counts(routing.layer, &counts, tokens)
+}
+
+impl LayerDomainLoad {
+    /// The shares of a layer from slots by domain and expert, and the tokens of each domain.
+    pub(crate) fn of_counts(layer: usize, counts: &Contingency, tokens: &[u32]) -> LayerDomainLoad {
+        let experts = counts.codes();
+        let cells = (0..tokens.len()).flat_map(|domain| (0..experts).map(move |expert| (domain, expert)));
+        let share = |(domain, expert)| f64::from(counts.count(domain, expert)) / f64::from(tokens[domain]);
+        let slots =
+            |expert| (0..tokens.len()).map(|domain| u64::from(counts.count(domain, expert))).sum::<u64>();
+        let all: u64 = tokens.iter().map(|tokens| u64::from(*tokens)).sum();
+        LayerDomainLoad {
+            layer,
+            shares: cells.map(share).collect(),
+            overall: (0..experts).map(|expert| slots(expert) as f64 / all as f64).collect(),
+        }
     }
 }
 

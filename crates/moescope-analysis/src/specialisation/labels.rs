@@ -42,8 +42,8 @@ impl Labels {
 
     /// The position of each token in its window, in buckets that double: 0, 1–2, 3–6, 7–14, …
     pub fn position(tokens: &TokenTable) -> Labels {
-        let bucket = |position: &u32| (u64::from(*position) + 1).ilog2();
-        Labels::new("position", &tokens.positions.iter().map(bucket).collect::<Vec<_>>())
+        let buckets = tokens.positions.iter().map(|position| position_bucket(*position));
+        Labels::new("position", &buckets.collect::<Vec<_>>())
     }
 
     /// What the labels are.
@@ -60,6 +60,11 @@ impl Labels {
     pub fn values(&self) -> usize {
         self.values
     }
+}
+
+/// Bucket of a position; buckets double: 0, 1–2, 3–6, 7–14, …
+pub(crate) fn position_bucket(position: u32) -> u32 {
+    (u64::from(position) + 1).ilog2()
 }
 
 fn widen(column: &[u16]) -> Vec<u32> {

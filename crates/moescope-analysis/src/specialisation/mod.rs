@@ -12,6 +12,7 @@ pub use choices::Choices;
 pub use grouping::Exchange;
 pub use information::{InformationTest, information, information_each};
 pub use labels::Labels;
+pub(crate) use labels::position_bucket;
 pub use report::{
     SpecialisationReport, domain_given_token, domain_specialisation, information_table, label_specialisation,
     specialisation,

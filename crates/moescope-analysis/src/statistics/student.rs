@@ -17,7 +17,7 @@ pub(super) fn upper_tail(t: f64, freedom: f64) -> f64 {
 }
 
 /// The t below which a share `probability` of the distribution lies; `probability` within (0, 1).
-pub(super) fn quantile(probability: f64, freedom: f64) -> f64 {
+pub(crate) fn quantile(probability: f64, freedom: f64) -> f64 {
     distribution(freedom).inverse_cdf(probability)
 }
 

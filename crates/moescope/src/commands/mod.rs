@@ -5,6 +5,7 @@
 
 pub mod analyze;
 pub mod bench;
+mod count_routes;
 pub mod dictionary;
 pub mod export;
 mod hook_list;

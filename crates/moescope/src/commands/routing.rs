@@ -17,6 +17,7 @@ use moescope_trace::{
     PieceFolder, RoutingOutcome, RoutingTrace, record_routing_in_pieces, routing_points, write_trace,
 };
 
+use super::count_routes::{self, CountingArgs, Job};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -38,11 +39,16 @@ const BATCH: usize = 16;
 #[derive(Debug, Args)]
 pub struct RoutingArgs {
     /// A run, a Hugging Face folder, a .gguf file, or org/name[@revision], with routed layers.
-    model: String,
+    #[arg(required_unless_present = "from", conflicts_with = "from")]
+    model: Option<String>,
     /// Folder with one sub-folder of text for each domain; or any folder or file of text (.txt, .jsonl, .parquet, also .gz and .zst),
     /// which is then one domain.
-    #[arg(long, value_name = "DIR")]
-    text: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "from", conflicts_with = "from")]
+    text: Option<PathBuf>,
+    /// In place of a model and text: folders that this command wrote, of one model each with other text. They are counted in one pass and in
+    /// bounded memory; sums that add up are written beside the tables, and may be given here again.
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    from: Vec<PathBuf>,
     /// Folder to write.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -62,7 +68,20 @@ pub struct RoutingArgs {
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
+    counting: CountingArgs,
+    #[command(flatten)]
     memory: MemoryArgs,
+}
+
+impl RoutingArgs {
+    /// The model; clap has seen to it that there is one where routes are not taken `--from` folders.
+    fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or_default()
+    }
+
+    fn text(&self) -> &Path {
+        self.text.as_deref().unwrap_or_else(|| Path::new(""))
+    }
 }
 
 /// Runs the command.
@@ -70,22 +89,27 @@ pub struct RoutingArgs {
 /// # Errors
 /// If model or text are wrong, the model has no routed layer, or a file cannot be written.
 pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
+    if !args.from.is_empty() {
+        let (resume, dry_run) = (args.resume, args.memory.dry_run());
+        let job = Job { from: &args.from, out: &args.out, resume, dry_run, sizes: args.counting };
+        return count_routes::run(&job, context);
+    }
     if args.positions < 2 || args.permutations == 0 {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
     require_own(&args.out, "a record of routes", &["routing.parquet", "pieces"])?;
-    let checkpoint = Checkpoint::find_for(&args.model, args.memory.dry_run(), context)?;
+    let checkpoint = Checkpoint::find_for(args.model(), args.memory.dry_run(), context)?;
     let description = moescope_model::describe(checkpoint.path())?;
     let shape = description.subject_shape();
     if shape.routed_layers().is_empty() {
-        let place = &args.model;
+        let place = args.model();
         return Err(Failure::input(format!(
             "{place} is dense: it has no routed layer, so there are no routes to record"
         )));
     }
     let tokenizer = checkpoint.tokenizer()?;
     let positions = positions(args.positions, description.max_positions, context);
-    let corpus = Corpus::from_path(&args.text)?;
+    let corpus = Corpus::from_path(args.text())?;
     let text = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
     let record = routing_points(&shape);
     let kept = kept(&shape, text.tokens());
@@ -211,7 +235,7 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
 
 /// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
 fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
-    write_trace(&args.out, trace, None, &args.model, env!("CARGO_PKG_VERSION"))?;
+    write_trace(&args.out, trace, None, args.model(), env!("CARGO_PKG_VERSION"))?;
     write_tables(&args.out, tables)?;
     moescope_report::write_html(&report(args, trace, tables), &args.out.join("report.html"))?;
     Ok(())
@@ -231,7 +255,7 @@ fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report 
         limits: Vec::new(),
     };
     Report {
-        title: format!("Routes of {}", name(Path::new(&args.model))),
+        title: format!("Routes of {}", name(Path::new(args.model()))),
         subtitle: format!("{} tokens through {} routed layers", trace.tokens().len(), trace.layers().len()),
         lead: vec![format!("Domains: {}.", trace.tokens().domain_names.join(", "))],
         answers: None,
@@ -250,8 +274,8 @@ fn name(model: &Path) -> String {
 fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
     let command = format!(
         "moescope routing {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",
-        args.model,
-        args.text.display(),
+        args.model(),
+        args.text().display(),
         args.out.display(),
         args.positions,
         args.tokens,

@@ -1,0 +1,238 @@
+use std::ops::Range;
+
+use moescope_trace::{LayerRouting, SumGroup, TokenTable};
+
+use super::handover::by_stretch;
+use super::key_sample::mixed;
+use super::{Contingency, CountingPlan, DecisionSums, KeySample, Pairs, RatioSums};
+use crate::routing::NEAR_TIE;
+use crate::specialisation::position_bucket;
+
+/// Labels whose tables a layer keeps, in the order of [`LayerCounts::by_label`].
+pub(super) const LABELS: [&str; 5] = ["domain", "class", "position", "token", "next_token"];
+
+/// Tokens that are counted into one table after the other while their choices are in the cache.
+const BLOCK: usize = 4096;
+
+/// Everything that is counted in one routed layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerCounts {
+    /// Block.
+    pub layer: usize,
+    /// Number of experts.
+    pub experts: usize,
+    /// Experts that each token chooses.
+    pub per_token: usize,
+    /// Tokens that chose both experts.
+    pub pairs: Pairs,
+    /// Slots by label and expert, for domain, class, position, token and next token.
+    pub by_label: [Contingency; 5],
+    /// Slots of each expert over slots, by document: `load[expert]`.
+    pub load: Vec<RatioSums>,
+    /// Experts handed on over those that could be (k for each pair of neighbours), by document.
+    pub overlap: RatioSums,
+    /// Neighbours with the same first choice over pairs of neighbours, by document.
+    pub same_first: RatioSums,
+    /// How decided the router was.
+    pub decisions: DecisionSums,
+    /// How often each set of experts was chosen.
+    pub sets: KeySample,
+    /// Tokens by first choice, all under label 0.
+    pub first_choices: Contingency,
+    /// Tokens by first choice here and in the next routed layer; empty in the last.
+    pub next_layer: Contingency,
+}
+
+/// What a trace's tokens are called in the tables of all traces.
+pub(super) struct Names<'a> {
+    pub(super) tokens: &'a TokenTable,
+    /// Row of each domain of the trace.
+    pub(super) domains: &'a [u32],
+    /// Row of each class of the trace.
+    pub(super) classes: &'a [u32],
+    /// Tokens on end of each document.
+    pub(super) stretches: &'a [Range<usize>],
+    pub(super) plan: CountingPlan,
+}
+
+impl LayerCounts {
+    pub(super) fn new(layer: usize, experts: usize, per_token: usize, plan: CountingPlan) -> LayerCounts {
+        LayerCounts {
+            layer,
+            experts,
+            per_token,
+            pairs: Pairs::new(experts),
+            by_label: std::array::from_fn(|_| Contingency::new(experts)),
+            load: vec![RatioSums::default(); experts],
+            overlap: RatioSums::default(),
+            same_first: RatioSums::default(),
+            decisions: DecisionSums::default(),
+            sets: KeySample::new(plan.sets),
+            first_choices: Contingency::new(experts),
+            next_layer: Contingency::new(experts),
+        }
+    }
+
+    /// Counts the tokens of a layer; the keys of their sets and of their first choices, `[token]`, come back.
+    pub(super) fn add(&mut self, routing: &LayerRouting, names: &Names<'_>) -> [Vec<u64>; 2] {
+        let (tokens, k) = (names.tokens, self.per_token);
+        for start in (0..tokens.len()).step_by(BLOCK) {
+            let block = start..(start + BLOCK).min(tokens.len());
+            let choices = &routing.choices[block.start * k..block.end * k];
+            self.pairs.add(choices, k);
+            let bucket = |ids: &'_ [u32], token: usize| ids[token] % names.plan.token_rows as u32;
+            let [domain, class, position, token, next] = &mut self.by_label;
+            domain.add(block.clone().map(|t| names.domains[tokens.domains[t] as usize]), choices, k);
+            class.add(block.clone().map(|t| names.classes[tokens.classes[t] as usize]), choices, k);
+            position.add(block.clone().map(|t| position_bucket(tokens.positions[t])), choices, k);
+            token.add(block.clone().map(|t| bucket(&tokens.ids, t)), choices, k);
+            next.add(block.map(|t| bucket(&tokens.next_ids, t)), choices, k);
+        }
+        self.add_documents(routing, names);
+        self.decisions.add(routing, NEAR_TIE);
+        let sets: Vec<u64> = routing.choices.chunks_exact(k).map(|set| set_key(set, self.experts)).collect();
+        sets.iter().for_each(|key| self.sets.add(*key));
+        let firsts: Vec<u32> = routing.choices.iter().step_by(k).copied().collect();
+        self.first_choices.add(std::iter::repeat_n(0, firsts.len()), &firsts, 1);
+        [sets, firsts.iter().map(|expert| mixed(u64::from(*expert) + 1)).collect()]
+    }
+
+    /// Counts how the first choices of a layer lead to those of the next.
+    pub(super) fn add_next(&mut self, here: &LayerRouting, next: &LayerRouting) {
+        let firsts = here.choices.iter().step_by(here.per_token).copied();
+        for (first, set) in firsts.zip(next.choices.chunks_exact(next.per_token)) {
+            self.next_layer.add([first], &set[..1], 1);
+        }
+    }
+
+    fn add_documents(&mut self, routing: &LayerRouting, names: &Names<'_>) {
+        let k = self.per_token;
+        let mut slots = vec![0u32; self.experts];
+        for stretch in names.stretches {
+            let choices = &routing.choices[stretch.start * k..stretch.end * k];
+            choices.iter().for_each(|expert| slots[*expert as usize] += 1);
+            for (sums, slots) in self.load.iter_mut().zip(&mut slots) {
+                sums.add(u64::from(std::mem::take(slots)), choices.len() as u64);
+            }
+        }
+        for (handover, pairs) in by_stretch(routing, names.tokens, names.stretches) {
+            self.overlap.add(handover.shared, pairs * k as u64);
+            self.same_first.add(handover.same_first, pairs);
+        }
+    }
+
+    /// Everything that was counted, as integers that add up. Rows of domains and classes are renamed by `names`.
+    pub(super) fn groups(&self, names: [&[usize]; 2]) -> Vec<SumGroup> {
+        let layer = self.layer as i64;
+        let mut groups = vec![SumGroup::of("pairs", layer, self.pairs.cells())];
+        for (label, (name, table)) in LABELS.iter().zip(&self.by_label).enumerate() {
+            groups.push(SumGroup::of(name, layer, renamed(table, names.get(label).copied())));
+        }
+        groups.push(SumGroup::of("first_choices", layer, renamed(&self.first_choices, None)));
+        groups.push(SumGroup::of("next_layer", layer, renamed(&self.next_layer, None)));
+        let ratios = |name: &str, sums: &[RatioSums]| {
+            let cells = sums.iter().enumerate().flat_map(|(row, sums)| {
+                sums.parts().into_iter().enumerate().map(move |(c, sum)| (row as i64, c as i64, sum as i64))
+            });
+            SumGroup::of(name, layer, cells.collect::<Vec<_>>())
+        };
+        groups.push(ratios("load_by_document", &self.load));
+        groups.push(ratios("handover_by_document", &[self.overlap, self.same_first]));
+        let counts = self.decisions.counts().into_iter().enumerate();
+        groups.push(SumGroup::of("decisions", layer, counts.map(|(row, n)| (row as i64, 0, n as i64))));
+        for (column, sum) in self.exact_sums().into_iter().enumerate() {
+            let limbs = sum.cells().into_iter().enumerate();
+            let cells = limbs.map(|(row, limb)| (row as i64, column as i64, limb));
+            groups.push(SumGroup::of("exact_sums", layer, cells.collect::<Vec<_>>()));
+        }
+        groups.push(keys("sets", layer, &self.sets));
+        groups
+    }
+
+    /// Adds a group of another layer's [`groups`](Self::groups); whether it fits.
+    pub(super) fn take(&mut self, group: &SumGroup, names: [&[u32]; 2]) -> bool {
+        let label = LABELS.iter().position(|name| *name == group.statistic);
+        group.cells().all(|(row, column, sum)| {
+            let (Ok(r), Ok(c)) = (usize::try_from(row), usize::try_from(column)) else {
+                return group.statistic == "sets" && take_key(&mut self.sets, row, sum);
+            };
+            match (group.statistic.as_str(), label) {
+                (_, Some(label)) => {
+                    let row =
+                        names.get(label).map_or(Some(r), |names| names.get(r).map(|name| *name as usize));
+                    row.is_some_and(|row| self.by_label[label].add_cell(row, c, sum))
+                }
+                ("pairs", _) => self.pairs.add_cell(r, c, sum),
+                ("first_choices", _) => self.first_choices.add_cell(r, c, sum),
+                ("next_layer", _) => self.next_layer.add_cell(r, c, sum),
+                ("load_by_document", _) => {
+                    add_count(self.load.get_mut(r).and_then(|sums| sums.part_mut(c)), sum)
+                }
+                ("handover_by_document", _) => {
+                    let sums = [&mut self.overlap, &mut self.same_first].into_iter().nth(r);
+                    add_count(sums.and_then(|sums| sums.part_mut(c)), sum)
+                }
+                ("decisions", _) => add_count(self.decisions.count_mut(r), sum),
+                ("exact_sums", _) => {
+                    let decisions = &mut self.decisions;
+                    let sums =
+                        [&mut decisions.entropy, &mut decisions.effective_choices, &mut decisions.margin];
+                    sums.into_iter().nth(c).is_some_and(|exact| exact.add_cell(r, sum))
+                }
+                ("sets", _) => take_key(&mut self.sets, row, sum),
+                _ => false,
+            }
+        })
+    }
+
+    fn exact_sums(&self) -> [&super::ExactSum; 3] {
+        [&self.decisions.entropy, &self.decisions.effective_choices, &self.decisions.margin]
+    }
+
+    /// Whether the other counts the same layer.
+    pub(super) fn is_like(&self, (layer, experts, per_token): (usize, usize, usize)) -> bool {
+        (self.layer, self.experts, self.per_token) == (layer, experts, per_token)
+    }
+
+    /// Tokens counted.
+    pub fn tokens(&self) -> u64 {
+        self.pairs.slots().iter().sum::<u64>() / self.per_token as u64
+    }
+}
+
+/// Key of a set of experts, whatever their order.
+fn set_key(set: &[u32], experts: usize) -> u64 {
+    let sum = match experts {
+        0..=64 => set.iter().fold(0u64, |mask, expert| mask | 1 << expert),
+        _ => set.iter().fold(0u64, |sum, expert| sum.wrapping_add(mixed(u64::from(*expert) + 1))),
+    };
+    mixed(sum)
+}
+
+fn renamed<'a>(
+    table: &'a Contingency,
+    names: Option<&'a [usize]>,
+) -> impl Iterator<Item = (i64, i64, i64)> + 'a {
+    table.cells().map(move |(row, column, count)| {
+        (names.map_or(row, |names| names[row]) as i64, column as i64, i64::from(count))
+    })
+}
+
+/// The kept keys as rows.
+pub(super) fn keys(name: &str, layer: i64, sample: &KeySample) -> SumGroup {
+    let cells = sample.sorted().into_iter().map(|(key, times)| (key.cast_signed(), 0, i64::from(times)));
+    SumGroup::of(name, layer, cells)
+}
+
+pub(super) fn take_key(sample: &mut KeySample, row: i64, sum: i64) -> bool {
+    u32::try_from(sum).map(|times| sample.add_times(row.cast_unsigned(), times)).is_ok()
+}
+
+fn add_count(count: Option<&mut u64>, sum: i64) -> bool {
+    let Some(count) = count else { return false };
+    match count.checked_add_signed(sum) {
+        Some(all) => *count = all,
+        None => return false,
+    }
+    true
+}

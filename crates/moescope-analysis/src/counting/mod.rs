@@ -1,0 +1,264 @@
+//! Counting statistics of routes over any number of traces, in one pass and in bounded memory.
+//!
+//! All that is kept are integers that add up (sums of real numbers included, see [`ExactSum`]), and samples of keys that depend on what was seen
+//! alone (see [`KeySample`]). So one trace, a hundred of its parts in any order, and parts that were counted elsewhere and merged give the same
+//! numbers to the bit, and the analyses of single traces count with the same code.
+//!
+//! There are no permutation nulls here: a shuffle needs all routes at once. Where one trace is enough, use
+//! [`summary_tables`](crate::routing::summary_tables); over very many tokens a null by formula, which each table states, serves as well.
+
+mod contingency;
+mod decisions;
+mod exact_sum;
+mod handover;
+mod key_sample;
+mod layer;
+mod pairs;
+mod path_table;
+mod state;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use moescope_trace::RoutingTrace;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use contingency::{Contingency, LabelInformation};
+pub use decisions::{DecisionSums, RelativeMargins};
+pub use exact_sum::ExactSum;
+pub(crate) use handover::is_followed;
+pub use handover::{Handover, RatioSums};
+pub use key_sample::KeySample;
+pub use layer::LayerCounts;
+pub use pairs::Pairs;
+pub use state::{CountsManifest, Filling};
+
+use crate::AnalysisError;
+use key_sample::mixed;
+use layer::Names;
+
+const METHOD: &str = "counting of routes";
+
+/// Tokens that can be counted together: sums of squares over documents then fit into 64 bits.
+const MOST_TOKENS: u64 = 1 << 31;
+
+/// How much memory counting may take. Counts of different plans do not add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountingPlan {
+    /// Rows of the tables by token id: ids from here on share the row of their remainder. What experts tell about the row is at most what
+    /// they tell about the token, so with more ids than rows that number is a lower bound. A row takes 8 bytes for each layer and expert.
+    pub token_rows: usize,
+    /// Distinct paths that are kept, see [`KeySample`]: 64 bytes for each, at most.
+    pub paths: usize,
+    /// Distinct sets of each layer that are kept: 32 bytes for each, at most.
+    pub sets: usize,
+}
+
+impl Default for CountingPlan {
+    fn default() -> CountingPlan {
+        CountingPlan { token_rows: 1 << 16, paths: 1 << 20, sets: 1 << 16 }
+    }
+}
+
+impl CountingPlan {
+    /// Bytes that counts of these layers, `(experts, per token)`, take at most; those of a small vocabulary or few paths are fewer.
+    pub fn bytes(&self, layers: &[(usize, usize)]) -> u64 {
+        let tables = layers.iter().map(|(experts, _)| (2 * 4 * self.token_rows + 8 * experts) * experts);
+        (tables.sum::<usize>() + 64 * self.paths + 32 * self.sets * layers.len()) as u64
+    }
+}
+
+/// What was counted so far.
+#[derive(Clone, Debug)]
+pub struct RouteCounts {
+    plan: CountingPlan,
+    /// In the order of appearance; every output is by name.
+    domains: Vec<String>,
+    classes: Vec<String>,
+    /// Documents of each domain.
+    documents: Vec<u64>,
+    tokens: u64,
+    largest_id: u32,
+    layers: Vec<LayerCounts>,
+    /// Paths of sets, paths of first choices.
+    paths: [KeySample; 2],
+    /// Names of what was counted.
+    parts: Vec<String>,
+    /// Whether a part began within a window, so that a pair of neighbours may have been cut.
+    cut: bool,
+}
+
+impl RouteCounts {
+    /// Nothing counted.
+    ///
+    /// # Errors
+    /// If the plan has a size of 0.
+    pub fn new(plan: CountingPlan) -> Result<RouteCounts, AnalysisError> {
+        let sizes = [plan.token_rows, plan.paths, plan.sets];
+        crate::check::in_range(METHOD, "a size of the plan", 0, !sizes.contains(&0), "1 or more")?;
+        Ok(RouteCounts {
+            plan,
+            domains: Vec::new(),
+            classes: Vec::new(),
+            documents: Vec::new(),
+            tokens: 0,
+            largest_id: 0,
+            layers: Vec::new(),
+            paths: [KeySample::new(plan.paths), KeySample::new(plan.paths)],
+            parts: Vec::new(),
+            cut: false,
+        })
+    }
+
+    /// Counts a trace under a name, by which it cannot be counted twice.
+    ///
+    /// Traces are cut between windows: a first token at a position above 0 would have lost its predecessor. They are best cut between documents,
+    /// since tokens on end with one document number count as one document.
+    ///
+    /// # Errors
+    /// If the name was counted before, the layers are others, there are too many tokens, or a trace was cut within a window.
+    pub fn add(&mut self, trace: &RoutingTrace, name: &str) -> Result<(), AnalysisError> {
+        let shape = trace.layers().iter().map(|l| (l.layer, l.experts, l.per_token)).collect::<Vec<_>>();
+        let tokens = trace.tokens();
+        self.admit(&[name.to_owned()], &shape, tokens.len() as u64, {
+            tokens.positions.first().is_some_and(|position| *position > 0)
+        })?;
+        let domains = self.rows_of_domains(&tokens.domain_names);
+        let classes = rows(&mut self.classes, &tokens.class_names);
+        let stretches = handover::stretches(&tokens.documents);
+        for Range { start, .. } in &stretches {
+            self.documents[domains[tokens.domains[*start] as usize] as usize] += 1;
+        }
+        self.tokens += tokens.len() as u64;
+        let ids = tokens.ids.iter().chain(&tokens.next_ids).copied();
+        self.largest_id = self.largest_id.max(ids.max().unwrap_or(0));
+        let plan = self.plan;
+        let names = Names { tokens, domains: &domains, classes: &classes, stretches: &stretches, plan };
+        let layers = self.layers.par_iter_mut().zip(trace.layers());
+        let stops: Vec<[Vec<u64>; 2]> = layers.map(|(counts, layer)| counts.add(layer, &names)).collect();
+        let pairs = trace.layers().par_windows(2);
+        self.layers.par_iter_mut().zip(pairs).for_each(|(counts, two)| counts.add_next(&two[0], &two[1]));
+        self.paths.par_iter_mut().enumerate().for_each(|(kind, sample)| {
+            let stops: Vec<&[u64]> = stops.iter().map(|both| both[kind].as_slice()).collect();
+            add_paths(sample, &stops);
+        });
+        Ok(())
+    }
+
+    /// Adds what was counted elsewhere.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), and if the plans differ.
+    pub fn merge(&mut self, other: &RouteCounts) -> Result<(), AnalysisError> {
+        let mut filling = self.begin(&other.manifest())?;
+        other.groups().iter().try_for_each(|group| filling.take(group))?;
+        filling.finish()
+    }
+
+    /// Tokens counted.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Counts of each routed layer, in order.
+    pub fn layers(&self) -> &[LayerCounts] {
+        &self.layers
+    }
+
+    /// Names of what was counted, in order of the alphabet.
+    pub fn parts(&self) -> &[String] {
+        &self.parts
+    }
+
+    /// Names of the domains, in order of the alphabet.
+    pub fn domain_names(&self) -> Vec<String> {
+        let mut names = self.domains.clone();
+        names.sort_unstable();
+        names
+    }
+
+    /// Refuses what does not add up, and makes room for the layers of the first part.
+    fn admit(
+        &mut self,
+        parts: &[String],
+        shape: &[(usize, usize, usize)],
+        tokens: u64,
+        cut: bool,
+    ) -> Result<(), AnalysisError> {
+        let refused = |what, found: String, wanted: &str| {
+            Err(AnalysisError::OutOfRange { method: METHOD, what, found, wanted: wanted.into() })
+        };
+        if let Some(twice) = parts.iter().find(|part| self.parts.binary_search(part).is_ok()) {
+            return refused("a part", format!("{twice} a second time"), "each part once");
+        }
+        let first = self.parts.is_empty();
+        let like = self.layers.len() == shape.len()
+            && self.layers.iter().zip(shape).all(|(own, more)| own.is_like(*more));
+        if !first && !like {
+            let wanted =
+                "(block, experts, experts per token) as in the other parts; count one model at a time";
+            return refused("the routed layers", format!("{shape:?}"), wanted);
+        }
+        if self.tokens + tokens >= MOST_TOKENS {
+            let wanted = "fewer than 2^31; count the rest by itself";
+            return refused("the number of tokens", (self.tokens + tokens).to_string(), wanted);
+        }
+        if !first && (self.cut || cut) {
+            let wanted = "the beginning of a window (position 0); cut traces between windows";
+            return refused("the first token of a part", "within a window".into(), wanted);
+        }
+        if first {
+            let layer = |(layer, experts, k): &(usize, usize, usize)| {
+                LayerCounts::new(*layer, *experts, *k, self.plan)
+            };
+            self.layers = shape.iter().map(layer).collect();
+            for (counts, (_, experts, _)) in self.layers.iter_mut().zip(shape.iter().skip(1)) {
+                counts.next_layer = Contingency::new(*experts);
+            }
+        }
+        self.cut |= cut;
+        self.parts.extend_from_slice(parts);
+        self.parts.sort_unstable();
+        Ok(())
+    }
+
+    fn rows_of_domains(&mut self, names: &[String]) -> Vec<u32> {
+        let rows = rows(&mut self.domains, names);
+        self.documents.resize(self.domains.len(), 0);
+        rows
+    }
+}
+
+/// Equal counts give equal tables and equal files.
+impl PartialEq for RouteCounts {
+    fn eq(&self, other: &RouteCounts) -> bool {
+        self.manifest() == other.manifest() && self.groups() == other.groups()
+    }
+}
+
+/// Places of names in a list, to which those that are new are added.
+fn rows(all: &mut Vec<String>, names: &[String]) -> Vec<u32> {
+    let mut place = |name: &String| {
+        let known = all.iter().position(|own| own == name);
+        known.unwrap_or_else(|| {
+            all.push(name.clone());
+            all.len() - 1
+        }) as u32
+    };
+    names.iter().map(&mut place).collect()
+}
+
+/// Counts the path of each token over its stops, `stops[layer][token]`.
+fn add_paths(sample: &mut KeySample, stops: &[&[u64]]) {
+    let tokens = stops.first().map_or(0, |layer| layer.len());
+    for token in 0..tokens {
+        let path = stops
+            .iter()
+            .fold(0u64, |path, layer| mixed(path.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ layer[token]));
+        sample.add(path);
+    }
+}

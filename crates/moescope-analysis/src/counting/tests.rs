@@ -1,0 +1,183 @@
+use moescope_base::Seed;
+use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
+use proptest::prelude::*;
+use rand::seq::SliceRandom;
+
+use super::*;
+use crate::routing::{Permutations, coactivation, load, locality, near_ties, planted, sharpness};
+use crate::specialisation::domain_load;
+
+const PLAN: CountingPlan = CountingPlan { token_rows: 64, paths: 50, sets: 20 };
+
+/// Documents of several windows over two layers of eight experts, with routes that follow the token, the domain and the predecessor.
+fn trace(seed: u64, documents: usize) -> RoutingTrace {
+    let mut rng = Seed(seed).rng();
+    let mut text = planted::text(documents, 12, 40, &mut rng);
+    text.positions.iter_mut().for_each(|position| *position %= 6);
+    let routes = |k: usize, rng: &mut rand_chacha::ChaCha8Rng| {
+        planted::random_sets(text.len(), 8, k, |e| f64::from(1 + e), rng)
+    };
+    let layers = [2usize, 1].into_iter().enumerate().map(|(l, k)| {
+        let layer = planted::layer(l + 1, 8, k, routes(k, &mut rng));
+        let entropy = (0..text.len()).map(|t| (t as f32 * 0.37).sin().abs() + 0.1).collect();
+        let margin = (0..text.len()).map(|t| if t % 9 == 0 { f32::NAN } else { 1e-4 * t as f32 }).collect();
+        LayerRouting { entropy, margin, ..layer }
+    });
+    let layers = layers.collect();
+    RoutingTrace::new(text.clone(), layers).unwrap()
+}
+
+/// Tokens from `start` to `end` as a trace of their own, with domain names in another order.
+fn part(trace: &RoutingTrace, range: Range<usize>, turned: bool) -> RoutingTrace {
+    let all = trace.tokens();
+    let names = all.domain_names.len() as u16;
+    let domain = |d: &u16| if turned { names - 1 - d } else { *d };
+    let mut domain_names = all.domain_names.clone();
+    if turned {
+        domain_names.reverse();
+    }
+    let tokens = TokenTable {
+        ids: all.ids[range.clone()].to_vec(),
+        next_ids: all.next_ids[range.clone()].to_vec(),
+        domains: all.domains[range.clone()].iter().map(domain).collect(),
+        documents: all.documents[range.clone()].to_vec(),
+        positions: all.positions[range.clone()].to_vec(),
+        classes: all.classes[range.clone()].to_vec(),
+        domain_names,
+        class_names: all.class_names.clone(),
+    };
+    let layer = |l: &LayerRouting| LayerRouting {
+        choices: l.choices[range.start * l.per_token..range.end * l.per_token].to_vec(),
+        weights: l.weights[range.start * l.per_token..range.end * l.per_token].to_vec(),
+        entropy: l.entropy[range.clone()].to_vec(),
+        margin: l.margin[range.clone()].to_vec(),
+        relative_margin: l.relative_margin[range.clone()].to_vec(),
+        ..l.clone()
+    };
+    RoutingTrace::new(tokens, trace.layers().iter().map(layer).collect()).unwrap()
+}
+
+fn counted(trace: &RoutingTrace, plan: CountingPlan) -> RouteCounts {
+    let mut counts = RouteCounts::new(plan).unwrap();
+    counts.add(trace, "all").unwrap();
+    counts
+}
+
+/// Tables as text, in which every bit of every number shows.
+fn bits(counts: &RouteCounts) -> String {
+    let tables = counts.tables().unwrap();
+    tables.iter().map(|t| format!("{} {:?}\n", t.name(), t.columns())).collect()
+}
+
+#[test]
+fn one_pass_and_a_hundred_parts_in_any_order_give_the_same_tables_to_the_bit() {
+    let trace = trace(1, 100);
+    let whole = counted(&trace, PLAN);
+    assert!(whole.paths[0].level() > 0 && whole.layers[0].sets.level() > 0, "samples must be at work");
+    let mut order: Vec<usize> = (0..100).collect();
+    for seed in 0..3 {
+        order.shuffle(&mut Seed(seed).rng());
+        let mut one_by_one = RouteCounts::new(PLAN).unwrap();
+        let mut merged = RouteCounts::new(PLAN).unwrap();
+        for ten in order.chunks(10) {
+            let mut some = RouteCounts::new(PLAN).unwrap();
+            for d in ten {
+                let part = part(&trace, d * 12..(d + 1) * 12, d % 3 == 1);
+                one_by_one.add(&part, &format!("part {d:03}")).unwrap();
+                some.add(&part, &format!("part {d:03}")).unwrap();
+            }
+            merged.merge(&some).unwrap();
+        }
+        assert_eq!(bits(&one_by_one), bits(&whole));
+        assert_eq!(bits(&merged), bits(&whole));
+        assert_eq!(merged, one_by_one);
+    }
+}
+
+#[test]
+fn single_traces_are_analysed_with_the_same_numbers() {
+    let trace = trace(2, 20);
+    let counts = counted(&trace, CountingPlan::default());
+    let tables = counts.tables().unwrap();
+    let same = |table: &moescope_base::Table| {
+        assert_eq!(tables.iter().find(|t| t.name() == table.name()), Some(table));
+    };
+    let load = load(&trace).unwrap();
+    same(&load.table().unwrap());
+    same(&load.over_layers().unwrap());
+    same(&sharpness(&trace, crate::routing::NEAR_TIE).unwrap().table().unwrap());
+    same(&near_ties(&trace).unwrap().table().unwrap());
+    same(&domain_load(&trace).unwrap().table().unwrap());
+    let shuffles = Permutations::new(3, Seed(1));
+    same(&coactivation(&trace, shuffles).unwrap().by_pair().unwrap());
+    let handed = locality(&trace, shuffles).unwrap().layers;
+    let paths = crate::paths::effective_number(&trace, crate::paths::PathKind::Sets, shuffles).unwrap();
+    for (layer, single) in counts.layers().iter().zip(&handed) {
+        assert_eq!(layer.overlap.ratio(), single.overlap.observed);
+        assert_eq!(layer.same_first.ratio(), single.first_choice.observed);
+    }
+    let told = counts.path_use();
+    assert_eq!(told[0].distinct, (paths.paths.used.distinct as f64, 0.0));
+    assert!((told[0].entropy.0 - paths.paths.used.chao_shen).abs() < 1e-9);
+    assert!((told[2].plug_in.0 - paths.layers[0].used.plug_in).abs() < 1e-9);
+}
+
+#[test]
+fn planted_routes_are_told_and_independent_ones_are_not() {
+    let mut rng = Seed(5).rng();
+    let text = planted::text(60, 40, 8, &mut rng);
+    let by_token: Vec<u32> = text.ids.clone();
+    let at_random = planted::random_sets(text.len(), 8, 1, |_| 1.0, &mut rng);
+    let sticky = at_random.iter().step_by(40).flat_map(|e| [*e; 40]).collect();
+    let counts = counted(&planted::trace(text, 8, 1, vec![by_token, at_random, sticky]), PLAN);
+    let told = |label: usize, layer: usize| {
+        let told = counts.layers()[layer].by_label[label].information();
+        (told.bits - told.bias, told.label_entropy)
+    };
+    let (found, entropy) = told(3, 0);
+    assert!((found / entropy - 1.0).abs() < 0.02 && told(3, 1).0.abs() < 0.02);
+    let interval = |layer: usize| counts.layers()[layer].overlap.interval(counts.documents());
+    assert!(interval(1).0 < 0.125 && 0.125 < interval(1).1, "{:?}", interval(1));
+    assert!(interval(2).0 > 0.9);
+    let next = |layer: usize| counts.layers()[layer].next_layer.information();
+    assert!(next(0).bits < 3.0 * next(0).bias);
+}
+
+#[test]
+fn what_does_not_add_up_is_refused() {
+    let trace = trace(3, 6);
+    let mut counts = counted(&trace, PLAN);
+    let refusal = |result: Result<(), AnalysisError>| result.unwrap_err().to_string();
+    assert!(refusal(counts.add(&trace, "all")).contains("a second time"));
+    assert!(refusal(counts.add(&part(&trace, 3..12, false), "cut")).contains("between windows"));
+    let mut other = counted(&trace, CountingPlan { paths: 51, ..PLAN });
+    assert!(refusal(other.merge(&counts)).contains("plan"));
+    let text = trace.tokens().clone();
+    let wide = planted::trace(text.clone(), 9, 1, vec![vec![0; text.len()]]);
+    assert!(refusal(counts.add(&wide, "wide")).contains("layers"));
+    let mut manifest = counts.manifest();
+    manifest.schema = 2;
+    assert!(RouteCounts::new(PLAN).unwrap().begin(&manifest).is_err());
+    let mut empty = RouteCounts::new(PLAN).unwrap();
+    let mut groups = counts.groups();
+    groups.remove(0);
+    let mut filling = empty.begin(&counts.manifest()).unwrap();
+    groups.iter().for_each(|group| filling.take(group).unwrap());
+    assert!(refusal(filling.finish()).contains("tokens"));
+    assert!(RouteCounts::new(CountingPlan { sets: 0, ..PLAN }).is_err());
+    assert!(RouteCounts::new(PLAN).unwrap().tables().is_err());
+}
+
+proptest! {
+    #[test]
+    fn names_of_experts_are_immaterial(seed in 0u64..200) {
+        let trace = trace(seed, 5);
+        let (own, other) = (counted(&trace, PLAN), counted(&planted::renamed(&trace, seed), PLAN));
+        for (a, b) in own.layers().iter().zip(other.layers()) {
+            prop_assert_eq!((a.overlap, a.same_first), (b.overlap, b.same_first));
+            for (a, b) in a.by_label.iter().zip(&b.by_label) {
+                prop_assert!((a.information().bits - b.information().bits).abs() < 1e-9);
+            }
+        }
+    }
+}
