@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use moescope_analysis::AnalysisError;
 use moescope_analysis::paths::{PathKind, cross_layer_information, effective_number, path_information};
-use moescope_analysis::routing::{Permutations, coactivation, locality, summary_tables};
+use moescope_analysis::route_report::chapters;
+use moescope_analysis::routing::{Permutations, coactivation, locality};
 use moescope_analysis::specialisation::{Exchange, Labels, domain_given_token, label_specialisation};
 use moescope_base::Seed;
 
@@ -34,7 +35,7 @@ fn main() -> Result<(), AnalysisError> {
             Box::new(|| path_information(&trace, &token, Exchange::Tokens, shuffled).map(drop)),
         ),
         ("cross layer", Box::new(|| cross_layer_information(&trace, shuffled).map(drop))),
-        ("all", Box::new(|| summary_tables(&trace, Seed(1), shuffles).map(drop))),
+        ("all", Box::new(|| chapters(&trace, Seed(1), shuffles, &[]).map(drop))),
     ];
     println!("{tokens} tokens, {shuffles} shuffles, seconds");
     for (name, analysis) in analyses {

@@ -49,6 +49,7 @@ pub mod paths;
 pub mod predictability;
 pub mod probe;
 pub mod route_patch;
+pub mod route_report;
 pub mod router_geometry;
 pub mod routing;
 pub mod routing_regret;

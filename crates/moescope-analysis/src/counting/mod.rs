@@ -5,7 +5,7 @@
 //! numbers to the bit, and the analyses of single traces count with the same code.
 //!
 //! There are no permutation nulls here: a shuffle needs all routes at once. Where one trace is enough, use
-//! [`summary_tables`](crate::routing::summary_tables); over very many tokens a null by formula, which each table states, serves as well.
+//! [`chapters`](crate::route_report::chapters); over very many tokens a null by formula, which each table states, serves as well.
 
 mod contingency;
 mod decisions;

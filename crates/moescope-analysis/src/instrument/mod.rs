@@ -6,7 +6,6 @@ mod picture;
 mod promise;
 mod property;
 mod standard;
-mod words;
 
 use moescope_base::{Figure, Table};
 use serde::Serialize;

@@ -2,14 +2,9 @@
 
 use moescope_base::{ColumnRole, Figure, FigureKind, Table};
 
-/// One picture for each table that has a row for each layer and an estimate.
-pub(super) fn layer_figures(tables: &[Table]) -> Vec<Figure> {
-    tables.iter().filter_map(layer_figure).collect()
-}
-
 /// The one picture that a table suggests by its columns: a heat map of layer by expert, or an estimate by layer.
 ///
-/// `None` for a table that has no layers, or a pair of experts beside them: three axes are no picture.
+/// `None` for a table that has no layers, or a pair of experts or a domain and experts beside them: three axes are no picture.
 pub fn layer_figure(table: &Table) -> Option<Figure> {
     let has = |name: &str| table.column(name).is_some();
     let estimate = table
@@ -18,7 +13,7 @@ pub fn layer_figure(table: &Table) -> Option<Figure> {
         .find(|column| matches!(column.role, ColumnRole::Estimate) && column.data.number(0).is_some())?;
     let value = estimate.name.clone();
     let kind = match (has("layer"), has("expert"), has("partner")) {
-        (true, true, false) => {
+        (true, true, false) if !has("domain") => {
             FigureKind::Heatmap { x: "expert".into(), y: "layer".into(), value, center: None }
         }
         (true, false, _) => {

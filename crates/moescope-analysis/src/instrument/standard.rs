@@ -2,13 +2,13 @@
 
 use moescope_base::{Figure, FigureKind};
 
-use super::picture::layer_figures;
-use super::words;
 use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::logit_lens::logit_lens;
 use crate::probe::{ProbeOptions, ProbeTask, probe, table as probe_table};
-use crate::routing::{path_tables, routing_tables, specialisation_table};
-use crate::specialisation::domain_load;
+use crate::route_report::{
+    load_finding, locality_finding, paths_finding, sharpness_finding, specialisation_finding,
+    together_finding,
+};
 use crate::{AnalysisError, check};
 
 /// The instrument `routing`: load, sharpness, co-activation and locality.
@@ -54,10 +54,14 @@ impl Instrument for RouteLoad {
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("routing");
-        let tables = routing_tables(material.routes()?, permutations)?;
-        let mut figures = layer_figures(&tables);
-        retitle(&mut figures, words::load(&tables[0]));
-        Ok(Finding { tables, figures })
+        let trace = material.routes()?;
+        let mut finding = load_finding(trace)?;
+        let parts = [Some(sharpness_finding(trace)?), Some(together_finding(trace, permutations)?)];
+        for part in parts.into_iter().chain([locality_finding(trace, permutations)?]).flatten() {
+            finding.tables.extend(part.tables);
+            finding.figures.extend(part.figures);
+        }
+        Ok(finding)
     }
 }
 
@@ -126,11 +130,7 @@ impl Instrument for Specialisation {
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("specialisation");
-        let trace = material.routes()?;
-        let tables = vec![specialisation_table(trace, permutations)?, domain_load(trace)?.table()?];
-        let mut figures = layer_figures(&tables);
-        retitle(&mut figures, words::specialisation(&tables[0]));
-        Ok(Finding { tables, figures })
+        Ok(specialisation_finding(material.routes()?, permutations)?.0)
     }
 }
 
@@ -178,22 +178,7 @@ impl Instrument for Paths {
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("paths");
-        let tables = path_tables(material.routes()?, permutations)?;
-        let figure = Figure {
-            id: "paths_coverage".into(),
-            title: words::paths(&tables[0]).unwrap_or_else(|| tables[0].title().to_owned()),
-            caption: "Share of the tokens that take one of the most used paths, or in one layer one of the most used sets; dashed: all \
-                      possible ones equally frequent."
-                .into(),
-            table: tables[1].name().to_owned(),
-            kind: FigureKind::Lines {
-                x: "most_used".into(),
-                y: "covered".into(),
-                series: Some("unit".into()),
-                log2_x: true,
-            },
-        };
-        Ok(Finding { tables, figures: vec![figure] })
+        paths_finding(material.routes()?, permutations)
     }
 }
 
@@ -313,12 +298,5 @@ impl Instrument for Lens {
         };
         let table = lens.table("logit_lens", "How near the prediction is after each block")?;
         Ok(Finding { tables: vec![table], figures: vec![figure] })
-    }
-}
-
-/// Gives the first figure a finding as its title.
-fn retitle(figures: &mut [Figure], finding: Option<String>) {
-    if let (Some(figure), Some(finding)) = (figures.first_mut(), finding) {
-        figure.title = finding;
     }
 }

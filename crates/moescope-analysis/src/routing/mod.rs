@@ -1,5 +1,6 @@
 //! Where tokens go: load, sharpness, co-activation, locality and saturation of the routes of each layer.
 
+mod clusters;
 mod coactivation;
 mod load;
 mod locality;
@@ -9,8 +10,8 @@ mod null;
 pub(crate) mod planted;
 mod saturation;
 mod sharpness;
-mod summary;
 
+pub use clusters::CoactivationClusters;
 pub(crate) use coactivation::strongest_partner;
 pub use coactivation::{CoactivationReport, LayerCoactivation, coactivation};
 pub use load::{LayerLoad, LoadReport, layer_load, load};
@@ -21,6 +22,4 @@ pub use near_ties::{LayerNearTies, NearTieReport, near_ties};
 pub use null::{NullComparison, Permutations};
 pub(crate) use null::{comparison_columns, nearest_rank};
 pub use saturation::{LayerSaturation, SaturationReport, saturation};
-pub use sharpness::{LayerSharpness, SharpnessReport, sharpness};
-pub use summary::{NEAR_TIE, summary_tables};
-pub(crate) use summary::{path_tables, routing_tables, specialisation_table};
+pub use sharpness::{LayerSharpness, NEAR_TIE, SharpnessReport, sharpness};

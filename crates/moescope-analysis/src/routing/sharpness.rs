@@ -4,6 +4,9 @@ use moescope_trace::{LayerRouting, RoutingTrace};
 use crate::counting::DecisionSums;
 use crate::{AnalysisError, check};
 
+/// Margin below which reports count a choice as nearly tied, in units of the selection scores.
+pub const NEAR_TIE: f32 = 1e-3;
+
 /// How decided the router of one layer is.
 ///
 /// Tokens whose entropy or margin is NaN (a router that does not score) are left out; every mean is NaN if all are.

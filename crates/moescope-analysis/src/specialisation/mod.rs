@@ -5,6 +5,7 @@ mod choices;
 mod grouping;
 mod information;
 mod labels;
+mod lift;
 mod report;
 
 pub use by_domain::{DomainLoadReport, LayerDomainLoad, domain_load};
@@ -13,6 +14,7 @@ pub use grouping::Exchange;
 pub use information::{InformationTest, information, information_each};
 pub use labels::Labels;
 pub(crate) use labels::position_bucket;
+pub use lift::{DomainLift, domain_lift};
 pub use report::{
     SpecialisationReport, domain_given_token, domain_specialisation, information_table, label_specialisation,
     specialisation,

@@ -7,8 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use moescope_analysis::instrument::layer_figure;
-use moescope_analysis::routing::summary_tables;
+use moescope_analysis::route_report::{Chapter, chapters};
 use moescope_base::{FeedForwardShape, Seed, SubjectShape, Table};
 use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
@@ -140,7 +139,9 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let analysed = {
         let message = "interrupted while the routes were analysed; they are kept: go on with --resume";
         let _heeds = context.interrupt().at_once(message.into());
-        context.pool()?.install(|| summary_tables(&trace, Seed(args.seed), args.permutations))?
+        let words: Vec<String> =
+            (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect();
+        context.pool()?.install(|| chapters(&trace, Seed(args.seed), args.permutations, &words))?
     };
     write(args, &trace, &analysed).map_err(|failure| kept_for_resume(failure, args))?;
     pieces.remove()?;
@@ -190,13 +191,14 @@ fn recorded(
 }
 
 /// Says what was found where.
-fn tell(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table], context: &Context) {
+fn tell(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter], context: &Context) {
     let ties = near_ties::of_trace(trace);
     if context.json() {
         context.print_json(&serde_json::json!({
             "tokens": trace.tokens().len(),
             "layers": trace.layers().len(),
-            "tables": tables.iter().map(Table::name).collect::<Vec<_>>(),
+            "tables": tables(chapters).map(Table::name).collect::<Vec<_>>(),
+            "findings": findings(chapters).collect::<Vec<_>>(),
             "near_ties": near_ties::json(&ties),
             "report": args.out.join("report.html"),
         }));
@@ -208,7 +210,18 @@ fn tell(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table], context: &Co
         trace.layers().len(),
         args.out.join("report.html").display()
     );
+    findings(chapters).for_each(|finding| say!("  {finding}"));
     near_ties::tell(&ties);
+}
+
+/// All tables.
+fn tables(chapters: &[Chapter]) -> impl Iterator<Item = &Table> {
+    chapters.iter().flat_map(|chapter| &chapter.finding.tables)
+}
+
+/// What each chapter found, in a sentence.
+fn findings(chapters: &[Chapter]) -> impl Iterator<Item = &str> {
+    chapters.iter().filter_map(|chapter| Some(chapter.finding.figures.first()?.title.as_str()))
 }
 
 /// Bytes of a record of routes of so many tokens, an upper estimate: what is known of each, and of each in every routed layer the
@@ -234,32 +247,33 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
 }
 
 /// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
-fn write(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Result<(), Failure> {
+fn write(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Result<(), Failure> {
     write_trace(&args.out, trace, None, args.model(), env!("CARGO_PKG_VERSION"))?;
-    write_tables(&args.out, tables)?;
-    moescope_report::write_html(&report(args, trace, tables), &args.out.join("report.html"))?;
+    write_tables(&args.out, tables(chapters))?;
+    moescope_report::write_html(&report(args, trace, chapters), &args.out.join("report.html"))?;
     Ok(())
 }
 
-/// The report: one section for each table, with the method that the analysis states. It has no answers, since one
-/// model answers none of the five questions.
-fn report(args: &RoutingArgs, trace: &RoutingTrace, tables: &[Table]) -> Report {
-    let section = |table: &Table| Section {
-        id: table.name().to_owned(),
-        heading: table.title().to_owned(),
+/// The report: a section for each chapter, with the methods that its tables state. It has no answers, since one model answers none of the
+/// five questions.
+fn report(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Report {
+    let section = |chapter: &Chapter| Section {
+        id: chapter.id.to_owned(),
+        heading: chapter.heading.to_owned(),
         question: None,
         prose: Vec::new(),
-        figures: layer_figure(table).into_iter().collect(),
-        tables: vec![table.clone()],
-        method: vec![table.method().to_owned()],
-        limits: Vec::new(),
+        figures: chapter.finding.figures.clone(),
+        tables: chapter.finding.tables.clone(),
+        method: chapter.finding.tables.iter().map(|table| table.method().to_owned()).collect(),
+        limits: vec![chapter.limits.to_owned()],
     };
+    let domains = format!("Domains: {}.", trace.tokens().domain_names.join(", "));
     Report {
         title: format!("Routes of {}", name(Path::new(args.model()))),
         subtitle: format!("{} tokens through {} routed layers", trace.tokens().len(), trace.layers().len()),
-        lead: vec![format!("Domains: {}.", trace.tokens().domain_names.join(", "))],
+        lead: findings(chapters).map(|finding| format!("{finding}.")).chain([domains]).collect(),
         answers: None,
-        sections: tables.iter().map(section).collect(),
+        sections: chapters.iter().map(section).collect(),
         reproduce: reproduce(args),
         notes: vec!["Documents, not tokens, are the independent units behind intervals and nulls.".into()],
     }

@@ -13,6 +13,56 @@ pub(super) fn load(table: &Table) -> Option<String> {
     })
 }
 
+/// By how much loads differ: from the table `routing_load_by_expert`.
+pub(super) fn load_by_expert(table: &Table) -> Option<String> {
+    let even = &table.companion(ColumnRole::Null, "load")?.data;
+    let load = &table.column("load")?.data;
+    let ratios = (0..table.rows()).filter_map(|row| Some(load.number(row)? / even.number(row)?));
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    ratios.for_each(|ratio| (low, high) = (low.min(ratio), high.max(ratio)));
+    (low <= high).then(|| format!("Experts receive {low:.2} to {high:.2} times an even share of the slots"))
+}
+
+/// How decided routers are: from the table `routing_sharpness`; nothing where routers do not score.
+pub(super) fn sharpness(table: &Table) -> Option<String> {
+    let (low, high) = range(table, "effective_choices")?;
+    let experts = table.companion(ColumnRole::Null, "effective_choices")?.data.number(0)?;
+    Some(match high - low < 0.05 {
+        true => format!("Routers are as undecided as among {high:.1} of {experts:.0} experts"),
+        false => format!("Routers are as undecided as among {low:.1} to {high:.1} of {experts:.0} experts"),
+    })
+}
+
+/// How strongly experts go together: from the table `routing_coactivation`.
+pub(super) fn together(table: &Table) -> Option<String> {
+    let (low, high) = range(table, "strongest_partner")?;
+    let null = table.companion(ColumnRole::Null, "strongest_partner")?.name.clone();
+    let (chance_low, chance_high) = range(table, &null)?;
+    Some(format!(
+        "An expert's strongest partner comes with it in {} of its tokens, {} where tokens trade experts",
+        percent(low, high),
+        percent(chance_low, chance_high)
+    ))
+}
+
+/// What neighbours keep: from the table `routing_locality`.
+pub(super) fn locality(table: &Table) -> Option<String> {
+    let (low, high) = range(table, "overlap")?;
+    let null = table.companion(ColumnRole::Null, "overlap")?.name.clone();
+    let (chance_low, chance_high) = range(table, &null)?;
+    Some(format!(
+        "The next token keeps {} of a token's experts, {} where tokens are shuffled",
+        percent(low, high),
+        percent(chance_low, chance_high)
+    ))
+}
+
+/// Two shares as one range of whole percents.
+fn percent(low: f64, high: f64) -> String {
+    let [low, high] = [low, high].map(|share| format!("{:.0}", 100.0 * share));
+    if low == high { format!("{low} %") } else { format!("{low} to {high} %") }
+}
+
 /// What the choice of an expert tells about the domain, with and without the token: from the table `specialisation`.
 pub(super) fn specialisation(table: &Table) -> Option<String> {
     let tested = |given: &str| {
@@ -75,6 +125,27 @@ mod tests {
         let told = |low| load(&Table::new("routing_load", "T", "", columns(low)).unwrap()).unwrap();
         assert_eq!(told(3.0), "Layers use their 8 experts as evenly as if there were 3.0 to 7.5");
         assert_eq!(told(7.5), "Each layer uses its 8 experts as evenly as if there were 7.5");
+    }
+
+    #[test]
+    fn a_share_is_told_beside_its_null() {
+        let columns = vec![
+            Column::integer_key("layer", "", "block", vec![0, 1]),
+            Column::estimate("overlap", "share", "o", vec![0.31, 0.5]),
+            Column::null("overlap", "share", "n", vec![0.25, 0.251]),
+        ];
+        let told = locality(&Table::new("routing_locality", "T", "", columns).unwrap()).unwrap();
+        assert_eq!(
+            told,
+            "The next token keeps 31 to 50 % of a token's experts, 25 % where tokens are shuffled"
+        );
+        let columns = vec![
+            Column::integer_key("layer", "", "block", vec![0, 0]),
+            Column::estimate("load", "share", "l", vec![0.75, 0.25]),
+            Column::null("load", "share", "n", vec![0.5, 0.5]),
+        ];
+        let told = load_by_expert(&Table::new("routing_load_by_expert", "T", "", columns).unwrap()).unwrap();
+        assert_eq!(told, "Experts receive 0.50 to 1.50 times an even share of the slots");
     }
 
     #[test]
