@@ -21,8 +21,13 @@
 
 mod assignment;
 mod check;
+mod document_loss;
 mod error;
+mod expert_neurons;
+mod expert_weights;
 mod next_token;
+#[cfg(test)]
+mod planted_model;
 #[cfg(test)]
 mod planted_parameters;
 mod sample;
@@ -33,9 +38,12 @@ pub mod attribution;
 pub mod calibration;
 pub mod capacity;
 pub mod committee;
+pub mod domain_shift;
 pub mod effective_width;
 pub mod expert_cache;
+pub mod expert_merge;
 pub mod expert_profile;
+pub mod expert_prune;
 pub mod expert_similarity;
 pub mod induction;
 pub mod instrument;
@@ -44,9 +52,11 @@ pub mod knockout;
 pub mod logit_attribution;
 pub mod logit_lens;
 pub mod matrix;
+pub mod model_comparison;
 pub mod paths;
 pub mod predictability;
 pub mod probe;
+pub mod quantised_experts;
 pub mod route_patch;
 pub mod router_geometry;
 pub mod routing;
