@@ -1,4 +1,8 @@
 //! Loss document by document, of a model as it is and of one that was changed.
+//!
+//! Instruments that change a model ask for the loss of one text many times. Documents are the units: sums over the predicted tokens of each are
+//! kept, so that differences between two runs are paired by document, and an interval resamples documents. Where something is decided by the
+//! loss, documents in turn decide and judge.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +50,9 @@ impl<'s> Judged<'s> {
     }
 
     /// Loss of each document under these edits, summed over its predicted tokens, nats: `[document]`.
+    ///
+    /// # Errors
+    /// If the subject cannot answer, or a loss is not finite.
     pub(crate) fn losses(
         &self,
         subject: &mut dyn Subject,
@@ -80,6 +87,11 @@ impl<'s> Judged<'s> {
     }
 
     /// Mean per predicted token of sums by document, with an interval over these documents.
+    ///
+    /// Long documents count as much as they have tokens, in the estimate and in each replicate.
+    ///
+    /// # Errors
+    /// If there are fewer than two documents.
     pub(crate) fn mean(
         &self,
         sums: &[f64],

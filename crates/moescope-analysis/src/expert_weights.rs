@@ -1,4 +1,7 @@
 //! All weights of one expert: read, reordered, averaged, and put in the place of another's.
+//!
+//! An expert is its matrices and, in some families, a bias beside each. Whoever reorders or averages experts must take all of them along: a
+//! neuron has a row of gate and of up, an entry of their biases, and a column of down. The bias of down belongs to no neuron.
 
 use moescope_base::{Parameters, Projection, WeightMatrix, WeightPlace};
 
@@ -21,6 +24,9 @@ pub(crate) struct ExpertWeights {
 
 impl ExpertWeights {
     /// Those of one expert.
+    ///
+    /// # Errors
+    /// If the block is not routed or has no such expert, or the weights cannot be read.
     pub(crate) fn read(
         parameters: &mut dyn Parameters,
         layer: usize,
@@ -37,6 +43,9 @@ impl ExpertWeights {
     }
 
     /// Puts them in the place of an expert's.
+    ///
+    /// # Errors
+    /// If the sizes differ, or the subject's weights cannot be replaced.
     pub(crate) fn put(
         &self,
         parameters: &mut dyn Parameters,
@@ -82,6 +91,7 @@ impl ExpertWeights {
     }
 }
 
+/// Where a part of an expert stands.
 fn place(kind: Kind, layer: usize, expert: usize, projection: Projection) -> WeightPlace {
     match kind {
         Kind::Matrix => WeightPlace::Expert { layer, expert, projection },

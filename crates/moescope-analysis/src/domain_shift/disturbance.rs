@@ -10,6 +10,9 @@ use crate::matrix::normal;
 use crate::{AnalysisError, Sample};
 
 /// What is done to a text.
+///
+/// A token counts as touched if its id, or its embedding, is another than before: a replacement that draws the same token touches nothing, so
+/// that the share of touched tokens may be a little below the amount.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Disturbance {
     /// Of each document, this share of the tokens change places among themselves.
@@ -112,6 +115,10 @@ fn documents(sample: &Sample) -> BTreeMap<u32, Vec<usize>> {
     found
 }
 
+/// The text as it is, with noise added to the embedding of every other token at random.
+///
+/// Each coordinate gets a normal draw times the root mean square of the token's own vector and `size`, so that one and the same size disturbs
+/// long and short embeddings alike. Tokens that are not touched keep theirs to the bit.
 fn noisy(tokens: &Tokens, embedded: &Value, size: f64, seed: Seed) -> Result<Disturbed, AnalysisError> {
     let point = HookPoint::global(Site::Embed);
     let numbers = embedded.real().ok_or(AnalysisError::NotRecorded { point })?;

@@ -1,4 +1,6 @@
 //! The load of a domain beside that of the mixture without it.
+//!
+//! Documents are dealt, not tokens: tokens of one document share its subject and its words, and would make any two halves of a text differ.
 
 use moescope_base::Seed;
 use moescope_trace::RoutingTrace;

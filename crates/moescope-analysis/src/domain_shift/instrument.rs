@@ -12,8 +12,12 @@ use crate::tabulate::bootstrap_columns;
 const SEQUENCES: usize = 64;
 
 /// The instrument `domain-shift`.
+///
+/// Three tables: what a disturbed text costs (`shift_loss`), whether routes stay (`shift_routes`), and how domains load experts otherwise than
+/// the rest (`shift_domains`, where the text has more than one). See [`Shift`], [`RouteShift`] and [`DomainLoad`] for units, nulls and limits.
 pub struct DomainShift;
 
+/// Another token in the same place goes elsewhere: routes read the token.
 const TOUCHED_MOVE: Reading = Reading {
     says: "replaced tokens are routed otherwise in block 0",
     table: "shift_routes",
@@ -21,6 +25,7 @@ const TOUCHED_MOVE: Reading = Reading {
     value: "agreement",
     rule: Rule::LessThan(0.9),
 };
+/// The same token in a disturbed context goes elsewhere: routes read the context.
 const UNTOUCHED_MOVE: Reading = Reading {
     says: "tokens among replaced ones are routed otherwise in block 0",
     table: "shift_routes",
@@ -28,6 +33,7 @@ const UNTOUCHED_MOVE: Reading = Reading {
     value: "agreement",
     rule: Rule::LessThan(0.9),
 };
+/// Some domain has experts of its own; p-values are corrected over domains.
 const DOMAIN_APART: Reading = Reading {
     says: "a domain loads experts otherwise than the mixture without it",
     table: "shift_domains",
@@ -36,6 +42,7 @@ const DOMAIN_APART: Reading = Reading {
     rule: Rule::Significant,
 };
 
+/// Routers that read one thing alone must move with it, and with nothing else.
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::TokenRoutes, TOUCHED_MOVE),
     Promise::is_silent(Property::PositionRoutes, TOUCHED_MOVE),
@@ -210,6 +217,7 @@ fn agreement(routes: &[RouteShift], disturbance: Disturbance, tokens: Tokens) ->
     rows().map(|row| row.agreement.estimate).sum::<f64>() / rows().count() as f64
 }
 
+/// What a quarter of replaced tokens costs, after these and after the others, and how many experts the others keep.
 fn loss_finding(losses: &[Shift], routes: &[RouteShift]) -> String {
     let quarter = Disturbance::Replaced(0.25);
     let after = |tokens: Tokens| {
@@ -225,6 +233,7 @@ fn loss_finding(losses: &[Shift], routes: &[RouteShift]) -> String {
     )
 }
 
+/// How many experts untouched tokens keep under the strongest disturbance of each kind.
 fn route_finding(routes: &[RouteShift]) -> String {
     let kept = |disturbance: Disturbance| 100.0 * agreement(routes, disturbance, Tokens::Untouched);
     format!(

@@ -1,4 +1,6 @@
 //! Loss and routes of a disturbed text beside those of the text as it is.
+//!
+//! Every disturbance is drawn anew for each batch, by the seed; both runs see the same documents, so that what makes a text hard drops out.
 
 use std::collections::BTreeMap;
 
@@ -130,6 +132,7 @@ pub fn shift(
     Ok(found)
 }
 
+/// Where the choices of a layer are recorded.
 fn chosen(layer: usize) -> HookPoint {
     HookPoint::block(Site::RouterIndices, layer)
 }
@@ -154,6 +157,7 @@ fn routes(seen: &Observation, layer: usize) -> Result<(&Value, &[i64]), Analysis
 }
 
 impl Sums {
+    /// Nothing seen of so many documents; layers with their experts.
     fn new(documents: usize, layers: &[(usize, usize)]) -> Sums {
         let none = || [vec![(0.0, 0.0); documents], vec![(0.0, 0.0); documents]];
         let loads =
@@ -211,6 +215,9 @@ impl Sums {
         Ok(loss.map(|loss| Shift { disturbance, tokens, loss }))
     }
 
+    /// Agreement and loads of one layer; none where no token is of the kind.
+    ///
+    /// The shift of the load is over all tokens, touched or not: a load has no kinds of token.
     fn routes(
         &self,
         disturbance: Disturbance,

@@ -131,6 +131,9 @@ fn pairs(layer: &Layer, seed: Seed) -> Vec<(PairKind, (usize, usize))> {
     std::iter::once((PairKind::Closest, closest)).chain(random).collect()
 }
 
+/// The barrier between two candidates, and what they cost once merged.
+///
+/// Eight passes of the text: five with the neurons as they stand, three with them matched, because the ends are the same.
 fn barrier(
     subject: &mut dyn Subject,
     (judged, free): (&Judged<'_>, &[f64]),
@@ -193,6 +196,7 @@ fn on_the_line(
     losses
 }
 
+/// A statistic of documents with its interval.
 fn over(
     tokens: &[f64],
     of: impl Fn(&[usize]) -> f64 + Sync,

@@ -126,6 +126,10 @@ fn with_groups(
     losses
 }
 
+/// Puts the mean of a group in the place of every member of it.
+///
+/// The most used member is the anchor that the neurons of the others are matched to. As every member then computes the same, tokens that chose
+/// any of them reach the merged expert, and no route has to be changed.
 fn merge(
     subject: &mut dyn Subject,
     layer: &Layer,

@@ -1,4 +1,7 @@
 //! Groups of experts that are merged into one each.
+//!
+//! Groups come from likeness alone; how often experts are used decides only what each adds to the mean of its group. The null deals the same
+//! group sizes to other members: large groups cost more than small ones, whoever is in them.
 
 use moescope_base::Seed;
 use rand::seq::SliceRandom;

@@ -12,30 +12,39 @@ use crate::tabulate::bootstrap_columns;
 const SEQUENCES: usize = 64;
 
 /// The instrument `expert-merge`.
+///
+/// Three tables: barriers and costs of pairs (`merge_barrier`), the line between the most alike pairs (`merge_path`), and the loss with ever more
+/// experts merged (`merging_curve`). See [`Barrier`] and [`MergePoint`] for units, nulls and limits.
 pub struct ExpertMerging;
 
+/// A reading of the most alike pair of the first block.
 const fn of_block_0(says: &'static str, value: &'static str, rule: Rule) -> Reading {
     const CLOSEST: &[(&str, &str)] = &[("layer", "0"), ("pair", "most alike")];
     Reading { says, table: "merge_barrier", rows: CLOSEST, value, rule }
 }
+/// Twins in another order of neurons are far apart on the straight line.
 const BARRIER: Reading = of_block_0(
     "a barrier stands between the most alike experts of block 0 as they stand",
     "plain",
     Rule::MoreThan(0.02),
 );
+/// On the line between matched twins nothing changes.
 const BARRIER_ONCE_MATCHED: Reading = of_block_0(
     "a barrier stands between the most alike experts of block 0 once matched",
     "matched",
     Rule::MoreThan(0.02),
 );
+/// Twins averaged neuron by neuron as they stand are no expert any more.
 const MERGED: Reading =
     of_block_0("the most alike experts of block 0 merge as they stand", "merged_plain", Rule::Below(0.25));
+/// Matched twins averaged are the same expert again; independent ones are not.
 const MERGED_ONCE_MATCHED: Reading = of_block_0(
     "the most alike experts of block 0 merge once their neurons are matched",
     "merged",
     Rule::Below(0.25),
 );
 
+/// Matching must make the difference with twins, and none with strangers.
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::TwinExperts, BARRIER),
     Promise::is_silent(Property::TwinExperts, BARRIER_ONCE_MATCHED),
@@ -92,6 +101,7 @@ impl Instrument for ExpertMerging {
     }
 }
 
+/// A picture of lines.
 fn lines(x: &str, y: &str, series: &str) -> FigureKind {
     FigureKind::Lines { x: x.into(), y: y.into(), series: Some(series.into()), log2_x: false }
 }

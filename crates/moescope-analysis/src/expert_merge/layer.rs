@@ -1,4 +1,6 @@
 //! The experts of one layer that may be merged: how alike they are, how often they are chosen, and their means.
+//!
+//! Experts that no token of the text chooses are no candidates: nothing that is done to them could be seen.
 
 use std::collections::BTreeMap;
 
@@ -98,6 +100,9 @@ fn chosen(
     missing.map_or(Ok(found), |point| Err(AnalysisError::NotRecorded { point }))
 }
 
+/// Cosines of all pairs of candidates, neurons matched; two experts are in memory at a time.
+///
+/// Of wide experts some neurons look for a partner among all of the other; the same neurons for all pairs of a layer.
 fn cosines(
     parameters: &mut dyn Parameters,
     layer: usize,
@@ -121,7 +126,9 @@ fn cosines(
 }
 
 impl Layer {
-    /// Predicted tokens of each document that choose one of these experts.
+    /// Predicted tokens of each document that choose one of these experts: `[document]`.
+    ///
+    /// Tokens that choose several of them count once.
     pub(super) fn tokens_of(&self, experts: &[usize], documents: usize) -> Vec<f64> {
         let mut tokens = vec![0.0; documents];
         for (place, chosen) in &self.chosen {

@@ -130,6 +130,7 @@ fn count((_, experts, per_token): (usize, usize, usize), share: f64) -> usize {
     ((share * experts as f64).round() as usize).min(experts - per_token)
 }
 
+/// The edits that take the experts of least worth out of every layer.
 fn edits(layers: &Layers, scores: &Scores, counts: &[usize], way: Way) -> Vec<Edit> {
     let mut found = Vec::new();
     for ((size, scores), count) in layers.sizes.iter().zip(scores).zip(counts) {

@@ -12,8 +12,12 @@ use crate::tabulate::bootstrap_columns;
 const SEQUENCES: usize = 64;
 
 /// The instrument `expert-prune`.
+///
+/// Two tables: experts by criterion, way and share (`expert_pruning`), and neurons within experts (`neuron_pruning`). See [`Pruned`] and
+/// [`PrunedNeurons`] for units, nulls and limits.
 pub struct ExpertPruning;
 
+/// Experts whose answers are short can go, the one that knows cannot.
 const SPARES: Reading = Reading {
     says: "half of the experts go with less loss by their answers than at random",
     table: "expert_pruning",
@@ -21,6 +25,7 @@ const SPARES: Reading = Reading {
     value: "saved",
     rule: Rule::MoreThan(0.0),
 };
+/// The same by what single experts are worth, with nothing rerouted.
 const SPARES_BY_LOSS: Reading = Reading {
     says: "half of the experts go with less loss by single knock-outs than at random",
     table: "expert_pruning",
@@ -28,6 +33,7 @@ const SPARES_BY_LOSS: Reading = Reading {
     value: "saved",
     rule: Rule::MoreThan(0.0),
 };
+/// A criterion that did the opposite of what it says would be found by this.
 const COSTS: Reading = Reading {
     says: "half of the experts cost more by their answers than at random",
     table: "expert_pruning",
@@ -36,6 +42,7 @@ const COSTS: Reading = Reading {
     rule: Rule::LessThan(0.0),
 };
 
+/// Where one expert knows and the others say nothing, a criterion must keep it; where all say nothing, none can spare.
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::FactExpert, SPARES),
     Promise::finds(Property::FactExpert, SPARES_BY_LOSS),
@@ -94,6 +101,7 @@ impl Instrument for ExpertPruning {
     }
 }
 
+/// Unit of all changes of the loss.
 const LOSS: &str = "nats per token";
 
 /// Loss and what a criterion spares, with their nulls.
@@ -193,6 +201,7 @@ fn expert_finding(found: &[Pruned]) -> String {
     })
 }
 
+/// What half of the neurons cost by contribution and at random.
 fn neuron_finding(found: &[PrunedNeurons]) -> String {
     let half = found.iter().find(|p| p.criterion == NeuronCriterion::Contribution && p.share >= 0.5);
     half.map_or_else(String::new, |half| {

@@ -1,4 +1,6 @@
 //! Ever more neurons within every expert taken out.
+//!
+//! A silent neuron has a column of zeros in down; what it reads stays, and so do all sizes.
 
 use moescope_base::{
     FeedForwardShape, HookPoint, Parameters, Projection, Seed, Site, Subject, WeightMatrix, WeightPlace,
@@ -103,6 +105,7 @@ pub fn neuron_pruning(
     Ok(found)
 }
 
+/// The weights of a subject.
 fn weights(subject: &mut dyn Subject) -> Result<&mut dyn Parameters, AnalysisError> {
     let (what, advice) = ("the subject does not show its weights", "open the model from its files");
     subject.parameters().ok_or(AnalysisError::NoWeights { method: METHOD, what, advice })
@@ -151,6 +154,7 @@ fn writes(
     Ok(squares.into_iter().map(f64::sqrt).collect())
 }
 
+/// Length of what each neuron reads with times that of what it writes.
 fn magnitudes(
     parameters: &mut dyn Parameters,
     experts: &[(usize, usize, usize)],

@@ -1,4 +1,6 @@
 //! What each expert is worth by several criteria.
+//!
+//! All criteria but the last come from one pass, and a pass for each layer whose answers are looked at; the last takes a pass for each expert.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +11,8 @@ use crate::AnalysisError;
 use crate::document_loss::{Judged, minus};
 
 /// By what experts go first.
+///
+/// An expert that no deciding token chooses has a worth of zero by all of them. Experts of equal worth go in the order of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Criterion {
     /// Those that the fewest tokens choose.
@@ -46,6 +50,7 @@ pub(super) struct Layers {
 pub(super) type Scores = Vec<Vec<f64>>;
 
 impl Layers {
+    /// The routed layers of a subject that leave a choice.
     pub(super) fn of(subject: &dyn Subject) -> Result<Layers, AnalysisError> {
         let of = |(layer, shape): (usize, &FeedForwardShape)| match shape {
             FeedForwardShape::Routed { experts, per_token, .. } if per_token < experts => {
@@ -79,6 +84,7 @@ impl Layers {
         Ok(scores)
     }
 
+    /// A zero for each expert.
     fn zeros(&self) -> Scores {
         self.sizes.iter().map(|(_, experts, _)| vec![0.0; *experts]).collect()
     }

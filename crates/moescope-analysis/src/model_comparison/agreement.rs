@@ -9,11 +9,15 @@ use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Pr
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
 
+/// Its name in messages and seeds.
 const METHOD: &str = "agreement of models";
 
 /// The instrument `model-agreement`.
+///
+/// One table with a row for each other model and layer; see [`RouteAgreement`] for unit, nulls and limits.
 pub struct ModelAgreement;
 
+/// A twin with other names is found once experts are matched.
 const EQUAL_ONCE_MATCHED: Reading = Reading {
     says: "two models send tokens to the same experts of block 0 once these are matched",
     table: "model_agreement",
@@ -21,6 +25,7 @@ const EQUAL_ONCE_MATCHED: Reading = Reading {
     value: "matched",
     rule: Rule::MoreThan(0.95),
 };
+/// Names that mean nothing must not look like agreement.
 const EQUAL_AS_NAMED: Reading = Reading {
     says: "two models send tokens to the same experts of block 0 as they are named",
     table: "model_agreement",
@@ -29,6 +34,7 @@ const EQUAL_AS_NAMED: Reading = Reading {
     rule: Rule::MoreThan(0.95),
 };
 
+/// A renamed twin is the same once matched and not before; strangers never are.
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::PermutedTwin, EQUAL_ONCE_MATCHED),
     Promise::is_silent(Property::PermutedTwin, EQUAL_AS_NAMED),
@@ -79,6 +85,7 @@ impl Instrument for ModelAgreement {
     }
 }
 
+/// One row for each other model and layer.
 fn table(found: &[(String, RouteAgreement)]) -> Result<Table, AnalysisError> {
     let of =
         |pick: fn(&RouteAgreement) -> Bootstrap| found.iter().map(|row| pick(&row.1)).collect::<Vec<_>>();
@@ -119,6 +126,7 @@ fn table(found: &[(String, RouteAgreement)]) -> Result<Table, AnalysisError> {
     Ok(Table::new("model_agreement", "Whether two models route alike", method, columns)?)
 }
 
+/// Mean agreement over models and layers, matched, as named, and by chance.
 fn finding(found: &[(String, RouteAgreement)]) -> String {
     let mean = |of: fn(&RouteAgreement) -> f64| {
         100.0 * found.iter().map(|row| of(&row.1)).sum::<f64>() / found.len().max(1) as f64

@@ -10,6 +10,7 @@ use crate::routing::Permutations;
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
 use crate::{AnalysisError, check};
 
+/// Its name in messages.
 const METHOD: &str = "agreement of models";
 
 /// How far two models send tokens to the same experts of a layer.
@@ -42,6 +43,8 @@ pub struct RouteAgreement {
 }
 
 /// Compares layer by layer, the first routed layer with the first and so on.
+///
+/// Each layer of the second model has its experts matched for itself: no name is carried on from layer to layer.
 ///
 /// # Errors
 /// If the traces differ in tokens or number of routed layers, a layer in its number of experts, or there are fewer than four documents.
@@ -79,6 +82,9 @@ pub fn route_agreement(
     pairs.map(|(at, (a, b))| of_layer(a, b, &places, permutations.index(at), resampling)).collect()
 }
 
+/// One layer of each model; `places` are the documents of the tokens, numbered in order.
+///
+/// The null deals the second model's tokens out anew and matches again, so that what matching finds in nothing is in it.
 fn of_layer(
     first: &LayerRouting,
     second: &LayerRouting,
@@ -156,16 +162,19 @@ impl Counted {
         Counted(documents.into_values().collect())
     }
 
+    /// Mean agreement over some documents, repeats included.
     fn over(&self, documents: impl Iterator<Item = usize>) -> f64 {
         let (common, most) =
             documents.fold((0.0, 0.0), |sum, at| (sum.0 + self.0[at].0, sum.1 + self.0[at].1));
         common / most
     }
 
+    /// Mean agreement over all documents.
     fn mean(&self) -> f64 {
         self.over(0..self.0.len())
     }
 
+    /// The same with an interval over documents.
     fn interval(&self, resampling: Resampling) -> Result<Bootstrap, AnalysisError> {
         bootstrap(self.0.len(), |drawn| self.over(drawn.iter().copied()), resampling)
     }

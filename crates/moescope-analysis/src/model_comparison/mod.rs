@@ -1,4 +1,11 @@
 //! Two models side by side: whether their routes agree, as experts are named or once they are matched, and how alike their streams are.
+//!
+//! - `saturation`: checkpoints of one training, in which experts keep their names.
+//! - `model-agreement`: two trainings, in which names mean nothing: experts are matched by the tokens that they share, one to one, and the agreement
+//!   is counted on other documents than those that decided the matching.
+//! - `model-similarity`: residual streams, which no name of an expert touches.
+//!
+//! The first two need as many routed layers and experts in both models; the third needs the same text alone.
 
 mod agreement;
 mod matching;

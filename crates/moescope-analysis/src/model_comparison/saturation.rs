@@ -1,4 +1,6 @@
 //! The instrument `saturation`.
+//!
+//! The subject is the last checkpoint; the others are earlier ones, in whatever order they were named.
 
 use moescope_base::{Column, Figure, FigureKind, Table};
 
@@ -10,6 +12,7 @@ use crate::routing::Permutations;
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
 
+/// Its name in messages and seeds.
 const METHOD: &str = "saturation";
 
 /// The instrument `saturation`.
@@ -18,6 +21,7 @@ const METHOD: &str = "saturation";
 /// was possible: 0 for sets drawn at random, 1 for equal routes.
 pub struct RouteSaturation;
 
+/// Most of what could agree does.
 const SETTLED: Reading = Reading {
     says: "the routes of block 0 had settled",
     table: "saturation",
@@ -26,6 +30,7 @@ const SETTLED: Reading = Reading {
     rule: Rule::MoreThan(0.5),
 };
 
+/// A model with a little noise in its routers has nearly settled; strangers have not.
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::EarlierSelf, SETTLED),
     Promise::is_silent(Property::Strangers, SETTLED),
@@ -87,6 +92,7 @@ impl Instrument for RouteSaturation {
 /// A checkpoint, its step and one layer.
 type Row = (String, i64, RouteAgreement);
 
+/// One row for each checkpoint and layer.
 fn table(found: &[Row]) -> Result<Table, AnalysisError> {
     let (unit, share) = ("share of experts", "share of what is possible");
     let agreements: Vec<Bootstrap> = found.iter().map(|row| row.2.plain).collect();
@@ -138,6 +144,7 @@ fn corrected(row: &RouteAgreement) -> Bootstrap {
     }
 }
 
+/// Mean corrected agreement at the first and at the latest checkpoint.
 fn finding(found: &[Row]) -> String {
     let at = |step: i64| {
         let rows = || found.iter().filter(|row| row.1 == step);

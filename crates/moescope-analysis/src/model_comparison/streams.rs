@@ -9,6 +9,7 @@ use crate::instrument::{
 };
 use crate::similarity::{Similarity, SimilarityOptions, similarity};
 
+/// Its name in messages and seeds.
 const METHOD: &str = "similarity of models";
 /// Tokens that are compared.
 const TOKENS: usize = 320;
@@ -23,6 +24,7 @@ const SHUFFLES: usize = 39;
 /// [`Similarity`]. Neither the names of experts nor those of neurons nor a rotation of the stream change it.
 pub struct ModelSimilarity;
 
+/// Two streams that differ by a rotation and a scale at most.
 const EQUAL: Reading = Reading {
     says: "two models have the same stream after block 1",
     table: "model_similarity",
@@ -31,6 +33,7 @@ const EQUAL: Reading = Reading {
     rule: Rule::MoreThan(0.99),
 };
 
+/// Names of experts must not be seen, other weights must.
 const PROMISES: &[Promise] =
     &[Promise::finds(Property::PermutedTwin, EQUAL), Promise::is_silent(Property::Strangers, EQUAL)];
 
@@ -89,6 +92,7 @@ impl Instrument for ModelSimilarity {
 /// A layer of each model.
 type Pair = (usize, usize, Similarity);
 
+/// Every shown layer of one model with every one of the other.
 fn compare(
     own: &ResidualStream,
     theirs: &ResidualStream,
@@ -112,6 +116,7 @@ fn spaced(layers: usize) -> Vec<usize> {
     (1..=count).map(|at| at * layers / count - 1).collect()
 }
 
+/// One row for each other model and pair of layers.
 fn table(found: &[(String, Pair)]) -> Result<Table, AnalysisError> {
     let of = |pick: fn(&Similarity) -> f64| found.iter().map(|(_, pair)| pick(&pair.2)).collect::<Vec<f64>>();
     let layer = |pick: fn(&Pair) -> usize| found.iter().map(|(_, pair)| pick(pair) as i64).collect();
@@ -133,6 +138,7 @@ fn table(found: &[(String, Pair)]) -> Result<Table, AnalysisError> {
     Ok(Table::new("model_similarity", "How alike the streams of two models are", method, columns)?)
 }
 
+/// Likeness after the last blocks, beside shuffled tokens.
 fn finding(found: &[(String, Pair)], name: &str) -> String {
     let pairs = || found.iter().filter(|row| row.0 == name).map(|row| &row.1);
     let last = pairs().max_by_key(|pair| (pair.0, pair.1));

@@ -17,8 +17,12 @@ use crate::tabulate::bootstrap_columns;
 const SEQUENCES: usize = 64;
 
 /// The instrument `quantised-experts`.
+///
+/// Four tables: parts (`quantised_parts`), domains (`quantised_domains`, where the text has more than one), single experts (`quantised_usage`),
+/// and use against cost (`quantised_correlation`). See [`Rounded`] and [`UsageEffect`] for units, nulls and limits.
 pub struct QuantisedExperts;
 
+/// Two bits leave three levels: experts of random weights lose most of what they say.
 const EXPERTS_SUFFER: Reading = Reading {
     says: "experts of two bits for each weight cost loss",
     table: "quantised_parts",
@@ -26,6 +30,7 @@ const EXPERTS_SUFFER: Reading = Reading {
     value: "loss",
     rule: Rule::MoreThan(0.0),
 };
+/// Rounding what writes nothing must cost nothing.
 const ATTENTION_SUFFERS: Reading = Reading {
     says: "attention of two bits for each weight costs loss",
     table: "quantised_parts",
@@ -34,6 +39,7 @@ const ATTENTION_SUFFERS: Reading = Reading {
     rule: Rule::MoreThan(0.0),
 };
 
+/// Rounding costs where experts are of use, and nowhere else.
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::IndependentExperts, EXPERTS_SUFFER),
     // Attention writes nothing there, and the experts of the other hold nothing but zeros, ones and what is never read.
@@ -109,6 +115,7 @@ fn domains(material: &Material<'_>) -> BTreeMap<u32, usize> {
     material.batches.iter().flat_map(|(_, table)| of(table)).collect()
 }
 
+/// Unit of all changes of the loss.
 const LOSS: &str = "nats per token";
 
 /// One row for each part, grouping and number of bits.
@@ -225,6 +232,7 @@ fn correlation_table(usage: &UsageEffect) -> Result<Table, AnalysisError> {
     Ok(Table::new("quantised_correlation", "Whether use predicts what rounding costs", method, columns)?)
 }
 
+/// What three bits in groups of 32 cost, part by part.
 fn finding(found: &[Rounded]) -> String {
     let at = |part: Part, bits: u32| {
         let fits = |r: &&Rounded| r.part == part && r.bits == bits && r.grouping == Grouping::Of(32);
@@ -238,6 +246,7 @@ fn finding(found: &[Rounded]) -> String {
     )
 }
 
+/// Whether use predicts the cost, with its p-value.
 fn usage_finding(usage: &UsageEffect) -> String {
     match &usage.correlation {
         Some(found) => format!(

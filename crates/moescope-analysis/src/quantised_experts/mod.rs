@@ -1,4 +1,13 @@
 //! Rounding: what a model loses when its experts, its routers or its attention have few bits for each weight.
+//!
+//! Most weights of a routed model are those of its experts, so their bits decide its size. One part of the model is rounded at a time, by the
+//! simplest rule there is (even levels up to the largest weight that shares the scale), and the loss is measured beside that under noise: changes
+//! of every row that are as long, in random directions. Where both cost the same, rounding hurts by its size alone; where noise costs less, the
+//! directions that rounding moves in matter.
+//!
+//! - By part: all experts, the quarter that most or fewest tokens choose, routers, attention; with a scale for each row or for 32 weights.
+//! - By domain: whether the text decides what rounded experts cost.
+//! - By expert: each alone, so that use can be held against cost.
 
 mod instrument;
 mod parts;
@@ -12,6 +21,7 @@ pub use parts::{Part, Rounded, rounded_parts};
 pub use rounding::{Grouping, round};
 pub use usage::{UsageEffect, usage_effect};
 
+/// Its name in messages and seeds.
 const METHOD: &str = "quantised experts";
 
 /// Bits for each weight.

@@ -11,6 +11,9 @@ use crate::statistics::{Bootstrap, Resampling};
 use crate::{AnalysisError, check};
 
 /// What is rounded.
+///
+/// Biases, norms, embeddings, shared experts and dense layers stay as they are. A part whose matrices the model lacks, such as the routers of
+/// layers that are routed by a hash, has no rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All matrices of all routed experts.
@@ -151,11 +154,13 @@ pub(super) fn judged_with(
     losses
 }
 
+/// The weights of a subject.
 pub(super) fn weights(subject: &mut dyn Subject) -> Result<&mut dyn Parameters, AnalysisError> {
     let (what, advice) = ("the subject does not show its weights", "open the model from its files");
     subject.parameters().ok_or(AnalysisError::NoWeights { method: METHOD, what, advice })
 }
 
+/// Sum of the squared differences of two matrices of one size.
 fn distance(first: &WeightMatrix, second: &WeightMatrix) -> f64 {
     first.data().iter().zip(second.data()).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }
@@ -174,6 +179,10 @@ fn lengths(subject: &mut dyn Subject, places: &[WeightPlace]) -> Result<f64, Ana
 /// How many predicted tokens choose each expert of each routed layer: layer, then `[expert]`.
 pub(super) type Uses = Vec<(usize, Vec<f64>)>;
 
+/// Counts choices in one pass.
+///
+/// # Errors
+/// If the model has no routed layer, or the subject cannot answer.
 pub(super) fn uses(subject: &mut dyn Subject, judged: &Judged<'_>) -> Result<Uses, AnalysisError> {
     let of = |(layer, shape): (usize, &FeedForwardShape)| match shape {
         FeedForwardShape::Routed { experts, .. } => Some((layer, vec![0.0; *experts])),

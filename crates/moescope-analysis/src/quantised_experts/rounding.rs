@@ -26,6 +26,7 @@ impl Grouping {
         }
     }
 
+    /// Weights that share a scale in a row of so many.
     fn length(self, columns: usize) -> usize {
         match self {
             Grouping::Row => columns,
@@ -58,6 +59,8 @@ pub fn round(matrix: &WeightMatrix, bits: u32, grouping: Grouping) -> Result<Wei
 }
 
 /// The matrix with a change of every row that is as long as that to the rounded one, in a random direction.
+///
+/// Whatever rounding does beyond this noise, it does by the directions in which it moves weights.
 pub(super) fn noised(
     matrix: &WeightMatrix,
     rounded: &WeightMatrix,

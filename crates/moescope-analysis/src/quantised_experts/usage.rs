@@ -1,4 +1,6 @@
 //! Whether how often an expert is used predicts what rounding it costs.
+//!
+//! Every expert alone is rounded to the fewest bits, so that the change stands above the noise of the text.
 
 use moescope_base::{Seed, Subject, WeightPlace};
 use rand::seq::SliceRandom;
