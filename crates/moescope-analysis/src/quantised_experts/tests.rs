@@ -41,19 +41,25 @@ fn weights_on_the_levels_are_not_moved() {
 }
 
 #[test]
-fn use_predicts_the_cost_where_experts_are_alike_but_for_use() {
-    // Every expert is the first of its layer, but tokens choose some more than others.
-    let model = model(2, 3, |name, data| {
-        if name.contains("mlp.experts") {
-            let size = data.len() / EXPERTS;
-            (1..EXPERTS).for_each(|expert| data.copy_within(0..size, expert * size));
+fn a_cost_that_follows_use_is_found_and_an_idle_expert_costs_nothing() {
+    let shares: Vec<f64> = (1..13).map(|expert| f64::from(expert) / 78.0).collect();
+    let sizes: Vec<f64> =
+        shares.iter().enumerate().map(|(at, share)| share * (1.0 + 0.1 * (at % 3) as f64)).collect();
+    let test = correlation(shares, &sizes, 199, Seed(3)).unwrap();
+    assert!(test.observed > 0.9 && test.p_value <= 0.01, "{test:?}");
+    // Experts 3, 4 and 5 have the row of expert 2, which wins ties: of the four at most two are chosen, always the first.
+    let idle = model(1, 3, |name, data| {
+        if name.contains("mlp.gate") {
+            let width = data.len() / EXPERTS;
+            (3..EXPERTS).for_each(|expert| data.copy_within(2 * width..3 * width, expert * width));
         }
     });
-    let samples = [own_text(&model, 24, 3)];
-    let found = usage_effect(&mut ModelSubject::new(model), &samples, 199, Seed(3)).unwrap();
-    assert_eq!(found.experts.len(), 2 * EXPERTS);
-    let test = found.correlation.unwrap();
-    assert!(test.observed > 0.5 && test.p_value <= 0.05, "{test:?}");
+    let samples = [own_text(&idle, 24, 3)];
+    let found = usage_effect(&mut ModelSubject::new(idle), &samples, 99, Seed(3)).unwrap();
+    assert_eq!(found.experts.len(), EXPERTS);
+    assert!(found.experts.iter().all(|(_, _, share, loss)| *share > 0.0 || *loss == 0.0), "{found:?}");
+    assert!(found.experts[4].2 == 0.0 && found.experts[5].2 == 0.0, "{found:?}");
+    assert!(found.experts.iter().any(|(_, _, share, loss)| *share > 0.0 && *loss != 0.0), "{found:?}");
 }
 
 #[test]
