@@ -1,17 +1,11 @@
 //! Expert similarity: how alike the weights of the experts of a layer are, as they stand and with their neurons matched.
 
-use moescope_base::{
-    Column, FeedForwardShape, Figure, FigureKind, Parameters, Projection, Seed, SubjectShape, Table,
-    WeightMatrix,
-};
-use nalgebra::DMatrix;
+use moescope_base::{Column, FeedForwardShape, Figure, FigureKind, Parameters, Seed, SubjectShape, Table};
 use rand::seq::{IndexedRandom, SliceRandom};
-use rayon::prelude::*;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::assignment::assignment;
+use crate::expert_neurons::Neurons;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
-use crate::matrix::normal;
 use crate::statistics::{mean, standard_deviation};
 use crate::{AnalysisError, check};
 
@@ -142,101 +136,6 @@ fn prediction_bound(draws: &[f64], probability: f64) -> f64 {
     let n = draws.len() as f64;
     let quantile = StudentsT::new(0.0, 1.0, n - 1.0).map_or(f64::NAN, |t| t.inverse_cdf(1.0 - probability));
     mean(draws) + quantile * standard_deviation(draws) * (1.0 + 1.0 / n).sqrt()
-}
-
-/// The neurons of one expert.
-struct Neurons {
-    /// What each reads with and writes, one part below the other: `[part · d_model, neuron]`.
-    vectors: DMatrix<f32>,
-    /// Length of a part.
-    width: usize,
-}
-
-impl Neurons {
-    fn read(parameters: &mut dyn Parameters, layer: usize, expert: usize) -> Result<Neurons, AnalysisError> {
-        let mut parts = Vec::new();
-        for projection in Projection::ALL {
-            let matrix = parameters.expert(layer, expert, projection)?;
-            parts.extend(matrix.map(|matrix| by_neuron(&matrix, projection)));
-        }
-        let (width, count) = parts[0].shape();
-        let mut vectors = DMatrix::zeros(parts.len() * width, count);
-        for (at, part) in parts.iter().enumerate() {
-            vectors.rows_mut(at * width, width).copy_from(part);
-        }
-        Ok(Neurons { vectors, width })
-    }
-
-    fn count(&self) -> usize {
-        self.vectors.ncols()
-    }
-
-    /// Sum of the squares of each neuron, and of all.
-    fn squares(&self) -> (Vec<f64>, f64) {
-        let square = |vector: &[f32]| vector.iter().map(|x| f64::from(*x).powi(2)).sum();
-        let each: Vec<f64> = self.vectors.as_slice().chunks(self.vectors.nrows()).map(square).collect();
-        let all = each.iter().sum();
-        (each, all)
-    }
-
-    /// Cosine of the weights as they stand.
-    fn plain(&self, other: &Neurons) -> f64 {
-        let pairs = self.vectors.iter().zip(other.vectors.iter());
-        let product: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        product / (self.squares().1 * other.squares().1).sqrt()
-    }
-
-    /// Cosine of some neurons with those of the other expert that they are matched to.
-    ///
-    /// The matching has the smallest sum of squared distances once both experts have the same length. With all neurons it is the one
-    /// with the largest product; with some of them it still finds a copy, where the product would prefer long neurons.
-    fn matched(&self, other: &Neurons, sample: &[usize]) -> f64 {
-        let ((own, all), (theirs, all_theirs)) = (self.squares(), other.squares());
-        let (scale, count) = ((all / all_theirs).sqrt(), other.count());
-        // Columns lie together: the products of one sampled neuron with all of the other expert.
-        let products = other.vectors.tr_mul(&self.vectors.select_columns(sample));
-        let near = |(at, product): (usize, &f32)| {
-            scale * f64::from(*product) - scale * scale * theirs[at % count] / 2.0
-        };
-        let gain: Vec<f64> = products.iter().enumerate().map(near).collect();
-        // What is not a number has no match; the caller refuses the result.
-        if gain.iter().any(|x| !x.is_finite()) {
-            return f64::NAN;
-        }
-        let partners = assignment(&gain, count);
-        let of = |row: usize, partner: usize| f64::from(products[(partner, row)]);
-        let product: f64 = partners.iter().enumerate().map(|(row, partner)| of(row, *partner)).sum();
-        let own: f64 = sample.iter().map(|neuron| own[*neuron]).sum();
-        let theirs: f64 = partners.iter().map(|neuron| theirs[*neuron]).sum();
-        product / (own * theirs).sqrt()
-    }
-
-    /// Neurons whose parts have the same lengths, in random directions.
-    fn scrambled(&self, seed: Seed) -> Neurons {
-        let scramble = |(at, part): (usize, &[f32])| {
-            let mut rng = seed.index(at as u64).rng();
-            let drawn: Vec<f64> = part.iter().map(|_| normal(&mut rng)).collect();
-            let length = |squares: f64| squares.sqrt();
-            let factor = length(part.iter().map(|x| f64::from(*x).powi(2)).sum())
-                / length(drawn.iter().map(|x| x * x).sum());
-            drawn.into_iter().map(|x| (x * factor) as f32).collect::<Vec<f32>>()
-        };
-        let parts: Vec<Vec<f32>> =
-            self.vectors.as_slice().par_chunks(self.width).enumerate().map(scramble).collect();
-        let vectors = DMatrix::from_vec(self.vectors.nrows(), self.count(), parts.concat());
-        Neurons { vectors, width: self.width }
-    }
-}
-
-/// A matrix with one neuron in each column: `[d_model, neuron]`.
-fn by_neuron(matrix: &WeightMatrix, projection: Projection) -> DMatrix<f32> {
-    match projection {
-        // nalgebra stores columns together, so that rows of gate and up, one after the other, are its columns.
-        Projection::Gate | Projection::Up => {
-            DMatrix::from_column_slice(matrix.columns(), matrix.rows(), matrix.data())
-        }
-        Projection::Down => DMatrix::from_row_slice(matrix.rows(), matrix.columns(), matrix.data()),
-    }
 }
 
 /// One row for each layer.
@@ -375,6 +274,7 @@ fn finding(layers: &[LayerSimilarity]) -> String {
 mod tests {
     use super::*;
     use crate::planted_parameters::PlantedParameters;
+    use moescope_base::WeightMatrix;
     use proptest::prelude::*;
 
     fn run(planted: &PlantedParameters, seed: u64) -> LayerSimilarity {

@@ -21,8 +21,13 @@
 
 mod assignment;
 mod check;
+mod document_loss;
 mod error;
+mod expert_neurons;
+mod expert_weights;
 mod next_token;
+#[cfg(test)]
+mod planted_model;
 #[cfg(test)]
 mod planted_parameters;
 mod sample;
@@ -34,9 +39,12 @@ pub mod calibration;
 pub mod capacity;
 pub mod committee;
 pub mod counting;
+pub mod domain_shift;
 pub mod effective_width;
 pub mod expert_cache;
+pub mod expert_merge;
 pub mod expert_profile;
+pub mod expert_prune;
 pub mod expert_similarity;
 pub mod induction;
 pub mod instrument;
@@ -45,9 +53,11 @@ pub mod knockout;
 pub mod logit_attribution;
 pub mod logit_lens;
 pub mod matrix;
+pub mod model_comparison;
 pub mod paths;
 pub mod predictability;
 pub mod probe;
+pub mod quantised_experts;
 pub mod route_patch;
 pub mod route_report;
 pub mod router_geometry;

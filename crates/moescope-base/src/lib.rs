@@ -34,6 +34,7 @@ mod subject;
 mod table;
 mod tokens;
 mod value;
+mod weight_place;
 
 pub use alias::{ALIASES, Alias};
 pub use answer::{Answer, Answers, Confidence, Evidence, QuestionId};
@@ -52,3 +53,4 @@ pub use subject::{FeedForwardShape, Observation, Request, SiteOptions, Subject, 
 pub use table::{Column, ColumnData, ColumnRole, Table, TableError};
 pub use tokens::{Tokens, TokensError};
 pub use value::{Value, ValueData, ValueError};
+pub use weight_place::WeightPlace;

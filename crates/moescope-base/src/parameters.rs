@@ -1,4 +1,4 @@
-use crate::SubjectError;
+use crate::{SubjectError, WeightPlace};
 
 /// The weights of the routed layers, for an analysis that looks at them.
 ///
@@ -22,6 +22,35 @@ pub trait Parameters {
         expert: usize,
         projection: Projection,
     ) -> Result<Option<WeightMatrix>, SubjectError>;
+
+    /// What stands at a place; none where the model has no such weights.
+    ///
+    /// # Errors
+    /// If the block is not routed or has no such expert, or the weights cannot be read.
+    fn weights(&mut self, place: WeightPlace) -> Result<Option<WeightMatrix>, SubjectError> {
+        match place {
+            WeightPlace::Router { layer } => self.router(layer),
+            WeightPlace::Expert { layer, expert, projection } => self.expert(layer, expert, projection),
+            WeightPlace::ExpertBias { .. } | WeightPlace::Attention { .. } => Ok(None),
+        }
+    }
+
+    /// Puts other weights at a place, for every later pass, until [`restore`](Parameters::restore). Files stay as they are.
+    ///
+    /// # Errors
+    /// If there is nothing at this place, the sizes differ, or the subject's weights cannot be replaced.
+    fn replace(&mut self, place: WeightPlace, with: &WeightMatrix) -> Result<(), SubjectError> {
+        let _ = with;
+        Err(SubjectError::Input { reason: format!("the subject cannot run with other weights at {place}") })
+    }
+
+    /// Puts every weight back that was replaced, to the bit.
+    ///
+    /// # Errors
+    /// If the weights are held by somebody else.
+    fn restore(&mut self) -> Result<(), SubjectError> {
+        Ok(())
+    }
 }
 
 /// The matrices of an expert.

@@ -1,6 +1,6 @@
-//! The weights of routed layers as an analysis sees them.
+//! The weights of routed layers as an analysis sees them, and other weights in their place.
 
-use moescope_base::{Parameters, Projection, SubjectError, WeightMatrix};
+use moescope_base::{Parameters, Projection, SubjectError, WeightMatrix, WeightPlace};
 
 use crate::ModelError;
 use crate::model::Model;
@@ -9,9 +9,7 @@ use crate::subject::ModelSubject;
 
 impl Parameters for ModelSubject {
     fn router(&mut self, layer: usize) -> Result<Option<WeightMatrix>, SubjectError> {
-        let index = routed_block(self.model(), layer)?;
-        let Some(linear) = index.router else { return Ok(None) };
-        matrix(self.model(), linear.weight, None).map(Some)
+        self.weights(WeightPlace::Router { layer })
     }
 
     fn expert(
@@ -20,19 +18,65 @@ impl Parameters for ModelSubject {
         expert: usize,
         projection: Projection,
     ) -> Result<Option<WeightMatrix>, SubjectError> {
-        let hidden = routed_block(self.model(), layer)?.hidden;
-        let linear = match projection {
-            Projection::Gate => Some(hidden.gate),
-            Projection::Up => hidden.up,
-            Projection::Down => Some(hidden.down),
-        };
-        let experts = self.model().layout().specifications[hidden.gate.weight].shape[0];
+        self.weights(WeightPlace::Expert { layer, expert, projection })
+    }
+
+    fn weights(&mut self, place: WeightPlace) -> Result<Option<WeightMatrix>, SubjectError> {
+        let Some((parameter, expert)) = found(self.model(), place)? else { return Ok(None) };
+        matrix(self.model(), parameter, expert).map(Some)
+    }
+
+    fn replace(&mut self, place: WeightPlace, with: &WeightMatrix) -> Result<(), SubjectError> {
+        let refused = |reason: String| SubjectError::Input { reason };
+        let (parameter, expert) =
+            found(self.model(), place)?.ok_or_else(|| refused(format!("the model has no {place}")))?;
+        let old = matrix(self.model(), parameter, expert)?;
+        if (old.rows(), old.columns()) != (with.rows(), with.columns()) {
+            let sizes = |matrix: &WeightMatrix| format!("{} by {}", matrix.rows(), matrix.columns());
+            return Err(refused(format!("{place} is {}, not {}", sizes(&old), sizes(with))));
+        }
+        self.put((parameter, expert), with.data(), old)
+    }
+
+    fn restore(&mut self) -> Result<(), SubjectError> {
+        self.put_back()
+    }
+}
+
+/// The parameter of a place, and the expert whose part of it is meant; none where the model has no such weights.
+fn found(model: &Model, place: WeightPlace) -> Result<Option<(usize, Option<usize>)>, SubjectError> {
+    let of_expert = |layer: usize, expert: usize, projection: Projection| {
+        let hidden = routed_block(model, layer)?.hidden;
+        let experts = model.layout().specifications[hidden.gate.weight].shape[0];
         if expert >= experts {
             let reason = format!("block {layer} has no expert {expert}, its last is {}", experts - 1);
             return Err(SubjectError::Input { reason });
         }
-        linear.map(|linear| matrix(self.model(), linear.weight, Some(expert))).transpose()
-    }
+        Ok(match projection {
+            Projection::Gate => Some(hidden.gate),
+            Projection::Up => hidden.up,
+            Projection::Down => Some(hidden.down),
+        })
+    };
+    Ok(match place {
+        WeightPlace::Router { layer } => {
+            routed_block(model, layer)?.router.map(|linear| (linear.weight, None))
+        }
+        WeightPlace::Expert { layer, expert, projection } => {
+            of_expert(layer, expert, projection)?.map(|linear| (linear.weight, Some(expert)))
+        }
+        WeightPlace::ExpertBias { layer, expert, projection } => of_expert(layer, expert, projection)?
+            .and_then(|linear| linear.bias)
+            .map(|place| (place, Some(expert))),
+        WeightPlace::Attention { layer, number } => {
+            let block = model.layout().blocks.get(layer).ok_or_else(|| {
+                let reason =
+                    format!("the model has no block {layer}, it has {}", model.layout().blocks.len());
+                SubjectError::Input { reason }
+            })?;
+            block.attention.matrices().get(number).map(|place| (*place, None))
+        }
+    })
 }
 
 /// The places of a routed block.
@@ -48,7 +92,10 @@ fn routed_block(model: &Model, layer: usize) -> Result<BlockIndex, SubjectError>
 /// A parameter, or the part of it that is one expert's, from memory or from its file.
 fn matrix(model: &Model, place: usize, expert: Option<usize>) -> Result<WeightMatrix, SubjectError> {
     let wanted = &model.layout().specifications[place];
-    let columns = wanted.shape[wanted.shape.len() - 1];
+    let columns = match wanted.shape[usize::from(expert.is_some())..] {
+        [_] => 1, // the bias of an expert
+        _ => wanted.shape[wanted.shape.len() - 1],
+    };
     let data = match (model.stock(), expert) {
         (None, None) => model.parameters()[place].tensor.data().to_vec(),
         (None, Some(expert)) => {
@@ -130,6 +177,68 @@ mod tests {
                 assert!(close(value.real().unwrap(), x, &gate), "expert {expert}");
             }
         }
+    }
+
+    /// Logits of a pass.
+    fn logits(subject: &mut ModelSubject) -> Vec<f32> {
+        let point = HookPoint::global(Site::Logits);
+        testing::run(subject, &[point], &[]).values[&point].real().unwrap().to_vec()
+    }
+
+    #[test]
+    fn other_weights_bite_and_are_taken_back_to_the_bit_from_memory_and_from_files() {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints/gpt_oss");
+        let whole = ModelSubject::new(Model::open(&folder).unwrap());
+        let streamed = ModelSubject::new(Model::open_streamed(&folder, 0).unwrap());
+        let mut changed = Vec::new();
+        for mut subject in [whole, streamed] {
+            let before = logits(&mut subject);
+            let layer = subject.shape().routed_layers()[0];
+            let expert = |projection| WeightPlace::Expert { layer, expert: 1, projection };
+            let bias = WeightPlace::ExpertBias { layer, expert: 1, projection: Projection::Up };
+            let places = [
+                expert(Projection::Gate),
+                expert(Projection::Down),
+                bias,
+                WeightPlace::Router { layer },
+                WeightPlace::Attention { layer, number: 3 },
+            ];
+            let mut after = Vec::new();
+            for place in places {
+                let weights = subject.parameters().unwrap();
+                let old = weights.weights(place).unwrap().unwrap();
+                let twice = old.data().iter().map(|x| 2.0 * x + 0.1).collect();
+                let twice = WeightMatrix::new(old.columns(), twice).unwrap();
+                weights.replace(place, &twice).unwrap();
+                assert_eq!(weights.weights(place).unwrap().unwrap(), twice, "{place}");
+                after.push(logits(&mut subject));
+                assert_ne!(after.last(), Some(&before), "{place}");
+                let weights = subject.parameters().unwrap();
+                weights.replace(place, &old).unwrap();
+                assert_eq!(logits(&mut subject), before, "{place}");
+                let weights = subject.parameters().unwrap();
+                weights.replace(place, &twice).unwrap();
+                weights.restore().unwrap();
+                assert_eq!(weights.weights(place).unwrap().unwrap(), old, "{place}");
+                assert_eq!(logits(&mut subject), before, "{place}");
+            }
+            changed.push((before, after));
+        }
+        assert_eq!(changed[0], changed[1], "from memory and from files");
+    }
+
+    #[test]
+    fn weights_of_other_sizes_and_at_no_place_are_refused() {
+        let mut subject = testing::subject(&testing::routed_description(Router::learned(true)));
+        let layer = subject.shape().routed_layers()[0];
+        let weights = subject.parameters().unwrap();
+        let small = WeightMatrix::new(1, vec![1.0]).unwrap();
+        let told = weights.replace(WeightPlace::Router { layer }, &small).unwrap_err().to_string();
+        assert!(told.contains("not 1 by 1"), "{told}");
+        let none = WeightPlace::Attention { layer, number: 99 };
+        assert_eq!(weights.weights(none).unwrap(), None);
+        assert!(weights.replace(none, &small).unwrap_err().to_string().contains("has no matrix 99"));
     }
 
     #[test]

@@ -59,6 +59,7 @@ mod pass;
 mod points;
 mod random;
 mod recorded_row;
+mod replaced_weights;
 mod route_edits;
 mod router;
 #[cfg(test)]

@@ -93,6 +93,11 @@ impl Model {
         self.stock.as_deref()
     }
 
+    /// The same, to be changed.
+    pub(crate) fn stock_mut(&mut self) -> Option<&mut Arc<Stock>> {
+        self.stock.as_mut()
+    }
+
     /// Whether weights are read from their files as they are needed, and freed after use.
     pub fn is_streamed(&self) -> bool {
         self.stock.is_some()

@@ -139,6 +139,21 @@ pub(crate) struct AttentionIndex {
     pub(crate) output: Linear,
 }
 
+impl AttentionIndex {
+    /// Places of the matrices of products, in the order of the pass; routers and norms are none.
+    pub(crate) fn matrices(&self) -> Vec<usize> {
+        let latent = self.latent.map(|(latent, turned)| [latent.down, turned]);
+        let narrow = self.query_latent.map(|latent| latent.down);
+        narrow
+            .into_iter()
+            .chain([self.query])
+            .chain(latent.into_iter().flatten())
+            .chain([self.key, self.value, self.output])
+            .map(|linear| linear.weight)
+            .collect()
+    }
+}
+
 /// Places of a narrow value and its norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LatentIndex {

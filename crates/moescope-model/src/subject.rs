@@ -16,6 +16,7 @@ use crate::forward::Weights;
 use crate::model::Model;
 use crate::pass::{Heard, Listener, Pass};
 use crate::points;
+use crate::replaced_weights::Part;
 use crate::swap;
 
 /// A model that answers the questions of [`Subject`].
@@ -60,6 +61,8 @@ pub struct ModelSubject {
     shape: SubjectShape,
     salt: u64,
     stop: Option<Arc<AtomicBool>>,
+    /// The model's own weights where others stand in their place.
+    pub(crate) replaced: BTreeMap<Part, Vec<f32>>,
 }
 
 impl ModelSubject {
@@ -67,7 +70,7 @@ impl ModelSubject {
     pub fn new(model: impl Into<Arc<Model>>) -> ModelSubject {
         let model = model.into();
         let shape = model.description().subject_shape();
-        ModelSubject { model, shape, salt: 0, stop: None }
+        ModelSubject { model, shape, salt: 0, stop: None, replaced: BTreeMap::new() }
     }
 
     /// The same subject with another salt for random routers; it starts at 0.
@@ -85,6 +88,11 @@ impl ModelSubject {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The model, to be changed; a model that is shared is copied first.
+    pub(crate) fn model_mut(&mut self) -> &mut Model {
+        Arc::make_mut(&mut self.model)
     }
 
     /// Runs one pass and gathers what was asked; a swap of routes takes another pass before it.

@@ -59,6 +59,7 @@ pub mod interrupt;
 pub mod memory;
 pub mod near_ties;
 pub mod objective;
+pub mod others;
 pub mod out_folder;
 pub mod output;
 pub mod progress;

@@ -41,7 +41,7 @@ fn setting() -> &'static Path {
             let toml = format!(
                 "[model]\nfamily = {family}\nd_model = 16\nlayers = 2\nheads = 2\nd_ff = 32\n\
                  [data]\ncorpus = \"embedded\"\nvocab = 300\npositions = 64\nevaluation_windows = 2\n\
-                 [training]\nsteps = 2\nbatch = 4\nlearning_rate = 1e-3\nseed = 1\n"
+                 [training]\nsteps = 2\ncheckpoints = [0, 1]\nbatch = 4\nlearning_rate = 1e-3\nseed = 1\n"
             );
             fs::write(&config, toml).unwrap();
             let done =
@@ -143,4 +143,34 @@ fn the_list_tells_question_null_and_limit_of_each() {
     }
     let plain = call(&["analyze", "--list"]);
     assert!(String::from_utf8_lossy(&plain.stdout).contains("induction  (causal)"));
+}
+
+#[test]
+fn checkpoints_and_other_models_are_compared_with_the_last() {
+    let checkpoints = setting().join("moe/checkpoints");
+    let against = ["--against", text_of(&checkpoints)];
+    let (output, out) = analyze("saturation,model-agreement,model-similarity", "moe", "against", &against);
+    let told = document(&output);
+    assert_eq!(told["against"][0], text_of(&checkpoints));
+    for table in ["saturation", "model_agreement", "model_similarity"] {
+        assert!(out.join(format!("tables/{table}.parquet")).exists(), "{table}");
+    }
+    let findings = told["instruments"][0]["findings"][0].as_str().unwrap();
+    assert!(findings.starts_with("Routes had settled to"), "{findings}");
+    let (itself, _) =
+        analyze("model-agreement", "moe", "itself", &["--against", text_of(&setting().join("moe"))]);
+    let finding = document(&itself)["instruments"][0]["findings"][0].as_str().unwrap().to_owned();
+    assert!(finding.contains("chooses 100 % as well"), "{finding}");
+}
+
+#[test]
+fn a_comparison_without_other_models_and_other_models_without_a_comparison_are_refused() {
+    let (alone, _) = analyze("saturation", "moe", "alone", &[]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(said(&alone).contains("--against MODEL"), "{}", said(&alone));
+    let (idle, _) = analyze("calibration", "moe", "idle", &["--against", text_of(&setting().join("moe"))]);
+    assert_eq!(idle.status.code(), Some(2));
+    assert!(said(&idle).contains("model-agreement"), "{}", said(&idle));
+    let (missing, _) = analyze("saturation", "moe", "missing", &["--against", "/nowhere/at/all"]);
+    assert_eq!(missing.status.code(), Some(2));
 }

@@ -3,14 +3,19 @@ use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
 use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
 use crate::committee::Committee;
+use crate::domain_shift::DomainShift;
 use crate::expert_cache::ExpertCache;
+use crate::expert_merge::ExpertMerging;
 use crate::expert_profile::ExpertProfile;
+use crate::expert_prune::ExpertPruning;
 use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
+use crate::model_comparison::{ModelAgreement, ModelSimilarity, RouteSaturation};
 use crate::predictability::Predictability;
+use crate::quantised_experts::QuantisedExperts;
 use crate::route_patch::RoutePatching;
 use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
@@ -35,11 +40,18 @@ pub const CASE: &[&dyn Instrument] = &[
     &LogitAttribution,
     &InductionHeads,
     &ExpertImportances,
+    &ExpertMerging,
+    &ExpertPruning,
     &AttributionPatching,
     &RoutePatching,
     &RoutingRegret,
     &CalibrationError,
     &ExpertCache,
+    &QuantisedExperts,
+    &DomainShift,
+    &RouteSaturation,
+    &ModelAgreement,
+    &ModelSimilarity,
 ];
 
 /// The instrument of a name, if there is one.

@@ -2,6 +2,7 @@ use moescope_base::{HookPoint, Parameters, Request, Seed, Site, Subject, Tokens}
 use moescope_trace::{RoutingTrace, TokenTable, record_routing};
 use rand::seq::SliceRandom;
 
+use super::Other;
 use crate::matrix::Features;
 use crate::routing::Permutations;
 use crate::statistics::{BootstrapMethod, Resampling};
@@ -34,6 +35,8 @@ pub struct Material<'a> {
     pub replicates: usize,
     /// Texts of the tokens by id, for people; empty where they are not known.
     pub words: Vec<String>,
+    /// Models that the subject is compared with; of checkpoints of one training, those before the subject.
+    pub others: Vec<Other<'a>>,
     /// The routes, once an instrument has asked for them.
     routes: Option<RoutingTrace>,
 }
@@ -59,6 +62,7 @@ impl<'a> Material<'a> {
             permutations: 99,
             replicates: 1000,
             words: Vec::new(),
+            others: Vec::new(),
             routes: None,
         })
     }
@@ -81,34 +85,7 @@ impl<'a> Material<'a> {
     /// # Errors
     /// If the subject cannot answer or leaves out a value.
     pub fn residual_stream(&mut self, limit: usize) -> Result<ResidualStream, AnalysisError> {
-        let layers = self.subject.shape().layers();
-        let points: Vec<HookPoint> =
-            (0..layers).map(|layer| HookPoint::block(Site::ResidPost, layer)).collect();
-        let mut chosen: Vec<usize> = (0..self.batches.iter().map(|(tokens, _)| tokens.len()).sum()).collect();
-        chosen.shuffle(&mut self.seed.child("tokens of the residual stream").rng());
-        chosen.truncate(limit);
-        chosen.sort_unstable();
-        let mut values: Vec<Vec<f64>> = vec![Vec::new(); layers];
-        let mut found = ResidualStream::default();
-        let mut before = 0;
-        for (tokens, table) in &self.batches {
-            let here = before..before + tokens.len();
-            let seen = self.subject.run(&Request { record: &points, ..Request::of(tokens) })?;
-            let rows: Vec<usize> =
-                chosen.iter().filter(|token| here.contains(token)).map(|token| token - before).collect();
-            for (values, point) in values.iter_mut().zip(&points) {
-                let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
-                let features = Features::of_value(value)?;
-                rows.iter().for_each(|row| values.extend_from_slice(features.row(*row)));
-            }
-            found.ids.extend(rows.iter().map(|row| table.ids[*row]));
-            found.domains.extend(rows.iter().map(|row| u32::from(table.domains[*row])));
-            found.documents.extend(rows.iter().map(|row| table.documents[*row]));
-            before = here.end;
-        }
-        let width = self.subject.shape().d_model;
-        found.layers = values.iter().map(|values| Features::new(width, values)).collect::<Result<_, _>>()?;
-        Ok(found)
+        stream_of(self.subject, &self.batches, self.seed, limit)
     }
 
     /// The weights of the routed layers.
@@ -171,4 +148,43 @@ impl<'a> Material<'a> {
             seed: self.seed.child(label),
         }
     }
+}
+
+/// The residual stream of a subject after every block, of at most `limit` tokens of these batches; the seed decides which.
+///
+/// # Errors
+/// If the subject cannot answer or leaves out a value.
+pub fn stream_of(
+    subject: &mut dyn Subject,
+    batches: &[(Tokens, TokenTable)],
+    seed: Seed,
+    limit: usize,
+) -> Result<ResidualStream, AnalysisError> {
+    let layers = subject.shape().layers();
+    let points: Vec<HookPoint> = (0..layers).map(|layer| HookPoint::block(Site::ResidPost, layer)).collect();
+    let mut chosen: Vec<usize> = (0..batches.iter().map(|(tokens, _)| tokens.len()).sum()).collect();
+    chosen.shuffle(&mut seed.child("tokens of the residual stream").rng());
+    chosen.truncate(limit);
+    chosen.sort_unstable();
+    let mut values: Vec<Vec<f64>> = vec![Vec::new(); layers];
+    let mut found = ResidualStream::default();
+    let mut before = 0;
+    for (tokens, table) in batches {
+        let here = before..before + tokens.len();
+        let seen = subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+        let rows: Vec<usize> =
+            chosen.iter().filter(|token| here.contains(token)).map(|token| token - before).collect();
+        for (values, point) in values.iter_mut().zip(&points) {
+            let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
+            let features = Features::of_value(value)?;
+            rows.iter().for_each(|row| values.extend_from_slice(features.row(*row)));
+        }
+        found.ids.extend(rows.iter().map(|row| table.ids[*row]));
+        found.domains.extend(rows.iter().map(|row| u32::from(table.domains[*row])));
+        found.documents.extend(rows.iter().map(|row| table.documents[*row]));
+        before = here.end;
+    }
+    let width = subject.shape().d_model;
+    found.layers = values.iter().map(|values| Features::new(width, values)).collect::<Result<_, _>>()?;
+    Ok(found)
 }

@@ -2,6 +2,7 @@
 
 mod case;
 mod material;
+mod other;
 mod picture;
 mod promise;
 mod property;
@@ -13,7 +14,8 @@ use serde::Serialize;
 use crate::AnalysisError;
 
 pub use case::{CASE, named};
-pub use material::{Material, ResidualStream};
+pub use material::{Material, ResidualStream, stream_of};
+pub use other::{Open, Other};
 pub use picture::layer_figure;
 pub use promise::{LEVEL, Promise, Reading, Rule};
 pub use property::Property;
@@ -22,6 +24,11 @@ pub use property::Property;
 pub trait Instrument: Sync {
     /// What a reader should know before running it.
     fn about(&self) -> About;
+
+    /// Whether it compares the subject with other models, which the material must then have.
+    fn against(&self) -> bool {
+        false
+    }
 
     /// Runs it. The result follows from the material alone, not from the number of threads.
     ///

@@ -22,6 +22,8 @@ pub enum Property {
     FactExpert,
     /// Two experts of a layer that are the same but for the order of their neurons.
     TwinExperts,
+    /// Experts that have nothing in common, each of use.
+    IndependentExperts,
     /// Rows of the routers that share one direction.
     CrowdedRouters,
     /// Rows of the routers in random directions.
@@ -44,11 +46,17 @@ pub enum Property {
     TruePredictions,
     /// Text drawn from predictions less certain than the model's.
     Overconfidence,
+    /// Another model that is the same but for the names of its experts.
+    PermutedTwin,
+    /// Another model that differs by a little noise in its routers.
+    EarlierSelf,
+    /// Another model with weights of its own.
+    Strangers,
 }
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 20] = [
+    pub const ALL: [Property; 24] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -58,6 +66,7 @@ impl Property {
         Property::FragileRoutes,
         Property::FactExpert,
         Property::TwinExperts,
+        Property::IndependentExperts,
         Property::CrowdedRouters,
         Property::ScatteredRouters,
         Property::CurvedStream,
@@ -69,6 +78,9 @@ impl Property {
         Property::SilentHeads,
         Property::TruePredictions,
         Property::Overconfidence,
+        Property::PermutedTwin,
+        Property::EarlierSelf,
+        Property::Strangers,
     ];
 
     /// Its name in tables.
@@ -83,6 +95,7 @@ impl Property {
             Property::FragileRoutes => "fragile routes",
             Property::FactExpert => "fact expert",
             Property::TwinExperts => "twin experts",
+            Property::IndependentExperts => "independent experts",
             Property::CrowdedRouters => "crowded routers",
             Property::ScatteredRouters => "scattered routers",
             Property::CurvedStream => "curved stream",
@@ -94,6 +107,9 @@ impl Property {
             Property::SilentHeads => "silent heads",
             Property::TruePredictions => "true predictions",
             Property::Overconfidence => "overconfidence",
+            Property::PermutedTwin => "permuted twin",
+            Property::EarlierSelf => "earlier self",
+            Property::Strangers => "strangers",
         }
     }
 
@@ -121,7 +137,10 @@ impl Property {
                 "expert 3 of block 1 alone knows what follows a quarter of the tokens, which are all sent to it; expert 5 is chosen as often and writes nothing"
             }
             Property::TwinExperts => {
-                "two experts of the first layer are the same but for the order of their neurons, all others independent"
+                "two experts of the first layer are the same but for the order of their neurons, all others independent; text is drawn from the predictions of the model"
+            }
+            Property::IndependentExperts => {
+                "experts have independent random weights, and text is drawn from the predictions of the model"
             }
             Property::CrowdedRouters => {
                 "rows of the routers share a direction, and differ by random parts of half its length"
@@ -149,6 +168,15 @@ impl Property {
             Property::TruePredictions => "every next token is drawn from the prediction of the model",
             Property::Overconfidence => {
                 "every next token is drawn from the prediction of the model with its logits divided by two and a half"
+            }
+            Property::PermutedTwin => {
+                "independent experts, and beside the model another that is the same but for the order of the experts of each layer, in weights and router alike"
+            }
+            Property::EarlierSelf => {
+                "independent experts, and beside the model another whose routers have noise of a tenth of their size"
+            }
+            Property::Strangers => {
+                "independent experts, and beside the model another with weights of its own"
             }
         }
     }

@@ -1,5 +1,6 @@
 //! From a folder to a model.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::sources::sources;
@@ -27,7 +28,13 @@ impl Model {
         let sources = sources(&tensors, &reading, &layout)?;
         require_one_table(&tensors, &reading, &layout, &sources)?;
         reading.description.require_memory()?;
-        let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room: 0 };
+        let stock = Stock {
+            tensors,
+            sources,
+            norms_less_one: reading.family.norms_less_one,
+            room: 0,
+            replaced: BTreeMap::new(),
+        };
         let specifications = layout.specifications.iter().enumerate();
         let parameters = specifications
             .map(|(place, wanted)| Ok(wanted.with(stock.read(place, wanted)?)))
@@ -62,7 +69,13 @@ impl Model {
         let layout = Layout::new(&reading.description);
         let sources = sources(&tensors, &reading, &layout)?;
         require_one_table(&tensors, &reading, &layout, &sources)?;
-        let stock = Stock { tensors, sources, norms_less_one: reading.family.norms_less_one, room };
+        let stock = Stock {
+            tensors,
+            sources,
+            norms_less_one: reading.family.norms_less_one,
+            room,
+            replaced: BTreeMap::new(),
+        };
         let mut model = Model::from_parts(reading.description, layout, Vec::new())?;
         read_selection_biases(&mut model, &stock.tensors)?;
         model.read_from(stock);

@@ -1,5 +1,6 @@
 //! Weights that stay in their files until a product needs them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -10,6 +11,7 @@ use super::sources::Source;
 use super::tensors::Tensors;
 use crate::ModelError;
 use crate::parameters::{Role, Specification};
+use crate::replaced_weights::Part;
 
 /// The parameters of a model in their files, to be read whole or in parts.
 ///
@@ -22,6 +24,8 @@ pub(crate) struct Stock {
     pub(crate) norms_less_one: bool,
     /// Bytes that weights may take at a time, and what experts make of them on the way.
     pub(crate) room: u64,
+    /// Numbers that stand in the place of those in the files.
+    pub(crate) replaced: BTreeMap<Part, Vec<f32>>,
 }
 
 impl fmt::Debug for Stock {
@@ -38,6 +42,9 @@ impl fmt::Debug for Stock {
 impl Stock {
     /// All numbers of a parameter.
     pub(crate) fn read(&self, place: usize, wanted: &Specification) -> Result<Tensor, ModelError> {
+        if let Some(data) = self.replaced.get(&(place, None)) {
+            return Ok(Tensor::new(wanted.shape.clone(), data.clone())?);
+        }
         let mut tensor = gather(&self.tensors, &self.sources[place], &wanted.shape)?;
         if wanted.role == Role::Norm && self.norms_less_one {
             tensor.data_mut().iter_mut().for_each(|scale| *scale += 1.0);
@@ -52,6 +59,11 @@ impl Stock {
         wanted: &Specification,
         rows: Range<usize>,
     ) -> Result<Tensor, ModelError> {
+        if let Some(data) = self.replaced.get(&(place, None)) {
+            let columns = wanted.shape[1];
+            let part = data[rows.start * columns..rows.end * columns].to_vec();
+            return Ok(Tensor::new([rows.len(), columns], part)?);
+        }
         gather_outputs(&self.tensors, &self.sources[place], &wanted.shape, rows)
     }
 
@@ -63,7 +75,22 @@ impl Stock {
         experts: Range<usize>,
         needed: &(dyn Fn(usize) -> bool + Sync),
     ) -> Result<Tensor, ModelError> {
-        gather_experts(&self.tensors, &self.sources[place], &wanted.shape, experts, needed)
+        if let Some(data) = self.replaced.get(&(place, None)) {
+            let each = data.len() / wanted.shape[0];
+            let mut shape = wanted.shape.clone();
+            shape[0] = experts.len();
+            return Ok(Tensor::new(shape, data[experts.start * each..experts.end * each].to_vec())?);
+        }
+        let first = experts.start;
+        let stays = |expert: usize| needed(expert) && !self.replaced.contains_key(&(place, Some(expert)));
+        let mut all =
+            gather_experts(&self.tensors, &self.sources[place], &wanted.shape, experts.clone(), &stays)?;
+        for expert in experts.filter(|expert| needed(*expert)) {
+            if let Some(data) = self.replaced.get(&(place, Some(expert))) {
+                all.data_mut()[(expert - first) * data.len()..][..data.len()].copy_from_slice(data);
+            }
+        }
+        Ok(all)
     }
 
     /// The rows of a table that these ids name, each once, `[distinct, model]`, and the place of each id among them: a look-up

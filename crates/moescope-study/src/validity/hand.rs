@@ -49,6 +49,7 @@ const HEADS: usize = 2;
 /// A model of two routed blocks in which nothing writes and nothing is predicted until it is set.
 ///
 /// Experts read at random but write nothing, heads attend evenly and write nothing, routers have random rows in all directions.
+#[derive(Clone)]
 pub(super) struct Hand {
     model: Model,
 }
@@ -128,6 +129,25 @@ impl Hand {
     /// The rows of a router that scores, `[EXPERTS, WIDTH]`.
     pub(super) fn router(&mut self, layer: usize) -> &mut [f32] {
         self.of_block(layer, "mlp.gate")
+    }
+
+    /// Gives the experts of every layer other names: expert `order[e]` becomes expert `e`, in weights and router alike.
+    pub(super) fn rename(&mut self, order: &[usize]) {
+        for layer in 0..LAYERS {
+            for leaf in ["mlp.gate", "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj"]
+            {
+                let matrix = self.of_block(layer, leaf);
+                let size = matrix.len() / EXPERTS;
+                let renamed: Vec<f32> =
+                    order.iter().flat_map(|old| matrix[old * size..(old + 1) * size].to_vec()).collect();
+                matrix.copy_from_slice(&renamed);
+            }
+        }
+    }
+
+    /// What the experts of a layer write with, `[EXPERTS, WIDTH, NEURONS]`.
+    pub(super) fn down(&mut self, layer: usize) -> &mut [f32] {
+        self.of_block(layer, "mlp.experts.down_proj")
     }
 
     /// One entry of a matrix of head 0: queries, keys and values are `[coordinate of the head, WIDTH]`, the output `[WIDTH, coordinate of

@@ -10,9 +10,9 @@ mod worlds;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Promise, Property};
+use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Other, Promise, Property};
 use moescope_analysis::statistics::{Proportion, at_least, holm, proportion};
-use moescope_base::Seed;
+use moescope_base::{Seed, Subject};
 use moescope_model::ModelSubject;
 use rayon::prelude::*;
 
@@ -149,6 +149,10 @@ fn said(
     let mut subject = ModelSubject::new(world.model);
     let mut material = Material::new(&mut subject, world.batches, seed.child("instruments"))?;
     (material.permutations, material.replicates) = (options.permutations, options.replicates);
+    if let Some(other) = world.other {
+        let open = move || Ok(Box::new(ModelSubject::new(other.clone())) as Box<dyn Subject + Send>);
+        material.others = vec![Other::named("other", Box::new(open))];
+    }
     let mut said = Vec::new();
     for (place, instrument) in instruments {
         let about = instrument.about();

@@ -56,3 +56,30 @@ fn a_broken_promise_is_called_by_its_name() {
 fn no_seeds_are_refused() {
     assert!(validity(options(0), &|_, _| {}).is_err());
 }
+
+/// Every number of the tables of an instrument on a model and text.
+fn numbers(name: &str, model: &moescope_model::Model, batches: &[text::Batch]) -> Vec<f64> {
+    let mut subject = ModelSubject::new(model.clone());
+    let mut material = Material::new(&mut subject, batches.to_vec(), Seed(1)).unwrap();
+    (material.permutations, material.replicates) = (19, 50);
+    let found = moescope_analysis::instrument::named(name).unwrap().run(&mut material).unwrap();
+    let columns = found.tables.iter().flat_map(|table| table.columns().to_vec());
+    columns.flat_map(|column| (0..column.data.len()).filter_map(move |row| column.data.number(row))).collect()
+}
+
+#[test]
+fn what_should_not_see_the_names_of_experts_sees_none_and_what_names_them_does() {
+    let world = worlds::world(Property::PermutedTwin, Seed(5)).unwrap();
+    let twin = world.other.unwrap();
+    let apart = |name: &str| {
+        let (own, other) =
+            (numbers(name, &world.model, &world.batches), numbers(name, &twin, &world.batches));
+        assert_eq!(own.len(), other.len(), "{name}");
+        let pairs = own.iter().zip(&other).filter(|(a, b)| a.is_finite() || b.is_finite());
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    };
+    for name in ["similarity", "logit-lens", "calibration"] {
+        assert!(apart(name) < 1e-3, "{name}: {}", apart(name));
+    }
+    assert!(apart("expert-importance") > 1e-3, "each expert is worth what its namesake is not");
+}

@@ -20,12 +20,14 @@ use crate::StudyError;
 pub(super) struct World {
     pub(super) model: Model,
     pub(super) batches: Vec<Batch>,
+    /// A model to compare it with, where one is planted.
+    pub(super) other: Option<Model>,
 }
 
 /// A world in which the property is planted.
 pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError> {
     let text_seed = seed.child("text");
-    let with = |hand: Hand, batches: Vec<Batch>| Ok(World { model: hand.model(), batches });
+    let with = |hand: Hand, batches: Vec<Batch>| Ok(World { model: hand.model(), batches, other: None });
     match property {
         Property::TokenRoutes => with(routed_by(TOKEN, VOCABULARY, seed)?, text::random(USUAL, text_seed)?),
         Property::DomainRoutes => with(domain_routes(seed)?, text::marked(USUAL, text_seed)?),
@@ -40,10 +42,35 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::FragileRoutes => with(fragile(seed)?, text::random(USUAL, text_seed)?),
         Property::FactExpert => fact_expert(seed),
         Property::TwinExperts => {
-            let mut hand = Hand::random(LEARNED, seed)?;
+            let mut hand = useful_experts(seed)?;
             hand.twin(0, 2, 5);
-            with(hand, text::random(USUAL, text_seed)?)
+            speaking(hand, 1.0, seed)
         }
+        Property::PermutedTwin => {
+            let hand = useful_experts(seed)?;
+            let mut twin = hand.clone();
+            let mut order: Vec<usize> = (0..EXPERTS).collect();
+            // No expert keeps its name.
+            order.rotate_left(1 + seed.child("names").rng().random_range(0..EXPERTS - 1));
+            twin.rename(&order);
+            beside(hand, twin, seed)
+        }
+        Property::EarlierSelf => {
+            let hand = useful_experts(seed)?;
+            let mut earlier = hand.clone();
+            let mut rng = seed.child("earlier").rng();
+            for layer in 0..LAYERS {
+                let router = earlier.router(layer);
+                let size = (router.iter().map(|x| x * x).sum::<f32>() / router.len() as f32).sqrt();
+                router.iter_mut().for_each(|weight| *weight += 0.1 * size * normal(&mut rng));
+            }
+            beside(hand, earlier, seed)
+        }
+        Property::Strangers => {
+            let stranger = useful_experts(seed.child("stranger"))?;
+            beside(useful_experts(seed)?, stranger, seed)
+        }
+        Property::IndependentExperts => speaking(useful_experts(seed)?, 1.0, seed),
         Property::CrowdedRouters => with(router_rows(1.0, seed)?, text::random(USUAL, text_seed)?),
         Property::ScatteredRouters => with(router_rows(0.0, seed)?, text::random(USUAL, text_seed)?),
         Property::CurvedStream => with(placed(seed, curve)?, text::random(LONG, text_seed)?),
@@ -177,7 +204,7 @@ fn fact_expert(seed: Seed) -> Result<World, StudyError> {
     }
     read_answers(&mut hand, 1.0);
     let batches = text::chained(USUAL, &law, seed.child("text"))?;
-    Ok(World { model: hand.model(), batches })
+    Ok(World { model: hand.model(), batches, other: None })
 }
 
 /// Rows with a common part of this length, in units of twice the length of their random parts.
@@ -278,6 +305,30 @@ fn predicting(temperature: f64, seed: Seed) -> Result<World, StudyError> {
     for row in hand.unembedding().chunks_exact_mut(WIDTH) {
         row[TOKEN..TOKEN + VOCABULARY].iter_mut().for_each(|weight| *weight = 0.2 * normal(&mut rng));
     }
+    speaking(hand, temperature, seed)
+}
+
+/// Random experts, all of which the predictions depend on, and routers that read the token.
+fn useful_experts(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = Hand::random(LEARNED, seed)?;
+    for layer in 0..LAYERS {
+        hand.down(layer).iter_mut().for_each(|weight| *weight *= LOUDNESS);
+    }
+    let mut rng = seed.child("unembedding").rng();
+    hand.unembedding().iter_mut().for_each(|weight| *weight = 0.1 * normal(&mut rng));
+    Ok(hand)
+}
+
+/// Factor of what experts write, so that most of a prediction is theirs.
+const LOUDNESS: f32 = 8.0;
+
+/// A model and its own text, and another model beside it.
+fn beside(hand: Hand, other: Hand, seed: Seed) -> Result<World, StudyError> {
+    Ok(World { other: Some(other.model()), ..speaking(hand, 1.0, seed)? })
+}
+
+/// A model of which the present token alone decides what is predicted, and text drawn from that, its logits divided by a temperature.
+fn speaking(hand: Hand, temperature: f64, seed: Seed) -> Result<World, StudyError> {
     let mut subject = ModelSubject::new(hand.model());
     let each = Tokens::new((0..VOCABULARY as u32).collect(), VOCABULARY, 1)
         .map_err(moescope_analysis::AnalysisError::from)?;
@@ -286,7 +337,7 @@ fn predicting(temperature: f64, seed: Seed) -> Result<World, StudyError> {
     let logits = seen.values.get(&point).and_then(|value| value.real()).unwrap_or_default();
     let law: Vec<Vec<f64>> = logits.chunks_exact(VOCABULARY).map(|row| softmax(row, temperature)).collect();
     let batches = text::chained(USUAL, &law, seed.child("text"))?;
-    Ok(World { model: subject.model().clone(), batches })
+    Ok(World { model: subject.model().clone(), batches, other: None })
 }
 
 fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {

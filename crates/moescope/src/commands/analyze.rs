@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::NOTHING_WRITTEN;
 use crate::memory::{Intent, MemoryArgs};
+use crate::others::{OtherModel, Running};
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
 use crate::text_windows::{Windows, positions};
@@ -62,6 +63,10 @@ pub struct AnalyzeArgs {
     /// Seed of everything that is drawn.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
+    /// Another model of the same tokens, for instruments that compare models; or a folder of checkpoints, such as RUN/checkpoints. May be
+    /// given several times.
+    #[arg(long, value_name = "MODEL")]
+    against: Vec<String>,
     #[command(flatten)]
     memory: MemoryArgs,
 }
@@ -78,57 +83,85 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     if args.positions < 2 || args.permutations == 0 {
         return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
     }
-    let instruments = chosen(names)?;
+    let mut instruments = chosen(names, !args.against.is_empty())?;
     require_own(out, "an analysis", &[DOCUMENT])?;
     let checkpoint = Checkpoint::find_for(model, args.memory.dry_run(), context)?;
     let tokenizer = checkpoint.tokenizer()?;
     let description = moescope_model::describe(checkpoint.path())?;
     let positions = positions(args.positions, description.max_positions, context);
+    let others = OtherModel::find_all(&args.against, &tokenizer, args.memory.dry_run(), context)?;
     let corpus = Corpus::from_path(text)?;
     let windows = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
     let shape = description.subject_shape();
     let record = looked_at(&instruments, &shape);
     let tokens = windows.tokens();
-    let work = |batch: usize| Work {
+    let work = |batch: usize, beside: u64| Work {
         batch,
         positions,
         record: &record,
         edits: &[],
         gradients: false,
-        kept: kept(&shape, tokens),
+        kept: kept(&shape, tokens) + beside,
         threads: context.threads(),
     };
-    let sequences = args.memory.sequences(checkpoint.path(), windows.windows.len(), BATCH, work)?;
+    let fitting = |beside: u64| {
+        let work = |batch: usize| work(batch, beside);
+        args.memory.sequences(checkpoint.path(), windows.windows.len(), BATCH, work)
+    };
+    let running = |sequences: usize| Running {
+        sequences,
+        positions,
+        threads: context.threads(),
+        bound: args.memory.bound(),
+        stop: context.interrupt().shared_flag(),
+    };
+    // One of them is open at a time.
+    let take = others.iter().map(|other| other.memory(&running(1))).collect::<Result<Vec<u64>, _>>()?;
+    let (take, weights) = (take.into_iter().max().unwrap_or(0), replaced(&instruments, &shape));
+    let mut left_out = Vec::new();
+    let (sequences, beside) = match fitting(take + weights) {
+        Ok(sequences) => (sequences, take + weights),
+        // Of all instruments, those run that fit.
+        Err(_) if names == "all" && weights > 0 => {
+            left_out = without_room(&mut instruments, weights);
+            (fitting(take)?, take)
+        }
+        Err(failure) => return Err(failure),
+    };
+    let work = |batch: usize| work(batch, beside);
     if args.memory.dry_run() {
         let passes = instruments.len() * windows.windows.len().div_ceil(sequences);
-        return args.memory.tell(
-            checkpoint.path(),
-            &Intent { work: work(sequences), passes, disk: 0 },
-            context,
-        );
+        let intent = Intent { work: work(sequences), passes, disk: 0 };
+        return args.memory.tell(checkpoint.path(), &intent, context);
     }
     let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
     let mut subject = ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag());
     let routed = !shape.routed_layers().is_empty();
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
+    material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
     material.words = (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect();
-    let outcomes = {
+    let mut outcomes = {
         let _heeds = context.interrupt().at_once(NOTHING_WRITTEN.into());
         outcomes(&instruments, names == "all", routed, &mut material, context)
             .map_err(|failure| context.interrupt().or(failure))?
     };
+    outcomes.append(&mut left_out);
     let document = document(args, tokens, &outcomes);
     finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document))?;
-    if context.json() {
-        context.print_json(&document);
-    } else {
-        for outcome in &outcomes {
-            say!("{:20} {}", outcome.about.name, in_words(outcome));
-        }
-        say!("report: {}", out.join("report.html").display());
+    match context.json() {
+        true => context.print_json(&document),
+        false => tell_person(out, &outcomes),
     }
     Ok(())
+}
+
+/// The findings for people, a line each.
+fn tell_person(out: &std::path::Path, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        say!("{:20} {}", outcome.about.name, in_words(outcome));
+    }
+    say!("report: {}", out.join("report.html").display());
 }
 
 /// Values that instruments look at in one pass, taken together: more than any of them does.
@@ -139,16 +172,48 @@ fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> V
     let attention: &[Site] = if asked("induction") { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
     let sites = [&[Site::ResidPost], attention].concat();
     points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
-    if asked("expert-profile") {
+    if asked("expert-profile") || asked("expert-prune") {
         let answers = |point: &HookPoint| {
             point.site() == Site::ExpertOutWeighted && point.layer() == shape.routed_layers().first().copied()
         };
         points.extend(shape.hook_points().into_iter().filter(answers));
     }
-    if asked("sparse-probe") {
+    if asked("sparse-probe") || asked("expert-prune") {
         points.extend(widest_neurons(shape));
     }
     points
+}
+
+/// Instruments that put other weights in the place of the model's.
+const REPLACING: [&str; 3] = ["expert-merge", "expert-prune", "quantised-experts"];
+
+/// Bytes that stand beside the model while instruments have other weights in the place of its own: at most all matrices of the experts, and of
+/// attention and routers where these are rounded.
+fn replaced(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> u64 {
+    let asked = |names: &[&str]| instruments.iter().any(|i| names.contains(&i.about().name));
+    let experts = |layer: &FeedForwardShape| match layer {
+        FeedForwardShape::Dense { .. } => 0,
+        FeedForwardShape::Routed { experts, expert_width, .. } => 3 * experts * expert_width * shape.d_model,
+    };
+    let attention =
+        |_: &FeedForwardShape| 5 * shape.d_model * shape.d_model.max(shape.heads * shape.head_dim);
+    let of = |layer: &dyn Fn(&FeedForwardShape) -> usize| {
+        shape.feed_forward.iter().map(layer).sum::<usize>() as u64
+    };
+    let experts = if asked(&REPLACING) { of(&experts) } else { 0 };
+    let attention = if asked(&["quantised-experts"]) { of(&attention) } else { 0 };
+    4 * (experts + attention)
+}
+
+/// Takes out the instruments whose weights have no room beside the model, and says so.
+fn without_room(instruments: &mut Vec<&'static dyn Instrument>, bytes: u64) -> Vec<Outcome> {
+    let bytes = moescope_host::bytes_in_words(bytes as f64);
+    let reason =
+        format!("other weights in the place of the model's take {bytes} beside it; give more --max-memory");
+    let (out, left): (Vec<_>, Vec<_>) =
+        instruments.drain(..).partition(|instrument| REPLACING.contains(&instrument.about().name));
+    *instruments = left;
+    out.into_iter().map(|i| Outcome { about: i.about(), found: Err(reason.clone()) }).collect()
 }
 
 /// The neurons of the layer that has most for each token: they are looked at layer by layer.
@@ -193,13 +258,13 @@ fn list(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The instruments of a list of names.
-fn chosen(names: &str) -> Result<Vec<&'static dyn Instrument>, Failure> {
+/// The instruments of a list of names; `all` are those that other models are not needed for, unless there are some.
+fn chosen(names: &str, others: bool) -> Result<Vec<&'static dyn Instrument>, Failure> {
     if names == "all" {
-        return Ok(CASE.to_vec());
+        return Ok(CASE.iter().copied().filter(|instrument| others || !instrument.against()).collect());
     }
     let known = || CASE.iter().map(|instrument| instrument.about().name);
-    names
+    let found: Result<Vec<&'static dyn Instrument>, Failure> = names
         .split(',')
         .map(|name| {
             named(name.trim()).ok_or_else(|| {
@@ -209,7 +274,16 @@ fn chosen(names: &str) -> Result<Vec<&'static dyn Instrument>, Failure> {
                 Failure::input(format!("there is no instrument `{name}`; {near}Known: {all}, and `all`"))
             })
         })
-        .collect()
+        .collect();
+    let found = found?;
+    if others && !found.iter().any(|instrument| instrument.against()) {
+        let comparing: Vec<&str> = CASE.iter().filter(|i| i.against()).map(|i| i.about().name).collect();
+        return Err(Failure::input(format!(
+            "--against compares models, which none of these instruments does; ask for one of {}, or leave it out",
+            comparing.join(", ")
+        )));
+    }
+    Ok(found)
 }
 
 /// Runs one instrument after the other. `lenient`: what cannot run is told and left out.
@@ -276,6 +350,7 @@ fn document(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> serde_js
     serde_json::json!({
         "schema": 1,
         "model": args.model,
+        "against": args.against,
         "tokens": tokens,
         "seed": args.seed,
         "permutations": args.permutations,
@@ -357,8 +432,9 @@ fn heading(name: &str) -> String {
 fn reproduce(args: &AnalyzeArgs) -> Vec<(String, String)> {
     let path =
         |path: &Option<PathBuf>| path.as_ref().map_or_else(String::new, |path| path.display().to_string());
+    let against: String = args.against.iter().map(|model| format!(" --against {model}")).collect();
     let command = format!(
-        "moescope analyze {} {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",
+        "moescope analyze {} {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}{against}",
         args.names.as_deref().unwrap_or_default(),
         args.model.as_deref().unwrap_or_default(),
         path(&args.text),
