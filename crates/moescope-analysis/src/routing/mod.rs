@@ -10,6 +10,7 @@ pub(crate) mod planted;
 mod saturation;
 mod sharpness;
 mod summary;
+mod trade;
 
 pub(crate) use coactivation::strongest_partner;
 pub use coactivation::{CoactivationReport, LayerCoactivation, coactivation};
