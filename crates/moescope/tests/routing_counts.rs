@@ -123,7 +123,7 @@ fn what_cannot_be_counted_is_refused() {
     };
     assert!(refusal(&[first.clone(), first.clone()], &[]).contains("a second time"));
     assert!(refusal(&[place("none")], &[]).contains("no recorded routes"));
-    assert!(refusal(&[first.clone()], &["--text", "x"]).contains("--text"));
+    assert!(refusal(std::slice::from_ref(&first), &["--text", "x"]).contains("--text"));
     let other = count(&[first], &place("out"), &["--dry-run"]);
     assert!(other.status.success() && !place("out").exists());
     assert!(String::from_utf8_lossy(&other.stdout).contains("at most"));
