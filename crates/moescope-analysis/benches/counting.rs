@@ -3,8 +3,7 @@
 //! `cargo bench -p moescope-analysis --bench counting` counts routes that follow an uneven load, for several numbers of experts and slots, with
 //! everything that `moescope routing --from` counts, on one thread. One slot is one expert of one token in one layer.
 
-use std::time::Instant;
-
+use cpu_time::ProcessTime;
 use moescope_analysis::counting::{CountingPlan, RouteCounts};
 
 mod planted;
@@ -22,7 +21,7 @@ fn main() {
         let best = (0..REPETITIONS)
             .map(|_| {
                 let mut counts = RouteCounts::new(CountingPlan::default()).expect("the plan is one");
-                let start = Instant::now();
+                let start = ProcessTime::now();
                 pool.install(|| counts.add(&trace, "bench")).expect("the trace is the first");
                 assert_eq!(counts.tokens(), TOKENS as u64);
                 start.elapsed().as_secs_f64()

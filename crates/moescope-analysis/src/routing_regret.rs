@@ -305,6 +305,14 @@ mod tests {
     struct Planted {
         shape: SubjectShape,
         worth: [f32; 5],
+        /// Losses of every token and set drawn at random besides, from this seed.
+        noise: Option<u64>,
+    }
+
+    /// A number from −1 to 1 that looks random, by token, set and seed.
+    fn noise(seed: u64, token: usize, set: &[u32]) -> f32 {
+        let place = set.iter().fold(token as u64, |place, expert| 8 * place + u64::from(*expert));
+        2.0 * Seed(seed).index(place).rng().random::<f32>() - 1.0
     }
 
     impl Planted {
@@ -318,7 +326,7 @@ mod tests {
                 feed_forward,
                 options: Default::default(),
             };
-            Planted { shape, worth }
+            Planted { shape, worth, noise: None }
         }
     }
 
@@ -335,7 +343,9 @@ mod tests {
             };
             let followed = |token: &usize| !(token + 1).is_multiple_of(tokens.positions());
             let loss = |token: usize| {
-                4.0 - routes[2 * token..2 * token + 2].iter().map(|e| self.worth[*e as usize]).sum::<f32>()
+                let set = &routes[2 * token..2 * token + 2];
+                let drawn = self.noise.map_or(0.0, |seed| noise(seed, token, set));
+                4.0 + drawn - set.iter().map(|e| self.worth[*e as usize]).sum::<f32>()
             };
             let loss = (0..tokens.len()).filter(followed).map(loss).collect();
             let point = HookPoint::block(Site::RouterIndices, 0);
@@ -381,6 +391,29 @@ mod tests {
     fn experts_of_equal_worth_are_no_better_and_no_worse() {
         let equal = run([0.5; 5], 1);
         assert_eq!((equal.regret.estimate, equal.advantage.estimate, equal.rank.estimate), (0.0, 0.0, 0.5));
+    }
+
+    #[test]
+    fn a_choice_like_any_other_is_called_better_or_worse_at_the_stated_rate() {
+        // Every set of every token has a loss of its own that nobody knows: 40 sequences, each a document.
+        let samples = [Sample::one_document_each(Tokens::new(vec![1; 320], 40, 8).unwrap(), 0)];
+        let excludes = |seed: &u64| {
+            let method = BootstrapMethod::Percentile;
+            let resampling = Resampling { replicates: 400, level: 0.95, method, seed: Seed(*seed) };
+            let mut subject = Planted { noise: Some(*seed), ..Planted::new([0.0; 5]) };
+            let found = routing_regret(&mut subject, &samples, Seed(*seed), resampling).unwrap()[0];
+            [
+                found.advantage.low > 0.0,
+                found.advantage.high < 0.0,
+                found.rank.low > 0.5 || found.rank.high < 0.5,
+                found.regret.low > found.null || found.regret.high < found.null,
+            ]
+        };
+        let alarms: Vec<[bool; 4]> = (0..200).map(|seed| excludes(&seed)).collect();
+        let rate = |of: usize| alarms.iter().filter(|alarm| alarm[of]).count() as f64 / 200.0;
+        // One side at 2.5 % and two at 5 %, beyond which a valid test comes once in a thousand times.
+        assert!(rate(0) <= 0.065 && rate(1) <= 0.065, "{} {}", rate(0), rate(1));
+        assert!(rate(2) <= 0.105 && rate(3) <= 0.105, "{} {}", rate(2), rate(3));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use moescope_analysis::statistics::{detectable_effect, equivalence_margin};
 use moescope_train::{Outcome, RandomBatches, TrainPlan, train};
 use serde::Serialize;
 
@@ -48,6 +49,37 @@ pub struct Plan {
     pub memory: u64,
     /// Estimated size of the finished folder in bytes: weights in f32 and some hundred kibibytes for each run.
     pub disk: u64,
+    /// What so many seeds can decide.
+    pub power: PlannedPower,
+}
+
+/// What the planned seeds can decide, four times in five, at 5 % before Holm's correction.
+///
+/// - **Does not show:** how much the difference between two models varies over seeds; that is known from earlier studies, or after this one.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PlannedPower {
+    /// Smallest true difference of two models that a paired t-test over seeds finds, in standard deviations of the difference over seeds.
+    pub difference: f64,
+    /// Largest standard deviation over seeds of a difference in loss at which equal losses are found equal within the margin, nats.
+    pub loss_spread: f64,
+    /// That margin, nats.
+    pub loss_margin: f64,
+}
+
+/// Chance with which [`PlannedPower`] is to find what is there.
+const POWER: f64 = 0.8;
+/// Level of the tests.
+const LEVEL: f64 = 0.05;
+
+impl PlannedPower {
+    fn of(config: &StudyConfig) -> Result<PlannedPower, StudyError> {
+        let (seeds, loss_margin) = (config.seeds as usize, config.margins.loss);
+        Ok(PlannedPower {
+            difference: detectable_effect(seeds, LEVEL, POWER)?,
+            loss_spread: loss_margin / equivalence_margin(seeds, LEVEL, POWER)?,
+            loss_margin,
+        })
+    }
 }
 
 /// The runs that differ in seed and learning rate only, and so in no size and no work.
@@ -112,6 +144,7 @@ impl Plan {
             memory: BASE_MEMORY + workers as u64 * memory as u64,
             disk,
             kinds,
+            power: PlannedPower::of(config)?,
         })
     }
 
@@ -218,7 +251,21 @@ impl fmt::Display for Plan {
             writeln!(f, "time         about {:.1} minutes", seconds / 60.0)?;
         }
         writeln!(f, "memory       about {} MiB", mebibytes(self.memory))?;
-        writeln!(f, "disk         about {} MiB", mebibytes(self.disk))
+        writeln!(f, "disk         about {} MiB", mebibytes(self.disk))?;
+        let PlannedPower { difference, loss_spread, loss_margin } = self.power;
+        writeln!(
+            f,
+            "power        with {} seeds, in 4 of 5 studies (level 5 %, before Holm's correction):",
+            self.seeds
+        )?;
+        writeln!(
+            f,
+            "             a difference of {difference:.2} of its standard deviations over seeds is found;"
+        )?;
+        writeln!(
+            f,
+            "             equal losses are found equal within {loss_margin} nats if their difference varies by at most {loss_spread:.4} over seeds"
+        )
     }
 }
 
@@ -265,6 +312,19 @@ mod tests {
         let sum: f64 = plan.kinds.iter().map(|kind| kind.runs as f64 * kind.flops_per_run).sum();
         assert_eq!(plan.flops, sum);
         assert!(plan.seconds.is_none() && !plan.to_string().contains("minutes"), "{plan}");
+    }
+
+    #[test]
+    fn more_seeds_decide_more() {
+        let mut config = preset("quick");
+        config.seeds = 3;
+        let few = Plan::count(&config, 512, 1).unwrap().power;
+        config.seeds = 10;
+        let many = Plan::count(&config, 512, 1).unwrap();
+        // Ten pairs find one standard deviation in 80.3 % of studies (SciPy's noncentral t).
+        assert!((many.power.difference - 0.996).abs() < 0.005, "{:?}", many.power);
+        assert!(few.difference > 3.0 && few.loss_spread < many.power.loss_spread);
+        assert!(many.to_string().contains("with 10 seeds, in 4 of 5 studies"), "{many}");
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use super::ExactSum;
+
 /// How often each code was chosen beside each label: `counts[label, code]`; labels that were not seen have no row yet.
 ///
 /// Every slot counts, so with several slots for each token a row sums to slots, not tokens.
@@ -66,19 +68,24 @@ impl Contingency {
     /// - **Source:** Miller 1955, "Note on the bias of information estimates".
     pub fn information(&self) -> LabelInformation {
         let (mut by_label, mut by_code) = (vec![0u64; self.labels()], vec![0u64; self.codes]);
-        let mut joint = 0.0;
+        // Exact sums, so that the order of labels does not change a bit.
+        let mut joint = ExactSum::default();
         for (label, code, count) in self.cells() {
             by_label[label] += u64::from(count);
             by_code[code] += u64::from(count);
-            joint += count_log(u64::from(count));
+            joint.add(count_log(u64::from(count)));
         }
         let slots: u64 = by_code.iter().sum();
         let (n, log) = (slots as f64, count_log(slots));
-        let sum = |counts: &[u64]| counts.iter().map(|c| count_log(*c)).sum::<f64>();
+        let sum = |counts: &[u64]| {
+            let mut sum = ExactSum::default();
+            counts.iter().for_each(|count| sum.add(count_log(*count)));
+            sum.value()
+        };
         let used = |counts: &[u64]| counts.iter().filter(|c| **c > 0).count() as f64;
         let label_entropy = (log - sum(&by_label)) / n;
         LabelInformation {
-            bits: ((log - sum(&by_label) - sum(&by_code) + joint) / n).max(0.0),
+            bits: ((log - sum(&by_label) - sum(&by_code) + joint.value()) / n).max(0.0),
             bias: (used(&by_label) - 1.0).max(0.0) * (used(&by_code) - 1.0).max(0.0)
                 / (2.0 * n * std::f64::consts::LN_2),
             label_entropy: label_entropy.max(0.0),

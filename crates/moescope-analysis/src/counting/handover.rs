@@ -1,5 +1,7 @@
 use moescope_trace::{LayerRouting, TokenTable};
 
+use super::layer::Names;
+
 /// What tokens hand on to their successors in one layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handover {
@@ -100,19 +102,27 @@ impl RatioSums {
 /// The 97.5 % quantile of the normal distribution.
 const NORMAL_95: f64 = 1.959_963_984_540_054;
 
-/// Handovers of each stretch of tokens of one document, with its pairs of neighbours.
+/// Handovers of each stretch of tokens of one document, with its pairs of neighbours. Sets may come as bits besides, which are quicker to compare.
 pub(super) fn by_stretch<'a>(
     layer: &'a LayerRouting,
-    tokens: &'a TokenTable,
-    stretches: &'a [std::ops::Range<usize>],
+    masks: Option<&'a [u64]>,
+    names: &'a Names<'_>,
 ) -> impl Iterator<Item = (Handover, u64)> + 'a {
-    stretches.iter().map(|stretch| {
+    names.stretches.iter().map(move |stretch| {
         let (mut handover, mut pairs) = (Handover::default(), 0);
         for token in stretch.start..stretch.end - 1 {
-            if is_followed(tokens, token) {
-                handover.add(layer.chosen(token), layer.chosen(token + 1));
-                pairs += 1;
+            if !is_followed(names.tokens, token) {
+                continue;
             }
+            let (here, next) = (layer.chosen(token), layer.chosen(token + 1));
+            match masks {
+                Some(masks) => {
+                    handover.shared += u64::from((masks[token] & masks[token + 1]).count_ones());
+                    handover.same_first += u64::from(here[0] == next[0]);
+                }
+                None => handover.add(here, next),
+            }
+            pairs += 1;
         }
         (handover, pairs)
     })

@@ -80,7 +80,12 @@ impl LayerCounts {
             let block = start..(start + BLOCK).min(tokens.len());
             let choices = &routing.choices[block.start * k..block.end * k];
             self.pairs.add(choices, k);
-            let bucket = |ids: &'_ [u32], token: usize| ids[token] % names.plan.token_rows as u32;
+            let rows = names.plan.token_rows as u32;
+            // A branch that is nearly always taken costs less than a division.
+            let bucket = |ids: &'_ [u32], token: usize| match ids[token] {
+                id if id < rows => id,
+                id => id % rows,
+            };
             let [domain, class, position, token, next] = &mut self.by_label;
             domain.add(block.clone().map(|t| names.domains[tokens.domains[t] as usize]), choices, k);
             class.add(block.clone().map(|t| names.classes[tokens.classes[t] as usize]), choices, k);
@@ -88,9 +93,13 @@ impl LayerCounts {
             token.add(block.clone().map(|t| bucket(&tokens.ids, t)), choices, k);
             next.add(block.map(|t| bucket(&tokens.next_ids, t)), choices, k);
         }
-        self.add_documents(routing, names);
+        let masks = masks(routing);
+        self.add_documents(routing, names, masks.as_deref());
         self.decisions.add(routing, NEAR_TIE);
-        let sets: Vec<u64> = routing.choices.chunks_exact(k).map(|set| set_key(set, self.experts)).collect();
+        let sets: Vec<u64> = match masks {
+            Some(masks) => masks.into_iter().map(mixed).collect(),
+            None => routing.choices.chunks_exact(k).map(set_key).collect(),
+        };
         sets.iter().for_each(|key| self.sets.add(*key));
         let firsts: Vec<u32> = routing.choices.iter().step_by(k).copied().collect();
         self.first_choices.add(std::iter::repeat_n(0, firsts.len()), &firsts, 1);
@@ -99,13 +108,13 @@ impl LayerCounts {
 
     /// Counts how the first choices of a layer lead to those of the next.
     pub(super) fn add_next(&mut self, here: &LayerRouting, next: &LayerRouting) {
-        let firsts = here.choices.iter().step_by(here.per_token).copied();
-        for (first, set) in firsts.zip(next.choices.chunks_exact(next.per_token)) {
-            self.next_layer.add([first], &set[..1], 1);
-        }
+        let firsts = |layer: &LayerRouting| -> Vec<u32> {
+            layer.choices.iter().step_by(layer.per_token).copied().collect()
+        };
+        self.next_layer.add(firsts(here), &firsts(next), 1);
     }
 
-    fn add_documents(&mut self, routing: &LayerRouting, names: &Names<'_>) {
+    fn add_documents(&mut self, routing: &LayerRouting, names: &Names<'_>, masks: Option<&[u64]>) {
         let k = self.per_token;
         let mut slots = vec![0u32; self.experts];
         for stretch in names.stretches {
@@ -115,7 +124,7 @@ impl LayerCounts {
                 sums.add(u64::from(std::mem::take(slots)), choices.len() as u64);
             }
         }
-        for (handover, pairs) in by_stretch(routing, names.tokens, names.stretches) {
+        for (handover, pairs) in by_stretch(routing, masks, names) {
             self.overlap.add(handover.shared, pairs * k as u64);
             self.same_first.add(handover.same_first, pairs);
         }
@@ -200,22 +209,24 @@ impl LayerCounts {
     }
 }
 
-/// Key of a set of experts, whatever their order.
-fn set_key(set: &[u32], experts: usize) -> u64 {
-    let sum = match experts {
-        0..=64 => set.iter().fold(0u64, |mask, expert| mask | 1 << expert),
-        _ => set.iter().fold(0u64, |sum, expert| sum.wrapping_add(mixed(u64::from(*expert) + 1))),
-    };
-    mixed(sum)
+/// The sets of up to 64 experts as bits.
+fn masks(routing: &LayerRouting) -> Option<Vec<u64>> {
+    let mask = |set: &[u32]| set.iter().fold(0u64, |mask, expert| mask | 1 << expert);
+    (routing.experts <= 64).then(|| routing.choices.chunks_exact(routing.per_token).map(mask).collect())
 }
 
-fn renamed<'a>(
-    table: &'a Contingency,
-    names: Option<&'a [usize]>,
-) -> impl Iterator<Item = (i64, i64, i64)> + 'a {
-    table.cells().map(move |(row, column, count)| {
-        (names.map_or(row, |names| names[row]) as i64, column as i64, i64::from(count))
-    })
+/// Key of a set of experts, whatever their order, where there are too many for a mask.
+fn set_key(set: &[u32]) -> u64 {
+    mixed(set.iter().fold(0u64, |sum, expert| sum.wrapping_add(mixed(u64::from(*expert) + 1))))
+}
+
+/// Label, code and count of each cell in the order of the labels, which may have other names.
+fn renamed(table: &Contingency, names: Option<&[usize]>) -> Vec<(i64, i64, i64)> {
+    let name = |row: usize| names.map_or(row, |names| names[row]) as i64;
+    let cells = table.cells().map(|(row, column, count)| (name(row), column as i64, i64::from(count)));
+    let mut cells: Vec<(i64, i64, i64)> = cells.collect();
+    cells.sort_unstable();
+    cells
 }
 
 /// The kept keys as rows.

@@ -31,6 +31,7 @@ fn trace(seed: u64, documents: usize) -> RoutingTrace {
 fn part(trace: &RoutingTrace, range: Range<usize>, turned: bool) -> RoutingTrace {
     let all = trace.tokens();
     let names = all.domain_names.len() as u16;
+    // Names that are not in the order of the alphabet.
     let domain = |d: &u16| if turned { names - 1 - d } else { *d };
     let mut domain_names = all.domain_names.clone();
     if turned {

@@ -1,8 +1,7 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
+use super::trade::Trade;
 use super::{NullComparison, Permutations, comparison_columns};
 use crate::counting::Pairs;
 use crate::statistics::Tail;
@@ -134,66 +133,6 @@ pub(crate) fn strongest_partner(pairs: &[u32], experts: usize) -> f64 {
     used.iter().sum::<f64>() / used.len() as f64
 }
 
-/// Random trades between pairs of tokens of the experts that only one of the two has.
-struct Trade {
-    /// Whether an expert is in the first token's set.
-    in_first: Vec<bool>,
-    in_second: Vec<bool>,
-    pool: Vec<u32>,
-}
-
-/// Trades for each token: after this many the margins alone shape the sets (Strona et al. use as many).
-const TRADES_PER_TOKEN: usize = 5;
-
-impl Trade {
-    fn new(experts: usize) -> Trade {
-        Trade { in_first: vec![false; experts], in_second: vec![false; experts], pool: Vec::new() }
-    }
-
-    fn randomise(&mut self, choices: &mut [u32], per_token: usize, rng: &mut ChaCha8Rng) {
-        let tokens = (choices.len() / per_token) as u32;
-        if tokens < 2 {
-            return;
-        }
-        // Each trade moves two tokens.
-        for _ in 0..(tokens as usize * TRADES_PER_TOKEN).div_ceil(2) {
-            let first = rng.random_range(0..tokens);
-            let second = (first + rng.random_range(1..tokens)) % tokens;
-            let (low, high) = (first.min(second) as usize, first.max(second) as usize);
-            let (head, tail) = choices.split_at_mut(high * per_token);
-            self.trade(&mut head[low * per_token..(low + 1) * per_token], &mut tail[..per_token], rng);
-        }
-    }
-
-    fn trade(&mut self, first: &mut [u32], second: &mut [u32], rng: &mut ChaCha8Rng) {
-        first.iter().for_each(|e| self.in_first[*e as usize] = true);
-        second.iter().for_each(|e| self.in_second[*e as usize] = true);
-        self.pool.clear();
-        self.pool.extend(first.iter().filter(|e| !self.in_second[**e as usize]));
-        self.pool.extend(second.iter().filter(|e| !self.in_first[**e as usize]));
-        // Both tokens put in as many experts as they take out, so each keeps its number.
-        for i in 0..self.pool.len() / 2 {
-            let other = rng.random_range(i as u32..self.pool.len() as u32) as usize;
-            self.pool.swap(i, other);
-        }
-        let mut next = self.pool.iter().copied();
-        deal(first, &self.in_second, &mut next);
-        deal(second, &self.in_first, &mut next);
-        // What was marked is now in the pool, or shared and still in the first set.
-        for expert in self.pool.iter().chain(first.iter()) {
-            self.in_first[*expert as usize] = false;
-            self.in_second[*expert as usize] = false;
-        }
-    }
-}
-
-/// Replaces the experts that the other token lacks.
-fn deal(set: &mut [u32], others: &[bool], next: &mut impl Iterator<Item = u32>) {
-    for own in set.iter_mut().filter(|own| !others[**own as usize]) {
-        *own = next.next().expect("the pool holds one expert for each that was put in");
-    }
-}
-
 impl CoactivationReport {
     /// One row for each layer: how strongly experts go together, beside chance.
     ///
@@ -291,6 +230,7 @@ mod tests {
     use crate::routing::planted;
     use moescope_base::Seed;
     use proptest::prelude::*;
+    use rand::RngExt;
 
     fn run(experts: usize, per_token: usize, choices: Vec<u32>, permutations: usize) -> LayerCoactivation {
         let n = choices.len() / per_token;

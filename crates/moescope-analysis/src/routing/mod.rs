@@ -10,6 +10,7 @@ mod null;
 pub(crate) mod planted;
 mod saturation;
 mod sharpness;
+mod trade;
 
 pub use clusters::CoactivationClusters;
 pub(crate) use coactivation::strongest_partner;

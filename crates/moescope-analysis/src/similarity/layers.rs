@@ -10,7 +10,7 @@ use crate::instrument::{
 };
 use crate::matrix::Features;
 use crate::routing::{NullComparison, Permutations, comparison_columns};
-use crate::statistics::Tail;
+use crate::statistics::{Tail, student};
 use crate::{AnalysisError, check};
 
 const METHOD: &str = "similarity";
@@ -41,7 +41,7 @@ pub struct LayerPair {
     pub measure: Measure,
     /// Likeness beside that of shuffled tokens.
     pub likeness: NullComparison,
-    /// Lower end of its 95 % interval over documents (jackknife over groups of documents, normal approximation).
+    /// Lower end of its 95 % interval over documents (jackknife over groups of documents, with Student's t for so few groups).
     pub low: f64,
     /// Upper end.
     pub high: f64,
@@ -128,7 +128,8 @@ fn compare(
     );
     let mean = without.iter().sum::<f64>() / groups as f64;
     let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
-    let reach = 1.96 * (spread * (groups - 1) as f64 / groups as f64).sqrt();
+    let freedom = (groups - 1) as f64;
+    let reach = student::quantile(0.975, freedom) * (spread * freedom / groups as f64).sqrt();
     Ok((NullComparison::new(observed, &draws, Tail::Greater), observed - reach, observed + reach))
 }
 
@@ -218,7 +219,7 @@ fn table(name: &str, pairs: &[LayerPair]) -> Result<Table, AnalysisError> {
         &comparisons,
     ));
     let real = |of: fn(&LayerPair) -> f64| pairs.iter().map(of).collect::<Vec<f64>>();
-    let interval = "95 %, jackknife over groups of documents";
+    let interval = "95 %, jackknife over groups of documents, Student's t";
     columns.extend(Column::interval("likeness", "", interval, real(|pair| pair.low), real(|pair| pair.high)));
     columns.push(Column::observations("likeness", "documents", key(|pair| pair.documents)));
     let method = "The same 320 tokens after two blocks, at most eight blocks. Canonical correlations and Procrustes compare principal components that \

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Features;
-use crate::statistics::{PermutationTest, Tail, permutation_test, standard_deviation};
+use crate::statistics::{PermutationTest, Tail, permutation_test, standard_deviation, student};
 use crate::tabulate::labels;
 use crate::{AnalysisError, check};
 
@@ -31,7 +31,7 @@ use hsic::{hsic, without_each};
 pub struct Similarity {
     /// Unbiased linear CKA.
     pub cka: f64,
-    /// Lower end of its 95 % interval over documents (jackknife, normal approximation); NaN with one document.
+    /// Lower end of its 95 % interval over documents (jackknife, Student's t); NaN with one document.
     pub low: f64,
     /// Upper end.
     pub high: f64,
@@ -79,7 +79,9 @@ pub fn similarity(
         options.seed,
     )?;
     let groups = documents_of(documents);
-    let reach = 1.96 * jackknife_error(first, second, documents, &groups);
+    let error = jackknife_error(first, second, documents, &groups);
+    // With one document the error is NaN, whatever it is multiplied with.
+    let reach = student::quantile(0.975, groups.len().max(2) as f64 - 1.0) * error;
     let (low, high) = (estimate - reach, estimate + reach);
     Ok(Similarity { cka: estimate, low, high, shuffled, tokens: first.tokens(), documents: groups.len() })
 }
@@ -110,8 +112,13 @@ pub fn cka(first: &Features, second: &Features) -> Result<f64, AnalysisError> {
 /// If labels and results differ in number.
 pub fn table(name: &str, title: &str, pairs: &[(String, Similarity)]) -> Result<Table, AnalysisError> {
     let of = |pick: fn(&Similarity) -> f64| pairs.iter().map(|(_, s)| pick(s)).collect::<Vec<f64>>();
-    let [low, high] =
-        Column::interval("cka", "", "95 %, jackknife over documents", of(|s| s.low), of(|s| s.high));
+    let [low, high] = Column::interval(
+        "cka",
+        "",
+        "95 %, jackknife over documents, Student's t",
+        of(|s| s.low),
+        of(|s| s.high),
+    );
     let documents = pairs.iter().map(|(_, s)| s.documents as i64).collect();
     let columns = vec![
         Column::key("pair", "what is compared", labels(pairs)),

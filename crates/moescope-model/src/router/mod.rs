@@ -68,7 +68,7 @@ fn by_scores(
         weights::order_pairs(run.tape.value(tempered), &mut choices, routed.router.tolerance as f32);
     }
     let plan = planned(run, layer, &choices, routed)?;
-    let weights = weights::weights(run.tape, strength, &plan, &routed.router)?; // [token, slot]
+    let weights = weights::weights(run.tape, (tempered, strength), &plan, &routed.router)?; // [token, slot]
     let weights = weights::given(run.tape, weights, &plan, layer, rule)?;
     let weights = run.at(HookPoint::block(Site::RouterWeights, layer), weights)?;
     Ok(LayerRoutes { layer, plan, logits: Some(logits), scores: Some(scores), weights })

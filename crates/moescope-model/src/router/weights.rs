@@ -11,10 +11,10 @@ use crate::route_edits::LayerRule;
 
 /// Weights of the chosen experts, `[token, slot]`.
 ///
-/// `strength[token, expert]` is the scores, or the logits where scoring follows selection.
+/// Of the pair `[token, expert]` the first is the logits, the second the strength: the scores, or the logits again where scoring follows selection.
 pub(crate) fn weights(
     tape: &mut Tape<'_>,
-    strength: Var,
+    (logits, strength): (Var, Var),
     plan: &RoutePlan,
     router: &Router,
 ) -> Result<Var, ModelError> {
@@ -26,8 +26,60 @@ pub(crate) fn weights(
         }
         Order::OneByOne => tape.sparse_mixer(strength, plan.choices(), router.tolerance as f32)?,
     };
-    let weights = if router.renormalise { tape.renormalise(scored)? } else { scored };
+    let weights = match router.renormalise {
+        true => renormalised_by_logits(tape, scored, logits, plan, router.order)?,
+        false => scored,
+    };
     forward::scaled(tape, weights, router.scale)
+}
+
+/// Scores divided by their sum, by way of the logits for tokens whose chosen scores are too small for `f32`.
+///
+/// Routes that are forced or replayed may choose experts whose scores all underflow to 0, which no division saves. Softmax scores divided by
+/// their sum are the softmax of the chosen logits, and so are sigmoids that small; for those tokens it is computed in this way.
+fn renormalised_by_logits(
+    tape: &mut Tape<'_>,
+    scored: Var,
+    logits: Var,
+    plan: &RoutePlan,
+    order: Order,
+) -> Result<Var, ModelError> {
+    let lost: Vec<usize> = match order {
+        Order::ScoreThenSelect => underflowed(tape, scored, logits, plan),
+        Order::SelectThenScore | Order::OneByOne => Vec::new(),
+    };
+    if lost.is_empty() {
+        return Ok(tape.renormalise(scored)?);
+    }
+    let (height, slots) = (tape.value(scored).rows(), plan.per_token());
+    let others: Vec<usize> = (0..height).filter(|token| lost.binary_search(token).is_err()).collect();
+    let safe = tape.overwrite_rows(scored, &lost, Tensor::full([lost.len(), slots], 1.0))?;
+    let divided = tape.renormalise(safe)?;
+    let divided = tape.overwrite_rows(divided, &lost, Tensor::zeros([lost.len(), slots]))?;
+    let chosen = tape.gather_columns(logits, plan.choices(), slots)?;
+    let shares = tape.softmax(chosen)?;
+    let shares = tape.overwrite_rows(shares, &others, Tensor::zeros([others.len(), slots]))?;
+    Ok(tape.add(divided, shares)?)
+}
+
+/// Distance to the largest logit, or to 0, beyond which a score is as good as 0 in `f32`: `e^−80` is 2e−35.
+const FAR: f32 = 80.0;
+
+/// Tokens, in order, whose chosen scores sum to no normal number because their logits are that far down; scores that an edit made 0 are not meant.
+fn underflowed(tape: &Tape<'_>, scored: Var, logits: Var, plan: &RoutePlan) -> Vec<usize> {
+    let (scored, logits) = (tape.value(scored), tape.value(logits));
+    let (slots, experts) = (plan.per_token(), logits.columns());
+    let is_lost = |token: &usize| {
+        let sum: f32 = scored.data()[token * slots..(token + 1) * slots].iter().sum();
+        if sum.is_nan() || sum.abs() >= f32::MIN_POSITIVE {
+            return false;
+        }
+        let row = &logits.data()[token * experts..(token + 1) * experts];
+        let chosen = plan.choices()[token * slots..(token + 1) * slots].iter().map(|e| row[*e as usize]);
+        let (top, best) = (row.iter().fold(0.0, |a: f32, b| a.max(*b)), chosen.fold(f32::MIN, f32::max));
+        top - best > FAR
+    };
+    (0..scored.rows()).filter(is_lost).collect()
 }
 
 /// The weights `[token, slot]` with those that edits give.
@@ -115,7 +167,7 @@ pub(crate) fn plain_weights(logits: &[f32], routed: &Routed, selection: &Selecti
     let select = tape.value(strength).data();
     let choices = selection.choose(select, select, routed.experts);
     let plan = RoutePlan::new(&choices, routed.experts, routed.per_token).expect("a choice is a plan");
-    let weights = weights(&mut tape, strength, &plan, &routed.router).expect("the plan fits");
+    let weights = weights(&mut tape, (logits, strength), &plan, &routed.router).expect("the plan fits");
     tape.value(weights).data().to_vec()
 }
 
@@ -133,6 +185,25 @@ mod tests {
 
     fn close(found: &[f32], wanted: &[f32]) {
         assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {wanted:?}");
+    }
+
+    #[test]
+    fn chosen_scores_that_underflow_still_have_weights() {
+        // Experts 1 and 2 are forced on both tokens; those of the first have scores of 0 in f32, and logits that differ by 1.
+        let logits = [0.0, -500.0, -501.0, 1.0, 0.5, 0.5];
+        for score in [Score::Softmax, Score::Sigmoid] {
+            let mut tape = Tape::new(Mode::Inference);
+            let logits: Vec<f32> = match score {
+                Score::Softmax => logits.to_vec(),
+                Score::Sigmoid => logits.iter().map(|l| l.min(0.0)).collect(),
+            };
+            let leaf = tape.constant(Tensor::new([2, 3], logits).unwrap());
+            let scored = scores::scores(&mut tape, leaf, score).unwrap();
+            let plan = RoutePlan::new(&[1, 2, 1, 2], 3, 2).unwrap();
+            let router = Router { score, ..Router::learned(true) };
+            let found = weights(&mut tape, (leaf, scored), &plan, &router).unwrap();
+            close(tape.value(found).data(), &[0.731_058_6, 0.268_941_4, 0.5, 0.5]);
+        }
     }
 
     #[test]

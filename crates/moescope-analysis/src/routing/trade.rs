@@ -1,0 +1,169 @@
+//! Random sets with the loads of experts and the numbers of experts of tokens kept.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Random trades between pairs of tokens of the experts that only one of the two has.
+pub(super) struct Trade {
+    /// Whether an expert is in the first token's set.
+    in_first: Vec<bool>,
+    in_second: Vec<bool>,
+    pool: Vec<u32>,
+}
+
+/// Trades for each token: after this many the margins alone shape the sets (Strona et al. use as many).
+const TRADES_PER_TOKEN: usize = 5;
+
+/// Tokens that trade among one another at a time.
+const BLOCK: usize = 4096;
+
+/// How often all blocks are gone through; odd, so that tokens at even distances are the first and the last.
+const TURNS: usize = 3;
+
+/// Tokens at even distances.
+#[derive(Clone, Copy)]
+struct Block {
+    start: usize,
+    distance: usize,
+    tokens: u32,
+}
+
+impl Trade {
+    pub(super) fn new(experts: usize) -> Trade {
+        Trade { in_first: vec![false; experts], in_second: vec![false; experts], pool: Vec::new() }
+    }
+
+    /// Turns the sets `[token, slot]` into a draw of the null.
+    ///
+    /// Large layers are traded block by block, so that what is traded is in the cache: by turns among tokens at even distances, which mixes
+    /// all parts of the text, and among tokens side by side. Which tokens trade never depends on their sets, so all draws stay equally likely.
+    pub(super) fn randomise(&mut self, choices: &mut [u32], per_token: usize, rng: &mut ChaCha8Rng) {
+        let tokens = choices.len() / per_token;
+        if tokens <= BLOCK {
+            let all = Block { start: 0, distance: 1, tokens: tokens as u32 };
+            // Each trade moves two tokens.
+            return self.trade_within(all, (tokens * TRADES_PER_TOKEN).div_ceil(2), choices, per_token, rng);
+        }
+        let blocks = tokens.div_ceil(BLOCK);
+        for turn in 0..TURNS {
+            for block in 0..blocks {
+                let block = match turn % 2 {
+                    0 => Block {
+                        start: block,
+                        distance: blocks,
+                        tokens: (tokens - block).div_ceil(blocks) as u32,
+                    },
+                    _ => {
+                        let (start, end) = (block * tokens / blocks, (block + 1) * tokens / blocks);
+                        Block { start, distance: 1, tokens: (end - start) as u32 }
+                    }
+                };
+                let trades = (block.tokens as usize * TRADES_PER_TOKEN).div_ceil(2 * TURNS);
+                self.trade_within(block, trades, choices, per_token, rng);
+            }
+        }
+    }
+
+    fn trade_within(
+        &mut self,
+        block: Block,
+        trades: usize,
+        choices: &mut [u32],
+        per_token: usize,
+        rng: &mut ChaCha8Rng,
+    ) {
+        if block.tokens < 2 {
+            return;
+        }
+        for _ in 0..trades {
+            let first = rng.random_range(0..block.tokens);
+            let second = (first + rng.random_range(1..block.tokens)) % block.tokens;
+            let place = |token: u32| block.start + token as usize * block.distance;
+            let (low, high) = (place(first.min(second)), place(first.max(second)));
+            let (head, tail) = choices.split_at_mut(high * per_token);
+            self.trade(&mut head[low * per_token..(low + 1) * per_token], &mut tail[..per_token], rng);
+        }
+    }
+
+    fn trade(&mut self, first: &mut [u32], second: &mut [u32], rng: &mut ChaCha8Rng) {
+        first.iter().for_each(|e| self.in_first[*e as usize] = true);
+        second.iter().for_each(|e| self.in_second[*e as usize] = true);
+        self.pool.clear();
+        self.pool.extend(first.iter().filter(|e| !self.in_second[**e as usize]));
+        self.pool.extend(second.iter().filter(|e| !self.in_first[**e as usize]));
+        // Both tokens put in as many experts as they take out, so each keeps its number.
+        for i in 0..self.pool.len() / 2 {
+            let other = rng.random_range(i as u32..self.pool.len() as u32) as usize;
+            self.pool.swap(i, other);
+        }
+        let mut next = self.pool.iter().copied();
+        deal(first, &self.in_second, &mut next);
+        deal(second, &self.in_first, &mut next);
+        // What was marked is now in the pool, or shared and still in the first set.
+        for expert in self.pool.iter().chain(first.iter()) {
+            self.in_first[*expert as usize] = false;
+            self.in_second[*expert as usize] = false;
+        }
+    }
+}
+
+/// Replaces the experts that the other token lacks.
+fn deal(set: &mut [u32], others: &[bool], next: &mut impl Iterator<Item = u32>) {
+    for own in set.iter_mut().filter(|own| !others[**own as usize]) {
+        *own = next.next().expect("the pool holds one expert for each that was put in");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use moescope_base::Seed;
+
+    fn counts(choices: &[u32], experts: usize) -> Vec<u32> {
+        let mut counts = vec![0; experts];
+        choices.iter().for_each(|expert| counts[*expert as usize] += 1);
+        counts
+    }
+
+    #[test]
+    fn loads_and_sets_stay_loads_and_sets_also_block_by_block() {
+        for tokens in [1, 2, 37, BLOCK + 1, 3 * BLOCK - 5] {
+            let mut rng = Seed(tokens as u64).rng();
+            let sets = planted::random_sets(tokens, 12, 3, |e| f64::from(1 + e), &mut rng);
+            let mut traded = sets.clone();
+            Trade::new(12).randomise(&mut traded, 3, &mut rng);
+            assert_eq!(counts(&traded, 12), counts(&sets, 12));
+            assert!(traded.chunks(3).all(|s| s[0] != s[1] && s[1] != s[2] && s[0] != s[2]));
+            assert_eq!(traded == sets, tokens == 1);
+        }
+    }
+
+    #[test]
+    fn blocks_forget_what_goes_together_and_where_as_well_as_free_trades_do() {
+        // The first half of the text chooses among experts 0 to 3, always as one of two committees; the second half among the others.
+        let tokens = 3 * BLOCK;
+        let mut rng = Seed(5).rng();
+        let committee = |token: usize, rng: &mut ChaCha8Rng| {
+            let half = if token < tokens / 2 { 0 } else { 4 };
+            let pair = half + 2 * rng.random_range(0..2u32);
+            [pair, pair + 1]
+        };
+        let sets: Vec<u32> = (0..tokens).flat_map(|token| committee(token, &mut rng)).collect();
+        let together = |sets: &[u32], a: u32, b: u32| {
+            sets.chunks(2).filter(|set| set.contains(&a) && set.contains(&b)).count() as f64 / tokens as f64
+        };
+        let mut blocks = sets.clone();
+        Trade::new(8).randomise(&mut blocks, 2, &mut rng);
+        let mut free = sets.clone();
+        let all = Block { start: 0, distance: 1, tokens: tokens as u32 };
+        let trades = (tokens * TRADES_PER_TOKEN).div_ceil(2);
+        Trade::new(8).trade_within(all, trades, &mut free, 2, &mut rng);
+        // A quarter of the tokens had experts 0 and 1, and none 0 and 4; of eight experts of even load any two meet in one of 28.
+        for (a, b) in [(0, 1), (0, 2), (0, 4), (3, 7), (6, 7)] {
+            let (blocks, free) = (together(&blocks, a, b), together(&free, a, b));
+            assert!((blocks - free).abs() < 0.012, "{a} {b}: {blocks} {free}");
+            assert!((blocks - 1.0 / 28.0).abs() < 0.03, "{a} {b}: {blocks}");
+        }
+    }
+}
