@@ -56,6 +56,7 @@ pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
+pub mod tuned_lens;
 
 pub use error::AnalysisError;
 pub use sample::Sample;

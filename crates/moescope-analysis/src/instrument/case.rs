@@ -16,6 +16,7 @@ use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
 use crate::sparse_probe::SparseProbe;
+use crate::tuned_lens::TunedLens;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -32,6 +33,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,
+    &TunedLens,
     &LogitAttribution,
     &InductionHeads,
     &ExpertImportances,

@@ -95,7 +95,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         record: &record,
         edits: &[],
         gradients: false,
-        kept: kept(&shape, tokens),
+        kept: kept(&instruments, &shape, tokens),
         threads: context.threads(),
     };
     let sequences = args.memory.sequences(checkpoint.path(), windows.windows.len(), BATCH, work)?;
@@ -162,10 +162,13 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
     shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
 }
 
-/// Bytes that instruments keep of so many tokens: the routes, and the residual stream of a sample in `f64`, twice.
-fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
+/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, and the unembedding for
+/// lenses that are trained.
+fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
-    super::routing::kept(shape, tokens) + stream
+    let trained = instruments.iter().any(|instrument| instrument.about().name == "tuned-lens");
+    let unembedding = if trained { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
+    super::routing::kept(shape, tokens) + stream + unembedding
 }
 
 /// What became of an instrument: what it found, or why it could not be run.
