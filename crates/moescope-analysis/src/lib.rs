@@ -32,6 +32,7 @@ pub mod agreement;
 pub mod attribution;
 pub mod calibration;
 pub mod capacity;
+pub mod causal_trace;
 pub mod committee;
 pub mod effective_width;
 pub mod expert_cache;

@@ -2,6 +2,7 @@ use super::Instrument;
 use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
 use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
+use crate::causal_trace::CausalTracing;
 use crate::committee::Committee;
 use crate::expert_cache::ExpertCache;
 use crate::expert_profile::ExpertProfile;
@@ -39,6 +40,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &ExpertImportances,
     &AttributionPatching,
     &RoutePatching,
+    &CausalTracing,
     &RoutingRegret,
     &CalibrationError,
     &ExpertCache,
