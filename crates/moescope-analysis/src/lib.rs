@@ -37,6 +37,7 @@ pub mod agreement;
 pub mod attribution;
 pub mod calibration;
 pub mod capacity;
+pub mod causal_trace;
 pub mod committee;
 pub mod counting;
 pub mod domain_shift;
@@ -68,6 +69,7 @@ pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
+pub mod tuned_lens;
 
 pub use error::AnalysisError;
 pub use sample::Sample;

@@ -192,7 +192,7 @@ impl Routes {
 }
 
 /// Chosen experts `[token, slot]`, and how many a token chooses.
-fn chosen(seen: &Observation, layer: usize) -> Result<(Vec<u32>, usize), AnalysisError> {
+pub(crate) fn chosen(seen: &Observation, layer: usize) -> Result<(Vec<u32>, usize), AnalysisError> {
     let point = HookPoint::block(Site::RouterIndices, layer);
     let value = seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })?;
     let chosen = value.integer().ok_or(AnalysisError::NotRecorded { point })?;
@@ -224,7 +224,7 @@ fn edits(
 }
 
 /// Numbers of `[sequence, ..]`, each sequence with those of the next; the last has those of the first.
-fn of_next_sequence<T: Clone>(numbers: &[T], each: usize) -> Vec<T> {
+pub(crate) fn of_next_sequence<T: Clone>(numbers: &[T], each: usize) -> Vec<T> {
     [&numbers[each..], &numbers[..each]].concat()
 }
 

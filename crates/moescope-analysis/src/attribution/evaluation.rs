@@ -1,13 +1,17 @@
 use moescope_base::{Column, Table};
 
-use super::{Attribution, EditEffect};
+use super::{Attribution, EditEffect, Integrated};
 use crate::statistics::{Bootstrap, Resampling, cluster_bootstrap, pearson, spearman};
 use crate::{AnalysisError, check};
 
 type Statistic = fn(&[EditEffect]) -> f64;
 
 /// Summarises edits with intervals over documents.
-pub(super) fn evaluate(edits: Vec<EditEffect>, resampling: Resampling) -> Result<Attribution, AnalysisError> {
+pub(super) fn evaluate(
+    edits: Vec<EditEffect>,
+    steps: usize,
+    resampling: Resampling,
+) -> Result<Attribution, AnalysisError> {
     check::at_least("attribution", "edits", edits.len(), 3)?;
     let effects: Vec<f64> = edits.iter().map(|e| e.actual).collect();
     check::finite("attribution", &effects)?;
@@ -31,8 +35,38 @@ pub(super) fn evaluate(edits: Vec<EditEffect>, resampling: Resampling) -> Result
         error_without_flip: some(|e| !e.flipped, error),
         frozen_error: some(routed, frozen_error),
         frozen_error_with_flip: some(|e| e.frozen.is_some() && e.flipped, frozen_error),
+        integrated: integrated(&edits, steps, resampling)?,
         edits,
     })
+}
+
+/// The same errors of the integrals in the place of the gradients; none without integrals.
+fn integrated(
+    edits: &[EditEffect],
+    steps: usize,
+    resampling: Resampling,
+) -> Result<Option<Integrated>, AnalysisError> {
+    let free = |edit: &EditEffect| Some(EditEffect { predicted: edit.integrated?, ..*edit });
+    let held = |edit: &EditEffect| {
+        Some(EditEffect { predicted: edit.integrated_frozen?, actual: edit.frozen?, ..*edit })
+    };
+    let free: Vec<EditEffect> = edits.iter().filter_map(free).collect();
+    let held: Vec<EditEffect> = edits.iter().filter_map(held).collect();
+    if free.is_empty() {
+        return Ok(None);
+    }
+    let some = |of: &[EditEffect], keep: fn(&EditEffect) -> bool| {
+        let kept: Vec<EditEffect> = of.iter().copied().filter(keep).collect();
+        over_documents(&kept, error, resampling).ok()
+    };
+    Ok(Some(Integrated {
+        steps,
+        error: over_documents(&free, error, resampling)?,
+        error_with_flip: some(&free, |edit| edit.flipped),
+        error_without_flip: some(&free, |edit| !edit.flipped),
+        frozen_error: some(&held, |_| true),
+        frozen_error_with_flip: some(&held, |edit| edit.flipped),
+    }))
 }
 
 impl Attribution {
@@ -60,8 +94,26 @@ impl Attribution {
         let nulls = rows.iter().map(|r| r.null).collect();
         columns.push(Column::null("value", unit, "a prediction of no effect; no flips", nulls));
         let method = "Single-position edits of attention and feed-forward outputs: gradient × difference against the true change \
-                      of the summed loss of the sequence.";
+                      of the summed loss of the sequence. Integrated gradients take the mean gradient on the straight way to the replacement; \
+                      their relative error is what is missing to completeness.";
         Ok(Table::new(name, title, method, columns)?)
+    }
+
+    /// Errors of integrated gradients, if there are any.
+    fn integrals(&self) -> Vec<(&'static str, Option<Bootstrap>)> {
+        let of = |found: &Integrated| {
+            vec![
+                ("integrated gradients: relative error", Some(found.error)),
+                ("integrated gradients: relative error of edits that flip", found.error_with_flip),
+                ("integrated gradients: relative error of edits that do not", found.error_without_flip),
+                ("integrated gradients: relative error with frozen routes", found.frozen_error),
+                (
+                    "integrated gradients: relative error with frozen routes, edits that flip",
+                    found.frozen_error_with_flip,
+                ),
+            ]
+        };
+        self.integrated.as_ref().map_or_else(Vec::new, of)
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -78,8 +130,10 @@ impl Attribution {
             ("relative error with frozen routes", self.frozen_error),
             ("relative error with frozen routes, edits that flip", self.frozen_error_with_flip),
         ];
-        let known =
-            sometimes.into_iter().filter_map(|(m, value)| value.map(|v| (m, "of the mean effect", 1.0, v)));
+        let known = sometimes
+            .into_iter()
+            .chain(self.integrals())
+            .filter_map(|(m, value)| value.map(|v| (m, "of the mean effect", 1.0, v)));
         always
             .into_iter()
             .chain(known)

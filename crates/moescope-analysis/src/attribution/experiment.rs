@@ -6,6 +6,7 @@ use moescope_base::{
 };
 use rand::RngExt;
 
+use super::integrated::integrate;
 use super::{AttributionOptions, EditEffect, Replacement};
 use crate::{AnalysisError, Sample, check};
 
@@ -33,6 +34,19 @@ pub(super) fn edit_effects(
         } else {
             None
         };
+        let [integrated, integrated_frozen] = match options.steps {
+            0 => [None, None],
+            steps => {
+                let free = integrate(subject, sample.tokens(), &clean, &places, steps, &[])?;
+                let held = match frozen {
+                    Some(_) => {
+                        Some(integrate(subject, sample.tokens(), &clean, &places, steps, &clean.replays()?)?)
+                    }
+                    None => None,
+                };
+                [Some(free), held]
+            }
+        };
         for (sequence, place) in places.iter().enumerate() {
             effects.push(EditEffect {
                 document: sample.documents()[place.row],
@@ -43,6 +57,8 @@ pub(super) fn edit_effects(
                 actual: clean.change(&edited, sequence),
                 frozen: frozen.as_ref().map(|frozen| clean.change(frozen, sequence)),
                 flipped: flipped[sequence],
+                integrated: integrated.as_ref().map(|all| all[sequence]),
+                integrated_frozen: integrated_frozen.as_ref().map(|all| all[sequence]),
             });
         }
     }
@@ -51,15 +67,15 @@ pub(super) fn edit_effects(
 
 /// Where one sequence is edited.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(super) struct Place {
     /// Token of the batch: `batch * positions + pos`.
-    row: usize,
+    pub(super) row: usize,
     layer: usize,
     site: Site,
 }
 
 impl Place {
-    fn point(&self) -> HookPoint {
+    pub(super) fn point(&self) -> HookPoint {
         HookPoint::block(self.site, self.layer)
     }
 }
@@ -86,7 +102,7 @@ fn run(
 }
 
 /// The unedited pass, and what edits replace vectors by.
-struct Clean {
+pub(super) struct Clean {
     observation: Observation,
     /// Where the chosen experts of the routed layers are.
     routers: Vec<HookPoint>,
@@ -129,16 +145,27 @@ impl Clean {
 
     /// Gradient times the change of the vector.
     fn predicted(&self, place: &Place) -> f64 {
-        let point = place.point();
-        let row = |values: &BTreeMap<HookPoint, Value>| {
-            let (values, width) =
-                vectors(values, point).expect("every place was checked when it was recorded");
-            values[place.row * width..(place.row + 1) * width].to_vec()
-        };
-        let (value, gradient) = (row(&self.observation.values), row(&self.observation.gradients));
-        let changes =
-            self.replacements[&point].iter().zip(&value).map(|(new, old)| f64::from(*new) - f64::from(*old));
-        changes.zip(&gradient).map(|(change, slope)| change * f64::from(*slope)).sum()
+        let found = self.slope(place, &self.observation.gradients);
+        found.expect("every place was checked when it was recorded")
+    }
+
+    /// Gradients, of whatever pass, times the change of the vector.
+    pub(super) fn slope(
+        &self,
+        place: &Place,
+        gradients: &BTreeMap<HookPoint, Value>,
+    ) -> Result<f64, AnalysisError> {
+        let (gradients, width) = vectors(gradients, place.point())?;
+        let gradient = &gradients[place.row * width..(place.row + 1) * width];
+        let [old, new] = self.ends(place)?;
+        let changes = new.iter().zip(old).map(|(new, old)| f64::from(*new) - f64::from(*old));
+        Ok(changes.zip(gradient).map(|(change, slope)| change * f64::from(*slope)).sum())
+    }
+
+    /// The vector of a place and its replacement.
+    pub(super) fn ends(&self, place: &Place) -> Result<[&[f32]; 2], AnalysisError> {
+        let (values, width) = vectors(&self.observation.values, place.point())?;
+        Ok([&values[place.row * width..(place.row + 1) * width], &self.replacements[&place.point()]])
     }
 
     /// Change of the summed loss of one sequence.
@@ -177,7 +204,10 @@ impl Clean {
 }
 
 /// Numbers and width of a recorded value.
-fn vectors(values: &BTreeMap<HookPoint, Value>, point: HookPoint) -> Result<(&[f32], usize), AnalysisError> {
+pub(super) fn vectors(
+    values: &BTreeMap<HookPoint, Value>,
+    point: HookPoint,
+) -> Result<(&[f32], usize), AnalysisError> {
     let value = values.get(&point).ok_or(AnalysisError::NotRecorded { point })?;
     let real = value.real().ok_or(AnalysisError::NotRecorded { point })?;
     Ok((real, value.columns()))

@@ -2,6 +2,7 @@ use super::Instrument;
 use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
 use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
+use crate::causal_trace::CausalTracing;
 use crate::committee::Committee;
 use crate::domain_shift::DomainShift;
 use crate::expert_cache::ExpertCache;
@@ -21,6 +22,7 @@ use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
 use crate::sparse_probe::SparseProbe;
+use crate::tuned_lens::TunedLens;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -37,6 +39,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,
+    &TunedLens,
     &LogitAttribution,
     &InductionHeads,
     &ExpertImportances,
@@ -44,6 +47,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &ExpertPruning,
     &AttributionPatching,
     &RoutePatching,
+    &CausalTracing,
     &RoutingRegret,
     &CalibrationError,
     &ExpertCache,

@@ -38,6 +38,8 @@ pub enum Property {
     EarlyAnswer,
     /// A prediction that the last block alone makes.
     LateAnswer,
+    /// A prediction that token and expert make together, and neither alone.
+    ForkedAnswer,
     /// A head that continues what the text has said before.
     CopyingHead,
     /// Heads that write nothing.
@@ -56,7 +58,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 24] = [
+    pub const ALL: [Property; 25] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -74,6 +76,7 @@ impl Property {
         Property::Overwriting,
         Property::EarlyAnswer,
         Property::LateAnswer,
+        Property::ForkedAnswer,
         Property::CopyingHead,
         Property::SilentHeads,
         Property::TruePredictions,
@@ -103,6 +106,7 @@ impl Property {
             Property::Overwriting => "overwriting",
             Property::EarlyAnswer => "early answer",
             Property::LateAnswer => "late answer",
+            Property::ForkedAnswer => "forked answer",
             Property::CopyingHead => "copying head",
             Property::SilentHeads => "silent heads",
             Property::TruePredictions => "true predictions",
@@ -160,6 +164,9 @@ impl Property {
             }
             Property::LateAnswer => {
                 "experts of the second block write the next token, the first block writes nothing"
+            }
+            Property::ForkedAnswer => {
+                "as dependent layers, and experts of the second layer predict one of two tokens: which, the half of the vocabulary and the expert's number decide together, odd against even"
             }
             Property::CopyingHead => {
                 "head 0 of block 0 moves the previous token, head 0 of block 1 looks for it and copies what followed; the other heads write nothing"

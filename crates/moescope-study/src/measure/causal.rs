@@ -68,6 +68,7 @@ impl AttributionMeasure {
             rounds: config.instruments.attribution_edits.div_ceil(sequences),
             replacement: Replacement::Mean,
             freeze_routes: true,
+            steps: 0,
             resampling,
             seed,
         };

@@ -78,6 +78,7 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::Overwriting => with(overwriting(seed)?, text::random(USUAL, text_seed)?),
         Property::EarlyAnswer => with(answering(0, seed)?, text::random(USUAL, text_seed)?),
         Property::LateAnswer => with(answering(1, seed)?, text::random(USUAL, text_seed)?),
+        Property::ForkedAnswer => with(forked(seed)?, text::random(USUAL, text_seed)?),
         Property::CopyingHead => with(copying(seed)?, text::random(USUAL, text_seed)?),
         Property::SilentHeads => with(Hand::new(LEARNED, seed)?, text::random(USUAL, text_seed)?),
         Property::TruePredictions => predicting(1.0, seed),
@@ -181,6 +182,19 @@ fn fragile(seed: Seed) -> Result<Hand, StudyError> {
     let mut hand = dependent(seed)?;
     for expert in 0..EXPERTS {
         hand.neuron((1, expert, 0), CONSTANT, ANSWER + expert, 1.0);
+    }
+    read_answers(&mut hand, 0.5);
+    Ok(hand)
+}
+
+/// Experts of the second layer read which half of the vocabulary a token is in, and predict by it, odd experts the other way round.
+fn forked(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = dependent(seed)?;
+    hand.every_token(|token| [(BEFORE + token % 2, 1.0)]);
+    for expert in 0..EXPERTS {
+        for half in 0..2 {
+            hand.neuron((1, expert, half), BEFORE + half, ANSWER + (half + expert) % 2, 1.0);
+        }
     }
     read_answers(&mut hand, 0.5);
     Ok(hand)

@@ -101,7 +101,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         record: &record,
         edits: &[],
         gradients: false,
-        kept: kept(&shape, tokens) + beside,
+        kept: kept(&instruments, &shape, tokens) + beside,
         threads: context.threads(),
     };
     let fitting = |beside: u64| {
@@ -178,6 +178,9 @@ fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> V
         };
         points.extend(shape.hook_points().into_iter().filter(answers));
     }
+    if asked("causal-trace") {
+        points.extend(moescope_analysis::causal_trace::looked_at(shape));
+    }
     if asked("sparse-probe") || asked("expert-prune") {
         points.extend(widest_neurons(shape));
     }
@@ -227,10 +230,13 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
     shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
 }
 
-/// Bytes that instruments keep of so many tokens: the routes, and the residual stream of a sample in `f64`, twice.
-fn kept(shape: &SubjectShape, tokens: usize) -> u64 {
+/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, and the unembedding for
+/// lenses that are trained.
+fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
-    super::routing::kept(shape, tokens) + stream
+    let trained = instruments.iter().any(|instrument| instrument.about().name == "tuned-lens");
+    let unembedding = if trained { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
+    super::routing::kept(shape, tokens) + stream + unembedding
 }
 
 /// What became of an instrument: what it found, or why it could not be run.

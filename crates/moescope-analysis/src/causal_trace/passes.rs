@@ -1,0 +1,182 @@
+//! The passes: undisturbed, disturbed, and with one vector of each case restored.
+
+use moescope_base::{
+    Edit, FeedForwardShape, HookPoint, Observation, Request, RouteEdit, Seed, Site, Subject, SubjectShape,
+    TokenSelection, Value, ValueEdit,
+};
+
+use super::cases::{Case, noise, probability};
+use super::{Place, Restored};
+use crate::next_token::logits_point;
+use crate::route_patch::chosen;
+use crate::{AnalysisError, Sample};
+
+/// The undisturbed pass, with all that can be restored.
+pub(super) fn clean(
+    subject: &mut dyn Subject,
+    sample: &Sample,
+    layers: &[usize],
+) -> Result<Observation, AnalysisError> {
+    let record = looked_at(subject.shape(), layers);
+    Ok(subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?)
+}
+
+/// What the undisturbed pass keeps.
+pub(super) fn looked_at(shape: &SubjectShape, layers: &[usize]) -> Vec<HookPoint> {
+    let mut points = vec![logits_point(), HookPoint::global(Site::Embed)];
+    points.extend(shape.routed_layers().iter().map(|layer| HookPoint::block(Site::RouterIndices, *layer)));
+    for layer in layers {
+        points.extend([Site::ResidPost, Site::MlpOut].map(|site| HookPoint::block(site, *layer)));
+        points.extend(writes(shape, *layer));
+    }
+    points
+}
+
+/// What each expert of a layer adds; nothing of a dense layer.
+fn writes(shape: &SubjectShape, layer: usize) -> Vec<HookPoint> {
+    let experts = match shape.feed_forward[layer] {
+        FeedForwardShape::Routed { experts, .. } => experts,
+        FeedForwardShape::Dense { .. } => 0,
+    };
+    (0..experts).map(|expert| HookPoint::expert(Site::ExpertOutWeighted, layer, expert)).collect()
+}
+
+/// The disturbed pass of some cases, at most one in each sequence, ready to have vectors restored.
+pub(super) struct Stage<'a> {
+    sample: &'a Sample,
+    clean: &'a Observation,
+    cases: &'a [Case],
+    layers: &'a [usize],
+    routed: Vec<usize>,
+    /// Noise, and held routes if they are.
+    edits: Vec<Edit>,
+    seen: Observation,
+    /// Probability of each case's target under the noise.
+    pub(super) disturbed: Vec<f64>,
+}
+
+impl<'a> Stage<'a> {
+    /// Disturbs the subject of every case.
+    pub(super) fn observe(
+        subject: &mut dyn Subject,
+        sample: &'a Sample,
+        (clean, layers): (&'a Observation, &'a [usize]),
+        cases: &'a [Case],
+        held: bool,
+        seed: Seed,
+    ) -> Result<Stage<'a>, AnalysisError> {
+        let routed = subject.shape().routed_layers();
+        let mut rows: Vec<usize> = cases.iter().flat_map(|case| case.span.iter().copied()).collect();
+        rows.sort_unstable();
+        let mut edits = vec![noise(clean, &rows, seed)?];
+        if held {
+            for layer in &routed {
+                let choices = chosen(clean, *layer)?.0;
+                edits.push(Edit::Route { layer: *layer as u32, change: RouteEdit::Replay { choices } });
+            }
+        }
+        let mut record = vec![logits_point()];
+        for layer in layers.iter().filter(|layer| routed.contains(layer)) {
+            record.push(HookPoint::block(Site::RoutedOut, *layer));
+            record.extend(writes(subject.shape(), *layer));
+        }
+        let seen =
+            subject.run(&Request { record: &record, edits: &edits, ..Request::of(sample.tokens()) })?;
+        let disturbed = probabilities(&seen, cases)?;
+        Ok(Stage { sample, clean, cases, layers, routed, edits, seen, disturbed })
+    }
+
+    /// What can be restored, layer by layer.
+    pub(super) fn restorable(&self) -> Vec<(usize, Restored)> {
+        let of_layer = |layer: &usize| {
+            let mut kinds = vec![(*layer, Restored::Stream), (*layer, Restored::FeedForward)];
+            kinds.extend(self.routed.contains(layer).then_some((*layer, Restored::Expert)));
+            kinds
+        };
+        self.layers.iter().flat_map(of_layer).collect()
+    }
+
+    /// By how much each target's probability rises when a vector is restored: to its own undisturbed value, or to a foreign one, that of
+    /// the next case.
+    pub(super) fn restore(
+        &self,
+        subject: &mut dyn Subject,
+        (layer, restored, place): (usize, Restored, Place),
+        foreign: bool,
+    ) -> Result<Vec<f64>, AnalysisError> {
+        let row = |case: &Case| match place {
+            Place::Subject => *case.span.last().expect("a subject has a token"),
+            Place::Reader => case.reader,
+        };
+        let rows: Vec<usize> = self.cases.iter().map(row).collect();
+        let sources: Vec<usize> = (0..rows.len())
+            .map(|case| if foreign { rows[(case + 1) % rows.len()] } else { rows[case] })
+            .collect();
+        let (at, vectors) = match restored {
+            Restored::Stream => self.whole(HookPoint::block(Site::ResidPost, layer), &sources)?,
+            Restored::FeedForward => self.whole(HookPoint::block(Site::MlpOut, layer), &sources)?,
+            Restored::Expert => self.one_expert(layer, &rows, &sources)?,
+        };
+        // At most one case stands in a sequence, so rows ascend as cases do.
+        let tokens = TokenSelection::Rows(rows.iter().map(|row| *row as u32).collect());
+        let mut edits = self.edits.clone();
+        edits.push(Edit::Value { at, tokens, change: ValueEdit::Patch { rows: vectors } });
+        let request =
+            Request { record: &[logits_point()], edits: &edits, ..Request::of(self.sample.tokens()) };
+        let found = probabilities(&subject.run(&request)?, self.cases)?;
+        Ok(found.iter().zip(&self.disturbed).map(|(restored, disturbed)| restored - disturbed).collect())
+    }
+
+    /// Undisturbed vectors of some tokens.
+    fn whole(&self, at: HookPoint, sources: &[usize]) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
+        let (vectors, width) = (real(self.clean, at)?, found(self.clean, at)?.columns());
+        Ok((at, sources.iter().flat_map(|row| &vectors[row * width..(row + 1) * width]).copied().collect()))
+    }
+
+    /// The disturbed sum over the chosen experts, with what one of them adds exchanged: the first of each source.
+    fn one_expert(
+        &self,
+        layer: usize,
+        rows: &[usize],
+        sources: &[usize],
+    ) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
+        let at = HookPoint::block(Site::RoutedOut, layer);
+        let (sums, width) = (real(&self.seen, at)?, found(&self.seen, at)?.columns());
+        let (choices, per_token) = chosen(self.clean, layer)?;
+        let mut vectors = Vec::with_capacity(rows.len() * width);
+        for (row, source) in rows.iter().zip(sources) {
+            let point =
+                HookPoint::expert(Site::ExpertOutWeighted, layer, choices[source * per_token] as usize);
+            let new = write(self.clean, point, *source)?;
+            let old = write(&self.seen, point, *row)?;
+            for (column, sum) in sums[row * width..(row + 1) * width].iter().enumerate() {
+                let of = |vector: Option<&[f32]>| vector.map_or(0.0, |vector| vector[column]);
+                vectors.push(sum + of(new) - of(old));
+            }
+        }
+        Ok((at, vectors))
+    }
+}
+
+/// What an expert adds at a token; none if it was not chosen there.
+fn write(seen: &Observation, point: HookPoint, token: usize) -> Result<Option<&[f32]>, AnalysisError> {
+    let value = found(seen, point)?;
+    let place = value.rows().unwrap_or(&[]).iter().position(|row| *row as usize == token);
+    let (vectors, width) = (real(seen, point)?, value.columns());
+    Ok(place.map(|place| &vectors[place * width..(place + 1) * width]))
+}
+
+fn probabilities(seen: &Observation, cases: &[Case]) -> Result<Vec<f64>, AnalysisError> {
+    let (logits, vocab) = (real(seen, logits_point())?, found(seen, logits_point())?.columns());
+    let of = |case: &Case| probability(&logits[case.reader * vocab..(case.reader + 1) * vocab], case.target);
+    Ok(cases.iter().map(of).collect())
+}
+
+fn found(seen: &Observation, point: HookPoint) -> Result<&Value, AnalysisError> {
+    seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })
+}
+
+/// The numbers of a recorded value.
+pub(super) fn real(seen: &Observation, point: HookPoint) -> Result<&[f32], AnalysisError> {
+    found(seen, point)?.real().ok_or(AnalysisError::NotRecorded { point })
+}

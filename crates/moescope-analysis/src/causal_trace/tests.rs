@@ -1,0 +1,153 @@
+use super::*;
+use crate::routing::planted;
+use crate::statistics::BootstrapMethod;
+use moescope_base::Tokens;
+use moescope_model::{Description, FeedForward, Model, ModelSubject, Routed, Router, Variation};
+
+const LAYERS: usize = 3;
+
+fn description(routed: bool) -> Description {
+    let router = Router::learned(true);
+    let feed_forward = match routed {
+        true => {
+            FeedForward::Routed(Routed { experts: 4, expert_width: 6, per_token: 2, router, shared: None })
+        }
+        false => FeedForward::Dense { width: 12 },
+    };
+    Description {
+        vocab: 20,
+        d_model: 12,
+        heads: 2,
+        key_value_heads: 2,
+        head_dim: 6,
+        rope_theta: 10_000.0,
+        norm_epsilon: 1e-6,
+        max_positions: 16,
+        tied_embeddings: false,
+        qk_norm: false,
+        feed_forward: vec![feed_forward; LAYERS],
+        variation: Variation::default(),
+    }
+}
+
+/// Weights so large that predictions are certain of something.
+fn model(routed: bool, change: impl Fn(&str, &mut [f32])) -> ModelSubject {
+    let mut model = Model::initialise(description(routed), Seed(5)).unwrap();
+    for parameter in model.parameters_mut() {
+        let name = parameter.name.clone();
+        let factor = if name.contains("mlp.experts") || name.contains("lm_head") || name.contains("o_proj") {
+            12.0
+        } else {
+            1.0
+        };
+        parameter.tensor.data_mut().iter_mut().for_each(|weight| *weight *= factor);
+        change(&name, parameter.tensor.data_mut());
+    }
+    ModelSubject::new(model)
+}
+
+fn samples() -> Vec<Sample> {
+    let mut rng = Seed(7).rng();
+    let ids = (0..192).map(|_| rand::RngExt::random_range(&mut rng, 0..20)).collect();
+    vec![Sample::one_document_each(Tokens::new(ids, 24, 8).unwrap(), 0)]
+}
+
+fn resampling(seed: u64) -> Resampling {
+    Resampling { replicates: 100, level: 0.95, method: BootstrapMethod::Percentile, seed: Seed(seed) }
+}
+
+fn run(mut subject: ModelSubject, seed: u64) -> Vec<Recovery> {
+    let options = TraceOptions { layers: 8, candidates: 4, resampling: resampling(1), seed: Seed(seed) };
+    causal_trace(&mut subject, &samples(), options).unwrap()
+}
+
+fn of(found: &[Recovery], key: Key) -> Recovery {
+    let here = |row: &&Recovery| (row.reach, row.layer, row.restored, row.place, row.held) == key;
+    *found.iter().find(here).unwrap()
+}
+
+/// The logits of a token follow from its own last vector alone: restored at the reader, that brings all back, elsewhere nothing.
+#[test]
+fn the_last_vector_of_the_reader_is_all_and_that_of_any_other_token_nothing() {
+    let found = run(model(true, |_, _| {}), 1);
+    for held in [false, true] {
+        let own = of(&found, (Reach::Own, LAYERS - 1, Restored::Stream, Place::Subject, held));
+        assert!((own.recovery.low - 1.0).abs() < 1e-6 && (own.recovery.high - 1.0).abs() < 1e-6, "{own:?}");
+        assert!(own.null < 0.9 && own.total > 0.01 && (own.effect - own.total).abs() < 1e-6);
+        let reader = of(&found, (Reach::Later, LAYERS - 1, Restored::Stream, Place::Reader, held));
+        assert!((reader.recovery.estimate - 1.0).abs() < 1e-6, "{reader:?}");
+        let subject = of(&found, (Reach::Later, LAYERS - 1, Restored::Stream, Place::Subject, held));
+        assert_eq!((subject.recovery.low, subject.recovery.high), (0.0, 0.0));
+    }
+    assert_eq!(
+        found.len(),
+        2 * LAYERS * 3 * 3,
+        "two kinds of routes, and three places of three kinds of vectors in each block"
+    );
+}
+
+#[test]
+fn a_layer_that_writes_nothing_brings_nothing_back_and_its_expert_neither() {
+    let silent = model(true, |name, data| {
+        if name.starts_with("model.layers.1.mlp.experts.down_proj") {
+            data.fill(0.0);
+        }
+    });
+    let found = run(silent, 2);
+    for (restored, held) in [(Restored::FeedForward, false), (Restored::Expert, true)] {
+        let silent = of(&found, (Reach::Own, 1, restored, Place::Subject, held));
+        assert!(silent.recovery.high.abs() < 1e-6 && silent.recovery.low.abs() < 1e-6, "{silent:?}");
+    }
+    let speaking =
+        [0, 2].map(|layer| of(&found, (Reach::Own, layer, Restored::FeedForward, Place::Subject, true)));
+    assert!(speaking.iter().any(|layer| layer.recovery.estimate.abs() > 0.01), "{speaking:?}");
+}
+
+#[test]
+fn experts_of_other_names_and_a_dense_model() {
+    // The four experts of each layer in another order, router included.
+    let renamed = model(true, |name, data| {
+        if name.contains("mlp.experts") || name.contains("mlp.gate") {
+            let size = data.len() / 4;
+            data.rotate_left(size);
+        }
+    });
+    let (found, other) = (run(model(true, |_, _| {}), 3), run(renamed, 3));
+    for (one, two) in found.iter().zip(&other) {
+        assert!((one.recovery.estimate - two.recovery.estimate).abs() < 1e-3, "{one:?} {two:?}");
+    }
+    let dense = run(model(false, |_, _| {}), 3);
+    assert!(dense.iter().all(|row| row.restored != Restored::Expert));
+    let pairs = dense.iter().filter(|row| row.held).zip(dense.iter().filter(|row| !row.held));
+    assert!(pairs.into_iter().all(|(held, free)| held.recovery == free.recovery), "no route to hold");
+}
+
+#[test]
+fn where_nothing_comes_back_on_average_the_interval_says_so_as_often_as_it_should() {
+    let says = |seed: u64| {
+        let mut rng = Seed(seed).rng();
+        let mut draw = || [crate::matrix::normal(&mut rng) * 0.1, 0.0, 0.3, 1.0];
+        let documents: BTreeMap<u32, [f64; 4]> = (0..24).map(|document| (document, draw())).collect();
+        let key = (Reach::Own, 0, Restored::Expert, Place::Subject, true);
+        let found = summarise(key, &documents, resampling(seed)).unwrap();
+        if found.recovery.low > 0.0 || found.recovery.high < 0.0 { 0.0 } else { 1.0 }
+    };
+    let rate = planted::rejection_rate(200, says);
+    assert!(rate <= planted::HIGHEST_RATE, "{rate}");
+}
+
+#[test]
+fn a_ratio_by_hand_and_predictions_that_noise_does_not_take() {
+    let documents = [[0.1, 0.0, 0.4, 1.0], [0.3, 0.0, 0.4, 2.0]];
+    assert!((ratio(&documents, &[0, 1], 0) - 0.5).abs() < 1e-12);
+    // Without an unembedding every prediction is the even one, whatever the noise.
+    let mute = model(true, |name, data| {
+        if name.contains("lm_head") {
+            data.fill(0.0);
+        }
+    });
+    let options = TraceOptions { layers: 8, candidates: 4, resampling: resampling(1), seed: Seed(1) };
+    let mut subject = mute;
+    let error = causal_trace(&mut subject, &samples(), options).unwrap_err();
+    assert!(error.to_string().contains("noise takes"), "{error}");
+}

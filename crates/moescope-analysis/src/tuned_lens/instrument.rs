@@ -1,0 +1,214 @@
+use moescope_base::{Column, Figure, FigureKind, Table};
+
+use super::{Conditioned, LayerLenses, METHOD, TunedLensOptions, TunedLenses, tuned_lens};
+use crate::AnalysisError;
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::statistics::Bootstrap;
+use crate::tabulate::bootstrap_columns;
+
+/// The instrument `tuned-lens`.
+pub struct TunedLens;
+
+/// Tokens that lenses are trained and tested on, at most.
+const TOKENS: usize = 5_000;
+/// Blocks that get a lens, at most.
+const LAYERS: usize = 6;
+const RANK: usize = 2;
+const SHUFFLES: usize = 3;
+
+const NEARER: Reading = Reading {
+    says: "the tuned lens is nearer than the logit lens after block 0",
+    table: "tuned_lens",
+    rows: &[("layer", "0")],
+    value: "gain",
+    rule: Rule::MoreThan(0.01),
+};
+const TELLS: Reading = Reading {
+    says: "the lens reads more than a constant after block 0",
+    table: "tuned_lens",
+    rows: &[("layer", "0")],
+    value: "tuned",
+    rule: Rule::Below(0.9),
+};
+const BY_EXPERT: Reading = Reading {
+    says: "the expert tells what the vector of block 0 does not tell an affine lens",
+    table: "tuned_lens_by_expert",
+    rows: &[("layer", "0")],
+    value: "gain",
+    rule: Rule::MoreThan(0.01),
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::LateAnswer, NEARER),
+    Promise::finds(Property::LateAnswer, TELLS),
+    Promise::is_silent(Property::EarlyAnswer, NEARER),
+    Promise::finds(Property::ForkedAnswer, BY_EXPERT),
+    Promise::is_silent(Property::RandomRoutes, BY_EXPERT),
+];
+
+impl Instrument for TunedLens {
+    fn about(&self) -> About {
+        About {
+            name: "tuned-lens",
+            group: Group::Lenses,
+            question: "How near is the final prediction after each block to an affine reader, and does the expert that was chosen tell it more?",
+            null: "one constant prediction; the logit lens; for the lens by expert the same lens on routes shuffled between tokens",
+            does_not_show: "that the model uses what the lens reads: it may compute what later blocks would",
+            source: "tuned lens, Belrose et al. 2023 (arXiv 2303.08112), with corrections of rank 2 by expert",
+            passes: "one for each batch; and for each of at most 6 blocks 680 products of 64 tokens with the unembedding, there and back",
+            routed: false,
+            promises: PROMISES,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let options = TunedLensOptions {
+            tokens: TOKENS,
+            layers: LAYERS,
+            rank: RANK,
+            shuffles: SHUFFLES,
+            resampling: material.resampling(METHOD),
+            seed: material.seed.child(METHOD),
+        };
+        let samples = material.samples()?;
+        let found = tuned_lens(material.subject, &samples, options)?;
+        let mut tables = vec![table(&found)?, lines(&found)?];
+        let mut figures = vec![Figure {
+            id: "tuned_lens".into(),
+            title: finding(&found),
+            caption: "Divergence of the final prediction from that of each lens, after each block, on held-out documents, with 95 % intervals \
+                      over these; beside it that of one constant prediction."
+                .into(),
+            table: "tuned_lens_curves".into(),
+            kind: FigureKind::Lines {
+                x: "layer".into(),
+                y: "divergence".into(),
+                series: Some("lens".into()),
+                log2_x: false,
+            },
+        }];
+        let conditioned: Vec<(usize, Conditioned)> =
+            found.layers.iter().filter_map(|layer| Some((layer.layer, layer.conditioned?))).collect();
+        if !conditioned.is_empty() {
+            tables.push(by_expert_table(&conditioned)?);
+            figures.push(Figure {
+                id: "tuned_lens_by_expert".into(),
+                title: by_expert_finding(&conditioned),
+                caption: "Divergence that the expert with the largest weight saves an affine lens, against the same lens with routes shuffled \
+                          between tokens, with 95 % intervals over held-out documents."
+                    .into(),
+                table: "tuned_lens_by_expert".into(),
+                kind: FigureKind::Bars { x: "layer".into(), y: "gain".into(), series: None },
+            });
+        }
+        Ok(Finding { tables, figures })
+    }
+}
+
+fn layers_of(layers: impl Iterator<Item = usize>) -> Column {
+    Column::integer_key(
+        "layer",
+        "",
+        "after this block, counted from 0",
+        layers.map(|layer| layer as i64).collect(),
+    )
+}
+
+fn table(found: &TunedLenses) -> Result<Table, AnalysisError> {
+    let of = |pick: fn(&LayerLenses) -> Bootstrap| found.layers.iter().map(pick).collect::<Vec<Bootstrap>>();
+    let constant: Vec<f64> = found.layers.iter().map(|layer| layer.constant).collect();
+    let nats = "nats per token";
+    let mut columns = vec![layers_of(found.layers.iter().map(|layer| layer.layer))];
+    columns.extend(bootstrap_columns("logit", nats, "divergence under the logit lens", &of(|l| l.logit)));
+    columns.push(Column::null("logit", nats, "one constant prediction", constant.clone()));
+    columns.extend(bootstrap_columns("tuned", nats, "divergence under the tuned lens", &of(|l| l.tuned)));
+    columns.push(Column::null("tuned", nats, "one constant prediction", constant));
+    columns.extend(bootstrap_columns("gain", nats, "logit minus tuned, on the same tokens", &of(|l| l.gain)));
+    columns.push(Column::null("gain", nats, "lenses that are equally near", vec![0.0; found.layers.len()]));
+    let count = |of: usize| vec![of as i64; found.layers.len()];
+    columns.push(Column::count("trained", "tokens", "that lenses were trained on", count(found.trained)));
+    columns.push(Column::count(
+        "tested",
+        "tokens",
+        "of other documents, that they were tested on",
+        count(found.tested),
+    ));
+    let method = "An affine map after each block, from the identity, trained on the divergence of the final prediction and stopped by documents set \
+                  aside; all numbers are of documents that no lens has seen. Does not show that the model uses what the lens reads.";
+    Ok(Table::new("tuned_lens", "What an affine lens reads after each block", method, columns)?)
+}
+
+/// The two lenses as curves.
+fn lines(found: &TunedLenses) -> Result<Table, AnalysisError> {
+    let rows: Vec<(usize, &str, Bootstrap, f64)> = found
+        .layers
+        .iter()
+        .flat_map(|layer| {
+            [("logit lens", layer.logit), ("tuned lens", layer.tuned)]
+                .map(|(lens, value)| (layer.layer, lens, value, layer.constant))
+        })
+        .collect();
+    let mut columns = vec![
+        layers_of(rows.iter().map(|row| row.0)),
+        Column::key("lens", "which lens", rows.iter().map(|row| row.1.to_owned()).collect()),
+    ];
+    let values: Vec<Bootstrap> = rows.iter().map(|row| row.2).collect();
+    let meaning = "divergence of the final prediction from the lens'";
+    columns.extend(bootstrap_columns("divergence", "nats per token", meaning, &values));
+    let constant = rows.iter().map(|row| row.3).collect();
+    columns.push(Column::null("divergence", "nats per token", "one constant prediction", constant));
+    let method = "The columns of `tuned_lens`, one row for each lens.";
+    Ok(Table::new("tuned_lens_curves", "Two lenses after each block", method, columns)?)
+}
+
+fn by_expert_table(found: &[(usize, Conditioned)]) -> Result<Table, AnalysisError> {
+    let of = |pick: fn(&Conditioned) -> Bootstrap| {
+        found.iter().map(|(_, of)| pick(of)).collect::<Vec<Bootstrap>>()
+    };
+    let nats = "nats per token";
+    let mut columns = vec![layers_of(found.iter().map(|(layer, _)| *layer))];
+    let meaning = "divergence under the tuned lens with a correction by expert";
+    columns.extend(bootstrap_columns("divergence", nats, meaning, &of(|c| c.divergence)));
+    let shuffled = found.iter().map(|(_, of)| of.shuffled).collect();
+    columns.push(Column::null(
+        "divergence",
+        nats,
+        "routes shuffled between tokens: the best shuffle",
+        shuffled,
+    ));
+    let meaning = "shuffled minus true routes, on the same tokens";
+    columns.extend(bootstrap_columns("gain", nats, meaning, &of(|c| c.gain)));
+    columns.push(Column::null(
+        "gain",
+        nats,
+        "an expert that tells an affine lens nothing",
+        vec![0.0; found.len()],
+    ));
+    let method = "To the tuned lens, held, each expert adds a vector and a map of rank 2, for the tokens in which it has the largest weight. \
+                  Beside it the same lens with as many parameters on shuffled routes.";
+    Ok(Table::new("tuned_lens_by_expert", "What the chosen expert tells an affine lens", method, columns)?)
+}
+
+fn finding(found: &TunedLenses) -> String {
+    let nearer = found.layers.iter().filter(|layer| layer.gain.low > 0.0).count();
+    let mean = |pick: fn(&LayerLenses) -> f64| {
+        found.layers.iter().map(pick).sum::<f64>() / found.layers.len().max(1) as f64
+    };
+    format!(
+        "The tuned lens is nearer to the final prediction than the logit lens after {nearer} of {} blocks: {:.2} nats against {:.2} on average, \
+         one constant prediction {:.2}",
+        found.layers.len(),
+        mean(|layer| layer.tuned.estimate),
+        mean(|layer| layer.logit.estimate),
+        mean(|layer| layer.constant)
+    )
+}
+
+fn by_expert_finding(found: &[(usize, Conditioned)]) -> String {
+    let more = found.iter().filter(|(_, of)| of.gain.low > 0.0).count();
+    let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
+    format!(
+        "The chosen expert tells an affine lens more than its vector after {more} of {} blocks, by {most:.3} nats at most",
+        found.len()
+    )
+}

@@ -1,0 +1,248 @@
+//! Which tokens lenses are trained and tested on, and what they say.
+
+use std::collections::BTreeSet;
+
+use moescope_base::{FeedForwardShape, HookPoint, Observation, Request, Seed, Site, Subject};
+use nalgebra::DMatrix;
+use rand::seq::SliceRandom;
+
+use super::readout::Readout;
+use super::train::{Material, Pace, train};
+use super::translator::{Affine, ByExpert, Routed, Translator};
+use super::{Conditioned, LayerLenses, METHOD, TunedLensOptions, TunedLenses};
+use crate::statistics::cluster_bootstrap;
+use crate::{AnalysisError, Sample, check};
+
+/// Steps of the affine translator, and of corrections, which start from it.
+const STEPS: [usize; 2] = [200, 120];
+/// Documents of ten that lenses are trained on, and that stop the training; the others test.
+const TRAINED: usize = 5;
+const ASIDE: usize = 2;
+
+/// Trains and tests lenses after every block but the last, whose residual vectors are read out as they are.
+///
+/// # Errors
+/// If the subject has one block or cannot answer, its unembedding is no norm with a matrix, or there are fewer than four documents.
+pub fn tuned_lens(
+    subject: &mut dyn Subject,
+    samples: &[Sample],
+    options: TunedLensOptions,
+) -> Result<TunedLenses, AnalysisError> {
+    check::at_least(METHOD, "blocks", subject.shape().layers(), 2)?;
+    check::at_least(METHOD, "shuffles", options.shuffles, 1)?;
+    let readout = Readout::of(subject)?;
+    let layers = layers(subject, options.layers);
+    let seen = Seen::of(subject, samples, &layers, options)?;
+    let parts = split(&seen.documents, options.seed.child("documents"))?;
+    let last = parts.each_ref().map(|tokens| seen.last.select_columns(tokens));
+    let constant = readout.mean_prediction(&last[0]);
+    let constant = mean(&readout.divergences_from(&last[2], &constant));
+    let bench = Bench { readout: &readout, last: &last, parts: &parts, seen: &seen, constant, options };
+    let of_layer =
+        |(place, layer): (usize, &usize)| bench.layer(subject.shape().feed_forward[*layer], place, *layer);
+    let layers = layers.iter().enumerate().map(of_layer).collect::<Result<_, _>>()?;
+    Ok(TunedLenses { layers, trained: parts[0].len(), tested: parts[2].len() })
+}
+
+/// Blocks before the last, evenly spaced where there are more than wanted.
+fn layers(subject: &dyn Subject, wanted: usize) -> Vec<usize> {
+    let all = subject.shape().layers() - 1;
+    let count = all.min(wanted.max(1));
+    (0..count).map(|at| at * all / count).collect()
+}
+
+/// What was seen of some tokens.
+struct Seen {
+    /// After each block that gets a lens, `[model, token]`.
+    layers: Vec<DMatrix<f32>>,
+    /// After the last block.
+    last: DMatrix<f32>,
+    /// The expert with the largest weight in each of these blocks, `[block][token]`; empty where there is no router.
+    experts: Vec<Vec<u32>>,
+    documents: Vec<u32>,
+}
+
+impl Seen {
+    /// One pass over the text, and tokens drawn evenly.
+    fn of(
+        subject: &mut dyn Subject,
+        samples: &[Sample],
+        layers: &[usize],
+        options: TunedLensOptions,
+    ) -> Result<Seen, AnalysisError> {
+        let (width, last) = (subject.shape().d_model, subject.shape().layers() - 1);
+        let streams: Vec<HookPoint> =
+            layers.iter().chain([&last]).map(|layer| HookPoint::block(Site::ResidPost, *layer)).collect();
+        let routed: BTreeSet<usize> = subject.shape().routed_layers().into_iter().collect();
+        let routers: Vec<Option<HookPoint>> = layers
+            .iter()
+            .map(|layer| routed.contains(layer).then(|| HookPoint::block(Site::RouterIndices, *layer)))
+            .collect();
+        let record: Vec<HookPoint> =
+            streams.iter().copied().chain(routers.iter().copied().flatten()).collect();
+        let mut chosen: Vec<usize> = (0..samples.iter().map(|sample| sample.tokens().len()).sum()).collect();
+        chosen.shuffle(&mut options.seed.child("tokens").rng());
+        chosen.truncate(options.tokens);
+        chosen.sort_unstable();
+        let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); streams.len()];
+        let (mut experts, mut documents) = (vec![Vec::new(); layers.len()], Vec::new());
+        let mut before = 0;
+        for sample in samples {
+            let observed = subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?;
+            let here = before..before + sample.tokens().len();
+            let rows: Vec<usize> =
+                chosen.iter().filter(|token| here.contains(token)).map(|token| token - before).collect();
+            for (vectors, point) in vectors.iter_mut().zip(&streams) {
+                let value = observed.values.get(point).and_then(|value| value.real());
+                let value = value.ok_or(AnalysisError::NotRecorded { point: *point })?;
+                rows.iter().for_each(|row| vectors.extend(&value[row * width..(row + 1) * width]));
+            }
+            for (experts, point) in experts.iter_mut().zip(&routers) {
+                if let Some(point) = point {
+                    let first = first_experts(&observed, *point)?;
+                    experts.extend(rows.iter().map(|row| first[*row]));
+                }
+            }
+            documents.extend(rows.iter().map(|row| sample.documents()[*row]));
+            before = here.end;
+        }
+        let matrix = |vectors: Vec<f32>| DMatrix::from_vec(width, vectors.len() / width, vectors);
+        let mut layers: Vec<DMatrix<f32>> = vectors.into_iter().map(matrix).collect();
+        let last = layers.pop().expect("the last block was recorded after the others");
+        Ok(Seen { layers, last, experts, documents })
+    }
+}
+
+/// The expert with the largest weight of every token.
+fn first_experts(seen: &Observation, point: HookPoint) -> Result<Vec<u32>, AnalysisError> {
+    let value = seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })?;
+    let chosen = value.integer().ok_or(AnalysisError::NotRecorded { point })?;
+    Ok(chosen.chunks_exact(value.columns()).map(|slots| slots[0] as u32).collect())
+}
+
+/// Tokens to train on, to stop by, and to test on; no document is in two of them.
+fn split(documents: &[u32], seed: Seed) -> Result<[Vec<usize>; 3], AnalysisError> {
+    let mut names: Vec<u32> = documents.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect();
+    check::at_least(METHOD, "documents", names.len(), 4)?;
+    names.shuffle(&mut seed.rng());
+    let trained = (names.len() * TRAINED / 10).max(1);
+    let aside = (names.len() * ASIDE / 10).max(1);
+    let part = |of: &[u32]| (0..documents.len()).filter(|token| of.contains(&documents[*token])).collect();
+    Ok([part(&names[..trained]), part(&names[trained..trained + aside]), part(&names[trained + aside..])])
+}
+
+/// What lenses of all blocks share.
+struct Bench<'a> {
+    readout: &'a Readout,
+    /// Final vectors of each part.
+    last: &'a [DMatrix<f32>; 3],
+    parts: &'a [Vec<usize>; 3],
+    seen: &'a Seen,
+    constant: f64,
+    options: TunedLensOptions,
+}
+
+impl Bench<'_> {
+    /// The lenses after one block.
+    fn layer(
+        &self,
+        shape: FeedForwardShape,
+        place: usize,
+        layer: usize,
+    ) -> Result<LayerLenses, AnalysisError> {
+        let seed = self.options.seed.index(layer as u64);
+        let vectors = self.parts.each_ref().map(|tokens| self.seen.layers[place].select_columns(tokens));
+        let (width, length) = (vectors[0].nrows(), usual_length(&vectors[0]));
+        let affine = Affine { width, length };
+        let [training, aside] = [0, 1].map(|part| Material { input: &vectors[part], last: &self.last[part] });
+        // A step of this rate in every entry turns a vector by at most about its own length.
+        let pace = Pace { steps: STEPS[0], rate: 2.0 / width as f32 };
+        let parameters = train(&affine, self.readout, &training, &aside, pace, seed);
+        let translated = vectors.each_ref().map(|vectors| affine.translate(&parameters, vectors));
+        let logit = self.readout.divergences(&self.last[2], &vectors[2]);
+        let tuned = self.readout.divergences(&self.last[2], &translated[2]);
+        let conditioned = match shape {
+            FeedForwardShape::Routed { experts, .. } => {
+                let by_expert = ByExpert { width, length, experts, rank: self.options.rank, seed };
+                Some(self.conditioned(&by_expert, place, [&vectors, &translated], seed)?)
+            }
+            FeedForwardShape::Dense { .. } => None,
+        };
+        Ok(LayerLenses {
+            layer,
+            logit: self.over(&logit)?,
+            tuned: self.over(&tuned)?,
+            constant: self.constant,
+            gain: self.over(&difference(&logit, &tuned))?,
+            conditioned,
+        })
+    }
+
+    /// The lens by expert, against the same on routes shuffled within each part.
+    fn conditioned(
+        &self,
+        by_expert: &ByExpert,
+        place: usize,
+        [vectors, translated]: [&[DMatrix<f32>; 3]; 2],
+        seed: Seed,
+    ) -> Result<Conditioned, AnalysisError> {
+        let tested = |shuffle: Option<Seed>| {
+            let inputs = [0, 1, 2].map(|part| {
+                let tokens = self.parts[part].iter();
+                let mut experts: Vec<u32> = tokens.map(|token| self.seen.experts[place][*token]).collect();
+                if let Some(seed) = shuffle {
+                    experts.shuffle(&mut seed.index(part as u64).rng());
+                }
+                Routed { vectors: vectors[part].clone(), translated: translated[part].clone(), experts }
+            });
+            let [training, aside] =
+                [0, 1].map(|part| Material { input: &inputs[part], last: &self.last[part] });
+            let pace = Pace { steps: STEPS[1], rate: 1.0 / (by_expert.width as f32).sqrt() / 4.0 };
+            let parameters = train(by_expert, self.readout, &training, &aside, pace, seed);
+            self.readout.divergences(&self.last[2], &by_expert.translate(&parameters, &inputs[2]))
+        };
+        let found = tested(None);
+        let shuffles =
+            (0..self.options.shuffles as u64).map(|index| tested(Some(seed.child("shuffles").index(index))));
+        let best = shuffles.min_by(|a, b| mean(a).total_cmp(&mean(b))).expect("one shuffle at least");
+        let gain = self.over(&difference(&best, &found))?;
+        Ok(Conditioned { divergence: self.over(&found)?, shuffled: mean(&best), gain })
+    }
+
+    /// Mean over the held-out tokens, with an interval over their documents.
+    fn over(&self, values: &[f64]) -> Result<crate::statistics::Bootstrap, AnalysisError> {
+        let documents: Vec<u32> = self.parts[2].iter().map(|token| self.seen.documents[*token]).collect();
+        let of = |rows: &[usize]| rows.iter().map(|row| values[*row]).sum::<f64>() / rows.len() as f64;
+        cluster_bootstrap(&documents, of, self.options.resampling)
+    }
+}
+
+/// Root of the mean squared length of columns.
+fn usual_length(vectors: &DMatrix<f32>) -> f32 {
+    (vectors.norm_squared() / vectors.ncols() as f32).sqrt().max(f32::MIN_POSITIVE)
+}
+
+fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_document_is_in_two_parts_and_all_are_in_one() {
+        let documents: Vec<u32> = (0..60).map(|token| token / 5).collect();
+        let parts = split(&documents, Seed(3)).unwrap();
+        let names =
+            parts.each_ref().map(|tokens| tokens.iter().map(|t| documents[*t]).collect::<BTreeSet<u32>>());
+        assert_eq!(names.each_ref().map(BTreeSet::len), [6, 2, 4]);
+        assert_eq!(names.iter().flatten().collect::<BTreeSet<_>>().len(), 12);
+        assert!(split(&[1, 2, 3], Seed(3)).is_err());
+        assert_ne!(split(&documents, Seed(4)).unwrap(), parts);
+    }
+}
