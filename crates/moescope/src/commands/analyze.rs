@@ -95,13 +95,14 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let shape = description.subject_shape();
     let record = looked_at(&instruments, &shape);
     let tokens = windows.tokens();
+    let kept = kept(&instruments, &shape, tokens);
     let work = |batch: usize, beside: u64| Work {
         batch,
         positions,
         record: &record,
         edits: &[],
         gradients: false,
-        kept: kept(&instruments, &shape, tokens) + beside,
+        kept: kept + beside,
         threads: context.threads(),
     };
     let fitting = |beside: u64| {
