@@ -27,6 +27,7 @@ mod next_token;
 mod planted_parameters;
 mod sample;
 mod tabulate;
+mod turn;
 
 pub mod agreement;
 pub mod attribution;
@@ -45,6 +46,7 @@ pub mod knockout;
 pub mod logit_attribution;
 pub mod logit_lens;
 pub mod matrix;
+pub mod path_patch;
 pub mod paths;
 pub mod predictability;
 pub mod probe;

@@ -11,6 +11,7 @@ use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
+use crate::path_patch::PathPatching;
 use crate::predictability::Predictability;
 use crate::route_patch::RoutePatching;
 use crate::router_geometry::RouterGeometry;
@@ -40,6 +41,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &ExpertImportances,
     &AttributionPatching,
     &RoutePatching,
+    &PathPatching,
     &CausalTracing,
     &RoutingRegret,
     &CalibrationError,
