@@ -42,6 +42,7 @@ pub mod expert_similarity;
 pub mod induction;
 pub mod instrument;
 pub mod intrinsic_dimension;
+pub mod jacobian_lens;
 pub mod knockout;
 pub mod logit_attribution;
 pub mod logit_lens;

@@ -9,6 +9,7 @@ use crate::expert_profile::ExpertProfile;
 use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
+use crate::jacobian_lens::JacobianLens;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
 use crate::path_patch::PathPatching;
@@ -36,6 +37,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &TwoNeighbours,
     &Lens,
     &TunedLens,
+    &JacobianLens,
     &LogitAttribution,
     &InductionHeads,
     &ExpertImportances,
