@@ -12,9 +12,11 @@ use crate::expert_prune::ExpertPruning;
 use crate::expert_similarity::ExpertSimilarity;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
+use crate::jacobian_lens::JacobianLens;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
 use crate::model_comparison::{ModelAgreement, ModelSimilarity, RouteSaturation};
+use crate::path_patch::PathPatching;
 use crate::predictability::Predictability;
 use crate::quantised_experts::QuantisedExperts;
 use crate::route_patch::RoutePatching;
@@ -40,6 +42,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &TwoNeighbours,
     &Lens,
     &TunedLens,
+    &JacobianLens,
     &LogitAttribution,
     &InductionHeads,
     &ExpertImportances,
@@ -47,6 +50,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &ExpertPruning,
     &AttributionPatching,
     &RoutePatching,
+    &PathPatching,
     &CausalTracing,
     &RoutingRegret,
     &CalibrationError,

@@ -18,6 +18,8 @@ pub enum Property {
     DependentLayers,
     /// The same, and what is predicted depends on where the second layer sends a token.
     FragileRoutes,
+    /// A mark of one expert that one expert of the next layer alone reads.
+    ReadMark,
     /// One expert that stores what follows some tokens, among others that store nothing.
     FactExpert,
     /// Two experts of a layer that are the same but for the order of their neurons.
@@ -58,7 +60,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 25] = [
+    pub const ALL: [Property; 26] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -66,6 +68,7 @@ impl Property {
         Property::UnevenLoad,
         Property::DependentLayers,
         Property::FragileRoutes,
+        Property::ReadMark,
         Property::FactExpert,
         Property::TwinExperts,
         Property::IndependentExperts,
@@ -96,6 +99,7 @@ impl Property {
             Property::UnevenLoad => "uneven load",
             Property::DependentLayers => "dependent layers",
             Property::FragileRoutes => "fragile routes",
+            Property::ReadMark => "read mark",
             Property::FactExpert => "fact expert",
             Property::TwinExperts => "twin experts",
             Property::IndependentExperts => "independent experts",
@@ -136,6 +140,9 @@ impl Property {
             }
             Property::FragileRoutes => {
                 "as dependent layers, and every expert of the second layer predicts a token of its own"
+            }
+            Property::ReadMark => {
+                "the first layer routes at random and each of its experts leaves a mark; expert 5 of block 1 alone reads that of expert 2, and predicts by it; routers read the token"
             }
             Property::FactExpert => {
                 "expert 3 of block 1 alone knows what follows a quarter of the tokens, which are all sent to it; expert 5 is chosen as often and writes nothing"

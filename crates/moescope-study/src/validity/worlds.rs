@@ -40,6 +40,7 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::UnevenLoad => with(uneven(seed)?, text::random(USUAL, text_seed)?),
         Property::DependentLayers => with(dependent(seed)?, text::random(USUAL, text_seed)?),
         Property::FragileRoutes => with(fragile(seed)?, text::random(USUAL, text_seed)?),
+        Property::ReadMark => with(read_mark(seed)?, text::random(USUAL, text_seed)?),
         Property::FactExpert => fact_expert(seed),
         Property::TwinExperts => {
             let mut hand = useful_experts(seed)?;
@@ -197,6 +198,25 @@ fn forked(seed: Seed) -> Result<Hand, StudyError> {
         }
     }
     read_answers(&mut hand, 0.5);
+    Ok(hand)
+}
+
+/// Marks of the first layer, of which one is read in the second. A constant that is large beside them keeps the norm as it is, so that
+/// a mark is seen by those alone who read it.
+fn read_mark(seed: Seed) -> Result<Hand, StudyError> {
+    let [first, _] = random(seed);
+    let mut hand = Hand::new([first, RouterKind::Learned], seed)?;
+    hand.every_token(|_| [(MARK + EXPERTS, 10.0)]);
+    for expert in 0..EXPERTS {
+        hand.neuron((0, expert, 0), CONSTANT, MARK + expert, 2.0);
+    }
+    hand.neuron((1, 5, 0), MARK + 2, ANSWER + 7, 4.0);
+    let mut rng = seed.child("router").rng();
+    for row in hand.router(1).chunks_exact_mut(WIDTH) {
+        row.fill(0.0);
+        row[TOKEN..TOKEN + VOCABULARY].iter_mut().for_each(|weight| *weight = normal(&mut rng));
+    }
+    read_answers(&mut hand, 1.0);
     Ok(hand)
 }
 

@@ -179,6 +179,9 @@ fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> V
         };
         points.extend(shape.hook_points().into_iter().filter(answers));
     }
+    if asked("path-patch") {
+        points.extend(moescope_analysis::path_patch::looked_at(shape));
+    }
     if asked("causal-trace") {
         points.extend(moescope_analysis::causal_trace::looked_at(shape));
     }
