@@ -87,6 +87,11 @@ fn documents_of(path: &Path) -> Result<Vec<Document>, Failure> {
     }
 }
 
+/// The text of every token by its id, as people read it in reports; not what encodes to the token, which may be part of a letter.
+pub(crate) fn texts(tokenizer: &Tokenizer) -> Vec<String> {
+    (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect()
+}
+
 impl Windows {
     /// Cuts a corpus, `limit` tokens of each domain at most.
     ///

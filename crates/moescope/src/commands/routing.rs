@@ -25,7 +25,7 @@ use crate::memory::{Intent, MemoryArgs};
 use crate::near_ties;
 use crate::out_folder::{require_own, write_tables};
 use crate::say;
-use crate::text_windows::{Batch, Windows, positions};
+use crate::text_windows::{Batch, Windows, positions, texts};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
 const BATCH: usize = 16;
@@ -139,9 +139,8 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let analysed = {
         let message = "interrupted while the routes were analysed; they are kept: go on with --resume";
         let _heeds = context.interrupt().at_once(message.into());
-        let words: Vec<String> =
-            (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect();
-        context.pool()?.install(|| chapters(&trace, Seed(args.seed), args.permutations, &words))?
+        let texts = texts(&tokenizer);
+        context.pool()?.install(|| chapters(&trace, Seed(args.seed), args.permutations, &texts))?
     };
     write(args, &trace, &analysed).map_err(|failure| kept_for_resume(failure, args))?;
     pieces.remove()?;

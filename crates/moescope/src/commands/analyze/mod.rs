@@ -1,15 +1,18 @@
 //! `moescope analyze`: one instrument of the case, or all of them, on any model and text.
 
+mod needs;
+
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
 use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
-use moescope_base::{FeedForwardShape, HookPoint, Seed, Site, SubjectShape};
+use moescope_base::Seed;
 use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
-use moescope_trace::routing_points;
+
+use needs::{kept, looked_at, replaced, without_room};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -19,14 +22,12 @@ use crate::memory::{Intent, MemoryArgs};
 use crate::others::{OtherModel, Running};
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
-use crate::text_windows::{Windows, positions};
+use crate::text_windows::{Windows, positions, texts};
 
 /// Sequences in one forward pass where all weights are in memory.
 const BATCH: usize = 16;
 /// What the folder has when it is whole.
 const DOCUMENT: &str = "analysis.json";
-/// Tokens of which an instrument keeps the residual stream, at most.
-const STREAM_TOKENS: usize = 5_000;
 
 /// Run instruments of the case on a model: what they find, with intervals and nulls, as tables and a report.
 ///
@@ -80,9 +81,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     else {
         return list(context);
     };
-    if args.positions < 2 || args.permutations == 0 {
-        return Err(Failure::input("--positions must be 2 or more, --permutations 1 or more"));
-    }
+    require_numbers(args)?;
     let mut instruments = chosen(names, !args.against.is_empty())?;
     require_own(out, "an analysis", &[DOCUMENT])?;
     let checkpoint = Checkpoint::find_for(model, args.memory.dry_run(), context)?;
@@ -141,7 +140,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
     material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
-    material.words = (0..tokenizer.vocabulary() as u32).map(|id| tokenizer.text(id).to_owned()).collect();
+    material.words = texts(&tokenizer);
     let mut outcomes = {
         let _heeds = context.interrupt().at_once(NOTHING_WRITTEN.into());
         outcomes(&instruments, names == "all", routed, &mut material, context)
@@ -157,90 +156,20 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses numbers with which nothing can be read or tested.
+fn require_numbers(args: &AnalyzeArgs) -> Result<(), Failure> {
+    match args.positions < 2 || args.permutations == 0 {
+        true => Err(Failure::input("--positions must be 2 or more, --permutations 1 or more")),
+        false => Ok(()),
+    }
+}
+
 /// The findings for people, a line each.
 fn tell_person(out: &std::path::Path, outcomes: &[Outcome]) {
     for outcome in outcomes {
         say!("{:20} {}", outcome.about.name, in_words(outcome));
     }
     say!("report: {}", out.join("report.html").display());
-}
-
-/// Values that instruments look at in one pass, taken together: more than any of them does.
-fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> Vec<HookPoint> {
-    let mut points = routing_points(shape);
-    points.push(HookPoint::global(Site::Logits));
-    let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
-    let attention: &[Site] = if asked("induction") { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
-    let sites = [&[Site::ResidPost], attention].concat();
-    points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
-    if asked("expert-profile") || asked("expert-prune") {
-        let answers = |point: &HookPoint| {
-            point.site() == Site::ExpertOutWeighted && point.layer() == shape.routed_layers().first().copied()
-        };
-        points.extend(shape.hook_points().into_iter().filter(answers));
-    }
-    if asked("path-patch") {
-        points.extend(moescope_analysis::path_patch::looked_at(shape));
-    }
-    if asked("causal-trace") {
-        points.extend(moescope_analysis::causal_trace::looked_at(shape));
-    }
-    if asked("sparse-probe") || asked("expert-prune") {
-        points.extend(widest_neurons(shape));
-    }
-    points
-}
-
-/// Instruments that put other weights in the place of the model's.
-const REPLACING: [&str; 3] = ["expert-merge", "expert-prune", "quantised-experts"];
-
-/// Bytes that stand beside the model while instruments have other weights in the place of its own: at most all matrices of the experts, and of
-/// attention and routers where these are rounded.
-fn replaced(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> u64 {
-    let asked = |names: &[&str]| instruments.iter().any(|i| names.contains(&i.about().name));
-    let experts = |layer: &FeedForwardShape| match layer {
-        FeedForwardShape::Dense { .. } => 0,
-        FeedForwardShape::Routed { experts, expert_width, .. } => 3 * experts * expert_width * shape.d_model,
-    };
-    let attention =
-        |_: &FeedForwardShape| 5 * shape.d_model * shape.d_model.max(shape.heads * shape.head_dim);
-    let of = |layer: &dyn Fn(&FeedForwardShape) -> usize| {
-        shape.feed_forward.iter().map(layer).sum::<usize>() as u64
-    };
-    let experts = if asked(&REPLACING) { of(&experts) } else { 0 };
-    let attention = if asked(&["quantised-experts"]) { of(&attention) } else { 0 };
-    4 * (experts + attention)
-}
-
-/// Takes out the instruments whose weights have no room beside the model, and says so.
-fn without_room(instruments: &mut Vec<&'static dyn Instrument>, bytes: u64) -> Vec<Outcome> {
-    let bytes = moescope_host::bytes_in_words(bytes as f64);
-    let reason =
-        format!("other weights in the place of the model's take {bytes} beside it; give more --max-memory");
-    let (out, left): (Vec<_>, Vec<_>) =
-        instruments.drain(..).partition(|instrument| REPLACING.contains(&instrument.about().name));
-    *instruments = left;
-    out.into_iter().map(|i| Outcome { about: i.about(), found: Err(reason.clone()) }).collect()
-}
-
-/// The neurons of the layer that has most for each token: they are looked at layer by layer.
-fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
-    let width = |layer: &usize| match &shape.feed_forward[*layer] {
-        FeedForwardShape::Dense { width } => *width,
-        FeedForwardShape::Routed { per_token, expert_width, .. } => per_token * expert_width,
-    };
-    let widest = (0..shape.layers()).max_by_key(width);
-    let neuron = |site: Site| matches!(site, Site::MlpPost | Site::ExpertPost | Site::SharedPost);
-    shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
-}
-
-/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, and the unembedding for
-/// lenses that are trained.
-fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
-    let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
-    let trained = instruments.iter().any(|instrument| instrument.about().name == "tuned-lens");
-    let unembedding = if trained { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
-    super::routing::kept(shape, tokens) + stream + unembedding
 }
 
 /// What became of an instrument: what it found, or why it could not be run.

@@ -1,0 +1,91 @@
+//! What instruments need beside the model: the values that they look at, and the memory that they take.
+//!
+//! One pass holds what all of the chosen instruments look at, which is more than any of them does: the bound is honest for `all`, and
+//! a single instrument asks for its own share alone.
+
+use moescope_analysis::instrument::Instrument;
+use moescope_base::{FeedForwardShape, HookPoint, Site, SubjectShape};
+use moescope_trace::routing_points;
+
+use super::Outcome;
+
+/// Tokens of which an instrument keeps the residual stream, at most.
+const STREAM_TOKENS: usize = 5_000;
+
+/// Values that instruments look at in one pass, taken together: more than any of them does.
+pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> Vec<HookPoint> {
+    let mut points = routing_points(shape);
+    points.push(HookPoint::global(Site::Logits));
+    let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
+    let attention: &[Site] = if asked("induction") { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
+    let sites = [&[Site::ResidPost], attention].concat();
+    points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
+    if asked("expert-profile") || asked("expert-prune") {
+        let answers = |point: &HookPoint| {
+            point.site() == Site::ExpertOutWeighted && point.layer() == shape.routed_layers().first().copied()
+        };
+        points.extend(shape.hook_points().into_iter().filter(answers));
+    }
+    if asked("path-patch") {
+        points.extend(moescope_analysis::path_patch::looked_at(shape));
+    }
+    if asked("causal-trace") {
+        points.extend(moescope_analysis::causal_trace::looked_at(shape));
+    }
+    if asked("sparse-probe") || asked("expert-prune") {
+        points.extend(widest_neurons(shape));
+    }
+    points
+}
+
+/// Instruments that put other weights in the place of the model's.
+const REPLACING: [&str; 3] = ["expert-merge", "expert-prune", "quantised-experts"];
+
+/// Bytes that stand beside the model while instruments have other weights in the place of its own: at most all matrices of the experts, and of
+/// attention and routers where these are rounded.
+pub(super) fn replaced(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> u64 {
+    let asked = |names: &[&str]| instruments.iter().any(|i| names.contains(&i.about().name));
+    let experts = |layer: &FeedForwardShape| match layer {
+        FeedForwardShape::Dense { .. } => 0,
+        FeedForwardShape::Routed { experts, expert_width, .. } => 3 * experts * expert_width * shape.d_model,
+    };
+    let attention =
+        |_: &FeedForwardShape| 5 * shape.d_model * shape.d_model.max(shape.heads * shape.head_dim);
+    let of = |layer: &dyn Fn(&FeedForwardShape) -> usize| {
+        shape.feed_forward.iter().map(layer).sum::<usize>() as u64
+    };
+    let experts = if asked(&REPLACING) { of(&experts) } else { 0 };
+    let attention = if asked(&["quantised-experts"]) { of(&attention) } else { 0 };
+    4 * (experts + attention)
+}
+
+/// Takes out the instruments whose weights have no room beside the model, and says so.
+pub(super) fn without_room(instruments: &mut Vec<&'static dyn Instrument>, bytes: u64) -> Vec<Outcome> {
+    let bytes = moescope_host::bytes_in_words(bytes as f64);
+    let reason =
+        format!("other weights in the place of the model's take {bytes} beside it; give more --max-memory");
+    let (out, left): (Vec<_>, Vec<_>) =
+        instruments.drain(..).partition(|instrument| REPLACING.contains(&instrument.about().name));
+    *instruments = left;
+    out.into_iter().map(|i| Outcome { about: i.about(), found: Err(reason.clone()) }).collect()
+}
+
+/// The neurons of the layer that has most for each token: they are looked at layer by layer.
+fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
+    let width = |layer: &usize| match &shape.feed_forward[*layer] {
+        FeedForwardShape::Dense { width } => *width,
+        FeedForwardShape::Routed { per_token, expert_width, .. } => per_token * expert_width,
+    };
+    let widest = (0..shape.layers()).max_by_key(width);
+    let neuron = |site: Site| matches!(site, Site::MlpPost | Site::ExpertPost | Site::SharedPost);
+    shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
+}
+
+/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, and the unembedding for
+/// lenses that are trained.
+pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
+    let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
+    let trained = instruments.iter().any(|instrument| instrument.about().name == "tuned-lens");
+    let unembedding = if trained { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
+    super::super::routing::kept(shape, tokens) + stream + unembedding
+}
