@@ -1,5 +1,6 @@
 //! Probe: whether a label can be read linearly from a representation.
 
+mod description_length;
 mod folds;
 mod logistic;
 mod minimise;
@@ -19,6 +20,7 @@ pub(crate) use folds::{Fold, folds_by_document};
 pub(crate) use logistic::{Classifier, Penalty};
 use outcome::{Outcome, Verdict, judge};
 
+pub use description_length::{DescriptionLength, description_length, length_table};
 pub use report::table;
 
 /// What to read, and from where. All lists have one entry for each token.
