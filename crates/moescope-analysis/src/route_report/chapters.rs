@@ -223,10 +223,9 @@ fn specialisation_reports(
 
 /// How many paths there are, what they cover, what they tell, and where tokens flow.
 ///
-/// Paths are counted twice: as sequences of whole sets of experts, which are almost all different in a deep
-/// model, and as sequences of first choices, which repeat. For the null of a label, tokens are exchanged; for
-/// that of the domain whole documents are, since all tokens of a document have the same domain and exchanging
-/// them one by one would take them for independent.
+/// Paths are counted twice: as sequences of whole sets of experts, and as sequences of first choices. For the
+/// null of a label, tokens are exchanged; for that of the domain whole documents are, since all tokens of a
+/// document have the same domain and exchanging them one by one would take them for independent.
 pub(crate) fn paths_finding(
     trace: &RoutingTrace,
     permutations: Permutations,
