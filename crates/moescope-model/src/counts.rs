@@ -9,6 +9,11 @@ use crate::parameters::{Layout, Role, Specification};
 ///
 /// Counted from the description alone, before any weight exists. They do not show time: a small expert costs more for
 /// each operation than a wide matrix, and attention over short sequences costs less than counted here.
+///
+/// An example: a routed layer of 64 experts, eight for each token, adds all 64 to `parameters_total`, eight
+/// to `parameters_active`, and twice the numbers of these eight to `flops_per_token`. Two models with the
+/// same active parameters therefore cost a token about the same, however many experts they have, while the
+/// memory for their weights follows the total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All weights, embeddings and norms included. Selection biases are not counted: no gradient trains them.
@@ -59,6 +64,9 @@ impl Description {
     }
 
     /// Numbers of a tensor that one token meets: all, but of the experts only those that it chooses.
+    ///
+    /// Which tensors hold experts is told by their names, of feed-forward experts and of experts for queries
+    /// alike. A shared expert is met by every token and counts whole.
     fn active(&self, specification: &Specification) -> u64 {
         let total = specification.len();
         if let Some(chosen) = self.variation.attention.query_experts
@@ -74,6 +82,9 @@ impl Description {
     }
 
     /// Operations of scores and mixing for one query that sees half of the longest sequence.
+    ///
+    /// For one layer: a multiply-add, two operations, for each number of a key and of a value, over half of
+    /// `max_positions` keys, which leaves a factor of one.
     fn attention_mixing(&self) -> u64 {
         let latent = self.variation.attention.latent.as_ref();
         let value_dim = latent.map_or(self.head_dim, |latent| latent.value_dim);

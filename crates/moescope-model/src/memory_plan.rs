@@ -87,6 +87,9 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Estimates from the headers alone, and chooses: in memory where that fits, else streamed.
     ///
+    /// No weight is read, so the question costs little and may be asked of many batch sizes before
+    /// one is chosen.
+    ///
     /// # Errors
     /// As [`inspect`](crate::inspect), and [`ModelError::Bound`] where neither way fits or gradients would need the other.
     pub fn new(path: &Path, work: &Work<'_>, bound: u64) -> Result<MemoryPlan, ModelError> {

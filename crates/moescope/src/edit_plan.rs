@@ -51,6 +51,9 @@ pub fn read(path: &Path, tokens: &Tokens) -> Result<Vec<Edit>, Failure> {
 
 /// The files and folders that a plan names with `from`, whatever is in them.
 ///
+/// A table without `from` names none, and one file that two tables name comes twice. The files themselves are
+/// not opened.
+///
 /// # Errors
 /// If the plan cannot be read as one.
 pub fn sources(path: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -97,6 +100,9 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// The edits that one table stands for.
+    ///
+    /// A table is one edit, or two where a route edit has `renormalise` beside it: then a second edit of the
+    /// same layer follows, which says whether the weights are divided by their sum.
     fn edits(&self, mut table: Table) -> Result<Vec<Edit>, Failure> {
         let text = |table: &Table, key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
         let (kind, op) = (text(&table, "kind"), text(&table, "op").unwrap_or_default());

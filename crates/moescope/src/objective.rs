@@ -1,4 +1,11 @@
 //! What `--grad` names: the loss, or a sum of logits such as `logit(262)-logit(' a')@5`.
+//!
+//! A gradient needs one number to be taken of. The loss asks what the model as a whole learns from; a
+//! difference of two logits asks why one token is preferred to another at one place, and is not moved by what
+//! raises all logits alike.
+//!
+//! An example: `logit(' Paris')-logit(' Rome')@5` has the factor 1 for the first token and -1 for the second,
+//! both at position 5, counted from 0; without `@5` both are at the last position.
 
 use moescope_base::LogitTerm;
 
@@ -127,6 +134,9 @@ impl Rest<'_> {
 }
 
 /// The id of a text that is one token.
+///
+/// A text of several tokens is refused rather than cut to its first: the gradient would be that of another
+/// word.
 fn one_token(text: &str, encode: &mut impl FnMut(&str) -> Result<Vec<u32>, Failure>) -> Result<u32, Failure> {
     match encode(text)?[..] {
         [id] => Ok(id),

@@ -1,4 +1,8 @@
 //! The models that `--against` names, to be compared with the one that is asked about.
+//!
+//! Two models can be compared token by token only if they cut text into the same tokens, so their
+//! vocabularies are held against each other before any of them is run. The other models are not opened here:
+//! an instrument gets their names and opens each when it comes to it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,6 +71,9 @@ impl OtherModel {
     }
 
     /// Refuses a model whose tokens are others; checkpoints without a tokenizer are believed to have that of their last.
+    ///
+    /// The sizes of the vocabularies and the text of every token are compared, not the rules by which tokens
+    /// are merged.
     fn require_same_tokens(&self, tokenizer: &Tokenizer) -> Result<(), Failure> {
         if self.checkpoint.companion("tokenizer.json").is_none() && !self.checkpoint.is_gguf() {
             return Ok(());

@@ -22,6 +22,10 @@ use crate::say;
 pub(crate) type Batch = (Tokens, TokenTable);
 
 /// A corpus cut into windows.
+///
+/// An example: a document of 300 tokens, cut into windows of 128, gives the windows from 0 and from 128, and
+/// 44 tokens are left out. No window is filled up with tokens that are no text, so every token of every pass
+/// counts.
 pub(crate) struct Windows {
     /// All of one length, in the order of the text.
     pub(crate) windows: Vec<CorpusWindow>,
@@ -49,6 +53,9 @@ pub(crate) fn positions(asked: usize, most: usize, context: &Context) -> usize {
 const FEW: usize = 20;
 
 /// Says so where intervals rest on too few units.
+///
+/// Twenty is no sharp bound. Bootstrap intervals over few units leave out the truth more often than their
+/// level says, and below about this number visibly so.
 pub(crate) fn tell_few(found: usize, units: &str) {
     if found < FEW {
         say!("with fewer than {FEW} {units} the intervals are too narrow");
@@ -145,6 +152,8 @@ impl Windows {
     }
 
     /// The first windows of the next document.
+    ///
+    /// Tokens that would fill windows beyond the room are not counted as left out: they were not asked for.
     fn take(&mut self, ids: &[u32], room: usize) {
         let (positions, document) = (self.positions, self.documents.len() as u32);
         let cut = ids.chunks_exact(positions).take(room).enumerate();

@@ -98,6 +98,10 @@ impl<'a> Stage<'a> {
 
     /// By how much each target's probability rises when a vector is restored: to its own undisturbed value, or to a foreign one, that of
     /// the next case.
+    ///
+    /// One pass restores a vector in every case at once, since no two cases stand in one sequence. The
+    /// foreign vector is an undisturbed one as well: what both restore is owed to any undisturbed vector at
+    /// this place, and only the rest to what this one says.
     pub(super) fn restore(
         &self,
         subject: &mut dyn Subject,

@@ -13,6 +13,10 @@ use crate::{AnalysisError, Sample};
 ///
 /// A token counts as touched if its id, or its embedding, is another than before: a replacement that draws the same token touches nothing, so
 /// that the share of touched tokens may be a little below the amount.
+///
+/// The three kinds break different things. Exchanging keeps which words a document has and breaks their
+/// order; replacing breaks both, with words that are as frequent as in the batch; noise leaves the tokens and
+/// what is to be predicted as they are, and only blurs what the model reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Disturbance {
     /// Of each document, this share of the tokens change places among themselves.

@@ -90,6 +90,10 @@ struct Sums {
 
 /// Disturbs a text in every way and compares.
 ///
+/// Ten passes for each batch: one of the text as it is, and one for each of nine disturbances. Sums are kept
+/// by document, so that intervals resample documents, in which a disturbed token and those that it disturbs
+/// stay together.
+///
 /// # Errors
 /// If there are fewer than two documents, no layer is routed, or the subject cannot answer.
 pub fn shift(

@@ -58,6 +58,9 @@ const SHARES: [f64; 3] = [0.0, 0.25, 0.5];
 
 /// Merges ever more experts of some layers.
 ///
+/// Six readings of the text for each share: both ways, each with the groups that are alike and with random
+/// ones. In a small model two shares may merge equally many experts, and the second is then left out.
+///
 /// # Errors
 /// If no layer has two experts that are chosen, there are fewer than four documents, or the subject cannot answer or run with other
 /// weights.
@@ -130,6 +133,8 @@ fn with_groups(
 ///
 /// The most used member is the anchor that the neurons of the others are matched to. As every member then computes the same, tokens that chose
 /// any of them reach the merged expert, and no route has to be changed.
+///
+/// An example: members that the deciding half chose 30 times and 10 times count 31/42 and 11/42.
 fn merge(
     subject: &mut dyn Subject,
     layer: &Layer,

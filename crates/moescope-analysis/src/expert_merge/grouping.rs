@@ -10,6 +10,9 @@ use rand::seq::SliceRandom;
 ///
 /// `similarity[expert][expert]` is symmetric. Groups hold places in it, each ascending; single experts are groups as well.
 /// Average linkage (Sokal and Michener 1958).
+///
+/// Mean rather than largest similarity, because by the largest one group tends to swallow the others one by
+/// one (chaining), and its mean would stand for experts that have little in common.
 pub(super) fn alike(similarity: &[Vec<f64>], merged: usize) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = (0..similarity.len()).map(|expert| vec![expert]).collect();
     let linkage = |first: &[usize], second: &[usize]| {

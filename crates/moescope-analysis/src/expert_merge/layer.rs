@@ -30,6 +30,9 @@ pub(super) struct Layer {
 }
 
 /// Layers of two experts or more that are used, evenly spaced where there are many.
+///
+/// Routes are observed in one pass; likeness is read from weights. All layers have seeds of their own, so
+/// that a layer draws the same candidates whichever others are looked at.
 pub(super) fn layers(
     subject: &mut dyn Subject,
     judged: &Judged<'_>,

@@ -75,6 +75,9 @@ pub struct Pruned {
 
 /// Takes ever more experts out, by every criterion and both ways.
 ///
+/// For each share and way the text is read once for each criterion and once for each random draw. Experts
+/// that go are the same for both ways, so what the ways do to tokens is all that differs between them.
+///
 /// # Errors
 /// If no routed layer leaves a choice, there are fewer than four documents, or the subject cannot answer.
 pub fn pruning_curves(
@@ -126,6 +129,8 @@ pub fn pruning_curves(
 }
 
 /// Experts of a layer that go: as many as a token chooses stay at least.
+///
+/// An example: of eight experts, two for each token, a share of 0.9 would be seven, and six go.
 fn count((_, experts, per_token): (usize, usize, usize), share: f64) -> usize {
     ((share * experts as f64).round() as usize).min(experts - per_token)
 }
@@ -151,6 +156,9 @@ pub(super) fn lowest(scores: &[f64], count: usize) -> Vec<usize> {
 }
 
 /// Scores that say nothing.
+///
+/// Each expert gets its rank in a random order, so that no two are equal and a larger share takes out what a
+/// smaller one did, and more.
 fn random(layers: &Layers, seed: Seed) -> Scores {
     let of = |size: &(usize, usize, usize)| {
         let mut ranks: Vec<f64> = (0..size.1).map(|rank| rank as f64).collect();

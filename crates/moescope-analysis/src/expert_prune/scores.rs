@@ -1,6 +1,11 @@
 //! What each expert is worth by several criteria.
 //!
 //! All criteria but the last come from one pass, and a pass for each layer whose answers are looked at; the last takes a pass for each expert.
+//!
+//! A worth that comes from routes is cheap and asks how much the router relies on an expert; the length of an
+//! answer asks how much of the stream it moves; the loss alone asks what the model needs. An expert may be
+//! chosen often and add what others add as well, for which reason the criteria are held against each other on
+//! documents that decided none of them.
 
 use std::collections::BTreeMap;
 

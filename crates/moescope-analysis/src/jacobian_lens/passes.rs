@@ -1,4 +1,14 @@
 //! Passes with the stream of single tokens moved, and what they move at the end.
+//!
+//! Derivatives are central differences: the stream of a token is moved a little both ways along a direction,
+//! and half the difference at the end is divided by the step. This needs passes alone and no derivative of
+//! the model, and its error falls with the square of the step. Choices of experts are held meanwhile, for
+//! where a choice changes the model jumps, and there is no derivative. Exchanges are run with choices held
+//! and free, so that what the jump does can be told apart.
+//!
+//! One token of each sequence is moved in the same pass, because sequences of a batch do not see one another:
+//! a round takes two passes for each direction and two for the exchanges, whatever the number of sequences.
+//! Only the moved token is looked at, not those after it.
 
 use std::collections::BTreeSet;
 
@@ -120,6 +130,9 @@ pub(super) fn moved(
 }
 
 /// The documents whose tokens derivatives are taken at.
+///
+/// The other half has the exchanges. A map is thus never judged by a document that it was made of, nor are
+/// the directions.
 fn half(samples: &[&Sample], seed: Seed) -> Result<BTreeSet<u32>, AnalysisError> {
     let all: BTreeSet<u32> = samples.iter().flat_map(|sample| sample.documents()).copied().collect();
     check::at_least(METHOD, "documents", all.len(), 4)?;
@@ -189,6 +202,9 @@ fn derivatives(
 }
 
 /// Exchanges the part of every token's vector in the directions for that of the next sequence's token.
+///
+/// Such a change is as large as those that text itself makes, and lies where the stream varies, so the test
+/// asks of a derivative, which is made of small steps, whether it carries large ones.
 fn exchanges(
     subject: &mut dyn Subject,
     stage: &Stage<'_>,

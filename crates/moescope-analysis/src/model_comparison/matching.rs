@@ -85,6 +85,8 @@ pub fn route_agreement(
 /// One layer of each model; `places` are the documents of the tokens, numbered in order.
 ///
 /// The null deals the second model's tokens out anew and matches again, so that what matching finds in nothing is in it.
+///
+/// The p-value is one-sided, and at least one over the number of permutations and one.
 fn of_layer(
     first: &LayerRouting,
     second: &LayerRouting,
@@ -120,6 +122,10 @@ fn of_layer(
 }
 
 /// Agreement on every other document with the matching that the others decide; the second model's tokens stand in this order.
+///
+/// Documents that decide the matching judge nothing: a matching made and judged on the same tokens finds
+/// agreement in noise, the more the more experts there are. The same is done with shuffled tokens for the
+/// null, which leaves no advantage of the matching unaccounted for.
 fn matched(first: &LayerRouting, second: &LayerRouting, places: &[usize], order: &[usize]) -> Counted {
     let experts = first.experts;
     let mut common = vec![0.0; experts * experts];

@@ -1,4 +1,9 @@
 //! Who sends, who receives, and the passes in their order.
+//!
+//! The search has two steps. First every expert of the receiving layers is asked how its answer moves, which
+//! takes one pass for each direction, whatever the number of experts. Then the prediction is looked at, one
+//! pass for each receiver, and of the single experts of a layer only the one that answers most beyond chance
+//! is a receiver: a pass for each of them all would cost as many passes as there are experts.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +20,10 @@ use crate::{AnalysisError, Sample, check};
 const SENDING: usize = 4;
 
 /// Patches paths from the experts whose writes differ most between each sequence and the next of its batch.
+///
+/// For each batch and sending layer six passes observe it, two each time. For each batch and sender come `2 +
+/// turns` passes for the gains, and five and three for each receiver for the effects: the receiver with the
+/// sender's change, with a random direction, and with routes held.
 ///
 /// # Errors
 /// If the subject has fewer than two routed layers or cannot answer, no batch has two sequences, no write differs, or there are fewer than
@@ -63,6 +72,10 @@ pub fn path_patch(
 }
 
 /// The experts whose writes differ most, by layer: every sending layer has its share.
+///
+/// The squared lengths of the differences are added up over all tokens, so that an expert that many tokens
+/// choose is preferred to one that differs as much at few of them. The last routed layer sends to none and is
+/// left out.
 fn senders(
     subject: &mut dyn Subject,
     samples: &[&Sample],
@@ -92,6 +105,9 @@ fn senders(
 }
 
 /// Tallies what one sender does to every expert above, in its direction and in random ones.
+///
+/// The change is that of the stream after the sender's layer, with routes free. All experts of all receiving
+/// layers are read in the same passes.
 fn gains(
     subject: &mut dyn Subject,
     stage: &Stage<'_>,
@@ -153,6 +169,10 @@ type Path = (Expert, usize, Receiver, bool);
 type Sums = BTreeMap<Path, BTreeMap<u32, [f64; 5]>>;
 
 /// Adds what one sender does through each receiver, with routes free and held.
+///
+/// The random direction is the first of those that the gains are held against, so the null of an effect is a
+/// single draw, averaged over all tokens; it has no interval, and tells the size of what any change of this
+/// length does.
 fn effects(
     subject: &mut dyn Subject,
     stage: &Stage<'_>,

@@ -1,4 +1,13 @@
 //! Where tokens go from layer to layer, as streams between the experts that are chosen first.
+//!
+//! A stream that is wider than its share under independence says that the tokens of one expert go on to
+//! another more often than the loads of the two layers alone would have it. It does not say why: two routers
+//! that read the same feature of a token agree without either knowing of the other.
+//!
+//! A small example: four tokens choose the experts 0, 0, 0 and 2 in one layer, and 1, 1, 2 and 2 in the next.
+//! The stream from 0 to 1 has a share of 2/4; independent layers would give it 3/4 · 2/4 = 0.375. Who knows
+//! the present expert and always names its most frequent successor is right for two tokens of expert 0 and
+//! for the one of expert 2, so that `followed` is 0.75.
 
 use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
@@ -73,6 +82,8 @@ pub fn flows(trace: &RoutingTrace, permutations: Permutations) -> Result<Option<
 }
 
 /// Places of the drawn ones among so many routed layers: evenly spaced, the first and the last among them.
+///
+/// Of 24 routed layers those at the places 0, 5, 11, 17 and 23; of five or fewer all of them.
 fn drawn(layers: usize) -> impl Iterator<Item = usize> {
     let count = layers.min(STAGES);
     (0..count).map(move |stage| stage * (layers - 1) / (count - 1))
@@ -91,6 +102,8 @@ struct Stage {
 }
 
 impl Stage {
+    /// Counts the first choices of a layer and names the most used experts, of equally used ones the lower
+    /// number first. An expert that no token chooses first has no name, and no stream.
     fn of(routing: &LayerRouting) -> Stage {
         let first: Vec<u32> = routing.choices.iter().step_by(routing.per_token).copied().collect();
         let mut counts = vec![0usize; routing.experts];
@@ -105,6 +118,7 @@ impl Stage {
         Stage { layer: routing.layer, experts: routing.experts, first, named, shares }
     }
 
+    /// Place of an expert among those with a name, 0 for the most used one; none for all others.
     fn place_of(&self, expert: u32) -> Option<usize> {
         self.named.iter().position(|named| *named == expert as usize)
     }
@@ -119,6 +133,9 @@ impl Stage {
 }
 
 /// All streams between two drawn layers that some token takes.
+///
+/// A cell of the counts is `counts[place here, place there]`, with one place more on each side for the
+/// experts without a name. Empty cells are left out, so that the shares of what is returned add up to 1.
 fn between(stage: usize, here: &Stage, there: &Stage) -> Vec<FlowStream> {
     let (from, to) = (here.named.len() + 1, there.named.len() + 1);
     let mut counts = vec![0usize; from * to];
@@ -138,6 +155,10 @@ fn between(stage: usize, here: &Stage, there: &Stage) -> Vec<FlowStream> {
 }
 
 /// How many tokens a guess of the next expert from the present one gets right, beside shuffled layers.
+///
+/// Each pair of neighbouring drawn layers is shuffled by itself: the tokens of the second exchange their
+/// experts, which keeps the loads of both layers and removes what joins them. The p-value counts shuffles
+/// that reach the observed mean or exceed it.
 fn followed(layers: &[Stage], permutations: Permutations) -> NullComparison {
     let mean = |of: &mut dyn FnMut(usize) -> f64| {
         (0..layers.len() - 1).map(of).sum::<f64>() / (layers.len() - 1) as f64
@@ -154,6 +175,11 @@ fn followed(layers: &[Stage], permutations: Permutations) -> NullComparison {
 }
 
 /// Share of tokens whose next expert is the most frequent one after theirs.
+///
+/// The guess is made and judged on the same tokens, so it is too good by chance, the more so the fewer tokens
+/// there are for each pair of experts. It is never below the share of the most used next expert either. Both
+/// hold for shuffled layers as well, for which reason the comparison is with these, and neither with 0 nor
+/// with one over the number of experts.
 fn guessed(here: &Stage, next: &[u32], experts: usize) -> f64 {
     let mut counts = vec![0u32; here.experts * experts];
     for (a, b) in here.first.iter().zip(next) {

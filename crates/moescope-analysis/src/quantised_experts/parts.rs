@@ -75,6 +75,9 @@ pub struct Rounded {
 
 /// Rounds every part that the model has with every number of bits.
 ///
+/// Two readings of the text for each part, grouping and number of bits, one rounded and one with noise,
+/// besides that of the model as it is. The model is put back after each, also where a reading fails.
+///
 /// # Errors
 /// If the model has no routed layer, or the subject cannot answer or run with other weights.
 pub(super) fn parts(
@@ -161,6 +164,9 @@ pub(super) fn weights(subject: &mut dyn Subject) -> Result<&mut dyn Parameters, 
 }
 
 /// Sum of the squared differences of two matrices of one size.
+///
+/// Added up over all matrices of a part and divided by their squared length before the root is taken, so that
+/// large matrices count for more than small ones.
 fn distance(first: &WeightMatrix, second: &WeightMatrix) -> f64 {
     first.data().iter().zip(second.data()).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }

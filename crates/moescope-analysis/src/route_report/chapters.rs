@@ -1,4 +1,11 @@
 //! Everything that a trace tells about routing, in chapters, each with its tables and pictures.
+//!
+//! A report reads a trace that was recorded before and runs no model: its cost is that of counting and of
+//! shuffles. It goes from what one layer alone shows (load, sharpness, experts that go together) to
+//! neighbouring tokens, to what the text says about them, to paths across layers, and ends with a few
+//! passages to read. Each chapter has a sentence on what it does not show, because most of these numbers are
+//! easily taken for more: an even load is no sign of specialisation, and information about a label is no sign
+//! of a cause.
 
 use moescope_base::{Figure, FigureKind, Seed, Table};
 use moescope_trace::RoutingTrace;
@@ -87,6 +94,9 @@ pub fn chapters(
 }
 
 /// How evenly experts are used.
+///
+/// Three tables: by layer, by expert, and over layers. The map of experts has the even load as its neutral
+/// colour where all layers have as many experts; where they differ there is no one such load.
 pub(crate) fn load_finding(trace: &RoutingTrace) -> Result<Finding, AnalysisError> {
     let load = load(trace)?;
     let tables = vec![load.table()?, load.by_expert()?, load.over_layers()?];
@@ -113,6 +123,9 @@ pub(crate) fn sharpness_finding(trace: &RoutingTrace) -> Result<Finding, Analysi
 }
 
 /// Which experts go together.
+///
+/// The clusters are there only where tokens choose several experts, and they are drawn for one layer. The
+/// null of the strongest partners is a shuffle; see `coactivation` for what it keeps.
 pub(crate) fn together_finding(
     trace: &RoutingTrace,
     permutations: Permutations,
@@ -128,6 +141,8 @@ pub(crate) fn together_finding(
 }
 
 /// What a token hands on to the next; none for a text without neighbours.
+///
+/// A trace of windows of one token is no error but a chapter less. Every other error is passed on.
 pub(crate) fn locality_finding(
     trace: &RoutingTrace,
     permutations: Permutations,
@@ -144,6 +159,10 @@ pub(crate) fn locality_finding(
 }
 
 /// What the choice of an expert tells, and the layer where it tells most of the domain, the middle one for a single domain.
+///
+/// The map of lifts is drawn for the layer that tells most, chosen on the same tokens that the map shows. Its
+/// lifts are therefore a little larger than those of a layer chosen beforehand; the table of information has
+/// all layers, each beside its own null.
 pub(crate) fn specialisation_finding(
     trace: &RoutingTrace,
     permutations: Permutations,
@@ -177,6 +196,11 @@ fn most_telling(report: &SpecialisationReport) -> usize {
 }
 
 /// Tests of every label that the text has.
+///
+/// Labels are the domain, the domain given the token, the token, the next token, the class of the token and
+/// the position. A label with a single value tells nothing and is left out. The domain given the token is
+/// there because vocabulary alone tells topics apart: what remains of the information once the token is known
+/// is the better measure of a router that reads the context.
 fn specialisation_reports(
     trace: &RoutingTrace,
     permutations: Permutations,
@@ -198,6 +222,10 @@ fn specialisation_reports(
 }
 
 /// How many paths there are, what they cover, what they tell, and where tokens flow.
+///
+/// Paths are counted twice: as sequences of whole sets of experts, and as sequences of first choices. For the
+/// null of a label, tokens are exchanged; for that of the domain whole documents are, since all tokens of a
+/// document have the same domain and exchanging them one by one would take them for independent.
 pub(crate) fn paths_finding(
     trace: &RoutingTrace,
     permutations: Permutations,

@@ -33,6 +33,10 @@ pub struct JonckheereTerpstra {
 
 /// Tests `groups[group][value]`, groups in their order.
 ///
+/// An example: the groups (1, 2) and (3, 4) have all four pairs in order, where two are expected. Of the six
+/// ways to deal four values to two groups of two this is the only one with so many, so that the p-value for a
+/// rise is 1/6.
+///
 /// # Errors
 /// With fewer than two groups, an empty group, a value that is not finite, or values that are all equal.
 pub fn jonckheere_terpstra(groups: &[Vec<f64>]) -> Result<JonckheereTerpstra, AnalysisError> {

@@ -12,6 +12,9 @@ const METHOD: &str = "power";
 /// - **Does not show:** anything about an effect that was estimated from the same data.
 /// - **Source:** noncentral t with noncentrality `effect √n`, Cohen 1988.
 ///
+/// An example: ten differences whose true mean is as large as their standard deviation are found at a level
+/// of 0.05 with a chance of about 0.80.
+///
 /// # Errors
 /// With fewer than two differences, or a level outside (0, 1).
 pub fn paired_power(n: usize, effect: f64, level: f64) -> Result<f64, AnalysisError> {
@@ -49,6 +52,10 @@ pub fn detectable_effect(n: usize, level: f64, power: f64) -> Result<f64, Analys
 ///
 /// - **Unit and range:** a probability, from 0.
 /// - **Source:** the exact region `t_low ≥ t` and `t_high ≤ −t` of Schuirmann's test, averaged over the sample's spread (Phillips 1990).
+///
+/// At a level of 0.05 and a chance of 0.8 a plan for equivalence needs more differences than one for a
+/// difference of the same size, and more again where the true mean is not 0: at a true mean at the margin
+/// itself, equivalence is found with at most the chance `level`.
 ///
 /// # Errors
 /// As [`paired_power`], and for a margin that is not positive.

@@ -21,6 +21,10 @@ const ASIDE: usize = 2;
 
 /// Trains and tests lenses after every block but the last, whose residual vectors are read out as they are.
 ///
+/// The model reads the text once; lenses are trained on what was seen then. The three readings of a lens (as
+/// it stands, translated, constant) are compared on documents that neither trained it nor stopped its
+/// training.
+///
 /// # Errors
 /// If the subject has one block or cannot answer, its unembedding is no norm with a matrix, or there are fewer than four documents.
 pub fn tuned_lens(
@@ -121,6 +125,9 @@ fn first_experts(seen: &Observation, point: HookPoint) -> Result<Vec<u32>, Analy
 }
 
 /// Tokens to train on, to stop by, and to test on; no document is in two of them.
+///
+/// Of ten documents five train, two stop the training and three test; of four it is two, one and one.
+/// Documents, not tokens, are dealt, because the tokens of one document share words that a lens could learn.
 fn split(documents: &[u32], seed: Seed) -> Result<[Vec<usize>; 3], AnalysisError> {
     let mut names: Vec<u32> = documents.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect();
     check::at_least(METHOD, "documents", names.len(), 4)?;

@@ -1,4 +1,10 @@
 //! Final norm and unembedding, with their derivative.
+//!
+//! Training a lens needs the derivative of what is read out. The subject answers with logits alone, so the
+//! matrix behind them is asked for column by column, with vectors for which the norm divides by one, and then
+//! held against the logits of random vectors. A model that caps its logits, or whose norm is another, is
+//! refused rather than approximated. The matrix takes four bytes for each number of the vocabulary times the
+//! width.
 
 use moescope_base::Subject;
 use nalgebra::{DMatrix, DVector};
@@ -58,6 +64,9 @@ impl Readout {
         unreachable!("the check refuses what does not hold")
     }
 
+    /// For a norm that takes the mean off, what is learnt is the matrix behind that; on vectors whose mean is
+    /// off already it acts as the matrix itself. The small number that norms add to the mean square is left
+    /// out, and the comparison with random vectors covers it.
     fn with(subject: &mut dyn Subject, norm: Norm) -> Result<Readout, AnalysisError> {
         let (width, vocabulary) = (subject.shape().d_model, subject.shape().vocab);
         let base = DVector::from_vec(subject.unembed(&vec![0.0; width])?);
@@ -110,6 +119,10 @@ impl Readout {
     }
 
     /// Divergences of the predictions of `last` from those of `x`, both `[model, token]`, nats.
+    ///
+    /// The direction is that from the final prediction to the lens: a lens pays for every token that the
+    /// model holds likely and it does not. The same is what tuned lenses are trained by (Belrose et al.
+    /// 2023).
     pub(super) fn divergences(&self, last: &DMatrix<f32>, x: &DMatrix<f32>) -> Vec<f64> {
         let parts: Vec<Vec<f64>> = parts(x.ncols())
             .into_par_iter()
@@ -124,6 +137,9 @@ impl Readout {
     }
 
     /// Mean prediction of vectors `[model, token]`, as log-probabilities.
+    ///
+    /// Of all constant predictions the mean has the least mean divergence, so it is what a lens that has
+    /// learnt nothing of a token can reach.
     pub(super) fn mean_prediction(&self, last: &DMatrix<f32>) -> Vec<f32> {
         let sums: Vec<DVector<f32>> = parts(last.ncols())
             .into_par_iter()

@@ -1,4 +1,9 @@
 //! Translators: affine maps that start as the identity, and corrections by expert that start as nothing.
+//!
+//! A translator of its own for each expert would have as many numbers as the affine one times the experts,
+//! and as few tokens to learn them from as an expert sees. A vector and a map of low rank for each expert are
+//! learnt on top of the common translator instead: with 64 experts, a width of 2,048 and rank 4, about 1.2
+//! million numbers and not 268 million.
 
 use nalgebra::{DMatrix, DMatrixView};
 

@@ -1,4 +1,8 @@
 //! The layer of experts.
+//!
+//! A token has as many rows here as it has experts. Rows are put together by expert, so that a matrix of an
+//! expert is multiplied once with all tokens that chose it, and none for a token that did not; the plan of a
+//! layer says which row is whose.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +24,9 @@ use crate::streamed::parts;
 
 /// Routes every token, runs the chosen experts, adds their weighted outputs, and what the shared expert says:
 /// `[token, model]` → `[token, model]`.
+///
+/// The shared expert reads the same input as the others, has no part in the choice, and is added after the
+/// sum over the chosen ones was recorded and edited: `RoutedOut` is without it.
 pub(crate) fn routed(
     run: &mut Run<'_, '_, '_>,
     layer: usize,

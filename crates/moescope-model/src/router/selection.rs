@@ -1,4 +1,11 @@
 //! The choice of experts.
+//!
+//! Two numbers for each expert matter, and they may differ. What is selected by may hold a bias and decides
+//! who is in the set; the strength decides in which order the set stands, so that the first choice is the
+//! chosen expert with the largest strength, whatever the bias.
+//!
+//! Of equal scores the lower index wins everywhere, and every token is decided by itself, so that a choice is
+//! the same on one thread and on many.
 
 use rayon::prelude::*;
 
@@ -20,6 +27,8 @@ pub(crate) enum Selection {
 }
 
 /// What the choice sees: the strengths plus the bias of each expert.
+///
+/// Rows of `strength[token, expert]` all get the same `bias[expert]`. Without one the strengths are copied.
 pub(crate) fn biased(strength: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     match bias {
         Some(bias) => strength.iter().zip(bias.iter().cycle()).map(|(s, b)| s + b).collect(),
@@ -75,6 +84,10 @@ impl Selection {
     }
 
     /// Fills the slots of one token in any order; `ranks` is scratch space.
+    ///
+    /// Forced experts take the first slots. Of the others as many as there are slots left come from a partial
+    /// selection, whose cost grows with the number of experts and not with that of an ordering of all; the
+    /// order of the slots is made afterwards.
     fn choose_one(&self, token: usize, select: &[f32], ranks: &mut Vec<u64>, chosen: &mut [u32]) {
         match self {
             Selection::Best { banned, forced, .. } => {
@@ -130,6 +143,9 @@ pub(crate) fn deal_anew(choices: &mut [u32], per_token: usize, seed: u64) {
 ///
 /// Whole numbers are compared without a branch, which with hundreds of experts makes the choice several times as fast as
 /// comparing scores by their index.
+///
+/// The upper half of the number is the score with its bits turned so that larger scores give smaller numbers,
+/// the lower half the index.
 fn rank(score: f32, expert: u32) -> u64 {
     // Adding zero turns -0 into +0, which the total order would tell apart.
     let bits = (score + 0.0).to_bits();

@@ -1,4 +1,8 @@
 //! How much each chosen expert counts.
+//!
+//! The order of scoring and selection matters. Softmax scores made before the selection are shares of all
+//! experts, and those of the chosen ones add up to less than 1 unless they are divided by their sum; softmax
+//! scores made after it always add up to 1, and tell nothing of the experts that were left out.
 
 use moescope_base::{HookPoint, Site};
 use moescope_engine::{Mode, RoutePlan, Tape, Tensor, Var};
@@ -12,6 +16,9 @@ use crate::route_edits::LayerRule;
 /// Weights of the chosen experts, `[token, slot]`.
 ///
 /// Of the pair `[token, expert]` the first is the logits, the second the strength: the scores, or the logits again where scoring follows selection.
+///
+/// The slots stand as in the plan. The last step is the router's scale, so that weights need not add up to 1
+/// even after a division.
 pub(crate) fn weights(
     tape: &mut Tape<'_>,
     (logits, strength): (Var, Var),
@@ -114,6 +121,8 @@ pub(crate) fn given(
 }
 
 /// The weights of these tokens divided by their sum, and those of the others as they are.
+///
+/// The scale of the router is applied after the division, as for weights that no edit has touched.
 fn renormalised(
     tape: &mut Tape<'_>,
     weights: Var,

@@ -71,6 +71,7 @@ struct Counted {
 }
 
 impl CountingArgs {
+    /// Sets of experts get a sixteenth of the places that paths get, and one at least.
     fn plan(self) -> CountingPlan {
         let sets = (self.kept_paths / 16).max(1);
         CountingPlan { token_rows: self.token_rows, paths: self.kept_paths, sets }
@@ -103,6 +104,9 @@ pub(super) fn run(job: &Job<'_>, context: &Context) -> Result<(), Failure> {
 }
 
 /// What an earlier call counted, if it is to be taken up, or nothing.
+///
+/// Sums that are there are never overwritten unasked: without `--resume` a folder with a count in it is
+/// refused.
 fn begin(job: &Job<'_>) -> Result<Counted, Failure> {
     let mut counted = Counted { counts: RouteCounts::new(job.sizes.plan())?, models: Vec::new() };
     if !job.out.join(COUNTS).exists() {

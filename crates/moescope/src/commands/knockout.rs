@@ -140,6 +140,9 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// The passes and what they show.
+///
+/// The time that is told as left takes all passes for equally long. Intervals rest on the units of the text,
+/// which are documents or windows.
 fn measured(
     args: &KnockoutArgs,
     mut subject: impl Subject + Send,
