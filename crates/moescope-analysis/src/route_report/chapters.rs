@@ -118,7 +118,11 @@ pub(crate) fn load_finding(trace: &RoutingTrace) -> Result<Finding, AnalysisErro
 /// How decided routers are, and how often arithmetic could have decided otherwise.
 pub(crate) fn sharpness_finding(trace: &RoutingTrace) -> Result<Finding, AnalysisError> {
     let tables = vec![sharpness(trace, NEAR_TIE)?.table()?, near_ties(trace)?.table()?];
-    let figures = Vec::from_iter(titled(&tables[0], words::sharpness(&tables[0])));
+    let mut figures = Vec::from_iter(titled(&tables[0], words::sharpness(&tables[0])));
+    if let Some(Figure { kind: FigureKind::Bars { y, .. }, caption, .. }) = figures.first_mut() {
+        *y = "effective_choices".into();
+        *caption = "Mean over tokens of the exponential of the entropy of the router's scores.".into();
+    }
     Ok(Finding { tables, figures })
 }
 

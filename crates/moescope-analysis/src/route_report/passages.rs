@@ -6,8 +6,10 @@ use rand::seq::IndexedRandom;
 
 use crate::AnalysisError;
 
-/// Tokens of a passage.
+/// Tokens of a passage, where windows are so long.
 const LENGTH: usize = 56;
+/// Tokens of a passage, at least: fewer are no text.
+const SHORTEST: usize = 8;
 /// Domains that are shown.
 const DOMAINS: usize = 5;
 
@@ -39,7 +41,8 @@ pub struct PassageToken {
     pub weight: f32,
 }
 
-/// One passage of each of at most five domains, drawn at random among those of full length; none where no document is so long.
+/// One passage of each of at most five domains, drawn at random. A passage has 56 tokens, or those of a window if that is shorter; none where no
+/// document has so many.
 ///
 /// `words[id]` is the text of a token; where it is not known, its number stands for it.
 ///
@@ -47,39 +50,43 @@ pub struct PassageToken {
 pub fn passages(trace: &RoutingTrace, layer: usize, words: &[String], seed: Seed) -> Option<Passages> {
     let routing = trace.layers().iter().find(|routing| routing.layer == layer)?;
     let tokens = trace.tokens();
-    let starts = starts(tokens);
+    let length = LENGTH.min(tokens.positions.iter().max().map_or(0, |last| *last as usize + 1));
+    if length < SHORTEST {
+        return None;
+    }
+    let starts = starts(tokens, length);
     let mut rows = Vec::new();
     let (mut runs, mut shown) = (0, 0);
     for domain in 0..tokens.domain_names.len() {
         let of_domain: Vec<usize> =
             starts.iter().copied().filter(|start| usize::from(tokens.domains[*start]) == domain).collect();
         let Some(&start) = of_domain.choose(&mut seed.index(domain as u64).rng()) else { continue };
-        if shown == DOMAINS * LENGTH {
+        if shown == DOMAINS * length {
             break;
         }
-        let passage = (start..start + LENGTH).map(|token| row(tokens, routing, words, token));
+        let passage = (start..start + length).map(|token| row(tokens, routing, words, token));
         rows.extend(passage);
         let first = |token: usize| routing.choices[token * routing.per_token];
-        runs += 1 + (start + 1..start + LENGTH).filter(|token| first(*token) != first(token - 1)).count();
-        shown += LENGTH;
+        runs += 1 + (start + 1..start + length).filter(|token| first(*token) != first(token - 1)).count();
+        shown += length;
     }
     (!rows.is_empty()).then(|| Passages {
         layer,
         rows,
         run: shown as f64 / runs as f64,
-        run_by_load: 1.0 / (1.0 - repeats(routing)).max(1.0 / LENGTH as f64),
+        run_by_load: 1.0 / (1.0 - repeats(routing)).max(1.0 / length as f64),
     })
 }
 
 /// Tokens from which on a passage lies in one window of one document.
-fn starts(tokens: &TokenTable) -> Vec<usize> {
+fn starts(tokens: &TokenTable, length: usize) -> Vec<usize> {
     let together = |start: usize| {
-        let end = start + LENGTH - 1;
+        let end = start + length - 1;
         tokens.documents[start] == tokens.documents[end]
-            && tokens.positions[end].checked_sub(tokens.positions[start]) == Some(LENGTH as u32 - 1)
+            && tokens.positions[end].checked_sub(tokens.positions[start]) == Some(length as u32 - 1)
     };
     // Not at every token, so that long documents do not crowd out short ones by much.
-    (0..(tokens.len() + 1).saturating_sub(LENGTH)).step_by(8).filter(|start| together(*start)).collect()
+    (0..(tokens.len() + 1).saturating_sub(length)).step_by(8).filter(|start| together(*start)).collect()
 }
 
 fn row(tokens: &TokenTable, routing: &LayerRouting, words: &[String], token: usize) -> PassageToken {
@@ -186,7 +193,8 @@ mod tests {
 
     #[test]
     fn short_documents_and_absent_layers_have_none() {
-        assert!(passages(&trace(LENGTH - 1, |_| 0), 0, &[], Seed(1)).is_none());
+        assert!(passages(&trace(SHORTEST - 1, |_| 0), 0, &[], Seed(1)).is_none());
+        assert_eq!(passages(&trace(16, |_| 0), 0, &[], Seed(1)).unwrap().rows.len(), 2 * 16);
         assert!(passages(&trace(90, |_| 0), 3, &[], Seed(1)).is_none());
         let unknown = passages(&trace(90, |_| 0), 0, &[], Seed(1)).unwrap();
         assert!(unknown.rows[0].text.starts_with(" #") && unknown.run == LENGTH as f64);

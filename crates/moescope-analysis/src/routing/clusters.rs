@@ -101,15 +101,16 @@ fn ordered(count: usize, likeness: impl Fn(usize, usize) -> f64) -> Vec<usize> {
 }
 
 impl CoactivationClusters {
-    /// One row for each ordered pair of distinct experts, in the order of the clusters.
+    /// One row for each ordered pair of experts, in the order of the clusters; an expert with itself has no number.
     ///
     /// # Errors
     /// If the columns make no table.
     pub fn table(&self) -> Result<Table, AnalysisError> {
         let count = self.order.len();
-        let cells: Vec<usize> = (0..count * count).filter(|cell| cell / count != cell % count).collect();
+        // The diagonal stands in the table without a number, so that rows and columns of the picture have one order.
+        let cells = 0..count * count;
         let expert = |of: fn(usize, usize) -> usize| {
-            cells.iter().map(|cell| self.order[of(*cell, count)] as i64).collect()
+            cells.clone().map(|cell| self.order[of(cell, count)] as i64).collect()
         };
         let columns = vec![
             Column::integer_key(
@@ -123,13 +124,13 @@ impl CoactivationClusters {
                 "lift",
                 "bits",
                 "log2 of tokens that chose both over those expected from the loads",
-                cells.iter().map(|cell| self.lift[*cell]).collect(),
+                self.lift.clone(),
             ),
             Column::null("lift", "bits", "other slots filled in proportion to load", vec![0.0; cells.len()]),
             Column::observations(
                 "lift",
                 "tokens that chose both",
-                cells.iter().map(|cell| self.tokens[*cell] as i64).collect(),
+                self.tokens.iter().map(|tokens| *tokens as i64).collect(),
             ),
         ];
         let method = "All pairs within each token's set; half a token is added to the count and to what is expected. The layer is the one whose \
@@ -204,7 +205,7 @@ mod tests {
         assert!(parity == [0, 0, 0, 1, 1, 1] || parity == [1, 1, 1, 0, 0, 0], "{:?}", found.order);
         assert!(found.lift[1] > 0.5 && found.lift[5] < -3.0);
         assert!(found.p_value <= 0.05);
-        assert_eq!(found.table().unwrap().rows(), 30);
+        assert_eq!(found.table().unwrap().rows(), 36);
     }
 
     #[test]
