@@ -242,15 +242,24 @@ impl DomainLift {
         let cells = self.lift.len();
         let by_chance = ((1.0 - self.level) * cells as f64).round();
         let most = (0..cells).max_by(|a, b| self.lift[*a].total_cmp(&self.lift[*b])).unwrap_or(0);
-        let title = format!(
-            "In layer {}, {} of {cells} pairs of a domain and an expert differ from the average (about {by_chance:.0} would by chance); most: {} \
-             takes expert {} {:.1} times as often",
-            self.layer,
-            self.apart(),
+        let most = format!(
+            "{} takes expert {} most, {:.1} times as often as the average",
             self.domains[most / count],
             self.experts[most % count],
             self.lift[most].exp2(),
         );
+        let known = self.intervals.iter().any(|[low, _]| low.is_finite());
+        let title = match known {
+            true => format!(
+                "In layer {}, {} of {cells} pairs of a domain and an expert differ from the average (about {by_chance:.0} would by chance); {most}",
+                self.layer,
+                self.apart()
+            ),
+            false => format!(
+                "In layer {}, {most}; with one document for each domain, how sure that is cannot be told",
+                self.layer
+            ),
+        };
         let caption = "log2 of how often the tokens of a domain choose an expert over how often all tokens do; 0 is no preference. Point at a \
                        cell for its interval over documents."
             .to_owned();
@@ -301,7 +310,7 @@ mod tests {
         assert_eq!((found.apart(), found.experts.len()), (4, 2));
         let random = domain_lift(&trace, 1, resampling(400)).unwrap();
         assert!(random.apart() <= 2, "{:?}", random.intervals);
-        assert!(found.figure().title.contains("2.0 times"));
+        assert!(found.figure().title.contains("4 of 4 pairs") && found.figure().title.contains("2.0 times"));
     }
 
     /// Intervals over documents, within the stated rate over many seeds.
@@ -328,6 +337,9 @@ mod tests {
         let trace = planted::trace(tokens, 2, 1, vec![vec![0, 1, 1]]);
         let found = domain_lift(&trace, 0, resampling(20)).unwrap();
         assert!(found.intervals[2..].iter().flatten().all(|end| end.is_nan()));
+        let tokens = planted::tokens(vec![0; 2], vec![0, 1], vec![0, 1]);
+        let lone = domain_lift(&planted::trace(tokens, 2, 1, vec![vec![0, 1]]), 0, resampling(20)).unwrap();
+        assert!(lone.figure().title.ends_with("cannot be told"), "{}", lone.figure().title);
         let tokens = planted::tokens(vec![0; 3], vec![0; 3], vec![0, 1, 2]);
         let trace = planted::trace(tokens, 2, 1, vec![vec![0, 1, 1]]);
         assert!(domain_lift(&trace, 0, resampling(20)).is_err());

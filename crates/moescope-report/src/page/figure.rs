@@ -44,8 +44,8 @@ pub(super) fn figure(
         _ => "<p class=\"none\">Nothing to draw: the table holds no number for this figure.</p>\n".to_owned(),
     };
     let key = plot.key();
-    // A sign of multiplication at the start of a line would stand alone.
-    let title = figure.title.replace(" ×", "\u{a0}×");
+    // A sign of multiplication or a percent sign at the start of a line would stand alone.
+    let title = figure.title.replace(" ×", "\u{a0}×").replace(" %", "\u{a0}%");
     let (title, caption, source) = (Text(&title), Text(&figure.caption), Text(&figure.table));
     let target = table::anchor(&anchor(home), content);
     Ok(format!(
