@@ -253,6 +253,17 @@ fn write(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Resu
     Ok(())
 }
 
+/// How the tables of a chapter were made; what several of them say stands once.
+fn methods(chapter: &Chapter) -> Vec<String> {
+    let mut methods: Vec<String> = Vec::new();
+    for table in &chapter.finding.tables {
+        if methods.iter().all(|known| known != table.method()) {
+            methods.push(table.method().to_owned());
+        }
+    }
+    methods
+}
+
 /// The report: a section for each chapter, with the methods that its tables state. It has no answers, since one model answers none of the
 /// five questions.
 fn report(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Report {
@@ -263,7 +274,7 @@ fn report(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Rep
         prose: Vec::new(),
         figures: chapter.finding.figures.clone(),
         tables: chapter.finding.tables.clone(),
-        method: chapter.finding.tables.iter().map(|table| table.method().to_owned()).collect(),
+        method: methods(chapter),
         limits: vec![chapter.limits.to_owned()],
     };
     let domains = format!("Domains: {}.", trace.tokens().domain_names.join(", "));
