@@ -53,15 +53,25 @@ pub fn finish(folder: &Path, last: &str, write: impl FnOnce() -> Result<(), Fail
     Ok(remove(&note)?)
 }
 
-/// Writes each table as `tables/NAME.parquet`.
+/// Writes each table as `tables/NAME.parquet`, and takes away those of an earlier result that this one does not have: tables of another
+/// model or text beside these would be taken for its.
 ///
 /// # Errors
-/// If the folder cannot be made, or a table cannot be written.
+/// If the folder cannot be made, or a table cannot be written or taken away.
 pub fn write_tables<'t>(out: &Path, tables: impl IntoIterator<Item = &'t Table>) -> Result<(), Failure> {
     let folder = out.join("tables");
     moescope_host::make_folder(&folder)?;
+    let mut written = Vec::new();
     for table in tables {
-        moescope_report::write_parquet(table, &folder.join(format!("{}.parquet", table.name())))?;
+        let file = folder.join(format!("{}.parquet", table.name()));
+        moescope_report::write_parquet(table, &file)?;
+        written.push(file);
+    }
+    let earlier = std::fs::read_dir(&folder).map_err(|error| HostError::file("read", &folder, error))?;
+    for file in earlier.filter_map(|entry| Some(entry.ok()?.path())) {
+        if file.extension().is_some_and(|kind| kind == "parquet") && !written.contains(&file) {
+            std::fs::remove_file(&file).map_err(|error| HostError::file("remove", &file, error))?;
+        }
     }
     Ok(())
 }
@@ -92,6 +102,22 @@ fn holds(folder: &Path, place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_of_an_earlier_result_go_and_other_files_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let table = |name: &str| {
+            Table::new(name, name, "", vec![moescope_base::Column::key("a", "a", vec!["b".into()])]).unwrap()
+        };
+        write_tables(scratch.path(), &[table("first"), table("both")]).unwrap();
+        std::fs::write(scratch.path().join("tables/notes.txt"), "mine").unwrap();
+        write_tables(scratch.path(), &[table("second"), table("both")]).unwrap();
+        let names = std::fs::read_dir(scratch.path().join("tables")).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["both.parquet", "notes.txt", "second.parquet"]);
+    }
 
     #[test]
     fn a_folder_without_its_last_file_is_not_whole_and_may_be_written_anew() {

@@ -56,11 +56,13 @@ pub fn route_agreement(
 ) -> Result<Vec<RouteAgreement>, AnalysisError> {
     let (own, theirs) = (first.tokens(), second.tokens());
     check::same_length(METHOD, "routes of the second model", theirs.len(), own.len())?;
-    check::same_length(
+    let (one, other) = (first.layers().len(), second.layers().len());
+    check::in_range(
         METHOD,
-        "second model's list of routed layers",
-        second.layers().len(),
-        first.layers().len(),
+        "number of routed layers",
+        format!("{one} in one model and {other} in the other"),
+        one == other,
+        "one number in both",
     )?;
     check::in_range(
         METHOD,
@@ -94,7 +96,13 @@ fn of_layer(
     permutations: Permutations,
     resampling: Resampling,
 ) -> Result<RouteAgreement, AnalysisError> {
-    check::same_length(METHOD, "second model's list of experts", second.experts, first.experts)?;
+    check::in_range(
+        METHOD,
+        "number of experts in one block",
+        format!("{} in one model and {} in the other", first.experts, second.experts),
+        first.experts == second.experts,
+        "one number in both: experts are matched one to one",
+    )?;
     let order: Vec<usize> = (0..places.len()).collect();
     let names: Vec<usize> = (0..first.experts).collect();
     let plain = Counted::of(first, second, places, &order, &names, |_| true);

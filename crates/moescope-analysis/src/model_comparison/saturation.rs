@@ -6,11 +6,11 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 
 use super::matching::{RouteAgreement, route_agreement};
 use super::{routes_of_other, wanted};
-use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::routing::Permutations;
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
+use crate::{AnalysisError, check};
 
 /// Its name in messages and seeds.
 const METHOD: &str = "saturation";
@@ -63,6 +63,8 @@ impl Instrument for RouteSaturation {
         // What shuffled tokens give is known here without drawing: the chance of the loads.
         let none = Permutations::new(1, material.seed.child(METHOD));
         let last = material.routes()?.clone();
+        let choose = last.layers().iter().filter(|layer| layer.per_token < layer.experts).count();
+        check::at_least(METHOD, "routed layers with a choice", choose, 1)?;
         let mut found = Vec::new();
         for number in 0..material.others.len() {
             let earlier = routes_of_other(material, number)?;
@@ -147,8 +149,14 @@ fn corrected(row: &RouteAgreement) -> Bootstrap {
 /// Mean corrected agreement at the first and at the latest checkpoint.
 fn finding(found: &[Row]) -> String {
     let at = |step: i64| {
-        let rows = || found.iter().filter(|row| row.1 == step);
-        100.0 * rows().map(|row| corrected(&row.2).estimate).sum::<f64>() / rows().count().max(1) as f64
+        // A layer that chooses all of its experts has nothing to settle.
+        let values = || {
+            let rows = found.iter().filter(|row| row.1 == step);
+            rows.map(|row| corrected(&row.2).estimate).filter(|value| value.is_finite())
+        };
+        let mean = 100.0 * values().sum::<f64>() / values().count().max(1) as f64;
+        // A rounded 0 has no sign.
+        mean.round() + 0.0
     };
     let steps = || found.iter().map(|row| row.1);
     match (steps().min(), steps().max()) {

@@ -136,6 +136,10 @@ pub(crate) fn together_finding(
 ) -> Result<Finding, AnalysisError> {
     let report = coactivation(trace, permutations)?;
     let mut tables = vec![report.table()?, report.by_pair()?];
+    // One expert alone has no partner, and all together have no choice.
+    if trace.layers().iter().all(|layer| layer.per_token == 1 || layer.per_token == layer.experts) {
+        return Ok(Finding { tables, figures: Vec::new() });
+    }
     let mut figures = Vec::from_iter(titled(&tables[0], words::together(&tables[0])));
     if let Some(clusters) = report.clusters() {
         tables.insert(1, clusters.table()?);
@@ -319,6 +323,15 @@ mod tests {
                 assert_ne!(figure.title, table.title(), "the title tells what was found: {}", figure.id);
             }
         }
+    }
+
+    #[test]
+    fn one_expert_for_each_token_has_no_partners_to_tell_of() {
+        let mut rng = Seed(9).rng();
+        let text = planted::text(4, 20, 10, &mut rng);
+        let trace = planted::trace(text, 4, 1, vec![planted::random_sets(80, 4, 1, |_| 1.0, &mut rng)]);
+        let together = together_finding(&trace, Permutations::new(9, Seed(1))).unwrap();
+        assert!(together.figures.is_empty() && together.tables.len() == 2);
     }
 
     #[test]

@@ -20,14 +20,17 @@ pub(super) fn load_by_expert(table: &Table) -> Option<String> {
     let ratios = (0..table.rows()).filter_map(|row| Some(load.number(row)? / even.number(row)?));
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     ratios.for_each(|ratio| (low, high) = (low.min(ratio), high.max(ratio)));
-    (low <= high).then(|| format!("Experts receive {low:.2} to {high:.2} times an even share of the slots"))
+    (low <= high).then(|| match format!("{low:.2}") == format!("{high:.2}") {
+        true => "Every expert receives an even share of the slots".to_owned(),
+        false => format!("Experts receive {low:.2} to {high:.2} times an even share of the slots"),
+    })
 }
 
 /// How decided routers are: from the table `routing_sharpness`; nothing where routers do not score.
 pub(super) fn sharpness(table: &Table) -> Option<String> {
     let (low, high) = range(table, "effective_choices")?;
     let experts = table.companion(ColumnRole::Null, "effective_choices")?.data.number(0)?;
-    Some(match high - low < 0.05 {
+    Some(match format!("{low:.1}") == format!("{high:.1}") {
         true => format!("Routers are as undecided as among {high:.1} of {experts:.0} experts"),
         false => format!("Routers are as undecided as among {low:.1} to {high:.1} of {experts:.0} experts"),
     })
@@ -63,22 +66,69 @@ fn percent(low: f64, high: f64) -> String {
     if low == high { format!("{low} %") } else { format!("{low} to {high} %") }
 }
 
-/// What the choice of an expert tells about the domain, with and without the token: from the table `specialisation`.
+/// What the choice of an expert tells about the domain, with and without the token; about the token where there is one domain: from the
+/// table `specialisation`.
 pub(super) fn specialisation(table: &Table) -> Option<String> {
-    let tested = |given: &str| {
+    match Tested::of(table, "domain", "") {
+        Some(alone) => {
+            let told = format!("The choice of an expert tells of the domain in {}", alone.in_words());
+            Some(match Tested::of(table, "domain", "token") {
+                Some(beyond) if alone.can_tell => {
+                    format!("{told}, beyond what the token tells in {} (p ≤ 0.05 in each)", beyond.found)
+                }
+                _ => told + alone.level(),
+            })
+        }
+        None => {
+            let token = Tested::of(table, "token", "")?;
+            Some(format!(
+                "The choice of an expert tells of the token in {}{}",
+                token.in_words(),
+                token.level()
+            ))
+        }
+    }
+}
+
+/// Tests of one label in all layers.
+struct Tested {
+    /// Layers with p ≤ 0.05.
+    found: usize,
+    layers: usize,
+    /// Whether any p-value could have been so small: with few permutations, or documents that cannot be exchanged, none can.
+    can_tell: bool,
+}
+
+impl Tested {
+    fn of(table: &Table, label: &str, given: &str) -> Option<Tested> {
         let rows: Vec<usize> = (0..table.rows())
-            .filter(|row| is(table, *row, "label", "domain") && is(table, *row, "given", given))
+            .filter(|row| is(table, *row, "label", label) && is(table, *row, "given", given))
             .collect();
         let p = table.companion(ColumnRole::PValue, "information")?;
         let found = rows.iter().filter(|row| p.data.number(**row).is_some_and(|p| p <= 0.05)).count();
-        (!rows.is_empty()).then_some((found, rows.len()))
-    };
-    let (alone, layers) = tested("")?;
-    let told = format!("The choice of an expert tells of the domain in {alone} of {layers} layers");
-    Some(match tested("token") {
-        Some((beyond, _)) => format!("{told}, beyond what the token tells in {beyond} (p ≤ 0.05 in each)"),
-        None => format!("{told} (p ≤ 0.05 in each)"),
-    })
+        let number = |name: &str, row: usize| table.column(name).and_then(|column| column.data.number(row));
+        let draws = |row: usize| {
+            table.companion(ColumnRole::Count, "information_null").and_then(|count| count.data.number(row))
+        };
+        let varies =
+            |row: usize| match (number("information_null_low", row), number("information_null_high", row)) {
+                (Some(low), Some(high)) => high - low > 1e-12,
+                _ => true,
+            };
+        let can_tell = rows.iter().any(|row| draws(*row).is_none_or(|draws| draws >= 19.0) && varies(*row));
+        (!rows.is_empty()).then_some(Tested { found, layers: rows.len(), can_tell })
+    }
+
+    fn in_words(&self) -> String {
+        match self.can_tell {
+            true => format!("{} of {} layers", self.found, self.layers),
+            false => "none of the layers for certain: too few documents or permutations to tell".to_owned(),
+        }
+    }
+
+    fn level(&self) -> &'static str {
+        if self.can_tell { " (p ≤ 0.05 in each)" } else { "" }
+    }
 }
 
 /// How many paths are used: from a table of effective numbers.
@@ -158,6 +208,24 @@ mod tests {
         ];
         let told = specialisation(&Table::new("specialisation", "T", "", columns).unwrap()).unwrap();
         assert!(told.contains("in 1 of 2 layers, beyond what the token tells in 0"), "{told}");
+    }
+
+    #[test]
+    fn tests_that_cannot_find_anything_are_not_told_as_absence() {
+        let told = |draws: i64, high: f64| {
+            let mut columns = vec![
+                Column::key("label", "l", vec!["domain".into()]),
+                Column::key("given", "g", vec![String::new()]),
+                Column::estimate("information", "bits", "i", vec![0.1]),
+                Column::p_value("information", "p", vec![0.5]),
+                Column::null("information", "bits", "n", vec![0.1]),
+                Column::observations("information_null", "permutations", vec![draws]),
+            ];
+            columns.extend(Column::interval("information_null", "bits", "i", vec![0.1], vec![high]));
+            specialisation(&Table::new("specialisation", "T", "", columns).unwrap()).unwrap()
+        };
+        assert!(told(99, 0.2).contains("in 0 of 1 layers (p"), "{}", told(99, 0.2));
+        assert!(told(1, 0.2).contains("too few") && told(99, 0.1).contains("too few"));
     }
 
     #[test]

@@ -74,8 +74,9 @@ pub fn domain_specialisation(
 
 /// Information between expert and domain given the token: topic without vocabulary.
 ///
-/// Routes are exchanged among occurrences of the same token. Occurrences in one document are treated as independent,
-/// so for few documents also ask [`specialisation`] with [`Exchange::Documents`], whose null keeps documents whole.
+/// The null exchanges the domains of whole documents, as that of [`domain_specialisation`] does: occurrences of a token in one document are
+/// not independent, since what the document speaks of moves all of its routes, and a null that exchanged them one by one would call
+/// any difference between documents one between domains.
 ///
 /// # Errors
 /// As [`specialisation`].
@@ -83,9 +84,10 @@ pub fn domain_given_token(
     trace: &RoutingTrace,
     permutations: Permutations,
 ) -> Result<SpecialisationReport, AnalysisError> {
-    let (domain, token) = (Labels::domain(trace.tokens()), Labels::token(trace.tokens()));
-    let permutations = permutations.child("domain given token");
-    specialisation(trace, &domain, Some(&token), Exchange::Tokens, permutations)
+    let tokens = trace.tokens();
+    let (domain, token) = (Labels::domain(tokens), Labels::token(tokens));
+    let exchange = Exchange::Documents(&tokens.documents);
+    specialisation(trace, &domain, Some(&token), exchange, permutations.child("domain given token"))
 }
 
 /// Information between expert and any label of tokens; whole routes are exchanged between tokens.

@@ -187,28 +187,66 @@ impl Source {
         }
     }
 
+    /// Models that its routes are of.
+    fn models(&self) -> Vec<String> {
+        match self {
+            Source::Routes(folder) => vec![folder.manifest().model_hash.clone()],
+            Source::Sums(stored, _) => stored.models.clone(),
+        }
+    }
+
     fn add_to(&self, counted: &mut Counted) -> Result<(), Failure> {
-        let models = match self {
+        for model in self.models() {
+            if let Some(other) = counted.models.iter().find(|other| differ(other, &model)) {
+                let (one, other) = (name_of(&model), name_of(other));
+                let what = if one == other { "another model of that name" } else { other };
+                return Err(Failure::input(format!(
+                    "its routes are of {one}, those counted so far of {what}: count one model at a time"
+                )));
+            }
+        }
+        match self {
             Source::Routes(folder) => {
-                let manifest = folder.manifest();
-                counted.counts.add(&folder.routing()?, &manifest.token_hash)?;
-                vec![manifest.model_hash.clone()]
+                counted.counts.add(&folder.routing()?, &folder.manifest().token_hash)?;
             }
             Source::Sums(stored, sums) => {
                 let mut filling = counted.counts.begin(&stored.counts)?;
                 read_sums(sums, |group| filling.take(&group))?;
                 filling.finish()?;
-                stored.models.clone()
             }
-        };
-        counted.models.extend(models);
+        }
+        counted.models.extend(self.models());
         counted.models.sort_unstable();
         counted.models.dedup();
         Ok(())
     }
 }
 
+/// Between the name of a model and its hash.
+const AT: &str = " @";
+
+/// A model as the manifest of its routes has it: the name that it was called by, which titles tell, and the hash that counts.
+pub(super) fn named_hash(name: &str, hash: &str) -> String {
+    format!("{name}{AT}{hash}")
+}
+
+fn name_of(model: &str) -> &str {
+    model.rsplit_once(AT).map_or(model, |(name, _)| name)
+}
+
+/// Whether two are known to be of unlike models. Records of before had no hash, of which nothing is known.
+fn differ(one: &str, other: &str) -> bool {
+    matches!((one.rsplit_once(AT), other.rsplit_once(AT)), (Some((_, one)), Some((_, other))) if one != other)
+}
+
 impl Counted {
+    /// Names of the models, each once.
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.models.iter().map(|model| name_of(model)).collect();
+        names.dedup();
+        names
+    }
+
     /// Writes the sums, then what says where they are; earlier sums go last, so that there always are some.
     fn save(&self, out: &Path) -> Result<(), Failure> {
         moescope_host::make_folder(out)?;
@@ -266,8 +304,8 @@ fn tell(job: &Job<'_>, counted: &Counted, tables: &[Table], context: &Context) {
         counts.layers().len(),
         report.display()
     );
-    if counted.models.len() > 1 {
-        say!("the routes were recorded under different names of models: {}", counted.models.join(", "));
+    if counted.names().len() > 1 {
+        say!("the routes were recorded under different names of models: {}", counted.names().join(", "));
     }
 }
 
@@ -290,7 +328,7 @@ fn report(job: &Job<'_>, counted: &Counted, tables: &[Table]) -> Report {
         job.out.display()
     );
     Report {
-        title: format!("Routes of {}", counted.models.join(", ")),
+        title: format!("Routes of {}", counted.names().join(", ")),
         subtitle: format!(
             "{} tokens of {} documents in {} parts through {} routed layers",
             counts.tokens(),

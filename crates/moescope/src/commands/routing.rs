@@ -10,20 +10,21 @@ use clap::Args;
 use moescope_analysis::route_report::{Chapter, chapters};
 use moescope_base::{FeedForwardShape, Seed, SubjectShape, Table};
 use moescope_corpus::Corpus;
+use moescope_host::HostError;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
 use moescope_trace::{
     PieceFolder, RoutingOutcome, RoutingTrace, record_routing_in_pieces, routing_points, write_trace,
 };
 
-use super::count_routes::{self, CountingArgs, Job};
+use super::count_routes::{self, CountingArgs, Job, named_hash};
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::fingerprint;
 use crate::memory::{Intent, MemoryArgs};
 use crate::near_ties;
-use crate::out_folder::{require_own, write_tables};
+use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
 use crate::text_windows::{Batch, Windows, positions, texts};
 
@@ -128,7 +129,8 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         let intent = Intent { work: work(sequences), passes, disk: kept };
         return args.memory.tell(checkpoint.path(), &intent, context);
     }
-    let job = job(&checkpoint, &text, positions)?;
+    let hash = fingerprint::of_model(&checkpoint)?;
+    let job = job(&hash, &text, positions);
     let pieces = PieceFolder { folder: &args.out, job: &job, resume: args.resume };
     pieces.check()?;
     let model = args.memory.open(checkpoint.path(), &work(sequences), context)?;
@@ -142,7 +144,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         let texts = texts(&tokenizer);
         context.pool()?.install(|| chapters(&trace, Seed(args.seed), args.permutations, &texts))?
     };
-    write(args, &trace, &analysed).map_err(|failure| kept_for_resume(failure, args))?;
+    write(args, &hash, &trace, &analysed).map_err(|failure| kept_for_resume(failure, args))?;
     pieces.remove()?;
     tell(args, &trace, &analysed, context);
     Ok(())
@@ -159,10 +161,9 @@ fn kept_for_resume(mut failure: Failure, args: &RoutingArgs) -> Failure {
 }
 
 /// What tells this record from another: the model, the text as windows, and the version.
-fn job(checkpoint: &Checkpoint, text: &Windows, positions: usize) -> Result<String, Failure> {
+fn job(model: &str, text: &Windows, positions: usize) -> String {
     let ids: Vec<u32> = text.windows.iter().flat_map(|window| &window.ids).copied().collect();
-    let model = fingerprint::of_model(checkpoint)?;
-    Ok(format!("{model} {} {positions} {}", moescope_trace::token_hash(&ids), env!("CARGO_PKG_VERSION")))
+    format!("{model} {} {positions} {}", moescope_trace::token_hash(&ids), env!("CARGO_PKG_VERSION"))
 }
 
 /// The routes of all batches, those of earlier calls included.
@@ -245,12 +246,20 @@ fn watched(batches: Vec<Batch>, progress: &crate::progress::ProgressLine) -> imp
     })
 }
 
-/// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole.
-fn write(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Result<(), Failure> {
-    write_trace(&args.out, trace, None, args.model(), env!("CARGO_PKG_VERSION"))?;
-    write_tables(&args.out, tables(chapters))?;
-    moescope_report::write_html(&report(args, trace, chapters), &args.out.join("report.html"))?;
-    Ok(())
+/// Writes the record, the tables and the report; the report comes last, so that a folder with a report is whole. `model` is the hash that
+/// stores are held against when they are counted together.
+fn write(args: &RoutingArgs, model: &str, trace: &RoutingTrace, chapters: &[Chapter]) -> Result<(), Failure> {
+    finish(&args.out, "report.html", || {
+        // Routes of another call that are half written over are no record.
+        let manifest = args.out.join("manifest.json");
+        if manifest.exists() {
+            std::fs::remove_file(&manifest).map_err(|error| HostError::file("remove", &manifest, error))?;
+        }
+        let model = named_hash(&name(Path::new(args.model())), model);
+        write_trace(&args.out, trace, None, &model, env!("CARGO_PKG_VERSION"))?;
+        write_tables(&args.out, tables(chapters))?;
+        Ok(moescope_report::write_html(&report(args, trace, chapters), &args.out.join("report.html"))?)
+    })
 }
 
 /// How the tables of a chapter were made; what several of them say stands once.
