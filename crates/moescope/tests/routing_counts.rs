@@ -124,6 +124,16 @@ fn what_cannot_be_counted_is_refused() {
     assert!(refusal(&[first.clone(), first.clone()], &[]).contains("a second time"));
     assert!(refusal(&[place("none")], &[]).contains("no recorded routes"));
     assert!(refusal(std::slice::from_ref(&first), &["--text", "x"]).contains("--text"));
+    let second = store(&place("second"), 2..4);
+    for (folder, hash) in [(&first, "same name @1a"), (&second, "same name @2b")] {
+        let file = folder.join("manifest.json");
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        manifest["model_hash"] = hash.into();
+        fs::write(&file, manifest.to_string()).unwrap();
+    }
+    let unlike = refusal(&[first.clone(), second], &[]);
+    assert!(unlike.contains("same name") && unlike.contains("count one model at a time"), "{unlike}");
+    fs::remove_dir_all(place("out")).ok();
     let other = count(&[first], &place("out"), &["--dry-run"]);
     assert!(other.status.success() && !place("out").exists());
     assert!(String::from_utf8_lossy(&other.stdout).contains("at most"));

@@ -180,6 +180,27 @@ mod tests {
         }
     }
 
+    /// Every document prefers an expert of its own, whatever its domain: a null that exchanged single tokens would find this in each seed.
+    #[test]
+    fn documents_that_differ_are_not_taken_for_domains_that_do() {
+        let alarms = (0..200).filter(|seed| {
+            let mut rng = Seed(*seed).rng();
+            let text = planted::text(16, 12, 3, &mut rng);
+            let moods = planted::random_sets(16, 4, 1, |_| 1.0, &mut rng);
+            let noise = planted::random_sets(text.len(), 4, 1, |_| 1.0, &mut rng);
+            let routes = (0..text.len()).map(|token| match token % 2 {
+                0 => moods[text.documents[token] as usize],
+                _ => noise[token],
+            });
+            let trace = planted::trace(text.clone(), 4, 1, vec![routes.collect()]);
+            let found = domain_given_token(&trace, Permutations::new(39, Seed(*seed))).unwrap();
+            found.tests[0].information.p_value <= 0.05
+        });
+        // Binomial with 200 draws of 0.05: above 18 in less than one of a hundred.
+        let alarms = alarms.count();
+        assert!(alarms <= 18, "{alarms} of 200");
+    }
+
     #[test]
     fn the_table_has_a_row_for_each_label_and_layer_with_null_and_p() {
         let (trace, permutations) = (trace(), Permutations::new(9, Seed(2)));
