@@ -21,3 +21,13 @@ pub(crate) fn bootstrap_columns(name: &str, unit: &str, meaning: &str, values: &
         Column::observations(name, "documents", documents),
     ]
 }
+
+/// The key column of tables that have a row for the stream after each block.
+pub(crate) fn layers_after(layers: impl Iterator<Item = usize>) -> Column {
+    Column::integer_key(
+        "layer",
+        "",
+        "after this block, counted from 0",
+        layers.map(|layer| layer as i64).collect(),
+    )
+}

@@ -6,7 +6,7 @@ use crate::instrument::{
     About, Finding, Group, Instrument, LEVEL, Material, Promise, Property, Reading, Rule,
 };
 use crate::statistics::Bootstrap;
-use crate::tabulate::bootstrap_columns;
+use crate::tabulate::{bootstrap_columns, layers_after};
 
 /// The instrument `jacobian-lens`.
 pub struct JacobianLens;
@@ -94,19 +94,10 @@ impl Instrument for JacobianLens {
     }
 }
 
-fn layers_of(layers: impl Iterator<Item = usize>) -> Column {
-    Column::integer_key(
-        "layer",
-        "",
-        "after this block, counted from 0",
-        layers.map(|layer| layer as i64).collect(),
-    )
-}
-
 fn table(found: &[Transport]) -> Result<Table, AnalysisError> {
     let of = |pick: fn(&Transport) -> Bootstrap| found.iter().map(pick).collect::<Vec<Bootstrap>>();
     let real = |pick: fn(&Transport) -> f64| found.iter().map(pick).collect::<Vec<f64>>();
-    let mut columns = vec![layers_of(found.iter().map(|row| row.layer))];
+    let mut columns = vec![layers_after(found.iter().map(|row| row.layer))];
     let meaning = "of the change that the averaged Jacobian tells and the true one, routes held";
     columns.extend(bootstrap_columns("cosine", "cosine", meaning, &of(|row| row.cosine)));
     columns.push(Column::null("cosine", "cosine", "the change itself", real(|row| row.identity)));
@@ -141,7 +132,7 @@ fn table(found: &[Transport]) -> Result<Table, AnalysisError> {
 
 fn by_expert_table(found: &[(usize, ByExpert)]) -> Result<Table, AnalysisError> {
     let gains: Vec<Bootstrap> = found.iter().map(|(_, of)| of.gain).collect();
-    let mut columns = vec![layers_of(found.iter().map(|(layer, _)| *layer))];
+    let mut columns = vec![layers_after(found.iter().map(|(layer, _)| *layer))];
     let meaning = "cosine with averages by expert, minus that with shuffled experts";
     columns.extend(bootstrap_columns("gain", "cosine", meaning, &gains));
     let meaning = "experts that derivatives do not differ by";

@@ -1,4 +1,4 @@
-//! Where tokens go: load, sharpness, co-activation, locality and saturation of the routes of each layer.
+//! Where tokens go: load, sharpness, co-activation and locality of the routes of each layer.
 
 mod clusters;
 mod coactivation;
@@ -8,7 +8,6 @@ mod near_ties;
 mod null;
 #[cfg(test)]
 pub(crate) mod planted;
-mod saturation;
 mod sharpness;
 mod trade;
 
@@ -22,5 +21,4 @@ pub use locality::{LayerLocality, LocalityReport, locality};
 pub use near_ties::{LayerNearTies, NearTieReport, near_ties};
 pub use null::{NullComparison, Permutations};
 pub(crate) use null::{comparison_columns, nearest_rank};
-pub use saturation::{LayerSaturation, SaturationReport, saturation};
 pub use sharpness::{LayerSharpness, NEAR_TIE, SharpnessReport, sharpness};

@@ -4,7 +4,7 @@ use super::{Conditioned, LayerLenses, METHOD, TunedLensOptions, TunedLenses, tun
 use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
-use crate::tabulate::bootstrap_columns;
+use crate::tabulate::{bootstrap_columns, layers_after};
 
 /// The instrument `tuned-lens`.
 pub struct TunedLens;
@@ -105,20 +105,11 @@ impl Instrument for TunedLens {
     }
 }
 
-fn layers_of(layers: impl Iterator<Item = usize>) -> Column {
-    Column::integer_key(
-        "layer",
-        "",
-        "after this block, counted from 0",
-        layers.map(|layer| layer as i64).collect(),
-    )
-}
-
 fn table(found: &TunedLenses) -> Result<Table, AnalysisError> {
     let of = |pick: fn(&LayerLenses) -> Bootstrap| found.layers.iter().map(pick).collect::<Vec<Bootstrap>>();
     let constant: Vec<f64> = found.layers.iter().map(|layer| layer.constant).collect();
     let nats = "nats per token";
-    let mut columns = vec![layers_of(found.layers.iter().map(|layer| layer.layer))];
+    let mut columns = vec![layers_after(found.layers.iter().map(|layer| layer.layer))];
     columns.extend(bootstrap_columns("logit", nats, "divergence under the logit lens", &of(|l| l.logit)));
     columns.push(Column::null("logit", nats, "one constant prediction", constant.clone()));
     columns.extend(bootstrap_columns("tuned", nats, "divergence under the tuned lens", &of(|l| l.tuned)));
@@ -149,7 +140,7 @@ fn lines(found: &TunedLenses) -> Result<Table, AnalysisError> {
         })
         .collect();
     let mut columns = vec![
-        layers_of(rows.iter().map(|row| row.0)),
+        layers_after(rows.iter().map(|row| row.0)),
         Column::key("lens", "which lens", rows.iter().map(|row| row.1.to_owned()).collect()),
     ];
     let values: Vec<Bootstrap> = rows.iter().map(|row| row.2).collect();
@@ -166,7 +157,7 @@ fn by_expert_table(found: &[(usize, Conditioned)]) -> Result<Table, AnalysisErro
         found.iter().map(|(_, of)| pick(of)).collect::<Vec<Bootstrap>>()
     };
     let nats = "nats per token";
-    let mut columns = vec![layers_of(found.iter().map(|(layer, _)| *layer))];
+    let mut columns = vec![layers_after(found.iter().map(|(layer, _)| *layer))];
     let meaning = "divergence under the tuned lens with a correction by expert";
     columns.extend(bootstrap_columns("divergence", nats, meaning, &of(|c| c.divergence)));
     let shuffled = found.iter().map(|(_, of)| of.shuffled).collect();
