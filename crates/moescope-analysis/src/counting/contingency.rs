@@ -30,6 +30,11 @@ impl Contingency {
         }
     }
 
+    /// Adds the counts of one label, `[code]`.
+    pub(super) fn add_row(&mut self, label: usize, counts: &[u32]) {
+        self.row_mut(label).iter_mut().zip(counts).for_each(|(own, more)| *own += more);
+    }
+
     /// Adds to one cell; whether the code is one of the table and the count stays one.
     pub(crate) fn add_cell(&mut self, label: usize, code: usize, count: i64) -> bool {
         if code >= self.codes {

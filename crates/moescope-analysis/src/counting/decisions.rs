@@ -2,6 +2,9 @@ use moescope_trace::{BF16_ERROR, F32_ERROR, LayerRouting};
 
 use super::ExactSum;
 
+/// Tokens whose numbers are looked at several times while they are in the cache.
+const BLOCK: usize = 1024;
+
 /// Sums over tokens of how decided a router was. Tokens without the number (NaN) are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DecisionSums {
@@ -35,15 +38,18 @@ pub struct RelativeMargins {
 impl DecisionSums {
     /// Adds the tokens of a layer; margins below `near_tie` count as nearly tied.
     pub fn add(&mut self, routing: &LayerRouting, near_tie: f32) {
-        for entropy in routing.entropy.iter().filter(|h| !h.is_nan()).map(|h| f64::from(*h)) {
-            self.entropy.add(entropy);
-            self.effective_choices.add(entropy.exp());
-            self.entropy_tokens += 1;
-        }
-        for margin in routing.margin.iter().filter(|m| !m.is_nan()) {
-            self.margin.add(f64::from(*margin));
-            self.margin_tokens += 1;
-            self.near_ties += u64::from(*margin < near_tie);
+        let there = |numbers: &'_ [f32]| numbers.iter().filter(|number| !number.is_nan()).count() as u64;
+        let reals = |numbers: &'_ [f32]| -> Vec<f64> {
+            numbers.iter().filter(|number| !number.is_nan()).map(|number| f64::from(*number)).collect()
+        };
+        self.entropy_tokens += there(&routing.entropy);
+        self.margin_tokens += there(&routing.margin);
+        self.near_ties += routing.margin.iter().map(|margin| u64::from(*margin < near_tie)).sum::<u64>();
+        for (entropy, margin) in routing.entropy.chunks(BLOCK).zip(routing.margin.chunks(BLOCK)) {
+            let entropy = reals(entropy);
+            self.entropy.add_all(entropy.iter().copied());
+            self.effective_choices.add_all(entropy.into_iter().map(f64::exp));
+            self.margin.add_all(reals(margin).into_iter());
         }
         self.relative.add(&routing.relative_margin);
     }
@@ -70,10 +76,9 @@ impl DecisionSums {
 impl RelativeMargins {
     /// Adds the relative margins of some tokens.
     pub fn add(&mut self, margins: &[f32]) {
-        for margin in margins {
-            self.tokens += u64::from(!margin.is_nan());
-            self.bf16 += u64::from(*margin <= BF16_ERROR);
-            self.f32 += u64::from(*margin <= F32_ERROR);
-        }
+        let count = |holds: fn(&f32) -> bool| margins.iter().map(|m| u64::from(holds(m))).sum::<u64>();
+        self.tokens += count(|margin| !margin.is_nan());
+        self.bf16 += count(|margin| *margin <= BF16_ERROR);
+        self.f32 += count(|margin| *margin <= F32_ERROR);
     }
 }

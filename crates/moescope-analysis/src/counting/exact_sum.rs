@@ -6,6 +6,12 @@ const STRIDE: u32 = 32;
 /// From the smallest subnormal, 2⁻¹⁰⁷⁴, to the largest double, and 46 bits for the number of terms.
 const LIMBS: usize = 67;
 
+/// Numbers of which [`ExactSum::add_all`] takes whole multiples of 2⁻⁵² together: the powers of two of a double that is 1 or more are.
+const UNIT_BITS: u32 = 52;
+const UNIT: f64 = (1u64 << UNIT_BITS) as f64;
+/// Terms of fewer than 62 bits whose sum stays below 92 bits.
+const TOGETHER: u32 = 1 << 30;
+
 /// Terms between two settlings: each adds less than 2³² to a limb.
 const UNSETTLED: u32 = 1 << 30;
 
@@ -54,6 +60,43 @@ impl ExactSum {
         limbs[0] += sign * i64::from(digits as u32);
         limbs[1] += sign * i64::from((digits >> 32) as u32);
         limbs[2] += sign * i64::from((digits >> 64) as u32);
+        self.unsettled += 1;
+        if self.unsettled == UNSETTLED {
+            self.settle();
+        }
+    }
+
+    /// Adds numbers, most of which are neither tiny nor huge: as whole numbers of units that are flushed now and then, since each single
+    /// addition waits for the one before.
+    pub fn add_all(&mut self, numbers: impl Iterator<Item = f64>) {
+        let (mut whole, mut terms) = (0i128, 0u32);
+        for number in numbers {
+            let scaled = number * UNIT;
+            let integer = scaled as i64;
+            // What has digits below the unit, or does not fit, is added by itself.
+            if integer as f64 != scaled || integer.unsigned_abs() >= 1 << 62 {
+                self.add(number);
+                continue;
+            }
+            whole += i128::from(integer);
+            terms += 1;
+            if terms == TOGETHER {
+                self.add_units(std::mem::take(&mut whole));
+                terms = 0;
+            }
+        }
+        self.add_units(whole);
+    }
+
+    /// Adds a number of units of [`UNIT`], of at most 92 bits.
+    fn add_units(&mut self, units: i128) {
+        const PLACE: u32 = 1074 - UNIT_BITS;
+        let digits = units.unsigned_abs() << (PLACE % STRIDE);
+        let sign = if units < 0 { -1 } else { 1 };
+        let limbs = &mut self.limbs[(PLACE / STRIDE) as usize..][..4];
+        for (limb, shift) in limbs.iter_mut().zip([0, 32, 64, 96]) {
+            *limb += sign * i64::from((digits >> shift) as u32);
+        }
         self.unsettled += 1;
         if self.unsettled == UNSETTLED {
             self.settle();
@@ -187,6 +230,15 @@ mod tests {
             prop_assert_eq!(&read, &whole);
             numbers.reverse();
             prop_assert_eq!(sum(&numbers).value().to_bits(), whole.value().to_bits());
+        }
+
+        #[test]
+        fn many_at_once_are_the_same_to_the_bit(
+            numbers in prop::collection::vec(prop_oneof![prop::num::f64::ANY, -4096.0..4096.0, 1e-6..1.0], 0..60),
+        ) {
+            let mut together = ExactSum::default();
+            together.add_all(numbers.iter().copied());
+            prop_assert_eq!(together, sum(&numbers));
         }
 
         #[test]

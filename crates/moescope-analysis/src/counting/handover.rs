@@ -27,6 +27,12 @@ pub(crate) fn is_followed(tokens: &TokenTable, token: usize) -> bool {
         && tokens.positions[token].checked_add(1) == Some(tokens.positions[token + 1])
 }
 
+/// Whether the next token of the table follows each one in its document: `[token]`, 1 or 0; the last has none.
+pub(super) fn followed(tokens: &TokenTable) -> Vec<u8> {
+    let last = tokens.len().saturating_sub(1);
+    (0..tokens.len()).map(|token| u8::from(token < last && is_followed(tokens, token))).collect()
+}
+
 /// Ranges of tokens on end with the same document number, and for each whether it has pairs of neighbours.
 pub(super) fn stretches(documents: &[u32]) -> Vec<std::ops::Range<usize>> {
     let mut start = 0;
@@ -109,11 +115,14 @@ pub(super) fn by_stretch<'a>(
     names: &'a Names<'_>,
 ) -> impl Iterator<Item = (Handover, u64)> + 'a {
     names.stretches.iter().map(move |stretch| {
-        let (mut handover, mut pairs) = (Handover::default(), 0);
-        for token in stretch.start..stretch.end - 1 {
-            if !is_followed(names.tokens, token) {
-                continue;
-            }
+        let inside = stretch.start..stretch.end - 1;
+        let pairs = names.followed[inside.clone()].iter().map(|followed| u64::from(*followed)).sum();
+        if layer.per_token == 1 {
+            let same = same_choice(&layer.choices[stretch.clone()], &names.followed[inside]);
+            return (Handover { shared: same, same_first: same }, pairs);
+        }
+        let mut handover = Handover::default();
+        for token in inside.filter(|token| names.followed[*token] == 1) {
             let (here, next) = (layer.chosen(token), layer.chosen(token + 1));
             match masks {
                 Some(masks) => {
@@ -122,10 +131,17 @@ pub(super) fn by_stretch<'a>(
                 }
                 None => handover.add(here, next),
             }
-            pairs += 1;
         }
         (handover, pairs)
     })
+}
+
+/// Pairs of neighbours that choose the same expert, where one follows the other.
+fn same_choice(choices: &[u32], followed: &[u8]) -> u64 {
+    let pairs = choices.iter().zip(&choices[1..]).zip(followed);
+    u64::from(
+        pairs.map(|((here, next), followed)| u32::from(here == next) & u32::from(*followed)).sum::<u32>(),
+    )
 }
 
 #[cfg(test)]

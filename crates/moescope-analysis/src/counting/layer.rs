@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::ops::Range;
 
 use moescope_trace::{LayerRouting, SumGroup, TokenTable};
@@ -52,6 +53,8 @@ pub(super) struct Names<'a> {
     pub(super) classes: &'a [u32],
     /// Tokens on end of each document.
     pub(super) stretches: &'a [Range<usize>],
+    /// Whether the next token of the trace follows each one in its document: `[token]`, 1 or 0.
+    pub(super) followed: &'a [u8],
     pub(super) plan: CountingPlan,
 }
 
@@ -73,13 +76,16 @@ impl LayerCounts {
         }
     }
 
-    /// Counts the tokens of a layer; the keys of their sets and of their first choices, `[token]`, come back.
+    /// Counts the tokens of a layer; the keys of their sets and of their first choices, `[token]`, come back. With one expert for each token
+    /// both are the same, and the second is left empty.
     pub(super) fn add(&mut self, routing: &LayerRouting, names: &Names<'_>) -> [Vec<u64>; 2] {
         let (tokens, k) = (names.tokens, self.per_token);
         for start in (0..tokens.len()).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(tokens.len());
             let choices = &routing.choices[block.start * k..block.end * k];
-            self.pairs.add(choices, k);
+            if k > 1 {
+                self.pairs.add(choices, k);
+            }
             let rows = names.plan.token_rows as u32;
             // A branch that is nearly always taken costs less than a division.
             let bucket = |ids: &'_ [u32], token: usize| match ids[token] {
@@ -93,25 +99,31 @@ impl LayerCounts {
             token.add(block.clone().map(|t| bucket(&tokens.ids, t)), choices, k);
             next.add(block.map(|t| bucket(&tokens.next_ids, t)), choices, k);
         }
+        self.decisions.add(routing, NEAR_TIE);
+        let firsts = first_choices(routing);
+        let counts = histogram(&firsts, self.experts);
+        self.first_choices.add_row(0, &counts);
+        let key_of_first = |expert: u32| mixed(u64::from(expert) + 1);
+        if k == 1 {
+            self.pairs.add_single(&counts);
+            self.add_documents(routing, names, None);
+            let keys: Vec<u64> = (0..self.experts as u32).map(key_of_first).collect();
+            keys.iter().zip(counts).for_each(|(key, count)| self.sets.add_times(*key, count));
+            return [firsts.iter().map(|expert| keys[*expert as usize]).collect(), Vec::new()];
+        }
         let masks = masks(routing);
         self.add_documents(routing, names, masks.as_deref());
-        self.decisions.add(routing, NEAR_TIE);
         let sets: Vec<u64> = match masks {
             Some(masks) => masks.into_iter().map(mixed).collect(),
             None => routing.choices.chunks_exact(k).map(set_key).collect(),
         };
         sets.iter().for_each(|key| self.sets.add(*key));
-        let firsts: Vec<u32> = routing.choices.iter().step_by(k).copied().collect();
-        self.first_choices.add(std::iter::repeat_n(0, firsts.len()), &firsts, 1);
-        [sets, firsts.iter().map(|expert| mixed(u64::from(*expert) + 1)).collect()]
+        [sets, firsts.iter().map(|expert| key_of_first(*expert)).collect()]
     }
 
     /// Counts how the first choices of a layer lead to those of the next.
     pub(super) fn add_next(&mut self, here: &LayerRouting, next: &LayerRouting) {
-        let firsts = |layer: &LayerRouting| -> Vec<u32> {
-            layer.choices.iter().step_by(layer.per_token).copied().collect()
-        };
-        self.next_layer.add(firsts(here), &firsts(next), 1);
+        self.next_layer.add(first_choices(here).iter().copied(), &first_choices(next), 1);
     }
 
     fn add_documents(&mut self, routing: &LayerRouting, names: &Names<'_>, masks: Option<&[u64]>) {
@@ -213,6 +225,24 @@ impl LayerCounts {
 fn masks(routing: &LayerRouting) -> Option<Vec<u64>> {
     let mask = |set: &[u32]| set.iter().fold(0u64, |mask, expert| mask | 1 << expert);
     (routing.experts <= 64).then(|| routing.choices.chunks_exact(routing.per_token).map(mask).collect())
+}
+
+/// The expert with the largest weight of each token.
+fn first_choices(routing: &LayerRouting) -> Cow<'_, [u32]> {
+    match routing.per_token {
+        1 => Cow::Borrowed(&routing.choices),
+        k => Cow::Owned(routing.choices.iter().step_by(k).copied().collect()),
+    }
+}
+
+/// How often each expert is among the choices. Several counts side by side, since an addition to a number waits for the one before to it.
+fn histogram(choices: &[u32], experts: usize) -> Vec<u32> {
+    const SIDE_BY_SIDE: usize = 4;
+    let mut counts = vec![[0u32; SIDE_BY_SIDE]; experts];
+    for some in choices.chunks(SIDE_BY_SIDE) {
+        some.iter().enumerate().for_each(|(side, expert)| counts[*expert as usize][side] += 1);
+    }
+    counts.into_iter().map(|sides| sides.iter().sum()).collect()
 }
 
 /// Key of a set of experts, whatever their order, where there are too many for a mask.

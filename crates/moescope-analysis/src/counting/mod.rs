@@ -137,13 +137,24 @@ impl RouteCounts {
         let ids = tokens.ids.iter().chain(&tokens.next_ids).copied();
         self.largest_id = self.largest_id.max(ids.max().unwrap_or(0));
         let plan = self.plan;
-        let names = Names { tokens, domains: &domains, classes: &classes, stretches: &stretches, plan };
+        let followed = handover::followed(tokens);
+        let names = Names {
+            tokens,
+            domains: &domains,
+            classes: &classes,
+            stretches: &stretches,
+            followed: &followed,
+            plan,
+        };
         let layers = self.layers.par_iter_mut().zip(trace.layers());
         let stops: Vec<[Vec<u64>; 2]> = layers.map(|(counts, layer)| counts.add(layer, &names)).collect();
         let pairs = trace.layers().par_windows(2);
         self.layers.par_iter_mut().zip(pairs).for_each(|(counts, two)| counts.add_next(&two[0], &two[1]));
-        self.paths.par_iter_mut().enumerate().for_each(|(kind, sample)| {
-            let stops: Vec<&[u64]> = stops.iter().map(|both| both[kind].as_slice()).collect();
+        let kinds = if self.one_each() { 1 } else { 2 };
+        self.paths[..kinds].par_iter_mut().enumerate().for_each(|(kind, sample)| {
+            // Where a layer has one expert for each token, the key of its set is that of its first choice.
+            let of = |both: &'_ [Vec<u64>; 2]| if both[1].is_empty() { 0 } else { kind };
+            let stops: Vec<&[u64]> = stops.iter().map(|both| both[of(both)].as_slice()).collect();
             add_paths(sample, &stops);
         });
         Ok(())
@@ -157,6 +168,16 @@ impl RouteCounts {
         let mut filling = self.begin(&other.manifest())?;
         other.groups().iter().try_for_each(|group| filling.take(group))?;
         filling.finish()
+    }
+
+    /// Whether every token chooses one expert in each layer, so that paths of sets are paths of first choices and are counted once.
+    fn one_each(&self) -> bool {
+        self.layers.iter().all(|layer| layer.per_token == 1)
+    }
+
+    /// Paths of sets, or of first choices.
+    fn path_sample(&self, kind: usize) -> &KeySample {
+        &self.paths[if self.one_each() { 0 } else { kind }]
     }
 
     /// Tokens counted.

@@ -29,6 +29,12 @@ impl Pairs {
         }
     }
 
+    /// Counts tokens that choose one expert each, so many for each expert.
+    pub(super) fn add_single(&mut self, counts: &[u32]) {
+        let diagonal = self.ordered.iter_mut().step_by(self.experts + 1);
+        diagonal.zip(counts).for_each(|(own, more)| *own += more);
+    }
+
     /// Tokens that chose both experts, whatever the order, and on the diagonal one: `[expert, expert]`.
     pub fn counts(&self) -> Vec<u32> {
         let n = self.experts;

@@ -61,8 +61,8 @@ impl RouteCounts {
         let first = |l: &super::LayerCounts| (l.experts as f64).log2();
         let path = |kind, sample, possible| PathUse::of("path".into(), kind, sample, self.tokens(), possible);
         let mut uses = vec![
-            path("sets", &self.paths[0], self.layers().iter().map(sets).sum()),
-            path("first choices", &self.paths[1], self.layers().iter().map(first).sum()),
+            path("sets", self.path_sample(0), self.layers().iter().map(sets).sum()),
+            path("first choices", self.path_sample(1), self.layers().iter().map(first).sum()),
         ];
         uses.extend(self.layers().iter().map(|layer| {
             PathUse::of(format!("layer {}", layer.layer), "sets", &layer.sets, self.tokens(), sets(layer))
