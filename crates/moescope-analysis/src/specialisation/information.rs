@@ -75,15 +75,19 @@ pub fn information_each(
     check_lengths(choices, labels, given)?;
     let regrouping = Regrouping::new(labels, given, exchange)?;
     let slots = choices.iter().map(|c| c.tokens() * c.per_token()).max().unwrap_or(0);
-    let logs = CountLogs::up_to(slots);
-    let values = choices.iter().map(Choices::values).max().unwrap_or(0);
-
+    let (logs, packed) = (CountLogs::up_to(slots), Packed::new(choices));
+    // Exchanges stay within segments, so that what is uncertain within these is the same in every draw.
+    let within_segments =
+        packed.uncertainties(&regrouping.start, &regrouping.start.segments, &mut Counter::of(&packed), &logs);
     let observe = |grouping: &Grouping, counter: &mut Counter| -> Vec<f64> {
-        choices.iter().map(|c| plug_in(*c, grouping, counter, &logs)).collect()
+        let within_groups = packed.uncertainties(grouping, &grouping.groups, counter, &logs);
+        let parts = within_segments.iter().zip(within_groups).zip(choices);
+        // Rounding alone can make a zero negative.
+        parts.map(|((s, g), c)| logs.bits((s - g).max(0)) / (c.tokens() * c.per_token()) as f64).collect()
     };
-    let observed = observe(&regrouping.start, &mut Counter::new(values));
+    let observed = observe(&regrouping.start, &mut Counter::of(&packed));
     let draws = permutations.draw(
-        || (regrouping.start.clone(), Counter::new(values)),
+        || (regrouping.start.clone(), Counter::of(&packed)),
         |(grouping, counter), rng| {
             regrouping.draw(grouping, rng);
             observe(grouping, counter)
@@ -114,32 +118,78 @@ fn check_lengths(
     }
 }
 
-/// Entropy of choices within segments minus entropy of choices within groups, bits per slot.
-fn plug_in(choices: Choices<'_>, grouping: &Grouping, counter: &mut Counter, logs: &CountLogs) -> f64 {
-    let mut uncertainty = |parts: &[u32]| {
-        let mut sum = 0.0;
-        for_each_part(parts, |part| {
-            let slots = part.len() * choices.per_token();
-            sum += logs.of(slots) - counter.sum_count_logs(choices, &grouping.order[part], logs);
-        });
-        sum
-    };
-    let bits = uncertainty(&grouping.segments) - uncertainty(&grouping.groups);
-    // Rounding alone can make a zero negative.
-    (bits / (grouping.order.len() * choices.per_token()) as f64).max(0.0)
-}
-
 fn label_entropy(grouping: &Grouping, logs: &CountLogs) -> f64 {
     let sum = |parts: &[u32]| {
-        let mut sum = 0.0;
+        let mut sum = 0;
         for_each_part(parts, |part| sum += logs.of(part.len()));
         sum
     };
-    ((sum(&grouping.segments) - sum(&grouping.groups)) / grouping.order.len() as f64).max(0.0)
+    let bits = sum(&grouping.segments) - sum(&grouping.groups);
+    logs.bits(bits.max(0)) / grouping.order.len() as f64
 }
 
 fn positive_or_nan(x: f64) -> f64 {
     if x > 1e-12 { x } else { f64::NAN }
+}
+
+/// The codes of several choices, one token after the other, so that one look into memory finds all that a token chose.
+///
+/// Tokens of a group lie anywhere, and fetching them is what a draw of the null costs.
+struct Packed {
+    codes: Codes,
+    /// Slots of a token in all choices together.
+    slots: usize,
+    /// Slots of a token in each choice.
+    per_token: Vec<usize>,
+    /// The choice that each code belongs to.
+    choice_of: Vec<u32>,
+}
+
+/// Codes of all choices, numbered on from choice to choice: `[token, slot]`.
+enum Codes {
+    Narrow(Vec<u16>),
+    Wide(Vec<u32>),
+}
+
+impl Packed {
+    fn new(choices: &[Choices<'_>]) -> Packed {
+        let per_token: Vec<usize> = choices.iter().map(Choices::per_token).collect();
+        let of_choice = |(choice, c): (usize, &Choices<'_>)| std::iter::repeat_n(choice as u32, c.values());
+        let choice_of: Vec<u32> = choices.iter().enumerate().flat_map(of_choice).collect();
+        let before = |choice| choices[..choice].iter().map(Choices::values).sum::<usize>() as u32;
+        let firsts: Vec<u32> = (0..choices.len()).map(before).collect();
+        let tokens = choices.first().map_or(0, Choices::tokens);
+        let codes = (0..tokens).flat_map(|token| {
+            choices.iter().zip(&firsts).flat_map(move |(c, first)| c.of(token).iter().map(move |e| e + first))
+        });
+        let codes = match choice_of.len() <= usize::from(u16::MAX) + 1 {
+            true => Codes::Narrow(codes.map(|code| code as u16).collect()),
+            false => Codes::Wide(codes.collect()),
+        };
+        Packed { codes, slots: per_token.iter().sum(), per_token, choice_of }
+    }
+
+    /// For each choice, slots times the entropy of its codes within each part of the tokens, summed over parts, in units of the logarithms.
+    fn uncertainties(
+        &self,
+        grouping: &Grouping,
+        parts: &[u32],
+        counter: &mut Counter,
+        logs: &CountLogs,
+    ) -> Vec<i64> {
+        let mut sums = vec![0; self.per_token.len()];
+        for_each_part(parts, |part| {
+            let sizes = self.per_token.iter().map(|slots| logs.of(part.len() * slots));
+            sums.iter_mut().zip(sizes).for_each(|(sum, size)| *sum += size);
+            let tokens = &grouping.order[part];
+            match &self.codes {
+                Codes::Narrow(codes) => counter.count(codes, self.slots, tokens),
+                Codes::Wide(codes) => counter.count(codes, self.slots, tokens),
+            }
+            counter.take(|code, count| sums[self.choice_of[code as usize] as usize] -= logs.of(count));
+        });
+        sums
+    }
 }
 
 /// Counts of codes, reset by what was touched, so that many small groups cost only their tokens.
@@ -149,40 +199,61 @@ struct Counter {
 }
 
 impl Counter {
-    fn new(values: usize) -> Counter {
+    fn of(packed: &Packed) -> Counter {
+        let values = packed.choice_of.len();
         Counter { counts: vec![0; values], touched: Vec::with_capacity(values) }
     }
 
-    /// Sum over codes of `count * log2(count)`, for the choices of some tokens.
-    fn sum_count_logs(&mut self, choices: Choices<'_>, tokens: &[u32], logs: &CountLogs) -> f64 {
+    /// Counts the codes of some tokens.
+    fn count<Code: Copy + Into<u32>>(&mut self, codes: &[Code], slots: usize, tokens: &[u32]) {
         for token in tokens {
-            for code in choices.of(*token as usize) {
-                let count = &mut self.counts[*code as usize];
+            for code in &codes[*token as usize * slots..][..slots] {
+                let code: u32 = (*code).into();
+                let count = &mut self.counts[code as usize];
                 if *count == 0 {
-                    self.touched.push(*code);
+                    self.touched.push(code);
                 }
                 *count += 1;
             }
         }
-        // In the order of first touch, so that renaming the codes does not change a bit of the sum.
-        let sum = self.touched.iter().map(|code| logs.of(self.counts[*code as usize] as usize)).sum();
-        self.touched.drain(..).for_each(|code| self.counts[code as usize] = 0);
-        sum
+    }
+
+    /// Tells every count and forgets it.
+    fn take(&mut self, mut tell: impl FnMut(u32, usize)) {
+        for code in self.touched.drain(..) {
+            tell(code, std::mem::take(&mut self.counts[code as usize]) as usize);
+        }
     }
 }
 
-/// `count * log2(count)`, tabulated for the counts that are frequent.
+/// `count * log2(count)` as whole numbers of a small unit, tabulated for the counts that are frequent.
+///
+/// Sums of whole numbers do not depend on their order. What is equal in theory is then equal to the bit, whatever the names and places of
+/// codes and groups, which ranks among draws need.
 struct CountLogs {
-    table: Vec<f64>,
+    table: Vec<i64>,
+    /// Units of a bit.
+    scale: f64,
 }
+
+/// Counts that are looked up.
+const TABULATED: usize = 1 << 13;
 
 impl CountLogs {
+    /// Logarithms whose sums over any parts of so many slots fit: the sum is at most that of the whole.
     fn up_to(largest: usize) -> CountLogs {
-        CountLogs { table: (0..=largest.min(1 << 14)).map(count_log).collect() }
+        let scale = 2f64.powi(61 - count_log(largest).max(1.0).log2().ceil() as i32);
+        let of = |count: usize| (count_log(count) * scale).round() as i64;
+        CountLogs { table: (0..=largest.min(TABULATED)).map(of).collect(), scale }
     }
 
-    fn of(&self, count: usize) -> f64 {
-        self.table.get(count).copied().unwrap_or_else(|| count_log(count))
+    fn of(&self, count: usize) -> i64 {
+        let beyond = || (count_log(count) * self.scale).round() as i64;
+        self.table.get(count).copied().unwrap_or_else(beyond)
+    }
+
+    fn bits(&self, units: i64) -> f64 {
+        units as f64 / self.scale
     }
 }
 
