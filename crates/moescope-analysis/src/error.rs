@@ -79,6 +79,9 @@ pub enum AnalysisError {
     /// A trace that does not fit its model.
     #[error(transparent)]
     Trace(#[from] moescope_trace::TraceError),
+    /// A dictionary that could not be learned or measured.
+    #[error(transparent)]
+    Dictionary(#[from] moescope_dictionary::DictionaryError),
     /// Token ids that make no batch.
     #[error(transparent)]
     Tokens(#[from] moescope_base::TokensError),

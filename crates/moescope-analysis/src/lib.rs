@@ -68,6 +68,7 @@ pub mod router_geometry;
 pub mod routing;
 pub mod routing_regret;
 pub mod similarity;
+pub mod sparse_dictionary;
 pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;

@@ -20,7 +20,7 @@ const MAY_IMPORT: [(&str, &[&str], &[&str]); 14] = [
     ("model", &["base", "engine", "host", "weights"], &[]),
     ("train", &["base", "corpus", "engine", "host", "model"], &[]),
     ("trace", &["base", "host"], &["corpus", "engine", "model"]),
-    ("analysis", &["base", "trace"], &["corpus", "engine", "model"]),
+    ("analysis", &["base", "dictionary", "engine", "trace"], &["corpus", "model"]),
     ("study", &["analysis", "base", "corpus", "engine", "host", "model", "trace", "train"], &[]),
     ("report", &["base"], &[]),
     (

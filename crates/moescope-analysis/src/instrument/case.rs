@@ -23,6 +23,7 @@ use crate::route_patch::RoutePatching;
 use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
+use crate::sparse_dictionary::SparseDictionaries;
 use crate::sparse_probe::SparseProbe;
 use crate::tuned_lens::TunedLens;
 
@@ -38,6 +39,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &Paths,
     &DomainProbe,
     &SparseProbe,
+    &SparseDictionaries,
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,

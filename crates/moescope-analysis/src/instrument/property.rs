@@ -34,6 +34,10 @@ pub enum Property {
     CurvedStream,
     /// Vectors of the stream that fill a flat subspace.
     FlatStream,
+    /// A stream of sums of two out of more features than it has dimensions.
+    SparseFeatures,
+    /// A stream of means over so many tokens that nothing of single ones is left.
+    BlendedStream,
     /// A last block that writes over all that stood before.
     Overwriting,
     /// A prediction that is complete after the first block.
@@ -60,7 +64,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 26] = [
+    pub const ALL: [Property; 28] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -76,6 +80,8 @@ impl Property {
         Property::ScatteredRouters,
         Property::CurvedStream,
         Property::FlatStream,
+        Property::SparseFeatures,
+        Property::BlendedStream,
         Property::Overwriting,
         Property::EarlyAnswer,
         Property::LateAnswer,
@@ -107,6 +113,8 @@ impl Property {
             Property::ScatteredRouters => "scattered routers",
             Property::CurvedStream => "curved stream",
             Property::FlatStream => "flat stream",
+            Property::SparseFeatures => "sparse features",
+            Property::BlendedStream => "blended stream",
             Property::Overwriting => "overwriting",
             Property::EarlyAnswer => "early answer",
             Property::LateAnswer => "late answer",
@@ -162,6 +170,12 @@ impl Property {
             }
             Property::FlatStream => {
                 "the stream holds the position alone, as random points of a flat subspace of eight dimensions"
+            }
+            Property::SparseFeatures => {
+                "the stream is the sum of a direction of the token and one of the position, of 80 random ones in 48 dimensions"
+            }
+            Property::BlendedStream => {
+                "one head adds a mean over all tokens so far, in twelve dimensions, beside which all else is small; the text is random and long"
             }
             Property::Overwriting => {
                 "the second block routes at random, and its experts leave marks beside which all else is small"

@@ -6,7 +6,7 @@ pub(super) fn two_sided(t: f64, freedom: f64) -> f64 {
 }
 
 /// Probability of a larger t; 1 for a statistic that is no number.
-pub(super) fn upper_tail(t: f64, freedom: f64) -> f64 {
+pub(crate) fn upper_tail(t: f64, freedom: f64) -> f64 {
     if t.is_nan() {
         return 1.0;
     }

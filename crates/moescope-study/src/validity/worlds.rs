@@ -76,6 +76,8 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::ScatteredRouters => with(router_rows(0.0, seed)?, text::random(USUAL, text_seed)?),
         Property::CurvedStream => with(placed(seed, curve)?, text::random(LONG, text_seed)?),
         Property::FlatStream => with(placed(seed, flat)?, text::random(LONG, text_seed)?),
+        Property::SparseFeatures => with(sparse_features(seed)?, text::random(USUAL, text_seed)?),
+        Property::BlendedStream => with(blended(seed)?, text::random(MANY, text_seed)?),
         Property::Overwriting => with(overwriting(seed)?, text::random(USUAL, text_seed)?),
         Property::EarlyAnswer => with(answering(0, seed)?, text::random(USUAL, text_seed)?),
         Property::LateAnswer => with(answering(1, seed)?, text::random(USUAL, text_seed)?),
@@ -90,6 +92,8 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
 const LEARNED: [RouterKind; LAYERS] = [RouterKind::Learned; LAYERS];
 /// Sequences that visit every position.
 const LONG: Size = Size { documents: 4, positions: POSITIONS };
+/// Documents enough, and long enough for means over many tokens.
+const MANY: Size = Size { documents: 48, positions: 128 };
 
 fn random(seed: Seed) -> [RouterKind; LAYERS] {
     [0, 1].map(|layer| RouterKind::Random { seed: seed.child("routes").index(layer).0 })
@@ -284,6 +288,43 @@ fn curve(rng: &mut rand_chacha::ChaCha8Rng) -> [f32; DIMENSIONS] {
 fn flat(rng: &mut rand_chacha::ChaCha8Rng) -> [f32; DIMENSIONS] {
     std::array::from_fn(|_| normal(rng))
 }
+
+/// A direction for each token and each position, in as many dimensions as there are tokens.
+fn sparse_features(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = Hand::new(LEARNED, seed)?;
+    let mut rng = seed.child("features").rng();
+    hand.tokens().fill(0.0);
+    let fill = |table: &mut [f32], rng: &mut rand_chacha::ChaCha8Rng| {
+        for row in table.chunks_exact_mut(WIDTH) {
+            row[TOKEN..TOKEN + VOCABULARY].iter_mut().for_each(|x| *x = normal(rng));
+        }
+    };
+    fill(hand.tokens(), &mut rng);
+    fill(hand.positions(), &mut rng);
+    Ok(hand)
+}
+
+/// A head that attends evenly to all tokens so far, and to the first of a document as to some two dozen of them, and writes a mean of random
+/// vectors that is large beside all else. Without that weight of the first token, the means of the few tokens at the beginning,
+/// which are sums of few vectors, would be larger than all others.
+fn blended(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = Hand::new(LEARNED, seed)?;
+    hand.positions()[PLACE] = 1.0;
+    *hand.head(0, "q_proj", 0, CONSTANT) = 1.0;
+    *hand.head(0, "k_proj", 0, PLACE) = 0.31;
+    let mut rng = seed.child("blend").rng();
+    for part in 0..BLENDED {
+        for token in 0..VOCABULARY {
+            *hand.head(0, "v_proj", part, TOKEN + token) = normal(&mut rng);
+        }
+        *hand.head(0, "v_proj", part, PLACE) = 0.0;
+        *hand.head(0, "o_proj", ANSWER + part, part) = 100.0;
+    }
+    Ok(hand)
+}
+
+/// Dimensions of the blend.
+const BLENDED: usize = 12;
 
 /// Each token has one that follows it, and all experts of one layer know which.
 fn answering(layer: usize, seed: Seed) -> Result<Hand, StudyError> {

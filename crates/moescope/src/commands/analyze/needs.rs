@@ -4,6 +4,7 @@
 //! a single instrument asks for its own share alone.
 
 use moescope_analysis::instrument::Instrument;
+use moescope_analysis::sparse_dictionary;
 use moescope_base::{FeedForwardShape, HookPoint, Site, SubjectShape};
 use moescope_trace::routing_points;
 
@@ -31,6 +32,9 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     }
     if asked("causal-trace") {
         points.extend(moescope_analysis::causal_trace::looked_at(shape));
+    }
+    if asked("dictionary") {
+        points.extend(sparse_dictionary::looked_at(shape));
     }
     if asked("sparse-probe") || asked("expert-prune") {
         points.extend(widest_neurons(shape));
@@ -85,7 +89,8 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
 /// lenses that are trained.
 pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
-    let trained = instruments.iter().any(|instrument| instrument.about().name == "tuned-lens");
-    let unembedding = if trained { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
-    super::super::routing::kept(shape, tokens) + stream + unembedding
+    let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
+    let unembedding = if asked("tuned-lens") { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
+    let learned = if asked("dictionary") { sparse_dictionary::kept(shape.d_model, tokens) } else { 0 };
+    super::super::routing::kept(shape, tokens) + stream + unembedding + learned
 }

@@ -1,0 +1,132 @@
+//! The instrument `dictionary`.
+
+use moescope_dictionary::Rows;
+
+use super::learned::{Learned, learn};
+use super::letters::{Absorbed, absorbed};
+use super::losses::{Lost, judging, lost};
+use super::sites::{Gathered, Part, gather, parts, sites};
+use super::{METHOD, report};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::{AnalysisError, check};
+
+/// The instrument `dictionary`.
+pub struct SparseDictionaries;
+
+/// The stream after the last block of a model of the bench.
+const STREAM: &[(&str, &str)] = &[("site", "blocks.1.hook_resid_post")];
+
+const EXPLAINED: Reading = Reading {
+    says: "a dictionary explains more of the stream than of Gaussian rows",
+    table: "dictionaries",
+    rows: STREAM,
+    value: "explained",
+    rule: Rule::Significant,
+};
+
+const FOUND_AGAIN: Reading = Reading {
+    says: "a quarter of the features is found again in other documents",
+    table: "dictionaries",
+    rows: STREAM,
+    value: "found_again",
+    rule: Rule::MoreThan(0.25),
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::SparseFeatures, EXPLAINED),
+    Promise::finds(Property::SparseFeatures, FOUND_AGAIN),
+    Promise::is_silent(Property::BlendedStream, EXPLAINED),
+    Promise::is_silent(Property::BlendedStream, FOUND_AGAIN),
+];
+
+impl Instrument for SparseDictionaries {
+    fn about(&self) -> About {
+        About {
+            name: "dictionary",
+            group: Group::Representation,
+            question: "What do sparse dictionaries of one size explain of the stream, of what a layer adds and of one expert, and are their features found again?",
+            null: "dictionaries of Gaussian rows of the same mean and covariance; for the loss, the mean of the site",
+            does_not_show: "that the model computes with these features, nor what larger dictionaries would find",
+            source: "top-k autoencoders, Gao et al. 2024 (arXiv 2406.04093); loss recovered, Bricken et al. 2023; features found again across seeds, Paulo and Belrose 2025 (arXiv 2501.16615), here across documents as well; absorption, Chanin et al. 2024 (arXiv 2409.14507)",
+            passes: "one for each of at most 2 blocks, of each batch of at most 256 sequences in all, and 3 for each of at most 6 sites, of 64 sequences; 4 trainings of 51,200 rows for each site",
+            routed: false,
+            promises: PROMISES,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let documents: Vec<u32> =
+            material.batches.iter().flat_map(|(_, table)| &table.documents).copied().collect();
+        let parts = parts(&documents, material.seed.child(METHOD))?;
+        let samples = judging(material, &parts)?;
+        let mut rows = Vec::new();
+        for points in sites(material)? {
+            for site in gather(material, &points)? {
+                let seed = material.seed.child(METHOD).child(&site.point.to_string());
+                let Some(learned) = learn(&site, &parts, seed, material.resampling(METHOD))? else {
+                    continue;
+                };
+                let (first, _) = site.part(&parts, Part::First)?;
+                let place = (&learned.dictionary, site.point, &first);
+                let lost = lost(material, &samples, place, material.resampling("loss of dictionaries"))?;
+                let stream = site.point.site() == moescope_base::Site::ResidPost;
+                let absorbed = match stream && !material.words.is_empty() {
+                    true => absorbed(&learned.dictionary, &site, &material.words, seed)?,
+                    false => None,
+                };
+                let features = features(&learned, &site)?;
+                rows.push(Row { learned, lost, absorbed, features, site: site.point });
+            }
+        }
+        check::at_least(
+            METHOD,
+            "sites with rows that vary, 256 or more in each part of the documents,",
+            rows.len(),
+            1,
+        )?;
+        report::finding(&rows, material)
+    }
+}
+
+/// What is said of one site.
+pub(super) struct Row {
+    pub(super) site: moescope_base::HookPoint,
+    pub(super) learned: Learned,
+    pub(super) lost: Option<Lost>,
+    pub(super) absorbed: Option<Absorbed>,
+    /// Features that are found again best.
+    pub(super) features: Vec<Feature>,
+}
+
+/// One feature and its tokens.
+pub(super) struct Feature {
+    pub(super) feature: usize,
+    /// Tokens with the largest part of its activation, with that part.
+    pub(super) tokens: Vec<(u32, f64)>,
+}
+
+/// Features of a site that are told.
+const TOLD: usize = 8;
+/// Tokens that are told of each.
+const TOKENS: usize = 4;
+
+/// The active features whose cosine with one of the second dictionary is largest, with the tokens that carry them.
+fn features(learned: &Learned, site: &Gathered) -> Result<Vec<Feature>, AnalysisError> {
+    let mut order: Vec<usize> = (0..learned.cosines.len()).filter(|f| learned.densities[*f] > 0.0).collect();
+    order.sort_by(|a, b| learned.cosines[*b].total_cmp(&learned.cosines[*a]).then(a.cmp(b)));
+    order.truncate(TOLD);
+    let active = learned.dictionary.encode(&Rows::of(site.rows.clone()).input)?;
+    let of = |feature: usize| {
+        let mut parts = std::collections::BTreeMap::<u32, f64>::new();
+        for (id, row) in site.ids.iter().zip(active.data().chunks_exact(active.columns())) {
+            *parts.entry(*id).or_default() += f64::from(row[feature]);
+        }
+        let all: f64 = parts.values().sum();
+        let mut tokens: Vec<(u32, f64)> = parts.into_iter().map(|(id, part)| (id, part / all)).collect();
+        tokens.retain(|(_, part)| *part > 0.0);
+        tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        tokens.truncate(TOKENS);
+        Feature { feature, tokens }
+    };
+    Ok(order.into_iter().map(of).collect())
+}
