@@ -1,6 +1,7 @@
 //! Matrices: the few operations on row-major `f64` matrices that the instruments share.
 
 use moescope_base::{Seed, Value};
+use moescope_engine::{Doubles, double_product};
 use nalgebra::DMatrix;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -91,6 +92,28 @@ impl Features {
         transposed.column_iter_mut().for_each(|mut column| column -= &mean);
         Features { transposed }
     }
+}
+
+/// The product `left · right`.
+pub(crate) fn product(left: &DMatrix<f64>, right: &DMatrix<f64>) -> DMatrix<f64> {
+    let found = double_product(sides(left), sides(right));
+    DMatrix::from_vec(left.nrows(), right.ncols(), found)
+}
+
+/// The product `left · rightᵀ`.
+pub(crate) fn product_by_row(left: &DMatrix<f64>, right: &DMatrix<f64>) -> DMatrix<f64> {
+    let found = double_product(sides(left), sides(right).turned());
+    DMatrix::from_vec(left.nrows(), right.nrows(), found)
+}
+
+/// The product `leftᵀ · right`.
+pub(crate) fn product_by_column(left: &DMatrix<f64>, right: &DMatrix<f64>) -> DMatrix<f64> {
+    let found = double_product(sides(left).turned(), sides(right));
+    DMatrix::from_vec(left.ncols(), right.ncols(), found)
+}
+
+fn sides(matrix: &DMatrix<f64>) -> Doubles<'_> {
+    Doubles::by_column(matrix.as_slice(), matrix.nrows(), matrix.ncols())
 }
 
 /// A random rotation (or reflection) of `width` dimensions, uniform over the orthogonal group.

@@ -1,7 +1,7 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::minimise::minimise;
-use crate::matrix::Features;
+use crate::matrix::{Features, product, product_by_row};
 
 /// Number of classes, and the ridge penalty on the weights relative to the mean loss.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ impl Classifier {
         let inputs = scale.apply(features, tokens);
         let chosen: Vec<usize> = tokens.iter().map(|t| labels[*t] as usize).collect();
         let rows = inputs.nrows();
-        let objective = Objective { by_token: inputs.transpose(), inputs, labels: &chosen, penalty };
+        let objective = Objective { inputs, labels: &chosen, penalty };
         let start = DVector::zeros(penalty.classes * rows);
         let found = minimise(|weights| objective.evaluate(weights), start);
         Classifier { scale, weights: DMatrix::from_column_slice(penalty.classes, rows, found.as_slice()) }
@@ -34,7 +34,7 @@ impl Classifier {
 
     /// Log-probabilities of all classes, for each of some tokens.
     pub(crate) fn log_probabilities(&self, features: &Features, tokens: &[usize]) -> Vec<Vec<f64>> {
-        let logits = &self.weights * self.scale.apply(features, tokens); // [class, token]
+        let logits = product(&self.weights, &self.scale.apply(features, tokens)); // [class, token]
         let normalise = |column: Vec<f64>| {
             let most = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let total = most + column.iter().map(|l| (l - most).exp()).sum::<f64>().ln();
@@ -88,8 +88,7 @@ impl Standardisation {
 
 /// Mean negative log-likelihood plus ridge.
 struct Objective<'a> {
-    inputs: DMatrix<f64>,   // [coordinate + bias, token]
-    by_token: DMatrix<f64>, // [token, coordinate + bias]
+    inputs: DMatrix<f64>, // [coordinate + bias, token]
     labels: &'a [usize],
     penalty: Penalty,
 }
@@ -99,7 +98,7 @@ impl Objective<'_> {
     fn evaluate(&self, flat: &DVector<f64>) -> (f64, DVector<f64>) {
         let rows = self.inputs.nrows();
         let weights = DMatrix::from_column_slice(self.penalty.classes, rows, flat.as_slice());
-        let mut errors = &weights * &self.inputs; // [class, token]
+        let mut errors = product(&weights, &self.inputs); // [class, token]
         let mean = 1.0 / self.labels.len() as f64;
         let mut value = 0.0;
         for (mut column, label) in errors.column_iter_mut().zip(self.labels) {
@@ -111,7 +110,7 @@ impl Objective<'_> {
             column *= mean / total;
             column[*label] -= mean;
         }
-        let mut gradient = errors * &self.by_token;
+        let mut gradient = product_by_row(&errors, &self.inputs);
         for column in 0..rows - 1 {
             value += 0.5 * self.penalty.ridge * weights.column(column).norm_squared();
             gradient.column_mut(column).axpy(self.penalty.ridge, &weights.column(column), 1.0);
@@ -139,7 +138,7 @@ mod tests {
         let inputs =
             Standardisation::of(&features, &[0, 1, 2, 5]).apply(&features, &(0..12).collect::<Vec<_>>());
         let penalty = Penalty { classes: 4, ridge: 0.3 };
-        let objective = Objective { by_token: inputs.transpose(), inputs, labels: &labels, penalty };
+        let objective = Objective { inputs, labels: &labels, penalty };
         let at = DVector::from_fn(16, |i, _| 0.1 * (i as f64).sin());
         let gradient = objective.evaluate(&at).1;
         for i in 0..16 {

@@ -1,7 +1,7 @@
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-use crate::matrix::Features;
+use crate::matrix::{Features, product_by_row};
 
 /// Unbiased HSIC (HSIC₁) with linear kernels, computed from features.
 ///
@@ -41,7 +41,7 @@ pub(super) fn without_each(
 
 /// Sum over tokens of the products of coordinates: `[d1, d2]`.
 fn cross(first: &Features, second: &Features) -> DMatrix<f64> {
-    first.transposed() * second.transposed().transpose()
+    product_by_row(first.transposed(), second.transposed())
 }
 
 fn from_cross(first: &Features, second: &Features, cross: &DMatrix<f64>) -> f64 {

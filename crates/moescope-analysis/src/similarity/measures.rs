@@ -2,7 +2,7 @@
 
 use nalgebra::DMatrix;
 
-use crate::matrix::Features;
+use crate::matrix::{Features, product_by_column};
 use crate::statistics::midranks;
 
 /// Principal components that carry this share of the variance are compared.
@@ -72,7 +72,7 @@ impl Prepared {
     pub fn new(features: &Features) -> Prepared {
         let centred = features.centred();
         let x = centred.transposed(); // [coordinate, token]
-        let gram = x.tr_mul(x);
+        let gram = product_by_column(x, x);
         let (scores, lengths) = components(&gram);
         let loadings = scores.tr_mul(&x.transpose());
         Prepared {
@@ -119,7 +119,7 @@ impl Prepared {
 
     /// Products of the components: `[own, other]`.
     fn common(&self, other: &Prepared, order: &[usize]) -> DMatrix<f64> {
-        self.scores.tr_mul(&other.scores.select_rows(order))
+        product_by_column(&self.scores, &other.scores.select_rows(order))
     }
 
     fn weighted(&self, other: &Prepared, order: &[usize]) -> f64 {
