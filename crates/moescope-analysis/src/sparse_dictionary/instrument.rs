@@ -5,10 +5,10 @@ use moescope_dictionary::Rows;
 use super::learned::{Learned, learn};
 use super::letters::{Absorbed, absorbed};
 use super::losses::{Lost, judging, lost};
-use super::sites::{Gathered, Part, gather, parts, sites};
+use super::sites::{Gathered, Part, drawn, gather, parts, sites};
 use super::{METHOD, report};
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
-use crate::{AnalysisError, check};
+use crate::{AnalysisError, Sample, check};
 
 /// The instrument `dictionary`.
 pub struct SparseDictionaries;
@@ -48,27 +48,27 @@ impl Instrument for SparseDictionaries {
             null: "dictionaries of Gaussian rows of the same mean and covariance; for the loss, the mean of the site",
             does_not_show: "that the model computes with these features, nor what larger dictionaries would find",
             source: "top-k autoencoders, Gao et al. 2024 (arXiv 2406.04093); loss recovered, Bricken et al. 2023; features found again across seeds, Paulo and Belrose 2025 (arXiv 2501.16615), here across documents as well; absorption, Chanin et al. 2024 (arXiv 2409.14507)",
-            passes: "one for each of at most 2 blocks, of each batch of at most 256 sequences in all, and 3 for each of at most 6 sites, of 64 sequences; 4 trainings of 51,200 rows for each site",
+            passes: "2 of at most 256 sequences, and 3 for each of at most 6 sites, of at most 64; 4 trainings of 51,200 rows for each site",
             routed: false,
             promises: PROMISES,
         }
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let documents: Vec<u32> =
-            material.batches.iter().flat_map(|(_, table)| &table.documents).copied().collect();
+        let samples = drawn(material)?;
+        let documents: Vec<u32> = samples.iter().flat_map(Sample::documents).copied().collect();
         let parts = parts(&documents, material.seed.child(METHOD))?;
-        let samples = judging(material, &parts)?;
+        let judging = judging(&samples, &parts)?;
         let mut rows = Vec::new();
         for points in sites(material)? {
-            for site in gather(material, &points)? {
+            for site in gather(material, &samples, &points)? {
                 let seed = material.seed.child(METHOD).child(&site.point.to_string());
                 let Some(learned) = learn(&site, &parts, seed, material.resampling(METHOD))? else {
                     continue;
                 };
                 let (first, _) = site.part(&parts, Part::First)?;
                 let place = (&learned.dictionary, site.point, &first);
-                let lost = lost(material, &samples, place, material.resampling("loss of dictionaries"))?;
+                let lost = lost(material, &judging, place, material.resampling("loss of dictionaries"))?;
                 let stream = site.point.site() == moescope_base::Site::ResidPost;
                 let absorbed = match stream && !material.words.is_empty() {
                     true => absorbed(&learned.dictionary, &site, &material.words, seed)?,

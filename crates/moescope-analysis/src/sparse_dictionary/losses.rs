@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::{Edit, HookPoint, Request, TokenSelection, Tokens, ValueEdit, mean_row, row_tokens};
+use moescope_base::{Edit, HookPoint, Request, TokenSelection, ValueEdit, mean_row, row_tokens};
 use moescope_dictionary::{Dictionary, DictionaryError, Rows, loss_recovered};
 use moescope_engine::Tensor;
 
-use super::sites::{Part, skipped};
+use super::sites::{Part, skipped, together};
 use crate::instrument::Material;
 use crate::next_token::{loss_at, predicted};
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
@@ -14,8 +14,6 @@ use crate::{AnalysisError, Sample};
 
 /// Sequences of judging documents, at most.
 const SEQUENCES: usize = 64;
-/// Sequences of a pass.
-const TOGETHER: usize = 16;
 
 /// What is lost at one site, in nats per predicted token.
 pub(super) struct Lost {
@@ -27,17 +25,13 @@ pub(super) struct Lost {
     pub(super) recovered: f64,
 }
 
-/// The sequences that judge, each whole and of one document for judging, some together.
+/// The sequences of judging documents among those that were drawn, some together.
 ///
 /// # Errors
 /// If sequences make no batch.
-pub(super) fn judging(
-    material: &Material<'_>,
-    parts: &BTreeMap<u32, Part>,
-) -> Result<Vec<Sample>, AnalysisError> {
-    let mut found: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
-    let samples = material.some_samples("sequences that judge", usize::MAX)?;
-    for sample in &samples {
+pub(super) fn judging(samples: &[Sample], parts: &BTreeMap<u32, Part>) -> Result<Vec<Sample>, AnalysisError> {
+    let mut found = Vec::new();
+    for sample in samples {
         let positions = sample.tokens().positions();
         for (sequence, documents) in sample.documents().chunks_exact(positions).enumerate() {
             if documents.iter().all(|document| parts.get(document) == Some(&Part::Judges)) {
@@ -46,14 +40,7 @@ pub(super) fn judging(
         }
     }
     found.truncate(SEQUENCES);
-    let same = |a: &(Vec<u32>, Vec<u32>), b: &(Vec<u32>, Vec<u32>)| a.0.len() == b.0.len();
-    let together = |some: &[(Vec<u32>, Vec<u32>)]| {
-        let ids: Vec<u32> = some.iter().flat_map(|(ids, _)| ids).copied().collect();
-        let documents = some.iter().flat_map(|(_, documents)| documents).copied().collect();
-        let tokens = Tokens::new(ids, some.len(), some[0].0.len())?;
-        Sample::new(tokens, documents)
-    };
-    found.chunk_by(same).flat_map(|alike| alike.chunks(TOGETHER)).map(together).collect()
+    together(found)
 }
 
 /// What is lost at a site; `None` where fewer than two documents predict a token.
