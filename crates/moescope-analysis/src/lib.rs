@@ -73,6 +73,7 @@ pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
 pub mod tuned_lens;
+pub mod wording;
 
 pub use error::AnalysisError;
 pub use sample::Sample;
