@@ -25,6 +25,8 @@ mod document_loss;
 mod error;
 mod expert_neurons;
 mod expert_weights;
+#[cfg(test)]
+mod lens_reference;
 mod next_token;
 #[cfg(test)]
 mod planted_model;
