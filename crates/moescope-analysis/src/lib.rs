@@ -21,6 +21,7 @@
 
 mod assignment;
 mod check;
+mod clustering;
 mod document_loss;
 mod error;
 mod expert_neurons;
