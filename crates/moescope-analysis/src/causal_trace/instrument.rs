@@ -160,7 +160,8 @@ pub(super) fn finding(found: &[Recovery]) -> String {
     };
     let next = layers.iter().find(|row| row.layer != most.layer);
     let (block, back) = (most.layer, share(&most.recovery));
-    if !(most.recovery.low > most.null.max(0.0)) {
+    let seen = most.recovery.low > most.null.max(0.0);
+    if !seen {
         return format!(
             "No feed-forward layer is seen to bring a disturbed prediction back beyond another sequence's vector; that of block {block} comes \
              first with {back}"

@@ -126,7 +126,8 @@ fn most_needed(found: &Importance) -> String {
     let all = counted(found.experts.len(), "expert", "experts");
     let Some(most) = most else { return String::new() };
     let ExpertId { layer, expert } = most.id;
-    if !(most.loss.low > 0.0) {
+    let is_needed = most.loss.low > 0.0;
+    if !is_needed {
         let loss = signed(&most.loss);
         return format!(
             "Of {all} none is told to be needed; without expert {expert} of layer {layer}, the first, the loss changes by {loss} nats per token"

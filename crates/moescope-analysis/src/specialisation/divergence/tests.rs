@@ -46,7 +46,7 @@ fn experts_that_read_the_token_are_found_and_the_interval_holds_what_they_have()
     assert!(found.multinomial < 0.01 && found.experts.iter().all(|expert| expert.divergence > 0.3));
     // Half of the tokens by their cluster, half at random: less, and still found.
     let noise = planted::random_sets(text.len(), 4, 1, |_| 1.0, &mut Seed(3).rng());
-    let half = |t: usize| if t % 2 == 0 { text.ids[t] % 4 } else { noise[t] };
+    let half = |t: usize| if t.is_multiple_of(2) { text.ids[t] % 4 } else { noise[t] };
     let partly = run(&text, 4, 1, (0..text.len()).map(half).collect(), 99);
     assert!(partly.divergence.p_value <= 0.01 && partly.beyond[2] < found.beyond[1], "{partly:?}");
 }
@@ -59,8 +59,9 @@ fn moody(seed: u64) -> (TokenTable, Vec<u32>) {
     let tastes = planted::random_sets(20, 4, 1, |_| 1.0, &mut rng);
     let noise = planted::random_sets(plain.len(), 4, 1, |_| 1.0, &mut rng);
     let document = |t: usize| plain.documents[t] as usize;
-    let ids = (0..plain.len())
-        .map(|t| if t % 3 == 0 { plain.ids[t] } else { 4 * (plain.ids[t] / 4) + tastes[document(t)] });
+    let ids = (0..plain.len()).map(|t| {
+        if t.is_multiple_of(3) { plain.ids[t] } else { 4 * (plain.ids[t] / 4) + tastes[document(t)] }
+    });
     let text = planted::tokens(ids.collect(), plain.domains.clone(), plain.documents.clone());
     let routes = (0..text.len()).map(|t| if t % 3 == 1 { noise[t] } else { moods[document(t)] }).collect();
     (text, routes)
