@@ -1,6 +1,12 @@
 //! Checks of inputs that instruments share.
 
 use crate::AnalysisError;
+use crate::statistics::LEAST_UNITS;
+
+/// Refuses fewer documents than an interval over documents needs, see [`LEAST_UNITS`].
+pub(crate) fn documents(method: &'static str, found: usize) -> Result<(), AnalysisError> {
+    at_least(method, "documents", found, LEAST_UNITS)
+}
 
 /// Refuses fewer than `wanted` of what `unit` counts.
 pub(crate) fn at_least(

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use moescope_base::{Edit, HookPoint, Observation, Request, Subject};
 
 use crate::next_token::{loss_at, predicted};
-use crate::statistics::{Bootstrap, Resampling, bootstrap};
+use crate::statistics::{Bootstrap, LEAST_UNITS, Resampling, bootstrap};
 use crate::{AnalysisError, Sample, check};
 
 /// A predicted token: its row in the batch, and the place of its document.
@@ -30,16 +30,12 @@ pub(crate) struct Judged<'s> {
 }
 
 impl<'s> Judged<'s> {
-    /// Numbers the documents in which a token is predicted; at least `wanted` are needed.
-    pub(crate) fn new(
-        method: &'static str,
-        samples: &'s [Sample],
-        wanted: usize,
-    ) -> Result<Judged<'s>, AnalysisError> {
+    /// Numbers the documents in which a token is predicted, of which at least as many are needed as an interval needs.
+    pub(crate) fn new(method: &'static str, samples: &'s [Sample]) -> Result<Judged<'s>, AnalysisError> {
         let mut places: BTreeMap<u32, usize> =
             samples.iter().flat_map(predicted).map(|(_, document)| (document, 0)).collect();
         places.values_mut().enumerate().for_each(|(place, entry)| *entry = place);
-        check::at_least(method, "documents", places.len(), wanted)?;
+        check::documents(method, places.len())?;
         let rows: Vec<Vec<Predicted>> = samples
             .iter()
             .map(|sample| predicted(sample).into_iter().map(|(row, d)| (row, places[&d])).collect())
@@ -82,8 +78,12 @@ impl<'s> Judged<'s> {
     }
 
     /// Documents in turn: those that may decide something, and those that judge it.
-    pub(crate) fn halves(&self) -> (Vec<usize>, Vec<usize>) {
-        (0..self.tokens.len()).partition(|document| document % 2 == 0)
+    ///
+    /// # Errors
+    /// If those that judge are too few for an interval.
+    pub(crate) fn halves(&self) -> Result<(Vec<usize>, Vec<usize>), AnalysisError> {
+        check::at_least(self.method, "documents", self.tokens.len(), 2 * LEAST_UNITS)?;
+        Ok((0..self.tokens.len()).partition(|document| document % 2 == 0))
     }
 
     /// Mean per predicted token of sums by document, with an interval over these documents.
@@ -91,7 +91,7 @@ impl<'s> Judged<'s> {
     /// Long documents count as much as they have tokens, in the estimate and in each replicate.
     ///
     /// # Errors
-    /// If there are fewer than two documents.
+    /// If there are fewer than two documents; with fewer than four, the interval is absent.
     pub(crate) fn mean(
         &self,
         sums: &[f64],

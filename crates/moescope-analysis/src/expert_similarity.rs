@@ -263,10 +263,12 @@ fn finding(layers: &[LayerSimilarity]) -> String {
         layers.iter().flat_map(|layer| layer.pairs.iter().map(|pair| pair.matched)).collect();
     let null: Vec<f64> = layers.iter().map(|layer| layer.null).collect();
     format!(
-        "With neurons matched, two experts of a layer have a cosine of {:.2}, random ones of {:.2}; {alike} of {pairs} pairs are more \
+        "With neurons matched, two experts of a layer have a cosine of {:.2}, random ones of {:.2}; {alike} of {} {} more \
          alike than random ones",
         mean(&matched),
-        mean(&null)
+        mean(&null),
+        crate::wording::counted(pairs, "pair", "pairs"),
+        if alike == 1 { "is" } else { "are" }
     )
 }
 

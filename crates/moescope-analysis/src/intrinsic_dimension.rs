@@ -217,8 +217,8 @@ fn finding(layers: &[LayerDimension]) -> String {
     let width = layers.first().map_or(0, |layer| layer.width);
     let curved = layers.iter().filter(|layer| layer.found.high < layer.null.low).count();
     format!(
-        "Locally the residual stream fills {low:.1} to {high:.1} of {width} dimensions; in {curved} of {} layers fewer than a linear subspace of the same covariance",
-        layers.len()
+        "Locally the residual stream fills {low:.1} to {high:.1} of {width} dimensions; in {curved} of {} fewer than a linear subspace of the same covariance",
+        crate::wording::counted(layers.len(), "layer", "layers")
     )
 }
 

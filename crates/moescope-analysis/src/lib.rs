@@ -21,10 +21,13 @@
 
 mod assignment;
 mod check;
+mod clustering;
 mod document_loss;
 mod error;
 mod expert_neurons;
 mod expert_weights;
+#[cfg(test)]
+mod lens_reference;
 mod next_token;
 #[cfg(test)]
 mod planted_model;
@@ -74,6 +77,7 @@ pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
 pub mod tuned_lens;
+pub mod wording;
 
 pub use error::AnalysisError;
 pub use sample::Sample;

@@ -61,7 +61,7 @@ struct Trial {
 /// Sends single tokens to other experts.
 ///
 /// # Errors
-/// If the subject has no routed layer with a choice or cannot answer, or there are fewer than two documents.
+/// If the subject has no routed layer with a choice or cannot answer, or there are fewer than four documents.
 pub fn routing_regret(
     subject: &mut dyn Subject,
     samples: &[Sample],
@@ -178,7 +178,7 @@ fn summarise(layer: usize, trials: &[Trial], resampling: Resampling) -> Result<L
     let mut documents: BTreeMap<u32, Vec<&Trial>> = BTreeMap::new();
     trials.iter().for_each(|trial| documents.entry(trial.document).or_default().push(trial));
     let documents: Vec<Vec<&Trial>> = documents.into_values().collect();
-    check::at_least(METHOD, "documents", documents.len(), 2)?;
+    check::documents(METHOD, documents.len())?;
     let over = |of: &(dyn Fn(&[f64]) -> f64 + Sync)| {
         let mean = |drawn: &[usize]| {
             let trials = || drawn.iter().flat_map(|document| &documents[*document]);
@@ -287,9 +287,9 @@ fn finding(found: &[LayerRegret]) -> String {
     let mean =
         |pick: fn(&LayerRegret) -> f64| found.iter().map(pick).sum::<f64>() / found.len().max(1) as f64;
     format!(
-        "The router chooses better than chance in {better} of {} layers; the best of eight sets would still save {:.3} nats, after a \
+        "The router chooses better than chance in {better} of {}; the best of eight sets would still save {:.3} nats, after a \
          random choice {:.3}",
-        found.len(),
+        crate::wording::counted(found.len(), "layer", "layers"),
         mean(|layer| layer.regret.estimate),
         mean(|layer| layer.null)
     )

@@ -2,7 +2,7 @@
 
 use moescope_base::Column;
 
-use crate::statistics::Bootstrap;
+use crate::statistics::{Bootstrap, LEAST_UNITS};
 
 /// Labels of labelled results.
 pub(crate) fn labels<Result>(results: &[(String, Result)]) -> Vec<String> {
@@ -10,9 +10,15 @@ pub(crate) fn labels<Result>(results: &[(String, Result)]) -> Vec<String> {
 }
 
 /// The column `name`, its interval and the number of documents behind it.
+///
+/// Where documents are too few for an interval, its ends are absent, and the description says so.
 pub(crate) fn bootstrap_columns(name: &str, unit: &str, meaning: &str, values: &[Bootstrap]) -> Vec<Column> {
     let of = |pick: fn(&Bootstrap) -> f64| values.iter().map(pick).collect::<Vec<f64>>();
-    let [low, high] = Column::interval(name, unit, "bootstrap over documents", of(|b| b.low), of(|b| b.high));
+    let how = match values.iter().any(|b| b.units < LEAST_UNITS) {
+        true => format!("bootstrap over documents, absent where they are fewer than {LEAST_UNITS}"),
+        false => "bootstrap over documents".into(),
+    };
+    let [low, high] = Column::interval(name, unit, &how, of(|b| b.low), of(|b| b.high));
     let documents = values.iter().map(|b| b.units as i64).collect();
     vec![
         Column::estimate(name, unit, meaning, of(|b| b.estimate)),

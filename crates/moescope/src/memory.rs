@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use moescope_analysis::wording::counted;
 use moescope_host::{bytes_from_words, bytes_in_words, free_memory};
 use moescope_model::{MemoryPlan, Model, Way, Work};
 use moescope_weights::Weights;
@@ -159,7 +160,11 @@ impl MemoryArgs {
             span(computing),
             span(reading)
         );
-        say!("work    {tokens} tokens in {} passes of {} sequences", intent.passes, intent.work.batch);
+        say!(
+            "work    {tokens} tokens in {} of {}",
+            counted(intent.passes, "pass", "passes"),
+            counted(intent.work.batch, "sequence", "sequences")
+        );
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! vocabularies are held against each other before any of them is run. The other models are not opened here:
 //! an instrument gets their names and opens each when it comes to it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -45,24 +45,34 @@ impl OtherModel {
     /// The models of a list; a folder without a model in it stands for the models in its sub-folders, in the order of their names.
     ///
     /// # Errors
-    /// If one is not found, or has other tokens than the first model.
+    /// If one is not found, is named twice, or has other tokens than the first model.
     pub fn find_all(
         named: &[String],
         tokenizer: &Tokenizer,
         only_plans: bool,
         context: &Context,
     ) -> Result<Vec<OtherModel>, Failure> {
-        let mut found = Vec::new();
+        let mut models: Vec<String> = Vec::new();
         for model in named {
             let inside = checkpoints(Path::new(model));
             if inside.is_empty() {
-                let checkpoint = Checkpoint::find_for(model, only_plans, context)?;
-                found.push(OtherModel { name: name(Path::new(model)), checkpoint });
+                models.push(model.clone());
             }
-            for path in inside {
-                let checkpoint = Checkpoint::find_for(&path.to_string_lossy(), only_plans, context)?;
-                found.push(OtherModel { name: name(&path), checkpoint });
+            models.extend(inside.iter().map(|path| path.to_string_lossy().into_owned()));
+        }
+        let mut found: Vec<OtherModel> = Vec::new();
+        let mut places: Vec<PathBuf> = Vec::new();
+        for (model, name) in models.iter().zip(distinct(&models)) {
+            let checkpoint = Checkpoint::find_for(model, only_plans, context)?;
+            let place = checkpoint.path().canonicalize().unwrap_or_else(|_| checkpoint.path().to_owned());
+            if let Some(before) = places.iter().position(|known| *known == place) {
+                return Err(Failure::input(format!(
+                    "--against: {} and {model} are one model; name each once",
+                    models[before]
+                )));
             }
+            places.push(place);
+            found.push(OtherModel { name, checkpoint });
         }
         for other in &found {
             other.require_same_tokens(tokenizer)?;
@@ -153,7 +163,40 @@ fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The last part of a path.
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+/// Names for models: the last part of each path, or as many more parts as it takes until no two are called alike.
+///
+/// Paths that are equal to the letter keep one name; that they are one model is told where they are opened.
+fn distinct(models: &[String]) -> Vec<String> {
+    let parts: Vec<Vec<String>> = models.iter().map(|model| parts(Path::new(model))).collect();
+    let name = |parts: &[String], taken: usize| parts[parts.len().saturating_sub(taken)..].join("/");
+    let of = |own: &Vec<String>| {
+        let alone = |taken: &usize| {
+            let others = parts.iter().filter(|other| *other != own);
+            others.map(|other| name(other, *taken)).all(|other| other != name(own, *taken))
+        };
+        name(own, (1..=own.len()).find(alone).unwrap_or(own.len()))
+    };
+    parts.iter().map(of).collect()
+}
+
+/// The parts of a path that name something.
+fn parts(path: &Path) -> Vec<String> {
+    let named = path.components().filter(|part| !matches!(part, Component::CurDir));
+    let found: Vec<String> = named.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    if found.is_empty() { vec![path.to_string_lossy().into_owned()] } else { found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_of_one_last_name_are_told_apart_by_what_comes_before() {
+        let of =
+            |models: &[&str]| distinct(&models.iter().map(|model| (*model).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["runs/a/final", "runs/b/step-5"]), ["final", "step-5"]);
+        assert_eq!(of(&["runs/a/final", "runs/b/final/", "x"]), ["a/final", "b/final", "x"]);
+        assert_eq!(of(&["final", "./b/final"]), ["final", "b/final"]);
+        assert_eq!(of(&["a/x", "a/x"]), ["x", "x"], "one model named twice is refused elsewhere");
+    }
 }

@@ -3,6 +3,7 @@
 //! The study does not know what a report looks like, and the report does not know what a study is. This file is the
 //! whole of what joins them.
 
+use moescope_analysis::wording::counted;
 use moescope_base::QuestionId;
 use moescope_host::{Machine, bytes_in_words};
 use moescope_report::{Report, Section};
@@ -16,7 +17,11 @@ use moescope_study::{Chapter, Conclusion, Results};
 pub fn build(results: &Results, conclusion: &Conclusion, command: &str) -> Report {
     Report {
         title: "What goes on inside Mixture-of-Experts models".into(),
-        subtitle: format!("A moescope study: {}, {} seeds", results.config.name, results.config.seeds),
+        subtitle: format!(
+            "A moescope study: {}, {}",
+            results.config.name,
+            counted(results.config.seeds, "seed", "seeds")
+        ),
         lead: conclusion.lead.clone(),
         answers: Some(conclusion.answers.clone()),
         sections: conclusion.chapters.iter().map(section).collect(),

@@ -164,6 +164,29 @@ fn checkpoints_and_other_models_are_compared_with_the_last() {
 }
 
 #[test]
+fn models_of_one_last_name_have_names_of_their_own_and_one_named_twice_is_refused() {
+    let moe = setting().join("moe");
+    let copy = tempfile::tempdir().unwrap();
+    let twin = copy.path().join("twin/moe");
+    std::fs::create_dir_all(&twin).unwrap();
+    for file in std::fs::read_dir(&moe).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::copy(file.path(), twin.join(file.file_name())).unwrap();
+    }
+    let both = ["--against", text_of(&moe), "--against", text_of(&twin)];
+    let (output, _) = analyze("model-agreement,model-similarity", "moe", "twins", &both);
+    let told = document(&output);
+    let finding = told["instruments"][0]["findings"][0].as_str().unwrap();
+    assert!(finding.contains("twin/moe 100 %"), "{finding}");
+    let similarity = told["instruments"][1]["findings"][0].as_str().unwrap();
+    assert!(similarity.contains("of 2 others have a CKA of 1.00"), "{similarity}");
+    let slash = format!("{}/", moe.display());
+    let (twice, _) =
+        analyze("model-agreement", "moe", "twice", &["--against", text_of(&moe), "--against", &slash]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(said(&twice).contains("are one model; name each once"), "{}", said(&twice));
+}
+
+#[test]
 fn a_comparison_without_other_models_and_other_models_without_a_comparison_are_refused() {
     let (alone, _) = analyze("saturation", "moe", "alone", &[]);
     assert_eq!(alone.status.code(), Some(2));

@@ -93,6 +93,10 @@ fn one_store_and_a_hundred_parts_and_sums_give_the_same_tables_to_the_byte() {
     assert!(wanted.contains_key("counted_paths.parquet") && wanted.len() == 12, "{:?}", wanted.keys());
     ok(count(&parts, &place("of hundred"), &[]));
     assert!(tables(&place("of hundred")) == wanted);
+    let report = fs::read_to_string(place("of one").join("report.html")).unwrap();
+    for found in ["From token to token", "times an even share of the slots", "from the loads alone"] {
+        assert!(report.contains(found), "{found}");
+    }
     parts.reverse();
     // Sums of parts, counted again; and one count that goes on where an earlier call left off.
     ok(count(&parts[..30], &place("sums a"), &[]));
@@ -121,7 +125,22 @@ fn what_cannot_be_counted_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         said(&output)
     };
-    assert!(refusal(&[first.clone(), first.clone()], &[]).contains("a second time"));
+    let twice = refusal(&[first.clone(), first.clone()], &[]);
+    assert!(
+        twice.contains("a second time") && twice.matches("/first").count() == 2,
+        "names the folders: {twice}"
+    );
+    let ignored = [
+        ["--permutations", "9"],
+        ["--seed", "2"],
+        ["--tokens", "9"],
+        ["--positions", "9"],
+        ["--max-memory", "1GiB"],
+    ];
+    for [option, value] in ignored {
+        let told = refusal(std::slice::from_ref(&first), &[option, value]);
+        assert!(told.contains(option) && told.contains("--from"), "{told}");
+    }
     assert!(refusal(&[place("none")], &[]).contains("no recorded routes"));
     assert!(refusal(std::slice::from_ref(&first), &["--text", "x"]).contains("--text"));
     let second = store(&place("second"), 2..4);

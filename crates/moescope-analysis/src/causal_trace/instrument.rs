@@ -5,6 +5,7 @@ use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
+use crate::wording::stands_out;
 
 /// The instrument `causal-trace`.
 pub struct CausalTracing;
@@ -144,30 +145,47 @@ fn table(found: &[Recovery]) -> Result<Table, AnalysisError> {
     Ok(Table::new("causal_trace", "What brings a disturbed prediction back", method, columns)?)
 }
 
-/// The layer that brings most back, and what its single expert does.
-fn finding(found: &[Recovery]) -> String {
+/// The layer that brings most back, whether it is told from the others, and what its single expert does.
+pub(super) fn finding(found: &[Recovery]) -> String {
     let reach = found.first().map_or(Reach::Own, |row| row.reach);
     let of = |restored: Restored, held: bool| {
         found.iter().filter(move |row| (row.reach, row.restored, row.held) == (reach, restored, held))
     };
-    let most =
-        of(Restored::FeedForward, false).max_by(|a, b| a.recovery.estimate.total_cmp(&b.recovery.estimate));
-    let Some(most) = most else { return String::new() };
+    let mut layers: Vec<&Recovery> = of(Restored::FeedForward, false).collect();
+    layers.sort_by(|a, b| b.recovery.estimate.total_cmp(&a.recovery.estimate));
+    let Some(most) = layers.first() else { return String::new() };
+    let share = |found: &Bootstrap| {
+        let [estimate, low, high] = [found.estimate, found.low, found.high].map(|share| 100.0 * share);
+        format!("{estimate:.0} % ({low:.0} to {high:.0} %)")
+    };
+    let next = layers.iter().find(|row| row.layer != most.layer);
+    let (block, back) = (most.layer, share(&most.recovery));
+    let seen = most.recovery.low > most.null.max(0.0);
+    if !seen {
+        return format!(
+            "No feed-forward layer is seen to bring a disturbed prediction back beyond another sequence's vector; that of block {block} comes \
+             first with {back}"
+        );
+    }
+    let told = match next.filter(|next| !stands_out(&most.recovery, Some(&next.recovery))) {
+        None => format!(
+            "Of all feed-forward layers that of block {block} brings most of a disturbed prediction back: {back}"
+        ),
+        Some(next) => format!(
+            "The feed-forward layer of block {block} brings {back} of a disturbed prediction back, and is not told from the next, that of block \
+             {}: {}",
+            next.layer,
+            share(&next.recovery)
+        ),
+    };
     let same = |restored: Restored, held: bool| {
         let row = of(restored, held).find(|row| (row.layer, row.place) == (most.layer, most.place));
         row.map(|row| 100.0 * row.recovery.estimate)
     };
-    let told = format!(
-        "Of all feed-forward layers that of block {} brings most of a disturbed prediction back: {:.0} %",
-        most.layer,
-        100.0 * most.recovery.estimate
-    );
     match (same(Restored::Expert, false), same(Restored::FeedForward, true), same(Restored::Expert, true)) {
-        (Some(expert), Some(held), Some(expert_held)) => {
-            format!(
-                "{told}, one expert alone {expert:.0} %; with routes held {held:.0} % and {expert_held:.0} %"
-            )
-        }
+        (Some(expert), Some(held), Some(expert_held)) => format!(
+            "{told}; in block {block} one expert alone {expert:.0} %, with routes held {held:.0} % and {expert_held:.0} %"
+        ),
         _ => told,
     }
 }

@@ -12,7 +12,7 @@ use moescope_base::{HookPoint, Seed, Subject, SubjectShape};
 
 pub use instrument::CausalTracing;
 
-use crate::statistics::{Bootstrap, Resampling, bootstrap};
+use crate::statistics::{Bootstrap, LEAST_UNITS, Resampling, bootstrap};
 use crate::{AnalysisError, Sample, check};
 use cases::Case;
 use passes::Stage;
@@ -137,7 +137,7 @@ type Sums = BTreeMap<Key, BTreeMap<u32, [f64; 4]>>;
 /// Traces one prediction of each sequence after its subject, and one later.
 ///
 /// # Errors
-/// If the subject cannot answer, no batch has two sequences, or noise takes no prediction in two documents.
+/// If the subject cannot answer, no batch has two sequences, or noise takes no prediction in four documents.
 pub fn causal_trace(
     subject: &mut dyn Subject,
     samples: &[Sample],
@@ -157,9 +157,9 @@ pub fn causal_trace(
     }
     let of =
         |(key, documents): (&Key, &BTreeMap<u32, [f64; 4]>)| summarise(*key, documents, options.resampling);
-    let enough = sums.iter().filter(|(_, documents)| documents.len() > 1);
+    let enough = sums.iter().filter(|(_, documents)| documents.len() >= LEAST_UNITS);
     let found: Vec<Recovery> = enough.map(of).collect::<Result<_, _>>()?;
-    check::at_least(METHOD, "predictions of several documents that noise takes", found.len(), 1)?;
+    check::at_least(METHOD, "predictions of four documents that noise takes", found.len(), 1)?;
     Ok(found)
 }
 

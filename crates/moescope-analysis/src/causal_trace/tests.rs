@@ -151,3 +151,30 @@ fn a_ratio_by_hand_and_predictions_that_noise_does_not_take() {
     let error = causal_trace(&mut subject, &samples(), options).unwrap_err();
     assert!(error.to_string().contains("noise takes"), "{error}");
 }
+
+#[test]
+fn the_title_says_when_no_layer_is_told_from_another_or_from_nothing() {
+    let row = |layer: usize, ends: (f64, f64)| Recovery {
+        reach: Reach::Own,
+        layer,
+        restored: Restored::FeedForward,
+        place: Place::Subject,
+        held: false,
+        recovery: crate::wording::found((ends.0 + ends.1) / 2.0, ends.0, ends.1),
+        null: 0.05,
+        effect: 0.1,
+        total: 0.3,
+        cases: 20,
+    };
+    let title =
+        |first: (f64, f64), second: (f64, f64)| super::instrument::finding(&[row(0, first), row(1, second)]);
+    assert!(
+        title((0.5, 0.7), (0.1, 0.3)).starts_with("Of all feed-forward layers that of block 0 brings most")
+    );
+    let near = title((0.5, 0.7), (0.4, 0.6));
+    assert!(near.contains("is not told from the next, that of block 1"), "{near}");
+    let nothing = title((-0.1, 0.3), (-0.2, 0.1));
+    assert!(nothing.starts_with("No feed-forward layer is seen to bring"), "{nothing}");
+    let null = title((0.04, 0.3), (-0.2, 0.1));
+    assert!(null.starts_with("No feed-forward layer is seen to bring"), "{null}");
+}

@@ -95,7 +95,7 @@ struct Sums {
 /// stay together.
 ///
 /// # Errors
-/// If there are fewer than two documents, no layer is routed, or the subject cannot answer.
+/// If there are fewer than four documents, no layer is routed, or the subject cannot answer.
 pub fn shift(
     subject: &mut dyn Subject,
     samples: &[Sample],
@@ -105,7 +105,7 @@ pub fn shift(
     let mut places: BTreeMap<u32, usize> =
         samples.iter().flat_map(|sample| sample.documents()).map(|document| (*document, 0)).collect();
     places.values_mut().enumerate().for_each(|(place, entry)| *entry = place);
-    check::at_least(METHOD, "documents", places.len(), 2)?;
+    check::documents(METHOD, places.len())?;
     let layers = layers(subject)?;
     let mut all: Vec<Sums> = vec![Sums::new(places.len(), &layers); Disturbance::ALL.len()];
     for (number, sample) in samples.iter().enumerate() {
@@ -245,7 +245,7 @@ impl Sums {
     }
 }
 
-/// Mean of sums over counts, with documents as units; none where nothing was counted in more than one document.
+/// Mean of sums over counts, with documents as units; none where nothing was counted in more than one document; no interval where it was in fewer than four.
 fn ratio(sums: &[(f64, f64)], resampling: Resampling) -> Result<Option<Bootstrap>, AnalysisError> {
     let some: Vec<(f64, f64)> = sums.iter().copied().filter(|entry| entry.1 > 0.0).collect();
     if some.len() < 2 {

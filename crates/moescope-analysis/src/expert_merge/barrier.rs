@@ -88,7 +88,7 @@ pub struct Barrier {
 /// small for having been picked as the smallest.
 ///
 /// # Errors
-/// If no layer has two experts that are chosen, there are fewer than two documents, or the subject cannot answer or run with other
+/// If no layer has two experts that are chosen, there are fewer than four documents, or the subject cannot answer or run with other
 /// weights.
 pub fn barriers(
     subject: &mut dyn Subject,
@@ -96,7 +96,7 @@ pub fn barriers(
     seed: Seed,
     resampling: Resampling,
 ) -> Result<Vec<Barrier>, AnalysisError> {
-    let judged = Judged::new(METHOD, samples, 2)?;
+    let judged = Judged::new(METHOD, samples)?;
     let free = judged.losses(subject, &[])?;
     let mut found = Vec::new();
     for layer in layers(subject, &judged, seed)? {

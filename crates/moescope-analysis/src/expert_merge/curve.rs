@@ -62,7 +62,7 @@ const SHARES: [f64; 3] = [0.0, 0.25, 0.5];
 /// ones. In a small model two shares may merge equally many experts, and the second is then left out.
 ///
 /// # Errors
-/// If no layer has two experts that are chosen, there are fewer than four documents, or the subject cannot answer or run with other
+/// If no layer has two experts that are chosen, there are fewer than eight documents, or the subject cannot answer or run with other
 /// weights.
 pub fn merging_curve(
     subject: &mut dyn Subject,
@@ -70,8 +70,8 @@ pub fn merging_curve(
     seed: Seed,
     resampling: Resampling,
 ) -> Result<Vec<MergePoint>, AnalysisError> {
-    let judged = Judged::new(METHOD, samples, 4)?;
-    let (deciding, judging) = judged.halves();
+    let judged = Judged::new(METHOD, samples)?;
+    let (deciding, judging) = judged.halves()?;
     let layers = layers(subject, &judged, seed)?;
     let free = judged.losses(subject, &[])?;
     let candidates: usize = layers.iter().map(|layer| layer.candidates.len()).sum();

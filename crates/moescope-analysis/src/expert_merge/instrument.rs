@@ -7,6 +7,7 @@ use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
+use crate::wording::{moves, three};
 
 /// Sequences that are looked at, at most.
 const SEQUENCES: usize = 64;
@@ -214,17 +215,15 @@ fn curve_table(curve: &[MergePoint]) -> Result<Table, AnalysisError> {
 fn barrier_finding(pairs: &[Barrier]) -> String {
     let closest: Vec<&Barrier> = pairs.iter().filter(|pair| pair.kind == PairKind::Closest).collect();
     let mean = |of: fn(&Barrier) -> f64| {
-        let mean = closest.iter().map(|pair| of(pair)).sum::<f64>() / closest.len().max(1) as f64;
-        // No sign before what is rounded to nothing.
-        (1000.0 * mean).round() / 1000.0 + 0.0
+        closest.iter().map(|pair| of(pair)).sum::<f64>() / closest.len().max(1) as f64
     };
     format!(
-        "Between the two most alike experts of a layer the loss rises by {:.3} nats for each of their tokens, with neurons matched by {:.3}; \
-         merged they cost {:.3} nats, random ones {:.3}",
-        mean(|pair| pair.plain.estimate),
-        mean(|pair| pair.matched.estimate),
-        mean(|pair| pair.merged.estimate),
-        mean(|pair| pair.null[3])
+        "Between the two most alike experts of a layer the loss {} nats for each of their tokens, with neurons matched it {}; \
+         merged they change it by {} nats, random ones by {}",
+        moves(mean(|pair| pair.plain.estimate)),
+        moves(mean(|pair| pair.matched.estimate)),
+        three(mean(|pair| pair.merged.estimate)),
+        three(mean(|pair| pair.null[3]))
     )
 }
 

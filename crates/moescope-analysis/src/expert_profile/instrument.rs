@@ -7,6 +7,7 @@ use super::telling::{Tokens, telling_tokens};
 use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::holm;
+use crate::wording::counted;
 
 /// Tokens that are named for each expert.
 const NAMED: usize = 5;
@@ -147,6 +148,7 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
 fn figure(rows: &[Row], material: &Material<'_>) -> Figure {
     let p: Vec<f64> = rows.iter().map(|row| row.tokens.p_value).collect();
     let known = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
+    let verb = if known == 1 { "is" } else { "are" };
     let telling = |row: &&Row| row.tokens.first.first().map_or(0.0, |first| first.deviance);
     let most = rows.iter().max_by(|a, b| telling(a).total_cmp(&telling(b)));
     let example = most.and_then(|row| Some((row, row.tokens.first.first()?))).map_or_else(
@@ -159,7 +161,7 @@ fn figure(rows: &[Row], material: &Material<'_>) -> Figure {
     );
     Figure {
         id: "expert_profile".into(),
-        title: format!("{known} of {} experts are known by a token{example}", rows.len()),
+        title: format!("{known} of {} {verb} known by a token{example}", counted(rows.len(), "expert", "experts")),
         caption: "How far the most telling token of each expert is beyond chance, in standard deviations; by Holm at 5 %.".into(),
         table: "expert_profile".into(),
         kind: FigureKind::Heatmap { x: "expert".into(), y: "layer".into(), value: "telling".into(), center: None },

@@ -79,15 +79,15 @@ pub struct Pruned {
 /// that go are the same for both ways, so what the ways do to tokens is all that differs between them.
 ///
 /// # Errors
-/// If no routed layer leaves a choice, there are fewer than four documents, or the subject cannot answer.
+/// If no routed layer leaves a choice, there are fewer than eight documents, or the subject cannot answer.
 pub fn pruning_curves(
     subject: &mut dyn Subject,
     samples: &[Sample],
     seed: Seed,
     resampling: Resampling,
 ) -> Result<Vec<Pruned>, AnalysisError> {
-    let judged = Judged::new(METHOD, samples, 4)?;
-    let (deciding, judging) = judged.halves();
+    let judged = Judged::new(METHOD, samples)?;
+    let (deciding, judging) = judged.halves()?;
     let layers = Layers::of(subject)?;
     let free = judged.losses(subject, &[])?;
     let scores = layers.scores(subject, &judged, &free, &deciding)?;

@@ -7,6 +7,7 @@ use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
+use crate::wording::{away_from_0, listed};
 
 /// Sequences that are looked at, at most.
 const SEQUENCES: usize = 64;
@@ -178,37 +179,42 @@ fn neuron_table(found: &[PrunedNeurons]) -> Result<Table, AnalysisError> {
     Ok(Table::new("neuron_pruning", "What pruned neurons of experts cost", method, columns)?)
 }
 
-/// The best criterion at the share next to a half.
-fn expert_finding(found: &[Pruned]) -> String {
+/// What each criterion costs at the share next to a half, and which of them spare something beyond chance.
+///
+/// None is called the best: intervals tell each from random experts, not the criteria from each other.
+pub(super) fn expert_finding(found: &[Pruned]) -> String {
     let rerouted = || found.iter().filter(|point| point.way == Way::Rerouted && point.share < 0.55);
     let share = rerouted().map(|point| point.share).fold(0.0, f64::max);
-    let best = rerouted()
-        .filter(|point| point.share == share)
-        .min_by(|a, b| a.loss.estimate.total_cmp(&b.loss.estimate));
-    best.map_or_else(String::new, |best| {
-        format!(
-            "Without {:.0} % of the experts the loss changes by {:+.3} nats per token where those of {} go, by {:+.3} at random",
-            100.0 * best.share,
-            best.loss.estimate,
-            match best.criterion {
-                super::Criterion::Use => "least use",
-                super::Criterion::Weight => "least weight",
-                super::Criterion::Answer => "the shortest answers",
-                super::Criterion::Loss => "least loss",
-            },
-            best.random
-        )
-    })
+    let here: Vec<&Pruned> = rerouted().filter(|point| point.share == share).collect();
+    let Some(first) = here.first() else { return String::new() };
+    let losses = || here.iter().map(|point| point.loss.estimate);
+    let spares: Vec<&str> =
+        here.iter().filter(|point| point.saved.low > 0.0).map(|point| point.criterion.name()).collect();
+    let told = match spares.as_slice() {
+        [] => "no criterion is told from random ones".into(),
+        [only] => format!("only `{only}` spares something beyond chance"),
+        more => format!("{} spare something beyond chance", listed(more)),
+    };
+    format!(
+        "Without {:.0} % of the experts the loss changes by {:+.3} to {:+.3} nats per token, by criterion, and by {:+.3} with random ones \
+         gone; {told} (95 % each)",
+        100.0 * share,
+        losses().fold(f64::INFINITY, f64::min),
+        losses().fold(f64::NEG_INFINITY, f64::max),
+        first.random
+    )
 }
 
-/// What half of the neurons cost by contribution and at random.
+/// What half of the neurons cost by contribution and at random, and whether the two are told apart.
 fn neuron_finding(found: &[PrunedNeurons]) -> String {
     let half = found.iter().find(|p| p.criterion == NeuronCriterion::Contribution && p.share >= 0.5);
     half.map_or_else(String::new, |half| {
         format!(
             "Without the half of the neurons of each expert that adds least the loss changes by {:+.3} nats per token, without a random half \
-             by {:+.3}",
-            half.loss.estimate, half.random
+             by {:+.3}{}",
+            half.loss.estimate,
+            half.random,
+            if away_from_0(&half.saved) { "" } else { "; the two are not told apart" }
         )
     })
 }

@@ -65,15 +65,15 @@ type Worth = Vec<(usize, usize, Vec<f64>)>;
 /// Takes ever more neurons out of the experts of at most [`NEURON_LAYERS`] layers.
 ///
 /// # Errors
-/// If no layer is routed, there are fewer than four documents, or the subject cannot answer or run with other weights.
+/// If no layer is routed, there are fewer than eight documents, or the subject cannot answer or run with other weights.
 pub fn neuron_pruning(
     subject: &mut dyn Subject,
     samples: &[Sample],
     seed: Seed,
     resampling: Resampling,
 ) -> Result<Vec<PrunedNeurons>, AnalysisError> {
-    let judged = Judged::new(METHOD, samples, 4)?;
-    let (deciding, judging) = judged.halves();
+    let judged = Judged::new(METHOD, samples)?;
+    let (deciding, judging) = judged.halves()?;
     let free = judged.losses(subject, &[])?;
     let experts = experts(subject)?;
     let magnitude = magnitudes(weights(subject)?, &experts)?;

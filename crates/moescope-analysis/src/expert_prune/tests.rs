@@ -3,6 +3,7 @@ use super::*;
 use crate::instrument::{Instrument, Material};
 use crate::planted_model::{EXPERTS, batch, model, own_text, resampling};
 use crate::statistics::bootstrap;
+use crate::wording::found;
 use moescope_base::{Request, Seed, Subject};
 use moescope_model::{Model, ModelSubject};
 
@@ -67,6 +68,31 @@ fn a_criterion_that_knows_nothing_is_called_better_than_chance_at_the_stated_rat
     let rate = (0..200).filter(called).count();
     // One end of a 95 % interval: 2.5 % of 200, and 15 or more in less than 1 of 1000 cases; percentile intervals are a little narrow.
     assert!(rate < 15, "{rate} of 200");
+}
+
+#[test]
+fn the_title_names_what_spares_beyond_chance_and_says_so_where_nothing_does() {
+    let point = |criterion: Criterion, low: f64| Pruned {
+        way: Way::Rerouted,
+        criterion,
+        share: 0.5,
+        removed: 4,
+        loss: found(0.1, 0.0, 0.2),
+        random: 0.12,
+        saved: found(0.02, low, 0.05),
+    };
+    let open =
+        super::instrument::expert_finding(&[point(Criterion::Use, -0.01), point(Criterion::Loss, 0.0)]);
+    assert!(open.ends_with("no criterion is told from random ones (95 % each)"), "{open}");
+    let one =
+        super::instrument::expert_finding(&[point(Criterion::Use, -0.01), point(Criterion::Loss, 0.01)]);
+    assert!(one.contains("only `least loss` spares"), "{one}");
+    let points = [point(Criterion::Use, 0.01), point(Criterion::Answer, 0.02), point(Criterion::Loss, 0.01)];
+    let more = super::instrument::expert_finding(&points);
+    assert!(
+        more.contains("least used, smallest answer and least loss spare something beyond chance"),
+        "{more}"
+    );
 }
 
 #[test]

@@ -11,6 +11,10 @@ use crate::route_report::{
     load_finding, locality_finding, paths_finding, sharpness_finding, specialisation_finding,
     together_finding,
 };
+use crate::specialisation::{
+    cluster_divergence, clusters_by_embedding, clusters_by_frequency, divergence_figure, divergence_table,
+    expert_divergence_table,
+};
 use crate::{AnalysisError, check};
 
 /// The instrument `routing`: load, sharpness, co-activation and locality.
@@ -99,6 +103,14 @@ const POSITION: Reading = Reading {
     rule: Rule::Significant,
 };
 
+const CLUSTERS: Reading = Reading {
+    says: "experts get other clusters of tokens than their layer",
+    table: "specialisation_divergence",
+    rows: &[],
+    value: "divergence",
+    rule: Rule::Significant,
+};
+
 const SPECIALISATION_PROMISES: &[Promise] = &[
     Promise::finds(Property::DomainRoutes, DOMAIN),
     Promise::finds(Property::DomainRoutes, BEYOND_TOKEN),
@@ -113,6 +125,9 @@ const SPECIALISATION_PROMISES: &[Promise] = &[
     Promise::is_silent(Property::RandomRoutes, DOMAIN),
     Promise::is_silent(Property::RandomRoutes, TOKEN),
     Promise::is_silent(Property::RandomRoutes, POSITION),
+    Promise::finds(Property::TokenRoutes, CLUSTERS),
+    Promise::is_silent(Property::PositionRoutes, CLUSTERS),
+    Promise::is_silent(Property::RandomRoutes, CLUSTERS),
 ];
 
 impl Instrument for Specialisation {
@@ -120,11 +135,11 @@ impl Instrument for Specialisation {
         About {
             name: "specialisation",
             group: Group::Routing,
-            question: "What does the choice of an expert tell about domain, token, next token, class and position?",
-            null: "labels exchanged between tokens or documents, loads kept",
+            question: "What does the choice of an expert tell about domain, token, next token, class and position, and how far do its tokens lie from its layer's?",
+            null: "labels exchanged between tokens or documents, loads kept; as many slots drawn from the layer",
             does_not_show: "what experts compute; topic and vocabulary are told apart by the information given the token alone",
-            source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE)",
-            passes: "one for each batch",
+            source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE); divergence over clusters, arXiv 2604.02178",
+            passes: "two for each batch",
             routed: true,
             promises: SPECIALISATION_PROMISES,
         }
@@ -132,7 +147,23 @@ impl Instrument for Specialisation {
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("specialisation");
-        Ok(specialisation_finding(material.routes()?, permutations)?.0)
+        let trace = material.routes()?.clone();
+        let mut finding = specialisation_finding(&trace, permutations)?.0;
+        let seed = material.seed.child("clusters of tokens");
+        let clusters = clusters_by_embedding(material.subject, &material.batches, seed)?;
+        let clusters = clusters.unwrap_or_else(|| clusters_by_frequency(&trace.tokens().ids));
+        let mut found = Vec::new();
+        for clusters in &clusters {
+            match cluster_divergence(&trace, clusters, permutations.child("divergence")) {
+                Ok(layers) => found.extend(layers),
+                // One document has no other to be exchanged with.
+                Err(AnalysisError::TooFew { unit: "documents", .. }) => return Ok(finding),
+                Err(error) => return Err(error),
+            }
+        }
+        finding.tables.extend([divergence_table(&found)?, expert_divergence_table(&found)?]);
+        finding.figures.extend(divergence_figure(&found));
+        Ok(finding)
     }
 }
 
@@ -198,10 +229,21 @@ const READS_DOMAIN: Reading = Reading {
     rule: Rule::Above(1.0),
 };
 
+const SHORTENS_DOMAIN: Reading = Reading {
+    says: "the domain is written shorter",
+    table: "domain_probe_length",
+    rows: &[],
+    value: "saved",
+    rule: Rule::MoreThan(0.0),
+};
+
 const DOMAIN_PROBE_PROMISES: &[Promise] = &[
     Promise::finds(Property::DomainRoutes, READS_DOMAIN),
     Promise::is_silent(Property::TokenRoutes, READS_DOMAIN),
     Promise::is_silent(Property::RandomRoutes, READS_DOMAIN),
+    Promise::finds(Property::DomainRoutes, SHORTENS_DOMAIN),
+    Promise::is_silent(Property::TokenRoutes, SHORTENS_DOMAIN),
+    Promise::is_silent(Property::RandomRoutes, SHORTENS_DOMAIN),
 ];
 
 impl Instrument for DomainProbe {

@@ -7,6 +7,7 @@ use crate::instrument::{
 };
 use crate::statistics::Bootstrap;
 use crate::tabulate::{bootstrap_columns, layers_after};
+use crate::wording::counted;
 
 /// The instrument `jacobian-lens`.
 pub struct JacobianLens;
@@ -154,10 +155,10 @@ fn finding(found: &[Transport]) -> String {
     let mean = |pick: fn(&Transport) -> f64| found.iter().map(pick).sum::<f64>() / found.len().max(1) as f64;
     format!(
         "One linear map carries changes to the end with a cosine of {:.2} on average, the change itself has {:.2}; the map is better after \
-         {better} of {} blocks",
+         {better} of {}",
         mean(|row| row.cosine.estimate),
         mean(|row| row.identity),
-        found.len()
+        counted(found.len(), "block", "blocks")
     )
 }
 
@@ -166,7 +167,7 @@ fn by_expert_finding(found: &[(usize, ByExpert)]) -> String {
     let better = better.into_iter().filter(|p| *p <= LEVEL).count();
     let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
     format!(
-        "Maps by expert carry changes better than maps by shuffled experts after {better} of {} blocks, by a cosine of {most:.3} at most",
-        found.len()
+        "Maps by expert carry changes better than maps by shuffled experts after {better} of {}, by a cosine of {most:.3} at most",
+        counted(found.len(), "block", "blocks")
     )
 }

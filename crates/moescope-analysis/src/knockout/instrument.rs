@@ -2,11 +2,12 @@
 
 use moescope_base::{Column, Figure, FigureKind, Table};
 
-use super::{Importance, importance};
+use super::{ExpertId, Importance, importance};
 use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
+use crate::wording::{counted, moves, signed};
 
 /// The instrument `expert-importance`.
 pub struct ExpertImportances;
@@ -118,30 +119,33 @@ fn curve_table(found: &Importance) -> Result<Table, AnalysisError> {
     Ok(Table::new("expert_curve", "What is lost when the cheapest experts go", method, columns)?)
 }
 
+/// The expert without which the loss rises most, and whether that is told from 0.
 fn most_needed(found: &Importance) -> String {
     let most = found.experts.iter().max_by(|a, b| a.loss.estimate.total_cmp(&b.loss.estimate));
     let needed = found.experts.iter().filter(|expert| expert.loss.low > 0.0).count();
-    let all = found.experts.len();
-    most.map_or_else(String::new, |most| {
-        format!(
-            "Without expert {} of layer {} the loss rises most, by {:.3} nats per token; {needed} of {all} experts are needed (95 % each)",
-            most.id.expert, most.id.layer, most.loss.estimate
-        )
-    })
-}
-
-/// A change in words.
-fn moves(change: f64) -> String {
-    let way = if change < 0.0 { "falls" } else { "rises" };
-    format!("{way} by {:.3}", change.abs())
+    let all = counted(found.experts.len(), "expert", "experts");
+    let Some(most) = most else { return String::new() };
+    let ExpertId { layer, expert } = most.id;
+    let is_needed = most.loss.low > 0.0;
+    if !is_needed {
+        let loss = signed(&most.loss);
+        return format!(
+            "Of {all} none is told to be needed; without expert {expert} of layer {layer}, the first, the loss changes by {loss} nats per token"
+        );
+    }
+    format!(
+        "Without expert {expert} of layer {layer} the loss rises most, by {:.3} nats per token; {needed} of {all} are told to be needed (95 % \
+         each)",
+        most.loss.estimate
+    )
 }
 
 fn many(found: &Importance) -> String {
     found.curve.last().map_or_else(String::new, |last| {
         format!(
-            "Without the {} cheapest of {} experts the loss {} nats per token, without as many random ones it {}",
+            "Without the {} cheapest of {} the loss {} nats per token, without as many random ones it {}",
             last.removed,
-            found.experts.len(),
+            counted(found.experts.len(), "expert", "experts"),
             moves(last.greedy.estimate),
             moves(last.random)
         )
@@ -174,8 +178,8 @@ mod tests {
             "{}",
             found.figures[0].title
         );
-        assert!(found.figures[0].title.contains("1 of 7 experts"));
-        assert!(found.figures[1].title.contains("rises by 0.000"), "{}", found.figures[1].title);
+        assert!(found.figures[0].title.contains("1 of 7 experts are told"));
+        assert!(found.figures[1].title.contains("changes by less than 0.001"), "{}", found.figures[1].title);
         assert!(named("expert-importance").is_some());
     }
 }

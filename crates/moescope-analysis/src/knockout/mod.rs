@@ -75,7 +75,7 @@ pub struct Knockout {
 /// how many.
 ///
 /// # Errors
-/// For experts that do not exist or repeat, fewer than two documents, or a model that cannot answer.
+/// For experts that do not exist or repeat, fewer than four documents, or a model that cannot answer.
 pub fn knockout(
     subject: &mut dyn Subject,
     samples: &[Sample],
@@ -232,7 +232,7 @@ mod tests {
         refused(&[(9, 0)], 12, "one of [1]");
         refused(&[(1, 7)], 12, "from 0 to 6");
         refused(&[(1, 2), (1, 2)], 12, "each expert once");
-        refused(&[(1, 2)], 1, "at least 2");
+        refused(&[(1, 2)], 3, "at least 4");
     }
 
     #[test]

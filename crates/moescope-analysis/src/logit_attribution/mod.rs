@@ -69,7 +69,7 @@ struct Sums {
 /// Takes the logits apart.
 ///
 /// # Errors
-/// If the subject cannot answer or leaves out a value, there are fewer than two documents, or the parts do not sum to the logits, as
+/// If the subject cannot answer or leaves out a value, there are fewer than four documents, or the parts do not sum to the logits, as
 /// where logits are capped.
 pub fn logit_attribution(
     subject: &mut dyn Subject,
@@ -85,7 +85,7 @@ pub fn logit_attribution(
         let apart = one_sample(subject, sample, &readout, seed.index(index as u64), &mut documents)?;
         (residue, largest) = (residue.max(apart[0]), largest.max(apart[1]));
     }
-    check::at_least(METHOD, "documents", documents.len(), 2)?;
+    check::documents(METHOD, documents.len())?;
     let found = format!("{residue:.3} away from the sum of its parts");
     let wanted = "a final norm and an unembedding that are linear once the denominator is held, so no cap on the logits";
     check::in_range(METHOD, "a logit", found, residue <= TOLERANCE * largest.max(1.0), wanted)?;

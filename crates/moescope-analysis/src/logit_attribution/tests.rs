@@ -90,10 +90,10 @@ impl Subject for ByHand {
 
 #[test]
 fn two_parts_by_hand() {
-    let tokens = Tokens::new(vec![0, 1, 1, 0, 1, 1], 2, 3).unwrap();
+    let tokens = Tokens::new([0, 1, 1].repeat(4), 4, 3).unwrap();
     let samples = [Sample::one_document_each(tokens, 0)];
     let found = logit_attribution(&mut ByHand::new(0.5), &samples, Seed(1), resampling()).unwrap();
-    // The stream is (1, 1) and its scale 1. Of the next token, 1 in all four rows, the logit against the mean of both is 0: the
+    // The stream is (1, 1) and its scale 1. Of the next token, 1 in all eight rows, the logit against the mean of both is 0: the
     // embedding takes one half of it and the expert gives it back.
     let of = |part: Part| found.parts.iter().find(|found| found.part == part).unwrap();
     assert!((of(Part::Embedding).mean.estimate + 0.5).abs() < 1e-6);

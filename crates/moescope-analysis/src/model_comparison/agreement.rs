@@ -126,16 +126,81 @@ fn table(found: &[(String, RouteAgreement)]) -> Result<Table, AnalysisError> {
     Ok(Table::new("model_agreement", "Whether two models route alike", method, columns)?)
 }
 
-/// Mean agreement over models and layers, matched, as named, and by chance.
+/// Mean agreement over layers, matched, as named, and by chance: of one model, or of each of a few, or the range over many.
 fn finding(found: &[(String, RouteAgreement)]) -> String {
-    let mean = |of: fn(&RouteAgreement) -> f64| {
-        100.0 * found.iter().map(|row| of(&row.1)).sum::<f64>() / found.len().max(1) as f64
+    let mut names: Vec<&str> = found.iter().map(|row| row.0.as_str()).collect();
+    names.dedup();
+    let mean = |name: &str, of: fn(&RouteAgreement) -> f64| {
+        let rows = || found.iter().filter(|row| row.0 == name);
+        100.0 * rows().map(|row| of(&row.1)).sum::<f64>() / rows().count().max(1) as f64
     };
-    format!(
-        "Of the experts that a token is sent to, another model chooses {:.0} % as well once experts are matched, {:.0} % as they are named; \
-         {:.0} % by chance",
-        mean(|row| row.matched.estimate),
-        mean(|row| row.plain.estimate),
-        mean(|row| row.shuffled)
-    )
+    let means = |name: &str| {
+        let of: [fn(&RouteAgreement) -> f64; 3] =
+            [|row| row.matched.estimate, |row| row.plain.estimate, |row| row.shuffled];
+        of.map(|of| mean(name, of))
+    };
+    let told = |who: &str, [matched, plain, chance]: [String; 3]| {
+        format!(
+            "Of the experts that a token is sent to, {who} chooses {matched} % as well once experts are matched, {plain} % as they are named; \
+             {chance} % by chance"
+        )
+    };
+    match names.as_slice() {
+        [] => String::new(),
+        [only] => told("another model", means(only).map(|share| format!("{share:.0}"))),
+        _ if names.len() <= NAMED => {
+            let each = names.iter().map(|name| {
+                let [matched, plain, chance] = means(name);
+                format!("{name} {matched:.0} % ({plain:.0} % as named, {chance:.0} % by chance)")
+            });
+            let each: Vec<String> = each.collect();
+            format!(
+                "Of the experts that a token is sent to, other models choose as well, once experts are matched: {}",
+                each.join(", ")
+            )
+        }
+        _ => {
+            let all: Vec<[f64; 3]> = names.iter().map(|name| means(name)).collect();
+            let range = |which: usize| {
+                let values = || all.iter().map(|means| means[which]);
+                let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+                format!("{low:.0} to {high:.0}")
+            };
+            told(&format!("each of {} other models", names.len()), [range(0), range(1), range(2)])
+        }
+    }
+}
+
+/// Models that a title names one by one, at most; of more it tells the range.
+const NAMED: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wording::found;
+
+    #[test]
+    fn the_title_tells_each_model_or_the_range_and_never_a_mean_over_models() {
+        let rows = |agreements: &[f64]| -> Vec<(String, RouteAgreement)> {
+            let row = |(at, share): (usize, &f64)| {
+                let agreement = RouteAgreement {
+                    layer: 0,
+                    other: 0,
+                    plain: found(share / 2.0, 0.0, 1.0),
+                    load_chance: 0.2,
+                    even_chance: 0.25,
+                    matched: found(*share, 0.0, 1.0),
+                    shuffled: 0.3,
+                    p_value: 0.01,
+                };
+                (format!("m{at}"), agreement)
+            };
+            agreements.iter().enumerate().map(row).collect()
+        };
+        assert!(finding(&rows(&[1.0])).contains("another model chooses 100 % as well"));
+        let two = finding(&rows(&[1.0, 0.4]));
+        assert!(two.contains("m0 100 % (50 % as named, 30 % by chance), m1 40 % (20 %"), "{two}");
+        let five = finding(&rows(&[1.0, 0.4, 0.5, 0.6, 0.7]));
+        assert!(five.contains("each of 5 other models chooses 40 to 100 % as well"), "{five}");
+    }
 }

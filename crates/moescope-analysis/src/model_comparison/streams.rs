@@ -69,23 +69,38 @@ impl Instrument for ModelSimilarity {
             let name = material.others[number].name.clone();
             found.extend(pairs.into_iter().map(|pair| (name.clone(), pair)));
         }
-        let figures = material.others.iter().take(1).map(|other| Figure {
-            id: "model_similarity".into(),
-            title: finding(&found, &other.name),
-            caption: "Unbiased linear CKA of the residual streams after each block of the two models; 1 for streams that differ by a rotation and a \
-                      scale, about 0 for unrelated ones."
-                .into(),
-            table: "model_similarity".into(),
-            kind: FigureKind::Heatmap {
-                x: "other_layer".into(),
-                y: "layer".into(),
-                value: "cka".into(),
-                center: None,
+        let mut tables = vec![table(&found)?];
+        let figure = match material.others.len() {
+            1 => Figure {
+                id: "model_similarity".into(),
+                title: finding(&found),
+                caption: "Unbiased linear CKA of the residual streams after each block of the two models; 1 for streams that differ by a rotation \
+                          and a scale, about 0 for unrelated ones."
+                    .into(),
+                table: "model_similarity".into(),
+                kind: FigureKind::Heatmap {
+                    x: "other_layer".into(),
+                    y: "layer".into(),
+                    value: "cka".into(),
+                    center: None,
+                },
             },
-        });
-        // Two models in one matrix of colours would lie over each other.
-        let figures = if material.others.len() == 1 { figures.collect() } else { Vec::new() };
-        Ok(Finding { tables: vec![table(&found)?], figures })
+            // Several models in one matrix of colours would lie over each other.
+            _ => {
+                let last = after_last_blocks(&found);
+                tables.push(table_named("model_similarity_last", "How alike streams end", &last)?);
+                Figure {
+                    id: "model_similarity_last".into(),
+                    title: finding(&found),
+                    caption: "Unbiased linear CKA of the residual streams after the last blocks of this model and each other; 1 for streams that \
+                              differ by a rotation and a scale, about 0 for unrelated ones."
+                        .into(),
+                    table: "model_similarity_last".into(),
+                    kind: FigureKind::Forest { label: "other".into(), estimate: "cka".into(), reference: None },
+                }
+            }
+        };
+        Ok(Finding { tables, figures: vec![figure] })
     }
 }
 
@@ -118,6 +133,11 @@ fn spaced(layers: usize) -> Vec<usize> {
 
 /// One row for each other model and pair of layers.
 fn table(found: &[(String, Pair)]) -> Result<Table, AnalysisError> {
+    table_named("model_similarity", "How alike the streams of two models are", found)
+}
+
+/// Rows of other models and pairs of layers, under this name.
+fn table_named(name: &str, title: &str, found: &[(String, Pair)]) -> Result<Table, AnalysisError> {
     let of = |pick: fn(&Similarity) -> f64| found.iter().map(|(_, pair)| pick(&pair.2)).collect::<Vec<f64>>();
     let layer = |pick: fn(&Pair) -> usize| found.iter().map(|(_, pair)| pick(pair) as i64).collect();
     let [low, high] =
@@ -135,14 +155,37 @@ fn table(found: &[(String, Pair)]) -> Result<Table, AnalysisError> {
     ];
     let method = "Residual streams after at most eight blocks of each model, at most 320 tokens drawn at random. Does not show that models compute \
                   alike.";
-    Ok(Table::new("model_similarity", "How alike the streams of two models are", method, columns)?)
+    Ok(Table::new(name, title, method, columns)?)
 }
 
-/// Likeness after the last blocks, beside shuffled tokens.
-fn finding(found: &[(String, Pair)], name: &str) -> String {
-    let pairs = || found.iter().filter(|row| row.0 == name).map(|row| &row.1);
-    let last = pairs().max_by_key(|pair| (pair.0, pair.1));
-    last.map_or_else(String::new, |last| {
-        format!("After their last blocks the streams of the two models have a CKA of {:.2}, with tokens shuffled of {:.2}", last.2.cka, last.2.shuffled.null_mean)
-    })
+/// Of each other model the pair of the last layers, in the order of the models.
+fn after_last_blocks(found: &[(String, Pair)]) -> Vec<(String, Pair)> {
+    let mut last: Vec<(String, Pair)> = Vec::new();
+    for (name, pair) in found {
+        match last.last_mut().filter(|entry| entry.0 == *name) {
+            Some(entry) if (pair.0, pair.1) >= (entry.1.0, entry.1.1) => entry.1 = *pair,
+            Some(_) => {}
+            None => last.push((name.clone(), *pair)),
+        }
+    }
+    last
+}
+
+/// Likeness after the last blocks, beside shuffled tokens; of several models the least and the most alike.
+fn finding(found: &[(String, Pair)]) -> String {
+    let mut last = after_last_blocks(found);
+    last.sort_by(|a, b| a.1.2.cka.total_cmp(&b.1.2.cka));
+    match last.as_slice() {
+        [] => String::new(),
+        [(_, (.., only))] => format!(
+            "After their last blocks the streams of the two models have a CKA of {:.2}, with tokens shuffled of {:.2}",
+            only.cka, only.shuffled.null_mean
+        ),
+        [(least, (.., low)), .., (most, (.., high))] => format!(
+            "After their last blocks the streams of this model and of {} others have a CKA of {:.2} ({least}) to {:.2} ({most})",
+            last.len(),
+            low.cka,
+            high.cka
+        ),
+    }
 }

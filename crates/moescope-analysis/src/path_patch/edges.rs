@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use super::{Edge, Expert};
-use crate::statistics::{Resampling, bootstrap};
+use crate::statistics::{LEAST_UNITS, Resampling, bootstrap};
 use crate::{AnalysisError, check};
 
 /// Sums over the tokens of one document that the receiver sees.
@@ -51,18 +51,18 @@ pub(super) fn add(
     }
 }
 
-/// Every edge that at least two documents have, with its null and its p-value.
+/// Every edge that at least four documents have, with its null and its p-value.
 ///
-/// Edges that one document alone has are left out, since no interval can be given for them.
+/// Edges that fewer documents have are left out, since no interval can be given for them.
 ///
 /// # Errors
 ///
-/// If no edge has two documents, or the resampling cannot be done.
+/// If no edge has four documents, or the resampling cannot be done.
 pub(super) fn edges(tallies: &Tallies, resampling: Resampling) -> Result<Vec<Edge>, AnalysisError> {
     let seen: Vec<(&(Expert, Expert), Vec<&Lengths>)> = tallies
         .iter()
         .map(|(edge, documents)| (edge, documents.values().collect::<Vec<&Lengths>>()))
-        .filter(|(_, documents)| documents.len() > 1)
+        .filter(|(_, documents)| documents.len() >= LEAST_UNITS)
         .collect();
     let gains: Vec<Vec<f64>> = seen.iter().map(|(_, documents)| gains(documents)).collect();
     let p_values = p_values(&gains);
@@ -76,7 +76,7 @@ pub(super) fn edges(tallies: &Tallies, resampling: Resampling) -> Result<Vec<Edg
             p: p_values[place],
         })
     };
-    check::at_least(super::METHOD, "edges that two documents have", seen.len(), 1)?;
+    check::at_least(super::METHOD, "edges that four documents have", seen.len(), 1)?;
     seen.iter().enumerate().map(edge).collect()
 }
 
@@ -155,7 +155,10 @@ mod tests {
         // Token 2 has no change and counts nowhere.
         for (draw, square) in [(0, 16.0), (1, 4.0)] {
             let answered = [(0, square), (1, square), (2, 99.0)];
-            add(&mut tallies, edge, draw, &answered, &[4.0, 4.0, 0.0], &[7, 8, 8]);
+            for document in [1, 3, 5, 7] {
+                let documents = [document, document + 1, document + 1];
+                add(&mut tallies, edge, draw, &answered, &[4.0, 4.0, 0.0], &documents);
+            }
         }
         let resampling = Resampling {
             replicates: 50,
@@ -165,8 +168,8 @@ mod tests {
         };
         let found = edges(&tallies, resampling).unwrap()[0];
         assert_eq!((found.gain.estimate, found.gain.low, found.null), (2.0, 2.0, 1.0));
-        tallies.values_mut().for_each(|documents| documents.retain(|document, _| *document == 7));
-        assert!(edges(&tallies, resampling).is_err(), "one document is no interval");
+        tallies.values_mut().for_each(|documents| documents.retain(|document, _| *document < 4));
+        assert!(edges(&tallies, resampling).is_err(), "three documents are no interval");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::instrument::{
 };
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
+use crate::wording::{counted, stands_out};
 
 /// The instrument `path-patch`.
 pub struct PathPatching;
@@ -193,7 +194,11 @@ fn path(effect: &PathEffect) -> String {
 
 fn edges_finding(found: &PathPatch) -> String {
     let read: Vec<&Edge> = found.edges.iter().filter(|edge| edge.p <= LEVEL).collect();
-    let told = format!("{} of {} pairs of experts are read beyond chance", read.len(), found.edges.len());
+    let told = format!(
+        "{} of {} of experts are read beyond chance",
+        read.len(),
+        counted(found.edges.len(), "pair", "pairs")
+    );
     let strongest =
         read.into_iter().max_by(|a, b| (a.gain.estimate / a.null).total_cmp(&(b.gain.estimate / b.null)));
     match strongest {
@@ -208,10 +213,17 @@ fn edges_finding(found: &PathPatch) -> String {
 }
 
 fn effects_finding(found: &PathPatch) -> String {
-    let largest = found.effects.iter().max_by(|a, b| a.kl.estimate.total_cmp(&b.kl.estimate));
-    largest.map_or_else(String::new, |effect| {
-        let routes = if effect.held { "held" } else { "free" };
-        let (kl, path) = (effect.kl.estimate, path(effect));
-        format!("The path that moves the prediction most is {path}: {kl:.3} nats with routes {routes}")
-    })
+    let mut effects: Vec<&PathEffect> = found.effects.iter().collect();
+    effects.sort_by(|a, b| b.kl.estimate.total_cmp(&a.kl.estimate));
+    let Some(effect) = effects.first() else { return String::new() };
+    let routes = if effect.held { "held" } else { "free" };
+    let (kl, own) = (effect.kl.estimate, path(effect));
+    let told = format!("The path that moves the prediction most is {own}: {kl:.3} nats with routes {routes}");
+    // The same path with routes held is no rival of itself.
+    match effects.iter().find(|other| path(other) != own) {
+        Some(next) if !stands_out(&effect.kl, Some(&next.kl)) => {
+            format!("{told}; it is not told from the next, {}", path(next))
+        }
+        _ => told,
+    }
 }

@@ -27,7 +27,7 @@ const SENDING: usize = 4;
 ///
 /// # Errors
 /// If the subject has fewer than two routed layers or cannot answer, no batch has two sequences, no write differs, or there are fewer than
-/// two documents.
+/// four documents.
 pub fn path_patch(
     subject: &mut dyn Subject,
     samples: &[Sample],
@@ -211,7 +211,7 @@ fn effect(
     resampling: Resampling,
 ) -> Result<PathEffect, AnalysisError> {
     let documents: Vec<[f64; 5]> = documents.values().copied().collect();
-    check::at_least(METHOD, "documents", documents.len(), 2)?;
+    check::documents(METHOD, documents.len())?;
     let mean = |drawn: &[usize], which: usize| {
         let total = |which: usize| drawn.iter().map(|d| documents[*d][which]).sum::<f64>();
         total(which) / total(4)

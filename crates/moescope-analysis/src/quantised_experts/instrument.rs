@@ -12,6 +12,7 @@ use crate::document_loss::Judged;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::{Bootstrap, Resampling};
 use crate::tabulate::bootstrap_columns;
+use crate::wording::{counted, signed};
 
 /// Sequences that are looked at, at most.
 const SEQUENCES: usize = 64;
@@ -66,7 +67,7 @@ impl Instrument for QuantisedExperts {
         let (seed, resampling) = (material.seed.child(METHOD), material.resampling(METHOD));
         let permutations = material.permutations;
         let samples = material.some_samples(METHOD, SEQUENCES)?;
-        let judged = Judged::new(METHOD, &samples, 2)?;
+        let judged = Judged::new(METHOD, &samples)?;
         let domains = domains(material);
         let names = material.domain_names().to_vec();
         let found = parts(material.subject, &judged, seed, resampling)?;
@@ -232,13 +233,13 @@ fn correlation_table(usage: &UsageEffect) -> Result<Table, AnalysisError> {
     Ok(Table::new("quantised_correlation", "Whether use predicts what rounding costs", method, columns)?)
 }
 
-/// What three bits in groups of 32 cost, part by part.
-fn finding(found: &[Rounded]) -> String {
+/// What three bits in groups of 32 cost, part by part, with intervals.
+pub(super) fn finding(found: &[Rounded]) -> String {
     let at = |part: Part, bits: u32| {
         let fits = |r: &&Rounded| r.part == part && r.bits == bits && r.grouping == Grouping::Of(32);
-        found.iter().find(fits).map(|r| (r.loss.estimate, r.noise))
+        found.iter().find(fits).map(|r| r.loss)
     };
-    let told = |part: Part| at(part, 3).map(|(loss, _)| format!("{} {loss:+.3}", part.name()));
+    let told = |part: Part| at(part, 3).map(|loss| format!("{} {}", part.name(), signed(&loss)));
     let parts = [Part::Experts, Part::Router, Part::Attention].into_iter().filter_map(told);
     format!(
         "Rounded to three bits in groups of 32, parts change the loss by, in nats per token: {}",
@@ -246,19 +247,15 @@ fn finding(found: &[Rounded]) -> String {
     )
 }
 
-/// Whether use predicts the cost, with its p-value.
-fn usage_finding(usage: &UsageEffect) -> String {
-    match &usage.correlation {
-        Some(found) => format!(
-            "Rounding an expert matters the more it is used: Spearman's correlation {:.2} (p = {:.3}, {} experts)",
-            found.observed,
-            found.p_value,
-            usage.experts.len()
-        )
-        .replace(
-            "matters the more it is used",
-            if found.p_value <= 0.05 { "matters the more it is used" } else { "does not matter more where it is used more" },
-        ),
-        None => "Rounding single experts changes nothing, or all are used alike".into(),
-    }
+/// Whether use predicts the cost, with its p-value; what is not seen is not told as absent.
+pub(super) fn usage_finding(usage: &UsageEffect) -> String {
+    let Some(found) = &usage.correlation else {
+        return "Rounding single experts changes nothing, or all are used alike".into();
+    };
+    let told = match found.p_value <= 0.05 {
+        true => "Rounding an expert matters the more it is used",
+        false => "These experts leave open whether rounding matters more where an expert is used more",
+    };
+    let experts = counted(usage.experts.len(), "expert", "experts");
+    format!("{told}: Spearman's correlation {:.2} (p = {:.3}, {experts})", found.observed, found.p_value)
 }

@@ -133,7 +133,7 @@ pub fn rounded_parts(
     seed: Seed,
     resampling: Resampling,
 ) -> Result<Vec<Rounded>, AnalysisError> {
-    parts(subject, &Judged::new(METHOD, samples, 2)?, seed, resampling)
+    parts(subject, &Judged::new(METHOD, samples)?, seed, resampling)
 }
 
 /// Loss of each document with every matrix of these places changed, and the model put back.

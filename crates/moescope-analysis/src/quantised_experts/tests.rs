@@ -75,6 +75,22 @@ fn costs_without_regard_to_use_are_called_predicted_at_the_stated_rate() {
 }
 
 #[test]
+fn titles_leave_open_what_intervals_and_p_values_leave_open() {
+    let titled = |use_of: &[f64], cost: &[f64]| {
+        let test = correlation(use_of.to_vec(), cost, 99, Seed(3)).unwrap();
+        let experts = use_of.iter().zip(cost).enumerate().map(|(at, (share, loss))| (0, at, *share, *loss));
+        super::instrument::usage_finding(&UsageEffect { experts: experts.collect(), correlation: Some(test) })
+    };
+    let shares: Vec<f64> = (1..13).map(|expert| f64::from(expert) / 78.0).collect();
+    assert!(titled(&shares, &shares).starts_with("Rounding an expert matters the more it is used"));
+    let mixed = titled(&shares, &[3.0, 1.0, 4.0, 1.5, 5.0, 9.0, 2.0, 6.0, 5.5, 3.5, 5.8, 2.9]);
+    assert!(mixed.starts_with("These experts leave open whether"), "{mixed}");
+    let title = super::instrument::finding(&run(&model(2, 1, |_, _| {}), 1));
+    // Attention is all zeros, and nothing can be told of it.
+    assert!(title.contains("attention +0.000 (+0.000 to +0.000, not told from 0)"), "{title}");
+}
+
+#[test]
 fn the_names_of_experts_do_not_matter() {
     let renamed = model(1, 4, |name, data| {
         if name.contains("mlp.experts") || name.contains("mlp.gate") {

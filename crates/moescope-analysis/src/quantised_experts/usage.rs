@@ -82,5 +82,5 @@ pub fn usage_effect(
     permutations: usize,
     seed: Seed,
 ) -> Result<UsageEffect, AnalysisError> {
-    of(subject, &Judged::new(super::METHOD, samples, 2)?, permutations, seed)
+    of(subject, &Judged::new(super::METHOD, samples)?, permutations, seed)
 }

@@ -140,7 +140,8 @@ pub(crate) fn together_finding(
     if trace.layers().iter().all(|layer| layer.per_token == 1 || layer.per_token == layer.experts) {
         return Ok(Finding { tables, figures: Vec::new() });
     }
-    let mut figures = Vec::from_iter(titled(&tables[0], words::together(&tables[0])));
+    let mut figures =
+        Vec::from_iter(titled(&tables[0], words::together(&tables[0], "where tokens trade experts")));
     if let Some(clusters) = report.clusters() {
         tables.insert(1, clusters.table()?);
         figures.push(clusters.figure());
@@ -158,7 +159,8 @@ pub(crate) fn locality_finding(
     match locality(trace, permutations) {
         Ok(report) => {
             let table = report.table()?;
-            let figures = Vec::from_iter(titled(&table, words::locality(&table)));
+            let figures =
+                Vec::from_iter(titled(&table, words::locality(&table, "where tokens are shuffled")));
             Ok(Some(Finding { tables: vec![table], figures }))
         }
         Err(AnalysisError::TooFew { unit: "pairs of neighbouring tokens", .. }) => Ok(None),
@@ -280,7 +282,7 @@ fn coverage_figure(numbers: &Table, coverage: &Table) -> Figure {
 }
 
 /// The picture that a table suggests, with the finding as title.
-fn titled(table: &Table, finding: Option<String>) -> Option<Figure> {
+pub(super) fn titled(table: &Table, finding: Option<String>) -> Option<Figure> {
     let figure = layer_figure(table)?;
     Some(Figure { title: finding.unwrap_or_else(|| table.title().to_owned()), ..figure })
 }

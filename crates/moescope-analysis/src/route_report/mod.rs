@@ -1,6 +1,7 @@
 //! The report on the routes of a trace: chapters with tables, pictures and the findings in words.
 
 mod chapters;
+mod counted;
 mod passages;
 mod words;
 
@@ -9,4 +10,5 @@ pub(crate) use chapters::{
     load_finding, locality_finding, paths_finding, sharpness_finding, specialisation_finding,
     together_finding,
 };
+pub use counted::counted_chapters;
 pub use passages::{PassageToken, Passages, passages};

@@ -2,6 +2,8 @@
 
 use moescope_base::{ColumnData, ColumnRole, Table};
 
+use crate::wording::counted;
+
 /// How evenly experts are used: from the table `routing_load`.
 pub(super) fn load(table: &Table) -> Option<String> {
     let (low, high) = range(table, "effective_experts")?;
@@ -36,25 +38,25 @@ pub(super) fn sharpness(table: &Table) -> Option<String> {
     })
 }
 
-/// How strongly experts go together: from the table `routing_coactivation`.
-pub(super) fn together(table: &Table) -> Option<String> {
+/// How strongly experts go together, and under a null of this name: from the table `routing_coactivation`.
+pub(super) fn together(table: &Table, null_name: &str) -> Option<String> {
     let (low, high) = range(table, "strongest_partner")?;
     let null = table.companion(ColumnRole::Null, "strongest_partner")?.name.clone();
     let (chance_low, chance_high) = range(table, &null)?;
     Some(format!(
-        "An expert's strongest partner comes with it in {} of its tokens, {} where tokens trade experts",
+        "An expert's strongest partner comes with it in {} of its tokens, {} {null_name}",
         percent(low, high),
         percent(chance_low, chance_high)
     ))
 }
 
-/// What neighbours keep: from the table `routing_locality`.
-pub(super) fn locality(table: &Table) -> Option<String> {
+/// What neighbours keep, and under a null of this name: from the table `routing_locality`.
+pub(super) fn locality(table: &Table, null_name: &str) -> Option<String> {
     let (low, high) = range(table, "overlap")?;
     let null = table.companion(ColumnRole::Null, "overlap")?.name.clone();
     let (chance_low, chance_high) = range(table, &null)?;
     Some(format!(
-        "The next token keeps {} of a token's experts, {} where tokens are shuffled",
+        "The next token keeps {} of a token's experts, {} {null_name}",
         percent(low, high),
         percent(chance_low, chance_high)
     ))
@@ -121,7 +123,7 @@ impl Tested {
 
     fn in_words(&self) -> String {
         match self.can_tell {
-            true => format!("{} of {} layers", self.found, self.layers),
+            true => format!("{} of {}", self.found, counted(self.layers, "layer", "layers")),
             false => "none of the layers for certain: too few documents or permutations to tell".to_owned(),
         }
     }
@@ -135,10 +137,45 @@ impl Tested {
 pub(super) fn paths(table: &Table) -> Option<String> {
     let row = (0..table.rows()).find(|row| is(table, *row, "unit", "path"))?;
     let number = |name: &str| table.column(name)?.data.number(row);
-    let (used, possible, seen) = (number("effective_number")?, number("possible")?, number("coverage")?);
+    let possible = number("possible")
+        .or_else(|| table.companion(ColumnRole::Null, "entropy").and_then(|null| null.data.number(row)))?;
+    let (used, seen) = (number("effective_number")?, number("coverage")?);
     Some(format!(
         "About {used:.0} paths are in use, of 2^{possible:.0} possible; {:.0} % of what is to come has been seen",
         100.0 * seen
+    ))
+}
+
+/// What counts of routes tell about the domain, or the token where there is one domain: from the table `counted_specialisation`.
+///
+/// Nothing is tested, and the words say so.
+pub(super) fn counted_specialisation(table: &Table) -> Option<String> {
+    let excess = &table.column("excess")?.data;
+    let of = |label: &str| -> Vec<f64> {
+        let rows = (0..table.rows()).filter(|row| is(table, *row, "label", label));
+        rows.filter_map(|row| excess.number(row)).collect()
+    };
+    let (label, found) = ["domain", "token"]
+        .into_iter()
+        .map(|label| (label, of(label)))
+        .find(|(_, found)| !found.is_empty())?;
+    let (low, high) = (found.iter().copied().reduce(f64::min)?, found.iter().copied().reduce(f64::max)?);
+    let range = match format!("{low:.3}") == format!("{high:.3}") {
+        true => format!("{high:.3}"),
+        false => format!("{low:.3} to {high:.3}"),
+    };
+    Some(format!(
+        "The choice of an expert tells {range} bits of the {label} beyond what counting finds in nothing (not tested: slots of a document are \
+         not independent)"
+    ))
+}
+
+/// What a layer's first choice tells about the next: from the table `counted_next_layer`.
+pub(super) fn counted_next_layer(table: &Table) -> Option<String> {
+    let (low, high) = range(table, "share")?;
+    Some(format!(
+        "A layer's first choice tells {} of the next layer's, beyond what counting finds in nothing (not tested)",
+        percent(low, high)
     ))
 }
 
@@ -184,7 +221,8 @@ mod tests {
             Column::estimate("overlap", "share", "o", vec![0.31, 0.5]),
             Column::null("overlap", "share", "n", vec![0.25, 0.251]),
         ];
-        let told = locality(&Table::new("routing_locality", "T", "", columns).unwrap()).unwrap();
+        let table = Table::new("routing_locality", "T", "", columns).unwrap();
+        let told = locality(&table, "where tokens are shuffled").unwrap();
         assert_eq!(
             told,
             "The next token keeps 31 to 50 % of a token's experts, 25 % where tokens are shuffled"
@@ -224,7 +262,7 @@ mod tests {
             columns.extend(Column::interval("information_null", "bits", "i", vec![0.1], vec![high]));
             specialisation(&Table::new("specialisation", "T", "", columns).unwrap()).unwrap()
         };
-        assert!(told(99, 0.2).contains("in 0 of 1 layers (p"), "{}", told(99, 0.2));
+        assert!(told(99, 0.2).contains("in 0 of 1 layer (p"), "{}", told(99, 0.2));
         assert!(told(1, 0.2).contains("too few") && told(99, 0.1).contains("too few"));
     }
 

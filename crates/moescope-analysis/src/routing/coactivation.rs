@@ -73,12 +73,16 @@ impl LayerCoactivation {
         (k - 1.0) * self.share(partner) / (k - self.share(expert))
     }
 
-    /// Pointwise mutual information of two experts over tokens, bits; −∞ if they never meet, NaN if one is unused.
+    /// Pointwise mutual information of two experts over tokens, bits; NaN if they never meet or one is unused.
     ///
-    /// Below 0 on average even for a random router, because the slots of a token exclude each other.
+    /// Of a pair that never meets the limit is −∞, which no mean survives and no format of tables holds; what is absent is left out of
+    /// sums, so these are over the pairs that meet. Below 0 on average even for a random router, because the slots of a token exclude each other.
     pub fn pointwise_information(&self, expert: usize, partner: usize) -> f64 {
         let joint = self.count(expert, partner) / self.tokens as f64;
-        (joint / (self.share(expert) * self.share(partner))).log2()
+        match joint > 0.0 {
+            true => (joint / (self.share(expert) * self.share(partner))).log2(),
+            false => f64::NAN,
+        }
     }
 
     /// Share of tokens that chose the expert, from 0 to 1.
@@ -207,7 +211,7 @@ impl CoactivationReport {
             Column::estimate(
                 "pointwise_information",
                 "bits",
-                "log2 of joint over product of shares of tokens",
+                "log2 of joint over product of shares of tokens; absent for pairs that never meet",
                 real(LayerCoactivation::pointwise_information),
             ),
         ];
@@ -249,7 +253,13 @@ mod tests {
         assert!((layer.pointwise_information(0, 1) - (4f64 / 3.0).log2()).abs() < 1e-12);
         // Strongest partners: 2/3 of 0, 1 of 1, 1/2 of 2, 1 of 3.
         assert!((layer.strongest_partner.observed - (2.0 / 3.0 + 1.0 + 0.5 + 1.0) / 4.0).abs() < 1e-12);
-        assert_eq!(CoactivationReport { layers: vec![layer] }.by_pair().unwrap().rows(), 12);
+        assert!(layer.pointwise_information(1, 3).is_nan(), "1 and 3 never meet");
+        let pairs = CoactivationReport { layers: vec![layer] }.by_pair().unwrap();
+        assert_eq!(pairs.rows(), 12);
+        let data = &pairs.column("pointwise_information").unwrap().data;
+        let finite = (0..12).filter(|row| data.number(*row).is_some_and(f64::is_finite)).count();
+        let infinite = (0..12).filter(|row| data.number(*row).is_some_and(f64::is_infinite)).count();
+        assert_eq!((finite, infinite), (6, 0), "of six ordered pairs nothing is known, and none is infinite");
     }
 
     #[test]

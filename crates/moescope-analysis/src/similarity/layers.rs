@@ -52,7 +52,7 @@ pub struct LayerPair {
 /// Compares layers by all measures, each pair once.
 ///
 /// # Errors
-/// If there are fewer than two layers, two documents, or eight tokens, or a layer does not vary.
+/// If there are fewer than two layers, four documents, or eight tokens, or a layer does not vary.
 pub fn layer_similarity(
     stream: &ResidualStream,
     permutations: Permutations,
@@ -63,7 +63,7 @@ pub fn layer_similarity(
     let mut names = stream.documents.clone();
     names.sort_unstable();
     names.dedup();
-    check::at_least(METHOD, "documents", names.len(), 2)?;
+    check::documents(METHOD, names.len())?;
     let groups = names.len().min(GROUPS);
     let group = |token: usize| {
         names.binary_search(&stream.documents[token]).expect("a document of the list") * groups / names.len()

@@ -12,6 +12,7 @@ use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Pr
 use crate::probe::folds_by_document;
 use crate::statistics::{Bootstrap, cluster_bootstrap, mean};
 use crate::tabulate::bootstrap_columns;
+use crate::wording::counted;
 use crate::{AnalysisError, check};
 
 const METHOD: &str = "sparse probe";
@@ -362,7 +363,10 @@ fn forest(table: &Table) -> Figure {
     let told = crate::statistics::holm(&p).into_iter().filter(|p| *p <= 0.05).count();
     Figure {
         id: "sparse_probe_features".into(),
-        title: format!("A single neuron tells {told} of {} features better than chance", table.rows()),
+        title: format!(
+            "A single neuron tells {told} of {} better than chance",
+            counted(table.rows(), "feature", "features")
+        ),
         caption:
             "F1 of the best neuron on documents not seen, with 95 % intervals over documents; by Holm at 5 %."
                 .into(),

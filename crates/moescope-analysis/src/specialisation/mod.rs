@@ -2,14 +2,20 @@
 
 mod by_domain;
 mod choices;
+mod divergence;
 mod grouping;
 mod information;
 mod labels;
 mod lift;
 mod report;
+mod token_clusters;
 
 pub use by_domain::{DomainLoadReport, LayerDomainLoad, domain_load};
 pub use choices::Choices;
+pub use divergence::{
+    ExpertDivergence, LayerDivergence, cluster_divergence, divergence_figure, divergence_table,
+    expert_divergence_table,
+};
 pub use grouping::Exchange;
 pub use information::{InformationTest, information, information_each};
 pub use labels::Labels;
@@ -19,3 +25,4 @@ pub use report::{
     SpecialisationReport, domain_given_token, domain_specialisation, information_table, label_specialisation,
     specialisation,
 };
+pub use token_clusters::{TokenClusters, clusters_by_embedding, clusters_by_frequency};

@@ -8,7 +8,17 @@ use super::permutation::quantile;
 use super::{mean, standard_deviation};
 use crate::{AnalysisError, check};
 
+/// Units that an interval needs.
+///
+/// Of two units, one replicate in four draws the first alone and one in four the second alone, so that a 95 % interval reaches from the one
+/// to the other, whatever the truth is, and leaves the median out half of the time; of three, a quarter of the time. From four units on the
+/// ends are quantiles of something. That makes an interval possible, not good: see [`Bootstrap`].
+pub const LEAST_UNITS: usize = 4;
+
 /// A statistic with its bootstrap interval.
+///
+/// With fewer than [`LEAST_UNITS`] units the ends and the standard error are no numbers (NaN): nothing is claimed, and comparisons
+/// with them are false.
 ///
 /// - **Unit:** that of the statistic.
 /// - **Null:** none; see whether the interval holds the value that the null would give.
@@ -55,6 +65,8 @@ pub struct Resampling {
 
 /// Resamples `units` independent units; the statistic is given the indices of the drawn units, repeats included.
 ///
+/// With fewer than [`LEAST_UNITS`] the statistic alone is given.
+///
 /// # Errors
 /// With fewer than two units, a level outside (0, 1), a statistic that is not finite on the data, or one that is not
 /// finite on more than half of the replicates.
@@ -70,6 +82,10 @@ pub fn bootstrap(
     let all: Vec<usize> = (0..units).collect();
     let estimate = statistic(&all);
     check::finite("bootstrap", &[estimate])?;
+    if units < LEAST_UNITS {
+        let none = f64::NAN;
+        return Ok(Bootstrap { estimate, low: none, high: none, standard_error: none, units, replicates: 0 });
+    }
     let mut draws = draw(units, &statistic, replicates, seed);
     draws.retain(|x| x.is_finite());
     check::at_least(
@@ -216,6 +232,17 @@ mod tests {
         assert!(bootstrap(8, |_| f64::NAN, options).is_err());
         assert!(bootstrap(1, |_| 1.0, options).is_err());
         assert!(bootstrap(8, |_| 1.0, Resampling { level: 1.0, ..options }).is_err());
+    }
+
+    #[test]
+    fn too_few_units_have_an_estimate_and_no_interval() {
+        for units in 2..LEAST_UNITS {
+            let b = bootstrap(units, mean_of(&SKEWED), resampling(BootstrapMethod::Percentile, 100)).unwrap();
+            assert!((b.estimate - SKEWED[..units].iter().sum::<f64>() / units as f64).abs() < 1e-12);
+            assert!(b.low.is_nan() && b.high.is_nan() && b.standard_error.is_nan() && b.units == units);
+        }
+        let enough = bootstrap(LEAST_UNITS, mean_of(&SKEWED), resampling(BootstrapMethod::Percentile, 100));
+        assert!(enough.unwrap().low.is_finite());
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod trend;
 mod welch;
 
 pub use benjamini_hochberg::benjamini_hochberg;
-pub use bootstrap::{Bootstrap, BootstrapMethod, Resampling, bootstrap, cluster_bootstrap};
+pub use bootstrap::{Bootstrap, BootstrapMethod, LEAST_UNITS, Resampling, bootstrap, cluster_bootstrap};
 pub use correlation::{Correlation, midranks, pearson, spearman};
 pub use effect_size::{EffectSize, group_effect, paired_effect};
 pub use equivalence::{Equivalence, tost};

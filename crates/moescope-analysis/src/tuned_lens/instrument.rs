@@ -5,6 +5,7 @@ use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
 use crate::tabulate::{bootstrap_columns, layers_after};
+use crate::wording::counted;
 
 /// The instrument `tuned-lens`.
 pub struct TunedLens;
@@ -186,9 +187,9 @@ fn finding(found: &TunedLenses) -> String {
         found.layers.iter().map(pick).sum::<f64>() / found.layers.len().max(1) as f64
     };
     format!(
-        "The tuned lens is nearer to the final prediction than the logit lens after {nearer} of {} blocks: {:.2} nats against {:.2} on average, \
+        "The tuned lens is nearer to the final prediction than the logit lens after {nearer} of {}: {:.2} nats against {:.2} on average, \
          one constant prediction {:.2}",
-        found.layers.len(),
+        counted(found.layers.len(), "block", "blocks"),
         mean(|layer| layer.tuned.estimate),
         mean(|layer| layer.logit.estimate),
         mean(|layer| layer.constant)
@@ -199,7 +200,7 @@ fn by_expert_finding(found: &[(usize, Conditioned)]) -> String {
     let more = found.iter().filter(|(_, of)| of.gain.low > 0.0).count();
     let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
     format!(
-        "The chosen expert tells an affine lens more than its vector after {more} of {} blocks, by {most:.3} nats at most",
-        found.len()
+        "The chosen expert tells an affine lens more than its vector after {more} of {}, by {most:.3} nats at most",
+        counted(found.len(), "block", "blocks")
     )
 }

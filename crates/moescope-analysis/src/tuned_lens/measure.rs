@@ -240,6 +240,11 @@ fn mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::normal;
+    use crate::statistics::{BootstrapMethod, Resampling};
+    use crate::tuned_lens::tests::{Early, Planted, answer};
+    use rand::RngExt;
+    use rayon::prelude::*;
 
     #[test]
     fn no_document_is_in_two_parts_and_all_are_in_one() {
@@ -251,5 +256,49 @@ mod tests {
         assert_eq!(names.iter().flatten().collect::<BTreeSet<_>>().len(), 12);
         assert!(split(&[1, 2, 3], Seed(3)).is_err());
         assert_ne!(split(&documents, Seed(4)).unwrap(), parts);
+    }
+
+    /// Documents prefer an answer and, independently, an expert; what stands after the block is the answer with noise.
+    fn gain_of_nothing(readout: &Readout, seed: Seed) -> f64 {
+        const DOCUMENTS: u32 = 20;
+        let mut rng = seed.rng();
+        let documents: Vec<u32> = (0..DOCUMENTS * 16).map(|token| token / 16).collect();
+        let mut prefer = |choices: u32| -> Vec<u32> {
+            let own: Vec<u32> = (0..DOCUMENTS).map(|_| rng.random_range(0..choices)).collect();
+            let token = |document: &u32| match rng.random_range(0..2) {
+                0 => own[*document as usize],
+                _ => rng.random_range(0..choices),
+            };
+            documents.iter().map(token).collect()
+        };
+        let (answers, experts) = (prefer(8), prefer(4));
+        let last: Vec<f32> = answers.iter().flat_map(|id| answer(*id)).collect();
+        let noisy = last.iter().map(|x| x + 2.0 * normal(&mut rng) as f32).collect();
+        let matrix = |of: Vec<f32>| DMatrix::from_vec(8, documents.len(), of);
+        let seen = Seen {
+            layers: vec![matrix(noisy)],
+            last: matrix(last),
+            experts: vec![experts],
+            documents: documents.clone(),
+        };
+        let parts = split(&documents, seed.child("documents")).unwrap();
+        let last = parts.each_ref().map(|tokens| seen.last.select_columns(tokens));
+        let vectors = parts.each_ref().map(|tokens| seen.layers[0].select_columns(tokens));
+        let resampling =
+            Resampling { replicates: 100, level: 0.95, method: BootstrapMethod::Percentile, seed };
+        let options = TunedLensOptions { tokens: 0, layers: 1, rank: 1, shuffles: 2, resampling, seed };
+        let bench = Bench { readout, last: &last, parts: &parts, seen: &seen, constant: 0.0, options };
+        let by_expert = ByExpert { width: 8, length: usual_length(&vectors[0]), experts: 4, rank: 1, seed };
+        // The affine lens is held, so what it is does not matter to this null: the identity.
+        bench.conditioned(&by_expert, 0, [&vectors, &vectors], seed).unwrap().gain.low
+    }
+
+    #[test]
+    fn experts_that_say_nothing_are_called_telling_at_the_stated_rate() {
+        let readout = Readout::of(&mut Planted::new(Early::Answer)).unwrap();
+        let called = (0..200u64).into_par_iter().filter(|seed| gain_of_nothing(&readout, Seed(*seed)) > 0.0);
+        // One end of a 95 % interval: 2.5 % of 200, and 12 in 1 of 400 cases; the best of two shuffles makes it fewer.
+        let called = called.count();
+        assert!(called <= 12, "{called} of 200");
     }
 }

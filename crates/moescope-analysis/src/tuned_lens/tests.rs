@@ -15,7 +15,7 @@ const EXPERTS: usize = 4;
 
 /// What stands in the stream after block 0 of two; after block 1 it is the answer of the token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Early {
+pub(super) enum Early {
     /// The answer already.
     Answer,
     /// The answer in other coordinates: an orthogonal map away.
@@ -26,7 +26,7 @@ enum Early {
     Nothing,
 }
 
-struct Planted {
+pub(super) struct Planted {
     shape: SubjectShape,
     early: Early,
     /// Name of each expert.
@@ -34,7 +34,7 @@ struct Planted {
 }
 
 impl Planted {
-    fn new(early: Early) -> Planted {
+    pub(super) fn new(early: Early) -> Planted {
         let routed = FeedForwardShape::Routed { experts: EXPERTS, per_token: 1, expert_width: 2 };
         let shape = SubjectShape {
             d_model: WIDTH,
@@ -48,7 +48,7 @@ impl Planted {
     }
 }
 
-fn answer(id: u32) -> Vec<f32> {
+pub(super) fn answer(id: u32) -> Vec<f32> {
     (0..WIDTH).map(|at| 2.0 * ((id * 7 + at as u32 * 3) as f32).sin()).collect()
 }
 

@@ -3,6 +3,7 @@
 //! Recorded stores are read one at a time, counted and let go. What is counted is kept as sums that add up, so that parts can be counted on many
 //! machines and their sums counted again, with the same tables to the byte.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -10,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use moescope_analysis::counting::{CountingPlan, CountsManifest, RouteCounts};
-use moescope_analysis::instrument::layer_figure;
+use moescope_analysis::route_report::{Chapter, counted_chapters};
+use moescope_analysis::wording::counted as counted_of;
 use moescope_base::Table;
-use moescope_report::{Report, Section};
+use moescope_report::Report;
 use moescope_trace::{Manifest, TraceFolder, read_sums, write_sums};
 use serde::{Deserialize, Serialize};
 
+use super::routing::{findings, section, tables};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::out_folder::{finish, require_own, write_tables};
@@ -88,18 +91,36 @@ pub(super) fn run(job: &Job<'_>, context: &Context) -> Result<(), Failure> {
     }
     require_own(job.out, "a count of routes", &[COUNTS])?;
     let sources = job.from.iter().map(|folder| Source::open(folder)).collect::<Result<Vec<_>, _>>()?;
+    require_each_once(job.from, &sources)?;
     if job.dry_run {
         return tell_memory(job, &sources, context);
     }
     let mut counted = begin(job)?;
     count(job, &sources, &mut counted, context)?;
-    let tables = counted.counts.tables()?;
+    let chapters = counted_chapters(counted.counts.tables()?);
     finish(job.out, "report.html", || {
         counted.save(job.out)?;
-        write_tables(job.out, &tables)?;
-        Ok(moescope_report::write_html(&report(job, &counted, &tables), &job.out.join("report.html"))?)
+        write_tables(job.out, tables(&chapters))?;
+        Ok(moescope_report::write_html(&report(job, &counted, &chapters), &job.out.join("report.html"))?)
     })?;
-    tell(job, &counted, &tables, context);
+    tell(job, &counted, &chapters, context);
+    Ok(())
+}
+
+/// Refuses routes that are named twice, by the folders that hold them: the same folder, a copy, or sums that they are already in.
+fn require_each_once(folders: &[PathBuf], sources: &[Source]) -> Result<(), Failure> {
+    let mut known: BTreeMap<String, &Path> = BTreeMap::new();
+    for (folder, source) in folders.iter().zip(sources) {
+        for part in source.parts() {
+            if let Some(before) = known.insert(part, folder) {
+                return Err(Failure::input(format!(
+                    "{} has routes a second time that {} has; give each once",
+                    folder.display(),
+                    before.display()
+                )));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -273,8 +294,8 @@ fn tell_memory(job: &Job<'_>, sources: &[Source], context: &Context) -> Result<(
         context.print_json(&serde_json::json!({ "folders": sources.len(), "bytes_counts_at_most": bytes }));
     } else {
         say!(
-            "counting {} folders: at most {} MiB for what is counted, and the largest single store",
-            sources.len(),
+            "counting {}: at most {} MiB for what is counted, and the largest single store",
+            counted_of(sources.len(), "folder", "folders"),
             bytes.div_ceil(1 << 20)
         );
     }
@@ -282,7 +303,7 @@ fn tell_memory(job: &Job<'_>, sources: &[Source], context: &Context) -> Result<(
 }
 
 /// Says what was counted.
-fn tell(job: &Job<'_>, counted: &Counted, tables: &[Table], context: &Context) {
+fn tell(job: &Job<'_>, counted: &Counted, chapters: &[Chapter], context: &Context) {
     let (counts, report) = (&counted.counts, job.out.join("report.html"));
     if context.json() {
         context.print_json(&serde_json::json!({
@@ -291,36 +312,29 @@ fn tell(job: &Job<'_>, counted: &Counted, tables: &[Table], context: &Context) {
             "layers": counts.layers().len(),
             "parts": counts.parts().len(),
             "models": counted.models,
-            "tables": tables.iter().map(Table::name).collect::<Vec<_>>(),
+            "tables": tables(chapters).map(Table::name).collect::<Vec<_>>(),
+            "findings": findings(chapters).collect::<Vec<_>>(),
             "report": report,
         }));
         return;
     }
     say!(
-        "{} tokens of {} documents in {} parts, {} routed layers: {}",
+        "{} tokens of {} in {}, {}: {}",
         counts.tokens(),
-        counts.documents(),
-        counts.parts().len(),
-        counts.layers().len(),
+        counted_of(counts.documents(), "document", "documents"),
+        counted_of(counts.parts().len(), "part", "parts"),
+        counted_of(counts.layers().len(), "routed layer", "routed layers"),
         report.display()
     );
+    findings(chapters).for_each(|finding| say!("  {finding}"));
     if counted.names().len() > 1 {
         say!("the routes were recorded under different names of models: {}", counted.names().join(", "));
     }
 }
 
-fn report(job: &Job<'_>, counted: &Counted, tables: &[Table]) -> Report {
-    let section = |table: &Table| Section {
-        id: table.name().to_owned(),
-        heading: table.title().to_owned(),
-        question: None,
-        prose: Vec::new(),
-        figures: layer_figure(table).into_iter().collect(),
-        tables: vec![table.clone()],
-        method: vec![table.method().to_owned()],
-        limits: Vec::new(),
-    };
+fn report(job: &Job<'_>, counted: &Counted, chapters: &[Chapter]) -> Report {
     let counts = &counted.counts;
+    let domains = format!("Domains: {}.", counts.domain_names().join(", "));
     let command = format!(
         "moescope routing --from FOLDER... --token-rows {} --kept-paths {} --out {}",
         job.sizes.token_rows,
@@ -330,15 +344,15 @@ fn report(job: &Job<'_>, counted: &Counted, tables: &[Table]) -> Report {
     Report {
         title: format!("Routes of {}", counted.names().join(", ")),
         subtitle: format!(
-            "{} tokens of {} documents in {} parts through {} routed layers",
+            "{} tokens of {} in {} through {}",
             counts.tokens(),
-            counts.documents(),
-            counts.parts().len(),
-            counts.layers().len()
+            counted_of(counts.documents(), "document", "documents"),
+            counted_of(counts.parts().len(), "part", "parts"),
+            counted_of(counts.layers().len(), "routed layer", "routed layers")
         ),
-        lead: vec![format!("Domains: {}.", counts.domain_names().join(", "))],
+        lead: findings(chapters).map(|finding| format!("{finding}.")).chain([domains]).collect(),
         answers: None,
-        sections: tables.iter().map(section).collect(),
+        sections: chapters.iter().map(section).collect(),
         reproduce: vec![
             ("Command".into(), command),
             ("Program".into(), format!("moescope {}", env!("CARGO_PKG_VERSION"))),

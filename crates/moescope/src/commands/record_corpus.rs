@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Args;
 use moescope_analysis::routing::LayerNearTies;
+use moescope_analysis::wording::counted;
 use moescope_base::HookPoint;
 use moescope_corpus::Corpus;
 use moescope_model::{Description, ModelSubject, Work};
@@ -295,11 +296,11 @@ fn tell(manifest: &ActivationManifest, ties: &[LayerNearTies], out: &Path, conte
         }
     };
     say!(
-        "{}: {} sites, {rows}, of {tokens} tokens in {} documents; {} tokens fill no window",
+        "{}: {}, {rows}, of {tokens} tokens in {}; {} no window",
         out.display(),
-        manifest.hooks.len(),
-        manifest.documents,
-        manifest.tokens_left_out
+        counted(manifest.hooks.len(), "site", "sites"),
+        counted(manifest.documents, "document", "documents"),
+        counted(manifest.tokens_left_out, "token fills", "tokens fill")
     );
     near_ties::tell(ties);
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use moescope_analysis::route_report::{Chapter, chapters};
+use moescope_analysis::wording::counted;
 use moescope_base::{FeedForwardShape, Seed, SubjectShape, Table};
 use moescope_corpus::Corpus;
 use moescope_host::HostError;
@@ -46,8 +47,9 @@ pub struct RoutingArgs {
     #[arg(long, value_name = "DIR", required_unless_present = "from", conflicts_with = "from")]
     text: Option<PathBuf>,
     /// In place of a model and text: folders that this command wrote, of one model each with other text. They are counted in one pass and in
-    /// bounded memory; sums that add up are written beside the tables, and may be given here again.
-    #[arg(long, value_name = "DIR", num_args = 1..)]
+    /// bounded memory; sums that add up are written beside the tables, and may be given here again. Nothing is read, drawn or shuffled then.
+    #[arg(long, value_name = "DIR", num_args = 1..,
+        conflicts_with_all = ["positions", "tokens", "permutations", "seed", "max_memory"])]
     from: Vec<PathBuf>,
     /// Folder to write.
     #[arg(long, value_name = "DIR")]
@@ -205,9 +207,9 @@ fn tell(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter], context:
         return;
     }
     say!(
-        "{} tokens, {} routed layers: {}",
+        "{} tokens, {}: {}",
         trace.tokens().len(),
-        trace.layers().len(),
+        counted(trace.layers().len(), "routed layer", "routed layers"),
         args.out.join("report.html").display()
     );
     findings(chapters).for_each(|finding| say!("  {finding}"));
@@ -215,12 +217,12 @@ fn tell(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter], context:
 }
 
 /// All tables.
-fn tables(chapters: &[Chapter]) -> impl Iterator<Item = &Table> {
+pub(super) fn tables(chapters: &[Chapter]) -> impl Iterator<Item = &Table> {
     chapters.iter().flat_map(|chapter| &chapter.finding.tables)
 }
 
 /// What each chapter found, in a sentence.
-fn findings(chapters: &[Chapter]) -> impl Iterator<Item = &str> {
+pub(super) fn findings(chapters: &[Chapter]) -> impl Iterator<Item = &str> {
     chapters.iter().filter_map(|chapter| Some(chapter.finding.figures.first()?.title.as_str()))
 }
 
@@ -273,10 +275,9 @@ fn methods(chapter: &Chapter) -> Vec<String> {
     methods
 }
 
-/// The report: a section for each chapter, with the methods that its tables state. It has no answers, since one model answers none of the
-/// five questions.
-fn report(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Report {
-    let section = |chapter: &Chapter| Section {
+/// The section of a chapter, with the methods that its tables state.
+pub(super) fn section(chapter: &Chapter) -> Section {
+    Section {
         id: chapter.id.to_owned(),
         heading: chapter.heading.to_owned(),
         question: None,
@@ -284,12 +285,21 @@ fn report(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Rep
         figures: chapter.finding.figures.clone(),
         tables: chapter.finding.tables.clone(),
         method: methods(chapter),
-        limits: vec![chapter.limits.to_owned()],
-    };
+        limits: Some(chapter.limits.to_owned()).into_iter().filter(|limits| !limits.is_empty()).collect(),
+    }
+}
+
+/// The report: a section for each chapter, with the methods that its tables state. It has no answers, since one model answers none of the
+/// five questions.
+fn report(args: &RoutingArgs, trace: &RoutingTrace, chapters: &[Chapter]) -> Report {
     let domains = format!("Domains: {}.", trace.tokens().domain_names.join(", "));
     Report {
         title: format!("Routes of {}", name(Path::new(args.model()))),
-        subtitle: format!("{} tokens through {} routed layers", trace.tokens().len(), trace.layers().len()),
+        subtitle: format!(
+            "{} tokens through {}",
+            trace.tokens().len(),
+            counted(trace.layers().len(), "routed layer", "routed layers")
+        ),
         lead: findings(chapters).map(|finding| format!("{finding}.")).chain([domains]).collect(),
         answers: None,
         sections: chapters.iter().map(section).collect(),

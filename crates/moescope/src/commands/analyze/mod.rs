@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
+use moescope_analysis::wording::counted;
 use moescope_base::Seed;
 use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
@@ -264,7 +265,7 @@ fn in_words(outcome: &Outcome) -> String {
     match &outcome.found {
         Ok(found) => match found.figures.first() {
             Some(figure) => figure.title.clone(),
-            None => format!("{} tables", found.tables.len()),
+            None => counted(found.tables.len(), "table", "tables"),
         },
         Err(reason) => format!("left out: {reason}"),
     }
@@ -340,8 +341,8 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
     Report {
         title: format!("Inside {name}"),
         subtitle: format!(
-            "{tokens} tokens, {} instruments",
-            outcomes.iter().filter(|o| o.found.is_ok()).count()
+            "{tokens} tokens, {}",
+            counted(outcomes.iter().filter(|o| o.found.is_ok()).count(), "instrument", "instruments")
         ),
         lead: lead(outcomes),
         answers: None,

@@ -21,6 +21,10 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     let attention: &[Site] = if asked("induction") { &[Site::AttnPattern, Site::AttnZ] } else { &[] };
     let sites = [&[Site::ResidPost], attention].concat();
     points.extend((0..shape.layers()).flat_map(|l| sites.iter().map(move |site| HookPoint::block(*site, l))));
+    points.extend(asked("specialisation").then(|| HookPoint::global(Site::Embed)));
+    if asked("predictability") {
+        points.extend(shape.routed_layers().into_iter().map(|l| HookPoint::block(Site::RouterIn, l)));
+    }
     if asked("expert-profile") || asked("expert-prune") {
         let answers = |point: &HookPoint| {
             point.site() == Site::ExpertOutWeighted && point.layer() == shape.routed_layers().first().copied()

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use moescope_analysis::wording::counted;
 use moescope_base::{Column, Seed, Table};
 use moescope_dictionary::{Dictionary, Kind, Place, Settings, StepReport, Trained, train};
 use moescope_model::{ModelSubject, Work};
@@ -291,11 +292,12 @@ fn tell(args: &TrainArgs, trained: &Trained, about: &serde_json::Value, rounds: 
         return context.print_json(&serde_json::json!({ "folder": args.out, "about": about }));
     }
     say!(
-        "{}: {} features of {}, {} rows in {rounds} rounds of the text",
+        "{}: {} features of {}, {} rows in {} of the text",
         args.out.display(),
         args.size,
         trained.dictionary.place().target_hook.as_ref().unwrap_or(&trained.dictionary.place().hook),
-        last.rows
+        last.rows,
+        counted(rounds, "round", "rounds")
     );
     say!(
         "last step: {:.4} of the variance not explained, {:.2} features active, {} dead, {} set anew",

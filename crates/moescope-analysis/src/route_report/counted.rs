@@ -1,0 +1,166 @@
+//! Chapters over routes that were counted: the same headings as those of a trace, with what sums alone can tell.
+//!
+//! Sums over any number of stores have no tokens left to shuffle, so nothing is tested here: every number stands beside a null that is a
+//! formula, and the words claim no more than that.
+
+use moescope_base::{Figure, FigureKind, Table};
+
+use super::chapters::{Chapter, titled};
+use super::words;
+use crate::instrument::Finding;
+
+/// One chapter: identifier, heading, limits, and the tables that belong to it.
+type Plan = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+/// Chapters in their order; a chapter without its first table is left out.
+const PLANS: [Plan; 6] = [
+    (
+        "load",
+        "Load",
+        "Specialisation: a router that draws at random is even as well.",
+        &["routing_load", "counted_load_by_expert", "routing_load_over_layers"],
+    ),
+    (
+        "sharpness",
+        "Sharpness of the choice",
+        "Whether the choice matters for the loss.",
+        &["routing_sharpness", "routing_near_ties"],
+    ),
+    (
+        "together",
+        "Experts that go together",
+        "Why they do: experts that like the same tokens go together without knowing of each other.",
+        &["counted_coactivation", "routing_coactivation_pairs"],
+    ),
+    (
+        "locality",
+        "From token to token",
+        "Whether neighbours keep experts because they are alike or because they are near.",
+        &["counted_handover"],
+    ),
+    (
+        "specialisation",
+        "Specialisation",
+        "What experts compute, nor a test: slots of a token and of a document are not independent.",
+        &["counted_specialisation", "specialisation_by_domain"],
+    ),
+    (
+        "paths",
+        "Paths",
+        "That paths are needed: this counts, and does not intervene.",
+        &["counted_paths", "counted_next_layer"],
+    ),
+];
+
+/// The tables of counted routes in chapters, each with its pictures; titles say what was found.
+///
+/// No table is lost: what belongs to no chapter here stands in a last one, without pictures.
+pub fn counted_chapters(mut tables: Vec<Table>) -> Vec<Chapter> {
+    let mut chapters = Vec::new();
+    for (id, heading, limits, names) in PLANS {
+        let (mut own, others): (Vec<Table>, Vec<Table>) =
+            tables.into_iter().partition(|table| names.contains(&table.name()));
+        tables = others;
+        own.sort_by_key(|table| names.iter().position(|name| *name == table.name()));
+        if !own.is_empty() {
+            let figures = own.iter().filter_map(figure).collect();
+            chapters.push(Chapter { id, heading, finding: Finding { tables: own, figures }, limits });
+        }
+    }
+    if !tables.is_empty() {
+        let finding = Finding { tables, figures: Vec::new() };
+        chapters.push(Chapter { id: "other", heading: "Other counts", finding, limits: "" });
+    }
+    chapters
+}
+
+/// The picture of a counted table, with what it found as title; none for tables that are there to be looked up.
+fn figure(table: &Table) -> Option<Figure> {
+    let by_load = "from the loads alone";
+    let told = match table.name() {
+        "routing_load" => words::load(table),
+        "counted_load_by_expert" => words::load_by_expert(table),
+        "routing_sharpness" => words::sharpness(table),
+        "counted_coactivation" => words::together(table, by_load),
+        "counted_handover" => words::locality(table, by_load),
+        "counted_specialisation" => words::counted_specialisation(table),
+        "counted_next_layer" => words::counted_next_layer(table),
+        "counted_paths" => return paths(table),
+        _ => None,
+    }?;
+    let mut figure = titled(table, Some(told))?;
+    if let (FigureKind::Bars { y, .. }, "routing_sharpness") = (&mut figure.kind, table.name()) {
+        *y = "effective_choices".into();
+        figure.caption = "Mean over tokens of the exponential of the entropy of the router's scores.".into();
+    }
+    Some(figure)
+}
+
+/// Entropy of whole paths and of the sets of each layer.
+fn paths(table: &Table) -> Option<Figure> {
+    Some(Figure {
+        id: "counted_paths_figure".into(),
+        title: words::paths(table)?,
+        caption: "Entropy of whole paths and of the sets of each layer, corrected for what was not seen; beside it all possible ones equally \
+                  frequent."
+            .into(),
+        table: table.name().to_owned(),
+        kind: FigureKind::Bars { x: "unit".into(), y: "entropy".into(), series: Some("kind".into()) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counting::{CountingPlan, RouteCounts};
+    use crate::routing::planted;
+    use moescope_base::Seed;
+
+    fn counted(layers: usize, per_token: usize) -> Vec<Table> {
+        let mut rng = Seed(8).rng();
+        let text = planted::text(8, 60, 10, &mut rng);
+        let routes =
+            (0..layers).map(|_| planted::random_sets(480, 6, per_token, |_| 1.0, &mut rng)).collect();
+        let trace = planted::trace(text, 6, per_token, routes);
+        let mut counts = RouteCounts::new(CountingPlan { token_rows: 64, paths: 4096, sets: 4096 }).unwrap();
+        counts.add(&trace, "one").unwrap();
+        counts.tables().unwrap()
+    }
+
+    #[test]
+    fn every_chapter_has_a_finding_and_no_table_is_lost() {
+        let tables = counted(2, 2);
+        let chapters = counted_chapters(tables.clone());
+        let kept: usize = chapters.iter().map(|chapter| chapter.finding.tables.len()).sum();
+        assert_eq!(kept, tables.len());
+        assert_eq!(chapters.len(), PLANS.len(), "every table of a count has a chapter");
+        for chapter in &chapters {
+            assert!(!chapter.finding.figures.is_empty(), "{}", chapter.id);
+            for figure in &chapter.finding.figures {
+                let table = chapter.finding.tables.iter().find(|table| table.name() == figure.table).unwrap();
+                assert_ne!(figure.title, table.title(), "the title tells what was found: {}", figure.id);
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_no_test_supports_claim_none() {
+        let chapters = counted_chapters(counted(2, 2));
+        let titles: Vec<&str> =
+            chapters.iter().flat_map(|c| &c.finding.figures).map(|figure| figure.title.as_str()).collect();
+        assert!(titles.iter().any(|title| title.contains("not tested")), "{titles:?}");
+        assert!(titles.iter().any(|title| title.contains("from the loads alone")), "{titles:?}");
+        assert!(titles.iter().all(|title| !title.contains("NaN") && !title.contains("p ≤")), "{titles:?}");
+    }
+
+    #[test]
+    fn one_layer_and_an_unknown_table_make_no_trouble() {
+        let mut tables = counted(1, 1);
+        tables.push(
+            Table::new("unknown", "T", "", vec![moescope_base::Column::estimate("x", "", "x", vec![1.0])])
+                .unwrap(),
+        );
+        let chapters = counted_chapters(tables);
+        assert_eq!(chapters.last().map(|chapter| chapter.id), Some("other"));
+    }
+}
