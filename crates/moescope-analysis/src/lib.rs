@@ -34,6 +34,7 @@ mod planted_model;
 #[cfg(test)]
 mod planted_parameters;
 mod sample;
+mod sequences;
 mod tabulate;
 mod turn;
 
@@ -51,6 +52,7 @@ pub mod expert_merge;
 pub mod expert_profile;
 pub mod expert_prune;
 pub mod expert_similarity;
+pub mod generated_routes;
 pub mod induction;
 pub mod instrument;
 pub mod intrinsic_dimension;

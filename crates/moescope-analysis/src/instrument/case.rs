@@ -10,6 +10,7 @@ use crate::expert_merge::ExpertMerging;
 use crate::expert_profile::ExpertProfile;
 use crate::expert_prune::ExpertPruning;
 use crate::expert_similarity::ExpertSimilarity;
+use crate::generated_routes::PrefillDecode;
 use crate::induction::InductionHeads;
 use crate::intrinsic_dimension::TwoNeighbours;
 use crate::jacobian_lens::JacobianLens;
@@ -57,6 +58,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &RoutingRegret,
     &CalibrationError,
     &ExpertCache,
+    &PrefillDecode,
     &QuantisedExperts,
     &DomainShift,
     &RouteSaturation,

@@ -5,9 +5,10 @@ use moescope_dictionary::Rows;
 use super::learned::{Learned, learn};
 use super::letters::{Absorbed, absorbed};
 use super::losses::{Lost, judging, lost};
-use super::sites::{Gathered, Part, drawn, gather, parts, sites};
+use super::sites::{Gathered, Part, SEQUENCES, gather, parts, sites};
 use super::{METHOD, report};
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::sequences::drawn;
 use crate::{AnalysisError, Sample, check};
 
 /// The instrument `dictionary`.
@@ -55,7 +56,7 @@ impl Instrument for SparseDictionaries {
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let samples = drawn(material)?;
+        let samples = drawn(material, METHOD, SEQUENCES)?;
         let documents: Vec<u32> = samples.iter().flat_map(Sample::documents).copied().collect();
         let parts = parts(&documents, material.seed.child(METHOD))?;
         let judging = judging(&samples, &parts)?;

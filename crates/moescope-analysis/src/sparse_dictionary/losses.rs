@@ -6,9 +6,10 @@ use moescope_base::{Edit, HookPoint, Request, TokenSelection, ValueEdit, mean_ro
 use moescope_dictionary::{Dictionary, DictionaryError, Rows, loss_recovered};
 use moescope_engine::Tensor;
 
-use super::sites::{Part, skipped, together};
+use super::sites::{Part, skipped};
 use crate::instrument::Material;
 use crate::next_token::{loss_at, predicted};
+use crate::sequences::together;
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
 use crate::{AnalysisError, Sample};
 

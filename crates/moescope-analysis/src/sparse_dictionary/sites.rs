@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::{FeedForwardShape, HookPoint, Request, Seed, Site, SubjectShape, Tokens, row_tokens};
+use moescope_base::{FeedForwardShape, HookPoint, Request, Seed, Site, SubjectShape, row_tokens};
 use moescope_dictionary::DictionaryError;
 use moescope_engine::Tensor;
 use rand::seq::SliceRandom;
@@ -15,9 +15,7 @@ use crate::{AnalysisError, Sample, check};
 /// Blocks, at most: evenly spaced, the last among them.
 const BLOCKS: usize = 2;
 /// Sequences that rows are taken from, at most, of as many documents as there are.
-const SEQUENCES: usize = 256;
-/// Sequences of a pass.
-const TOGETHER: usize = 16;
+pub(super) const SEQUENCES: usize = 256;
 /// Rows of a site, at most, spread evenly over these.
 const ROWS: usize = 8192;
 /// Tokens at the start of each sequence that are left out: models put very long vectors on the first.
@@ -50,52 +48,6 @@ pub(super) fn parts(documents: &[u32], seed: Seed) -> Result<BTreeMap<u32, Part>
         _ => Part::Second,
     };
     Ok(order.into_iter().enumerate().map(|(place, document)| (document, part(place))).collect())
-}
-
-/// A sequence: its token ids, and their documents.
-type Sequence = (Vec<u32>, Vec<u32>);
-
-/// Sequences of the text drawn at random, as [`by_turns`].
-///
-/// # Errors
-/// If sequences make no batch.
-pub(super) fn drawn(material: &Material<'_>) -> Result<Vec<Sample>, AnalysisError> {
-    let mut all = Vec::new();
-    for sample in material.samples()? {
-        let positions = sample.tokens().positions();
-        for (sequence, documents) in sample.documents().chunks_exact(positions).enumerate() {
-            all.push((sample.tokens().sequence(sequence).to_vec(), documents.to_vec()));
-        }
-    }
-    together(by_turns(all, SEQUENCES, material.seed.child(METHOD)))
-}
-
-/// At most so many sequences drawn at random: no document gives a second one before each has given its first.
-fn by_turns(all: Vec<Sequence>, most: usize, seed: Seed) -> Vec<Sequence> {
-    let mut rng = seed.child("sequences").rng();
-    let mut of_document: BTreeMap<u32, Vec<Sequence>> = BTreeMap::new();
-    all.into_iter().for_each(|one| of_document.entry(one.1[0]).or_default().push(one));
-    let mut turns: Vec<(usize, Sequence)> = Vec::new();
-    for mut sequences in of_document.into_values() {
-        sequences.shuffle(&mut rng);
-        turns.extend(sequences.into_iter().enumerate());
-    }
-    turns.shuffle(&mut rng);
-    turns.sort_by_key(|(turn, _)| *turn);
-    turns.truncate(most);
-    turns.into_iter().map(|(_, sequence)| sequence).collect()
-}
-
-/// Sequences as batches, those of one length together.
-pub(super) fn together(mut sequences: Vec<Sequence>) -> Result<Vec<Sample>, AnalysisError> {
-    sequences.sort_by_key(|(ids, _)| ids.len());
-    let batch = |some: &[Sequence]| {
-        let ids: Vec<u32> = some.iter().flat_map(|(ids, _)| ids).copied().collect();
-        let documents = some.iter().flat_map(|(_, documents)| documents).copied().collect();
-        Sample::new(Tokens::new(ids, some.len(), some[0].0.len())?, documents)
-    };
-    let alike = sequences.chunk_by(|a, b| a.0.len() == b.0.len());
-    alike.flat_map(|alike| alike.chunks(TOGETHER)).map(batch).collect()
 }
 
 /// Rows of one site; all lists have an entry for each.
@@ -236,21 +188,6 @@ mod tests {
         assert_eq!(blocks(2), [0, 1]);
         assert_eq!(blocks(7), [2, 6]);
         assert!(blocks(0).is_empty());
-    }
-
-    #[test]
-    fn every_document_gives_a_sequence_before_any_gives_another() {
-        // Document 0 has eight sequences, documents 1 to 4 have one each.
-        let of = |document: u32, first: u32| (vec![first, first + 1], vec![document; 2]);
-        let mut all: Vec<Sequence> = (0..8).map(|sequence| of(0, 2 * sequence)).collect();
-        all.extend((1..5).map(|document| of(document, 0)));
-        let drawn = by_turns(all.clone(), 6, Seed(1));
-        let documents: Vec<u32> = drawn.iter().map(|(_, documents)| documents[0]).collect();
-        assert!((0..5).all(|document| documents[..5].contains(&document)), "{documents:?}");
-        assert_eq!((documents[5], drawn.len()), (0, 6));
-        assert_ne!(drawn, by_turns(all.clone(), 6, Seed(2)));
-        let batches = together(by_turns(all, 99, Seed(1))).unwrap();
-        assert_eq!((batches.len(), batches[0].tokens().batch()), (1, 12));
     }
 
     #[test]
