@@ -57,6 +57,7 @@ pub mod logit_attribution;
 pub mod logit_lens;
 pub mod matrix;
 pub mod model_comparison;
+pub mod neuron_profile;
 pub mod path_patch;
 pub mod paths;
 pub mod predictability;

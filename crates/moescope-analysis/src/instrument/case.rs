@@ -16,6 +16,7 @@ use crate::jacobian_lens::JacobianLens;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
 use crate::model_comparison::{ModelAgreement, ModelSimilarity, RouteSaturation};
+use crate::neuron_profile::NeuronProfile;
 use crate::path_patch::PathPatching;
 use crate::predictability::Predictability;
 use crate::quantised_experts::QuantisedExperts;
@@ -38,6 +39,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &Paths,
     &DomainProbe,
     &SparseProbe,
+    &NeuronProfile,
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,

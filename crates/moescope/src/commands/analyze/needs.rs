@@ -35,6 +35,9 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("sparse-probe") || asked("expert-prune") {
         points.extend(widest_neurons(shape));
     }
+    if asked("neuron-profile") {
+        points.extend(moescope_analysis::neuron_profile::looked_at(shape));
+    }
     points
 }
 
@@ -81,11 +84,13 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
     shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
 }
 
-/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, and the unembedding for
-/// lenses that are trained.
+/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
+/// that are profiled, and the unembedding for lenses that are trained.
 pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
     let trained = instruments.iter().any(|instrument| instrument.about().name == "tuned-lens");
+    let profiled = instruments.iter().any(|instrument| instrument.about().name == "neuron-profile");
+    let neurons = if profiled { moescope_analysis::neuron_profile::kept(tokens) } else { 0 };
     let unembedding = if trained { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
-    super::super::routing::kept(shape, tokens) + stream + unembedding
+    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding
 }
