@@ -73,6 +73,7 @@ pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
+pub mod superposition;
 pub mod tuned_lens;
 
 pub use error::AnalysisError;

@@ -25,6 +25,7 @@ use crate::router_geometry::RouterGeometry;
 use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
 use crate::sparse_probe::SparseProbe;
+use crate::superposition::Superposition;
 use crate::tuned_lens::TunedLens;
 
 /// Every instrument, in the order of reading.
@@ -40,6 +41,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &DomainProbe,
     &SparseProbe,
     &NeuronProfile,
+    &Superposition,
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,

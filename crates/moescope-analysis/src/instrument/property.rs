@@ -34,6 +34,10 @@ pub enum Property {
     CurvedStream,
     /// Vectors of the stream that fill a flat subspace.
     FlatStream,
+    /// Tokens whose vectors share a few dimensions.
+    SuperposedTokens,
+    /// Tokens each of which has a dimension of its own.
+    OrthogonalTokens,
     /// A last block that writes over all that stood before.
     Overwriting,
     /// A prediction that is complete after the first block.
@@ -60,7 +64,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 26] = [
+    pub const ALL: [Property; 28] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -76,6 +80,8 @@ impl Property {
         Property::ScatteredRouters,
         Property::CurvedStream,
         Property::FlatStream,
+        Property::SuperposedTokens,
+        Property::OrthogonalTokens,
         Property::Overwriting,
         Property::EarlyAnswer,
         Property::LateAnswer,
@@ -107,6 +113,8 @@ impl Property {
             Property::ScatteredRouters => "scattered routers",
             Property::CurvedStream => "curved stream",
             Property::FlatStream => "flat stream",
+            Property::SuperposedTokens => "superposed tokens",
+            Property::OrthogonalTokens => "orthogonal tokens",
             Property::Overwriting => "overwriting",
             Property::EarlyAnswer => "early answer",
             Property::LateAnswer => "late answer",
@@ -162,6 +170,12 @@ impl Property {
             }
             Property::FlatStream => {
                 "the stream holds the position alone, as random points of a flat subspace of eight dimensions"
+            }
+            Property::SuperposedTokens => {
+                "the vector of each of 48 tokens is a sum of three of twelve directions, with signs; nothing else is written"
+            }
+            Property::OrthogonalTokens => {
+                "the vector of each token is a direction of its own; nothing else is written"
             }
             Property::Overwriting => {
                 "the second block routes at random, and its experts leave marks beside which all else is small"

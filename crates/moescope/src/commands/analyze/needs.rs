@@ -32,7 +32,7 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("causal-trace") {
         points.extend(moescope_analysis::causal_trace::looked_at(shape));
     }
-    if asked("sparse-probe") || asked("expert-prune") {
+    if asked("sparse-probe") || asked("expert-prune") || asked("superposition") {
         points.extend(widest_neurons(shape));
     }
     if asked("neuron-profile") {
