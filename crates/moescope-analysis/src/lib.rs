@@ -62,6 +62,7 @@ pub mod logit_attribution;
 pub mod logit_lens;
 pub mod matrix;
 pub mod model_comparison;
+pub mod neuron_profile;
 pub mod path_patch;
 pub mod paths;
 pub mod predictability;
@@ -78,6 +79,7 @@ pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
+pub mod superposition;
 pub mod tuned_lens;
 pub mod wording;
 

@@ -91,7 +91,7 @@ pub enum FigureKind {
         passage: String,
         /// Piece of text.
         text: String,
-        /// What marks it.
+        /// What marks it; an empty text leaves the piece unmarked.
         mark: String,
         /// Number that is told of each piece.
         value: String,

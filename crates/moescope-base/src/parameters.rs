@@ -1,6 +1,7 @@
 use crate::{SubjectError, WeightPlace};
 
-/// The weights of the routed layers, for an analysis that looks at them.
+/// The weights of a model, for an analysis that looks at them: those of routed layers, and by place those of dense layers, shared experts and
+/// attention.
 ///
 /// Matrices are those that the forward pass multiplies with, decoded from whatever the files store; `[output, input]`, row-major.
 /// They are copied out one at a time, so that a model larger than memory can answer as well.
@@ -32,6 +33,7 @@ pub trait Parameters {
             WeightPlace::Router { layer } => self.router(layer),
             WeightPlace::Expert { layer, expert, projection } => self.expert(layer, expert, projection),
             WeightPlace::ExpertBias { .. } | WeightPlace::Attention { .. } => Ok(None),
+            WeightPlace::Dense { .. } | WeightPlace::Shared { .. } => Ok(None),
         }
     }
 

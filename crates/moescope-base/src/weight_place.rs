@@ -35,6 +35,20 @@ pub enum WeightPlace {
         /// Which matrix.
         number: usize,
     },
+    /// One matrix of a dense feed-forward layer, with axes as those of an expert.
+    Dense {
+        /// Block.
+        layer: usize,
+        /// Which matrix.
+        projection: Projection,
+    },
+    /// One matrix of the expert that all tokens of a routed layer share.
+    Shared {
+        /// Block.
+        layer: usize,
+        /// Which matrix.
+        projection: Projection,
+    },
 }
 
 impl fmt::Display for WeightPlace {
@@ -50,6 +64,12 @@ impl fmt::Display for WeightPlace {
             }
             WeightPlace::Attention { layer, number } => {
                 write!(f, "matrix {number} of the attention of block {layer}")
+            }
+            WeightPlace::Dense { layer, projection } => {
+                write!(f, "{} of the dense layer of block {layer}", word(projection))
+            }
+            WeightPlace::Shared { layer, projection } => {
+                write!(f, "{} of the shared expert of block {layer}", word(projection))
             }
         }
     }

@@ -4,7 +4,7 @@ use moescope_base::{Parameters, Projection, SubjectError, WeightMatrix, WeightPl
 
 use crate::ModelError;
 use crate::model::Model;
-use crate::parameters::BlockIndex;
+use crate::parameters::{BlockIndex, HiddenIndex, Linear};
 use crate::subject::ModelSubject;
 
 impl Parameters for ModelSubject {
@@ -52,11 +52,7 @@ fn found(model: &Model, place: WeightPlace) -> Result<Option<(usize, Option<usiz
             let reason = format!("block {layer} has no expert {expert}, its last is {}", experts - 1);
             return Err(SubjectError::Input { reason });
         }
-        Ok(match projection {
-            Projection::Gate => Some(hidden.gate),
-            Projection::Up => hidden.up,
-            Projection::Down => Some(hidden.down),
-        })
+        Ok(of_layer(hidden, projection))
     };
     Ok(match place {
         WeightPlace::Router { layer } => {
@@ -69,13 +65,35 @@ fn found(model: &Model, place: WeightPlace) -> Result<Option<(usize, Option<usiz
             .and_then(|linear| linear.bias)
             .map(|place| (place, Some(expert))),
         WeightPlace::Attention { layer, number } => {
-            let block = model.layout().blocks.get(layer).ok_or_else(|| {
-                let reason =
-                    format!("the model has no block {layer}, it has {}", model.layout().blocks.len());
-                SubjectError::Input { reason }
-            })?;
-            block.attention.matrices().get(number).map(|place| (*place, None))
+            block(model, layer)?.attention.matrices().get(number).map(|place| (*place, None))
         }
+        WeightPlace::Dense { layer, projection } => {
+            let block = block(model, layer)?;
+            let dense = !model.description().subject_shape().routed_layers().contains(&layer);
+            let linear = dense.then(|| of_layer(block.hidden, projection)).flatten();
+            linear.map(|linear| (linear.weight, None))
+        }
+        WeightPlace::Shared { layer, projection } => {
+            let linear = block(model, layer)?.shared.and_then(|shared| of_layer(shared.hidden, projection));
+            linear.map(|linear| (linear.weight, None))
+        }
+    })
+}
+
+/// One of the matrices around a layer of neurons.
+fn of_layer(hidden: HiddenIndex, projection: Projection) -> Option<Linear> {
+    match projection {
+        Projection::Gate => Some(hidden.gate),
+        Projection::Up => hidden.up,
+        Projection::Down => Some(hidden.down),
+    }
+}
+
+/// The places of a block.
+fn block(model: &Model, layer: usize) -> Result<&BlockIndex, SubjectError> {
+    model.layout().blocks.get(layer).ok_or_else(|| {
+        let reason = format!("the model has no block {layer}, it has {}", model.layout().blocks.len());
+        SubjectError::Input { reason }
     })
 }
 
@@ -177,6 +195,54 @@ mod tests {
                 assert!(close(value.real().unwrap(), x, &gate), "expert {expert}");
             }
         }
+    }
+
+    /// The activations of a layer of neurons, what it adds, and the matrix that it should write with.
+    fn writes(
+        subject: &mut ModelSubject,
+        place: WeightPlace,
+        hidden: HookPoint,
+        out: HookPoint,
+    ) -> (Vec<f32>, Vec<f32>, WeightMatrix) {
+        let values = testing::run(subject, &[hidden, out], &[]).values;
+        let [hidden, out] = [hidden, out].map(|point| values[&point].real().unwrap().to_vec());
+        (hidden, out, subject.parameters().unwrap().weights(place).unwrap().unwrap())
+    }
+
+    #[test]
+    fn dense_layers_and_shared_experts_write_with_the_matrices_that_are_shown() {
+        let projection = Projection::Down;
+        let dense = testing::subject(&testing::dense_description());
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints/qwen2_moe");
+        let shared = ModelSubject::new(Model::open(&folder).unwrap());
+        let streamed = ModelSubject::new(Model::open_streamed(&folder, 0).unwrap());
+        let routed = shared.shape().routed_layers()[0];
+        let dense_points = [Site::MlpPost, Site::MlpOut].map(|site| HookPoint::block(site, 0));
+        let shared_points = [Site::SharedPost, Site::SharedOut].map(|site| HookPoint::block(site, routed));
+        let mut read = Vec::new();
+        for (mut subject, place, [hidden, out]) in [
+            (dense, WeightPlace::Dense { layer: 0, projection }, dense_points),
+            (shared, WeightPlace::Shared { layer: routed, projection }, shared_points),
+            (streamed, WeightPlace::Shared { layer: routed, projection }, shared_points),
+        ] {
+            let (hidden, out, down) = writes(&mut subject, place, hidden, out);
+            assert_eq!(down.rows(), subject.shape().d_model);
+            for (hidden, out) in hidden.chunks(down.columns()).zip(out.chunks(down.rows())) {
+                for (row, out) in out.iter().enumerate() {
+                    let dot: f32 = down.row(row).iter().zip(hidden).map(|(w, x)| w * x).sum();
+                    assert!((dot - out).abs() < 1e-4, "{place}");
+                }
+            }
+            read.push(down);
+        }
+        assert_eq!(read[1], read[2], "from memory and from files");
+        let mut routed = testing::subject(&testing::routed_description(Router::learned(true)));
+        let layer = routed.shape().routed_layers()[0];
+        let weights = routed.parameters().unwrap();
+        assert_eq!(weights.weights(WeightPlace::Dense { layer, projection }).unwrap(), None);
+        assert_eq!(weights.weights(WeightPlace::Shared { layer, projection }).unwrap(), None);
+        assert!(weights.weights(WeightPlace::Dense { layer: 99, projection }).is_err());
     }
 
     /// Logits of a pass.

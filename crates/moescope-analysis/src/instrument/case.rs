@@ -17,6 +17,7 @@ use crate::jacobian_lens::JacobianLens;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
 use crate::model_comparison::{ModelAgreement, ModelSimilarity, RouteSaturation};
+use crate::neuron_profile::NeuronProfile;
 use crate::path_patch::PathPatching;
 use crate::predictability::Predictability;
 use crate::quantised_experts::QuantisedExperts;
@@ -26,6 +27,7 @@ use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
 use crate::sparse_dictionary::SparseDictionaries;
 use crate::sparse_probe::SparseProbe;
+use crate::superposition::Superposition;
 use crate::tuned_lens::TunedLens;
 
 /// Every instrument, in the order of reading.
@@ -41,6 +43,8 @@ pub const CASE: &[&dyn Instrument] = &[
     &DomainProbe,
     &SparseProbe,
     &SparseDictionaries,
+    &NeuronProfile,
+    &Superposition,
     &LayerSimilarity,
     &TwoNeighbours,
     &Lens,

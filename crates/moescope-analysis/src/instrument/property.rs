@@ -38,6 +38,10 @@ pub enum Property {
     SparseFeatures,
     /// A stream of means over so many tokens that nothing of single ones is left.
     BlendedStream,
+    /// Tokens whose vectors share a few dimensions.
+    SuperposedTokens,
+    /// Tokens each of which has a dimension of its own.
+    OrthogonalTokens,
     /// A last block that writes over all that stood before.
     Overwriting,
     /// A prediction that is complete after the first block.
@@ -64,7 +68,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 28] = [
+    pub const ALL: [Property; 30] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -82,6 +86,8 @@ impl Property {
         Property::FlatStream,
         Property::SparseFeatures,
         Property::BlendedStream,
+        Property::SuperposedTokens,
+        Property::OrthogonalTokens,
         Property::Overwriting,
         Property::EarlyAnswer,
         Property::LateAnswer,
@@ -115,6 +121,8 @@ impl Property {
             Property::FlatStream => "flat stream",
             Property::SparseFeatures => "sparse features",
             Property::BlendedStream => "blended stream",
+            Property::SuperposedTokens => "superposed tokens",
+            Property::OrthogonalTokens => "orthogonal tokens",
             Property::Overwriting => "overwriting",
             Property::EarlyAnswer => "early answer",
             Property::LateAnswer => "late answer",
@@ -176,6 +184,12 @@ impl Property {
             }
             Property::BlendedStream => {
                 "one head adds a mean over all tokens so far, in twelve dimensions, beside which all else is small; the text is random and long"
+            }
+            Property::SuperposedTokens => {
+                "the vector of each of 48 tokens is a sum of three of twelve directions, with signs; nothing else is written"
+            }
+            Property::OrthogonalTokens => {
+                "the vector of each token is a direction of its own; nothing else is written"
             }
             Property::Overwriting => {
                 "the second block routes at random, and its experts leave marks beside which all else is small"

@@ -10,7 +10,8 @@ const NAMED: usize = 12;
 
 /// A legend and the passages.
 ///
-/// Colour never speaks alone: where the mark changes, its number or name stands small behind the first piece.
+/// Colour never speaks alone: where the mark changes, its number or name stands small behind the first piece. Where few pieces are marked, the
+/// others are plain text, and no legend tells how few.
 pub(super) fn passages(plot: &PassagePlot) -> String {
     let mut html = format!("<div class=\"passages\">\n{}", legend(plot));
     for passage in &plot.passages {
@@ -19,15 +20,20 @@ pub(super) fn passages(plot: &PassagePlot) -> String {
         for piece in &passage.pieces {
             let words = piece.words.join("\n");
             let (text, words) = (Text(&piece.text), Text(&words));
-            let style = color(piece.mark);
-            html.push_str(&format!(
-                "<span class=\"piece\" style=\"color:{style}\" title=\"{words}\"><span>{text}</span>"
-            ));
-            if before != Some(piece.mark) {
-                html.push_str(&format!("<sub>{}</sub>", Text(short(&plot.marks[piece.mark].0))));
+            match piece.mark {
+                None => html.push_str(&text.to_string()),
+                Some(mark) => {
+                    let style = color(mark);
+                    html.push_str(&format!(
+                        "<span class=\"piece\" style=\"color:{style}\" title=\"{words}\"><span>{text}</span>"
+                    ));
+                    if before != Some(mark) {
+                        html.push_str(&format!("<sub>{}</sub>", Text(short(&plot.marks[mark].0))));
+                    }
+                    html.push_str("</span>");
+                }
             }
-            html.push_str("</span>");
-            before = Some(piece.mark);
+            before = piece.mark;
         }
         html.push_str("</p>\n");
     }
@@ -37,6 +43,9 @@ pub(super) fn passages(plot: &PassagePlot) -> String {
 
 /// The most frequent marks with the share of the pieces that they mark.
 fn legend(plot: &PassagePlot) -> String {
+    if plot.passages.iter().flat_map(|passage| &passage.pieces).any(|piece| piece.mark.is_none()) {
+        return String::new();
+    }
     let all: usize = plot.marks.iter().map(|(_, count)| count).sum();
     let share = |count: usize| number::significant(100.0 * count as f64 / all.max(1) as f64, 2);
     let named = plot.marks.iter().enumerate().take(NAMED).map(|(mark, (name, count))| {
@@ -72,7 +81,8 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_text_and_the_number_stands_where_the_mark_changes() {
-        let piece = |text: &str, mark| Piece { text: text.into(), mark, words: vec!["a\"b".into()] };
+        let piece =
+            |text: &str, mark| Piece { text: text.into(), mark: Some(mark), words: vec!["a\"b".into()] };
         let pieces = vec![piece("<b>", 0), piece(" x", 0), piece("y", 1)];
         let marks = vec![("expert 4".to_owned(), 2), ("expert 9".to_owned(), 1)];
         let plot = PassagePlot { marks, passages: vec![Passage { name: "<p>".into(), pieces }] };
@@ -82,5 +92,16 @@ mod tests {
         );
         assert_eq!(html.matches("<sub>4</sub>").count() + html.matches("<sub>9</sub>").count(), 2);
         assert!(html.contains("67 %") && html.contains("33 %"), "{html}");
+    }
+
+    #[test]
+    fn what_is_not_marked_is_plain_and_safe() {
+        let piece = |text: &str, mark| Piece { text: text.into(), mark, words: vec!["2.5".into()] };
+        let pieces = vec![piece("<i>", None), piece(" fire", Some(0)), piece(" and", None)];
+        let passages_of = vec![Passage { name: "n".into(), pieces }];
+        let html = passages(&PassagePlot { marks: vec![("strongest".to_owned(), 1)], passages: passages_of });
+        assert!(html.contains("&lt;i&gt;<span class=\"piece\""), "{html}");
+        assert!(html.contains("<span> fire</span><sub>strongest</sub></span> and</p>"), "{html}");
+        assert!(!html.contains("<ul>"), "{html}");
     }
 }

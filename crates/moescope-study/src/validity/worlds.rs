@@ -78,6 +78,8 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::FlatStream => with(placed(seed, flat)?, text::random(LONG, text_seed)?),
         Property::SparseFeatures => with(sparse_features(seed)?, text::random(USUAL, text_seed)?),
         Property::BlendedStream => with(blended(seed)?, text::random(MANY, text_seed)?),
+        Property::SuperposedTokens => with(superposed(seed)?, text::random(USUAL, text_seed)?),
+        Property::OrthogonalTokens => with(Hand::new(LEARNED, seed)?, text::random(USUAL, text_seed)?),
         Property::Overwriting => with(overwriting(seed)?, text::random(USUAL, text_seed)?),
         Property::EarlyAnswer => with(answering(0, seed)?, text::random(USUAL, text_seed)?),
         Property::LateAnswer => with(answering(1, seed)?, text::random(USUAL, text_seed)?),
@@ -323,8 +325,26 @@ fn blended(seed: Seed) -> Result<Hand, StudyError> {
     Ok(hand)
 }
 
+/// Every token as a sum of three of a few directions with signs of their own, so that the 48 tokens share twelve dimensions.
+fn superposed(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = Hand::new(LEARNED, seed)?;
+    let mut rng = seed.child("superposed").rng();
+    for row in hand.tokens().chunks_exact_mut(WIDTH) {
+        row[TOKEN..TOKEN + VOCABULARY].fill(0.0);
+        let mut directions: Vec<usize> = (0..SHARED).collect();
+        directions.shuffle(&mut rng);
+        for direction in &directions[..3] {
+            row[TOKEN + direction] = if rng.random() { 1.0 } else { -1.0 };
+        }
+    }
+    Ok(hand)
+}
+
 /// Dimensions of the blend.
 const BLENDED: usize = 12;
+
+/// Directions that all tokens are sums of.
+const SHARED: usize = 12;
 
 /// Each token has one that follows it, and all experts of one layer know which.
 fn answering(layer: usize, seed: Seed) -> Result<Hand, StudyError> {

@@ -40,8 +40,11 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("dictionary") {
         points.extend(sparse_dictionary::looked_at(shape));
     }
-    if asked("sparse-probe") || asked("expert-prune") {
+    if asked("sparse-probe") || asked("expert-prune") || asked("superposition") {
         points.extend(widest_neurons(shape));
+    }
+    if asked("neuron-profile") {
+        points.extend(moescope_analysis::neuron_profile::looked_at(shape));
     }
     points
 }
@@ -89,12 +92,13 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
     shape.hook_points().into_iter().filter(|p| neuron(p.site()) && p.layer() == widest).collect()
 }
 
-/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, and the unembedding for
-/// lenses that are trained.
+/// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
+/// that are profiled, and the unembedding for lenses that are trained.
 pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
     let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
+    let neurons = if asked("neuron-profile") { moescope_analysis::neuron_profile::kept(tokens) } else { 0 };
     let unembedding = if asked("tuned-lens") { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
     let learned = if asked("dictionary") { sparse_dictionary::kept(shape.d_model, tokens) } else { 0 };
-    super::super::routing::kept(shape, tokens) + stream + unembedding + learned
+    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding + learned
 }

@@ -1,0 +1,250 @@
+//! The tokens by which a neuron is known.
+
+use std::collections::BTreeMap;
+
+use moescope_base::Seed;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+/// Occurrences below which a token is not looked at.
+const FEWEST: usize = 5;
+/// Tokens that a neuron is tested on, at most, drawn at random from those that reach it.
+const TOKENS: usize = 4000;
+
+/// A token at which a neuron is stronger than at the others of the same documents.
+///
+/// - **Unit:** `deviance` in standard deviations under the null, 0 where the token tells nothing; `times` is the mean size of the activation
+///   there, in units of that over all tokens.
+/// - **Does not show:** why: a token may be strong for what goes with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Telling {
+    pub(super) id: u32,
+    pub(super) deviance: f64,
+    pub(super) times: f64,
+}
+
+/// The tokens by which a neuron is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Known {
+    /// The most telling first; none where no token is stronger than the others.
+    pub(super) first: Vec<Telling>,
+    /// Mean of the largest deviance where values are dealt out to other tokens of the same document.
+    pub(super) null: f64,
+    /// Share of the draws with a token that tells as much.
+    pub(super) p_value: f64,
+}
+
+/// The places at which the neurons of one bank are tested, and the null that they share.
+///
+/// A neuron's values are replaced by their ranks within each document, and these by Savage's scores (1956), which weigh the strongest most.
+/// Whatever a neuron does, the scores of a document are the same numbers in another order. So under the null, that values are
+/// dealt out to other tokens of the same document, all neurons of a bank have one distribution, and it is exact; that a neuron prefers a document
+/// tells nothing.
+pub(super) struct Trial {
+    /// Rows of the bank, document after document.
+    rows: Vec<usize>,
+    /// Ends of the documents in `rows`.
+    ends: Vec<usize>,
+    /// Type of each of `rows`, if it counts.
+    kinds: Vec<Option<u32>>,
+    /// Token id of each type.
+    ids: Vec<u32>,
+    /// One over the standard deviation of each type's sum of scores under the null.
+    precision: Vec<f64>,
+    /// For each of `rows` a random number, by which equal values are put in order.
+    order: Vec<f64>,
+    /// Largest deviance of each draw, ascending.
+    null: Vec<f64>,
+}
+
+impl Trial {
+    /// For the tokens that reach a bank: `ids[row]`, `documents[row]`, and so many draws of the null.
+    pub(super) fn new(ids: &[u32], documents: &[u32], draws: usize, seed: Seed) -> Trial {
+        let mut rng = seed.child("tokens and ties").rng();
+        let key: Vec<f64> = ids.iter().map(|_| rng.random()).collect();
+        let mut rows: Vec<usize> = (0..ids.len()).collect();
+        rows.sort_by(|a, b| key[*a].total_cmp(&key[*b]));
+        rows.truncate(TOKENS);
+        rows.sort_by_key(|row| (documents[*row], *row));
+        let parts: Vec<&[usize]> = rows.chunk_by(|a, b| documents[*a] == documents[*b]).collect();
+        let ends: Vec<usize> = parts
+            .iter()
+            .scan(0, |end, part| {
+                *end += part.len();
+                Some(*end)
+            })
+            .collect();
+        let mut counts = BTreeMap::<u32, usize>::new();
+        rows.iter().for_each(|row| *counts.entry(ids[*row]).or_default() += 1);
+        counts.retain(|_, count| *count >= FEWEST);
+        let place: BTreeMap<u32, u32> = counts.keys().copied().zip(0..).collect();
+        let kinds: Vec<Option<u32>> = rows.iter().map(|row| place.get(&ids[*row]).copied()).collect();
+        let ids: Vec<u32> = counts.into_keys().collect();
+        let precision = precision(&kinds, &ends, ids.len());
+        let order = rows.iter().map(|row| key[*row]).collect();
+        let mut trial = Trial { rows, ends, kinds, ids, precision, order, null: Vec::new() };
+        let plain: Vec<f64> = trial.parts().flat_map(|part| savage(part.len())).collect();
+        let draw = |draw: usize| {
+            let (mut rng, mut scores) = (seed.index(draw as u64).rng(), plain.clone());
+            trial.parts().for_each(|part| scores[part].shuffle(&mut rng));
+            trial.deviances(&scores).into_iter().fold(0.0, f64::max)
+        };
+        let mut null: Vec<f64> = (0..draws).into_par_iter().map(draw).collect();
+        null.sort_by(f64::total_cmp);
+        trial.null = null;
+        trial
+    }
+
+    /// Ranges of the documents.
+    fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        self.ends.iter().scan(0, |start, end| Some(std::mem::replace(start, *end)..*end))
+    }
+
+    /// How far the sum of the scores of each type is above its expectation, in standard deviations.
+    fn deviances(&self, scores: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.ids.len()];
+        for (kind, score) in self.kinds.iter().zip(scores) {
+            if let Some(kind) = kind {
+                sums[*kind as usize] += score;
+            }
+        }
+        sums.iter().zip(&self.precision).map(|(sum, precision)| sum * precision).collect()
+    }
+
+    /// What tokens tell of a neuron with these values, one for each row of the bank.
+    pub(super) fn known(&self, values: &[f32], count: usize) -> Known {
+        let size: Vec<f64> = self.rows.iter().map(|row| f64::from(values[*row].abs())).collect();
+        let mut scores = vec![0.0; size.len()];
+        for part in self.parts() {
+            let mut order: Vec<usize> = part.clone().collect();
+            order.sort_by(|a, b| {
+                size[*a].total_cmp(&size[*b]).then(self.order[*a].total_cmp(&self.order[*b]))
+            });
+            order.iter().zip(savage(part.len())).for_each(|(place, score)| scores[*place] = score);
+        }
+        let mean = size.iter().sum::<f64>() / size.len().max(1) as f64;
+        let times = |kind: usize| {
+            let own = self.kinds.iter().zip(&size).filter(|(of, _)| **of == Some(kind as u32));
+            let (sum, count) = own.fold((0.0, 0.0), |(sum, count), (_, size)| (sum + size, count + 1.0));
+            sum / count / mean
+        };
+        let mut first: Vec<(usize, f64)> = self.deviances(&scores).into_iter().enumerate().collect();
+        first.retain(|(_, deviance)| *deviance > 0.0);
+        first.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        first.truncate(count);
+        let largest = first.first().map_or(0.0, |first| first.1);
+        let below = self.null.partition_point(|null| *null < largest);
+        let telling =
+            |(kind, deviance): (usize, f64)| Telling { id: self.ids[kind], deviance, times: times(kind) };
+        Known {
+            first: first.into_iter().map(telling).collect(),
+            null: self.null.iter().sum::<f64>() / self.null.len().max(1) as f64,
+            p_value: (1 + self.null.len() - below) as f64 / (1 + self.null.len()) as f64,
+        }
+    }
+}
+
+/// Savage's scores of so many values, ascending: expected order statistics of an exponential distribution, less their mean.
+fn savage(count: usize) -> Vec<f64> {
+    let mut sum = -1.0;
+    let next = |rank: usize| {
+        sum += 1.0 / (count - rank) as f64;
+        sum
+    };
+    (0..count).map(next).collect()
+}
+
+/// One over the standard deviation of the sum of scores of each type when the scores of each document are dealt out anew; 0 of a type that
+/// fills its documents.
+fn precision(kinds: &[Option<u32>], ends: &[usize], types: usize) -> Vec<f64> {
+    let mut variance = vec![0.0; types];
+    let mut start = 0;
+    for end in ends {
+        let all = (end - start) as f64;
+        let spread = savage(end - start).iter().map(|score| score * score).sum::<f64>() / (all - 1.0);
+        let mut own = BTreeMap::<u32, f64>::new();
+        kinds[start..*end].iter().flatten().for_each(|kind| *own.entry(*kind).or_default() += 1.0);
+        // A document of one token has no other order.
+        if all > 1.0 {
+            own.iter().for_each(|(kind, own)| variance[*kind as usize] += own * (all - own) / all * spread);
+        }
+        start = *end;
+    }
+    let precision = |variance: f64| if variance > 1e-12 { 1.0 / variance.sqrt() } else { 0.0 };
+    variance.into_iter().map(precision).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::normal;
+
+    #[test]
+    fn scores_and_their_spread_by_hand() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        let scores = savage(3);
+        [1.0 / 3.0 - 1.0, 5.0 / 6.0 - 1.0, 11.0 / 6.0 - 1.0]
+            .iter()
+            .zip(&scores)
+            .for_each(|(a, b)| close(*a, *b));
+        // One of three places: the variance of one score, which has mean 0.
+        let spread = scores.iter().map(|score| score * score).sum::<f64>() / 3.0;
+        close(precision(&[Some(0), None, None], &[3], 1)[0], 1.0 / spread.sqrt());
+        // Alone in its document a token has no other place.
+        assert_eq!(precision(&[Some(0)], &[1], 1), [0.0]);
+    }
+
+    /// Documents of 20 tokens of twelve types.
+    fn text(documents: usize, seed: u64) -> (Vec<u32>, Vec<u32>) {
+        let mut rng = Seed(seed).child("text").rng();
+        let ids = (0..20 * documents).map(|_| rng.random_range(0..12)).collect();
+        (ids, (0..20 * documents).map(|token| (token / 20) as u32).collect())
+    }
+
+    #[test]
+    fn a_planted_token_is_found_whatever_the_sign_and_the_document_is_not() {
+        let (ids, documents) = text(20, 1);
+        let trial = Trial::new(&ids, &documents, 199, Seed(2));
+        let mut rng = Seed(3).rng();
+        let noise: Vec<f64> = ids.iter().map(|_| normal(&mut rng).abs()).collect();
+        let values = |of: &dyn Fn(usize) -> f64| (0..ids.len()).map(|t| of(t) as f32).collect::<Vec<f32>>();
+        let own = trial.known(&values(&|t| if ids[t] == 7 { -3.0 - noise[t] } else { noise[t] }), 3);
+        assert_eq!((own.first[0].id, own.p_value), (7, 1.0 / 200.0), "{own:?}");
+        assert!(own.first[0].deviance > 2.0 * own.null && own.first[0].times > 2.0);
+        let of_document = trial.known(&values(&|t| noise[t] + f64::from(documents[t])), 3);
+        assert!(of_document.p_value > 0.05, "{of_document:?}");
+    }
+
+    #[test]
+    fn values_may_be_stretched_and_documents_renamed() {
+        let (ids, documents) = text(12, 4);
+        let mut rng = Seed(5).rng();
+        let values: Vec<f32> = ids.iter().map(|id| normal(&mut rng) as f32 + *id as f32 / 4.0).collect();
+        let squares: Vec<f32> = values.iter().map(|x| x * x).collect();
+        let trial = Trial::new(&ids, &documents, 99, Seed(6));
+        let (plain, stretched) = (trial.known(&values, 3), trial.known(&squares, 3));
+        let say = |known: &Known| {
+            (known.first.iter().map(|t| (t.id, t.deviance)).collect::<Vec<_>>(), known.p_value)
+        };
+        assert_eq!(say(&plain), say(&stretched));
+        let renamed: Vec<u32> = documents.iter().map(|d| 100 + 2 * d).collect();
+        assert_eq!(Trial::new(&ids, &renamed, 99, Seed(6)).known(&values, 3), plain);
+    }
+
+    #[test]
+    fn noise_is_known_by_a_token_as_often_as_it_should_also_where_most_of_it_is_zero() {
+        // Two neurons for each of 200 seeds, one of them mostly silent: 400 tests at one in twenty; above 35 is far beyond chance.
+        let beyond: usize = (0..200)
+            .map(|seed| {
+                let (ids, documents) = text(10, 1000 + seed);
+                let trial = Trial::new(&ids, &documents, 99, Seed(seed));
+                let mut rng = Seed(seed).child("noise").rng();
+                let dense: Vec<f32> = ids.iter().map(|_| normal(&mut rng) as f32).collect();
+                let sparse: Vec<f32> = dense.iter().map(|x| (x - 1.5).max(0.0)).collect();
+                [dense, sparse].iter().filter(|values| trial.known(values, 1).p_value <= 0.05).count()
+            })
+            .sum();
+        assert!((5..36).contains(&beyond), "{beyond} of 400");
+    }
+}

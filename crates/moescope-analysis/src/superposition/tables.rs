@@ -1,0 +1,194 @@
+//! What is told of each layer, as a table and its figures.
+
+use moescope_base::{Column, Figure, FigureKind, Table};
+
+use super::REPLICATES;
+use super::geometry::Sharing;
+use super::place::Place;
+use crate::AnalysisError;
+use crate::statistics::{Bootstrap, Resampling, bootstrap, mean};
+use crate::tabulate::bootstrap_columns;
+
+/// What is told of the stream after a block, or of its experts, on average over these.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Row {
+    layer: usize,
+    place: &'static str,
+    width: usize,
+    asked: f64,
+    held: f64,
+    per_dimension: f64,
+    strength: f64,
+    p_value: f64,
+    interference: Bootstrap,
+    dimensionality: Bootstrap,
+    random: Sharing,
+}
+
+impl Row {
+    /// Of one or more places of a layer. Of several the smallest p-value counts as often as there are places.
+    ///
+    /// # Errors
+    /// As [`bootstrap`].
+    pub(super) fn new(
+        layer: usize,
+        place: &'static str,
+        places: &[Place],
+        resampling: Resampling,
+    ) -> Result<Row, AnalysisError> {
+        let over = |of: &dyn Fn(&Place) -> f64| mean(&places.iter().map(of).collect::<Vec<f64>>());
+        let shares = |place: &&Place| place.sharing.is_some_and(|sharing| sharing.interference.is_finite());
+        let sharing: Vec<&Place> = places.iter().filter(shares).collect();
+        let random = |of: fn(&Sharing) -> f64| {
+            mean(&sharing.iter().filter_map(|place| place.random.as_ref().map(of)).collect::<Vec<f64>>())
+        };
+        let mut documents: Vec<u32> = sharing.iter().flat_map(|place| place.documents.clone()).collect();
+        documents.sort_unstable();
+        documents.dedup();
+        let interval = |of: fn(&Sharing) -> f64| {
+            if sharing.is_empty() {
+                return Ok(nothing());
+            }
+            let over = |drawn: &[usize]| {
+                let drawn: Vec<u32> = drawn.iter().map(|document| documents[*document]).collect();
+                mean(&sharing.iter().map(|place| of(&place.resampled(&drawn))).collect::<Vec<f64>>())
+            };
+            let replicates = resampling.replicates.min(REPLICATES);
+            bootstrap(documents.len(), over, Resampling { replicates, ..resampling })
+        };
+        let least = places.iter().map(|place| place.held.p_value).fold(1.0, f64::min);
+        Ok(Row {
+            layer,
+            place,
+            width: places[0].width,
+            asked: over(&|place| place.asked as f64),
+            held: over(&|place| place.held.features.len() as f64),
+            per_dimension: over(&Place::per_dimension),
+            strength: over(&|place| place.held.strength),
+            p_value: (least * places.len() as f64).min(1.0),
+            interference: interval(|sharing| sharing.interference)?,
+            dimensionality: interval(|sharing| sharing.dimensionality)?,
+            random: Sharing {
+                interference: random(|sharing| sharing.interference),
+                dimensionality: random(|sharing| sharing.dimensionality),
+            },
+        })
+    }
+}
+
+/// An interval where nothing is held.
+fn nothing() -> Bootstrap {
+    let none = f64::NAN;
+    Bootstrap { estimate: none, low: none, high: none, standard_error: none, units: 0, replicates: 0 }
+}
+
+/// One row for each layer and place.
+///
+/// # Errors
+/// If the columns make no table.
+pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
+    let real = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
+    let interval = |of: fn(&Row) -> Bootstrap| rows.iter().map(of).collect::<Vec<Bootstrap>>();
+    let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
+    let mut columns = vec![
+        Column::integer_key("layer", "", "block, counted from 0", whole(|row| row.layer)),
+        Column::key(
+            "place",
+            "the stream after the block, the neurons of its experts, or those of a dense layer",
+            rows.iter().map(|row| row.place.to_owned()).collect(),
+        ),
+        Column::count("dimensions", "", "coordinates of a vector there", whole(|row| row.width)),
+        Column::estimate("asked", "features", "features that were looked for", real(|row| row.asked)),
+        Column::estimate(
+            "held",
+            "features",
+            "features that have a direction, by Holm at 5 %",
+            real(|row| row.held),
+        ),
+        Column::estimate(
+            "per_dimension",
+            "features for each dimension",
+            "held features, each with length 1, for each dimension",
+            real(|row| row.per_dimension),
+        ),
+        Column::estimate(
+            "strength",
+            "standard deviations",
+            "mean squared length of the features, in standard deviations under the null",
+            real(|row| row.strength),
+        ),
+        Column::null(
+            "strength",
+            "standard deviations",
+            "labels exchanged within documents",
+            vec![0.0; rows.len()],
+        ),
+        Column::p_value("strength", "draws in which features are as long", real(|row| row.p_value)),
+    ];
+    let meaning = "sum of squared cosines with all other held features";
+    columns.extend(bootstrap_columns(
+        "interference",
+        "dimensions",
+        meaning,
+        &interval(|row| row.interference),
+    ));
+    let random = "random directions of the same lengths";
+    columns.push(Column::null("interference", "dimensions", random, real(|row| row.random.interference)));
+    let meaning = "share of a dimension that a held feature has to itself";
+    columns.extend(bootstrap_columns(
+        "dimensionality",
+        "dimensions",
+        meaning,
+        &interval(|row| row.dimensionality),
+    ));
+    columns.push(Column::null("dimensionality", "dimensions", random, real(|row| row.random.dimensionality)));
+    let method = "Features are the most frequent token ids. The direction of a feature is the mean of the vectors that have it less that of the \
+                  others, estimated in four parts of the documents; products are made between parts alone, so that noise gives 0 on average. \
+                  Of experts: the means over at most four with most tokens.";
+    Ok(Table::new("superposition", "How features share dimensions", method, columns)?)
+}
+
+/// Interference and features per dimension by layer.
+pub(super) fn figures(rows: &[Row], table: &Table) -> Vec<Figure> {
+    let lines = |id: &str, title: String, y: &str, caption: &str| Figure {
+        id: id.into(),
+        title,
+        caption: caption.into(),
+        table: table.name().into(),
+        kind: FigureKind::Lines {
+            x: "layer".into(),
+            y: y.into(),
+            series: Some("place".into()),
+            log2_x: false,
+        },
+    };
+    let worst = rows
+        .iter()
+        .filter(|row| row.interference.estimate.is_finite())
+        .max_by(|a, b| a.interference.estimate.total_cmp(&b.interference.estimate));
+    let title = worst.map_or_else(
+        || "No place holds two features".to_owned(),
+        |row| {
+            format!(
+                "Features interfere most in the {} of layer {}: {:.2} against {:.2} of random directions",
+                row.place, row.layer, row.interference.estimate, row.random.interference
+            )
+        },
+    );
+    let most = rows.iter().map(|row| row.per_dimension).fold(0.0, f64::max);
+    vec![
+        lines(
+            "superposition",
+            title,
+            "interference",
+            "Sum of squared cosines of a feature with all others, with 95 % intervals over documents, noise taken out; the null are random \
+             directions of the same lengths. Below it features keep out of each other's way; above it they are crowded into few directions.",
+        ),
+        lines(
+            "superposition_per_dimension",
+            format!("Of the token ids asked for, at most {most:.3} are held for each dimension"),
+            "per_dimension",
+            "Features that have a direction, for each dimension. At most 24 are asked for, so that wide places look empty: a lower limit.",
+        ),
+    ]
+}
