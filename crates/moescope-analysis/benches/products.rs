@@ -3,6 +3,7 @@
 //! `cargo bench -p moescope-analysis --bench products` compares two representations by CKA and trains a dictionary, on one thread, and holds
 //! the operations of their products over processor time against bare products of the `gemm` crate in the same precision, in the same run.
 
+use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use cpu_time::ProcessTime;
@@ -36,9 +37,13 @@ fn representations(tokens: usize, width: usize) {
     let (a, b) = (draw(), draw());
     let features = [&a, &b].map(|x| Features::new(width, x).expect("the numbers fill rows"));
     let operations = 6.0 * (tokens * width * width) as f64;
-    let reached = best(operations, || drop(cka(&features[0], &features[1]).expect("both vary")));
+    let reached = best(operations, || {
+        black_box(cka(&features[0], &features[1]).expect("both vary"));
+    });
     let sides = [&a, &b].map(|x| Doubles::by_column(x, width, tokens));
-    let bare = best(operations / 3.0, || drop(double_product(sides[0], sides[1].turned())));
+    let bare = best(operations / 3.0, || {
+        black_box(double_product(sides[0], sides[1].turned()));
+    });
     tell(&format!("CKA, {tokens} tokens of width {width}"), reached, bare);
 }
 

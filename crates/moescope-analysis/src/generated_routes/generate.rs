@@ -34,6 +34,10 @@ pub(super) type Layers = [(usize, usize, usize)];
 
 /// Lets the model go on from the first half of each sequence, and looks at the routes of both second halves.
 ///
+/// Tokens are drawn at temperature 1 from the prediction after the last position, each with a draw that follows from seed, sequence and step, so
+/// that results do not depend on how sequences are put together. Every step runs the sequence anew: slower than a cache of keys and
+/// values, and free of what such a cache may change.
+///
 /// # Errors
 /// If the subject cannot answer or leaves out a value.
 pub(super) fn spoken(

@@ -9,6 +9,7 @@ use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Pr
 use crate::routing::{NullComparison, comparison_columns};
 use crate::sequences::drawn;
 use crate::statistics::{Bootstrap, holm};
+use crate::wording::counted;
 use crate::{AnalysisError, check};
 
 /// Sequences that are looked at, at most.
@@ -143,8 +144,8 @@ fn figure(changes: &[LayerChange]) -> Figure {
     Figure {
         id: "prefill_decode".into(),
         title: format!(
-            "In {other} of {} layers experts carry other loads while the model generates{example}",
-            changes.len()
+            "In {other} of {} experts carry other loads while the model generates{example}",
+            counted(changes.len(), "layer", "layers")
         ),
         caption: "Share of slots that would have to move for the loads to be those of the text, at the same positions of the same documents; by Holm at 5 %.".into(),
         table: "prefill_decode".into(),

@@ -103,126 +103,108 @@ impl Property {
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
-        match self {
-            Property::TokenRoutes => "routes by token",
-            Property::DomainRoutes => "routes by domain",
-            Property::PositionRoutes => "routes by position",
-            Property::RandomRoutes => "routes at random",
-            Property::UnevenLoad => "uneven load",
-            Property::DependentLayers => "dependent layers",
-            Property::FragileRoutes => "fragile routes",
-            Property::ReadMark => "read mark",
-            Property::FactExpert => "fact expert",
-            Property::TwinExperts => "twin experts",
-            Property::IndependentExperts => "independent experts",
-            Property::CrowdedRouters => "crowded routers",
-            Property::ScatteredRouters => "scattered routers",
-            Property::CurvedStream => "curved stream",
-            Property::FlatStream => "flat stream",
-            Property::SparseFeatures => "sparse features",
-            Property::BlendedStream => "blended stream",
-            Property::SuperposedTokens => "superposed tokens",
-            Property::OrthogonalTokens => "orthogonal tokens",
-            Property::Overwriting => "overwriting",
-            Property::EarlyAnswer => "early answer",
-            Property::LateAnswer => "late answer",
-            Property::ForkedAnswer => "forked answer",
-            Property::CopyingHead => "copying head",
-            Property::SilentHeads => "silent heads",
-            Property::TruePredictions => "true predictions",
-            Property::Overconfidence => "overconfidence",
-            Property::PermutedTwin => "permuted twin",
-            Property::EarlierSelf => "earlier self",
-            Property::Strangers => "strangers",
-        }
+        SAID[self as usize].0
     }
 
     /// What is planted, in one sentence.
     pub fn planted(self) -> &'static str {
-        match self {
-            Property::TokenRoutes => {
-                "routers read the token and nothing else; the text is random, and its domains differ in name alone"
-            }
-            Property::DomainRoutes => {
-                "routers read the domain, which attention carries on from the first token of each document; all other tokens are drawn alike in all domains"
-            }
-            Property::PositionRoutes => "routers read the position and nothing else; the text is random",
-            Property::RandomRoutes => {
-                "every prefix is routed at random, and the experts have independent random weights"
-            }
-            Property::UnevenLoad => "routers prefer two of eight experts whatever the token",
-            Property::DependentLayers => {
-                "the first layer routes at random, each of its experts leaves a mark, and the second layer routes by that mark"
-            }
-            Property::FragileRoutes => {
-                "as dependent layers, and every expert of the second layer predicts a token of its own"
-            }
-            Property::ReadMark => {
-                "the first layer routes at random and each of its experts leaves a mark; expert 5 of block 1 alone reads that of expert 2, and predicts by it; routers read the token"
-            }
-            Property::FactExpert => {
-                "expert 3 of block 1 alone knows what follows a quarter of the tokens, which are all sent to it; expert 5 is chosen as often and writes nothing"
-            }
-            Property::TwinExperts => {
-                "two experts of the first layer are the same but for the order of their neurons, all others independent; text is drawn from the predictions of the model"
-            }
-            Property::IndependentExperts => {
-                "experts have independent random weights, and text is drawn from the predictions of the model"
-            }
-            Property::CrowdedRouters => {
-                "rows of the routers share a direction, and differ by random parts of half its length"
-            }
-            Property::ScatteredRouters => "rows of the routers have independent random directions",
-            Property::CurvedStream => {
-                "the stream holds the position alone, as points of a closed curve that fills eight dimensions"
-            }
-            Property::FlatStream => {
-                "the stream holds the position alone, as random points of a flat subspace of eight dimensions"
-            }
-            Property::SparseFeatures => {
-                "the stream is the sum of a direction of the token and one of the position, of 80 random ones in 48 dimensions"
-            }
-            Property::BlendedStream => {
-                "one head adds a mean over all tokens so far, in twelve dimensions, beside which all else is small; the text is random and long"
-            }
-            Property::SuperposedTokens => {
-                "the vector of each of 48 tokens is a sum of three of twelve directions, with signs; nothing else is written"
-            }
-            Property::OrthogonalTokens => {
-                "the vector of each token is a direction of its own; nothing else is written"
-            }
-            Property::Overwriting => {
-                "the second block routes at random, and its experts leave marks beside which all else is small"
-            }
-            Property::EarlyAnswer => {
-                "experts of the first block write the next token, the second block writes nothing"
-            }
-            Property::LateAnswer => {
-                "experts of the second block write the next token, the first block writes nothing"
-            }
-            Property::ForkedAnswer => {
-                "as dependent layers, and experts of the second layer predict one of two tokens: which, the half of the vocabulary and the expert's number decide together, odd against even"
-            }
-            Property::CopyingHead => {
-                "head 0 of block 0 moves the previous token, head 0 of block 1 looks for it and copies what followed; the other heads write nothing"
-            }
-            Property::SilentHeads => "heads attend evenly and write nothing",
-            Property::TruePredictions => "every next token is drawn from the prediction of the model",
-            Property::Overconfidence => {
-                "every next token is drawn from the prediction of the model with its logits divided by two and a half"
-            }
-            Property::PermutedTwin => {
-                "independent experts, and beside the model another that is the same but for the order of the experts of each layer, in weights and router alike"
-            }
-            Property::EarlierSelf => {
-                "independent experts, and beside the model another whose routers have noise of a tenth of their size"
-            }
-            Property::Strangers => {
-                "independent experts, and beside the model another with weights of its own"
-            }
-        }
+        SAID[self as usize].1
     }
 }
+
+/// Name of each property, and what is planted, in the order of their definition.
+const SAID: [(&str, &str); Property::ALL.len()] = [
+    (
+        "routes by token",
+        "routers read the token and nothing else; the text is random, and its domains differ in name alone",
+    ),
+    (
+        "routes by domain",
+        "routers read the domain, which attention carries on from the first token of each document; all other tokens are drawn alike in all domains",
+    ),
+    ("routes by position", "routers read the position and nothing else; the text is random"),
+    ("routes at random", "every prefix is routed at random, and the experts have independent random weights"),
+    ("uneven load", "routers prefer two of eight experts whatever the token"),
+    (
+        "dependent layers",
+        "the first layer routes at random, each of its experts leaves a mark, and the second layer routes by that mark",
+    ),
+    (
+        "fragile routes",
+        "as dependent layers, and every expert of the second layer predicts a token of its own",
+    ),
+    (
+        "read mark",
+        "the first layer routes at random and each of its experts leaves a mark; expert 5 of block 1 alone reads that of expert 2, and predicts by it; routers read the token",
+    ),
+    (
+        "fact expert",
+        "expert 3 of block 1 alone knows what follows a quarter of the tokens, which are all sent to it; expert 5 is chosen as often and writes nothing",
+    ),
+    (
+        "twin experts",
+        "two experts of the first layer are the same but for the order of their neurons, all others independent; text is drawn from the predictions of the model",
+    ),
+    (
+        "independent experts",
+        "experts have independent random weights, and text is drawn from the predictions of the model",
+    ),
+    (
+        "crowded routers",
+        "rows of the routers share a direction, and differ by random parts of half its length",
+    ),
+    ("scattered routers", "rows of the routers have independent random directions"),
+    (
+        "curved stream",
+        "the stream holds the position alone, as points of a closed curve that fills eight dimensions",
+    ),
+    (
+        "flat stream",
+        "the stream holds the position alone, as random points of a flat subspace of eight dimensions",
+    ),
+    (
+        "sparse features",
+        "the stream is the sum of a direction of the token and one of the position, of 80 random ones in 48 dimensions",
+    ),
+    (
+        "blended stream",
+        "one head adds a mean over all tokens so far, in twelve dimensions, beside which all else is small; the text is random and long",
+    ),
+    (
+        "superposed tokens",
+        "the vector of each of 48 tokens is a sum of three of twelve directions, with signs; nothing else is written",
+    ),
+    ("orthogonal tokens", "the vector of each token is a direction of its own; nothing else is written"),
+    (
+        "overwriting",
+        "the second block routes at random, and its experts leave marks beside which all else is small",
+    ),
+    ("early answer", "experts of the first block write the next token, the second block writes nothing"),
+    ("late answer", "experts of the second block write the next token, the first block writes nothing"),
+    (
+        "forked answer",
+        "as dependent layers, and experts of the second layer predict one of two tokens: which, the half of the vocabulary and the expert's number decide together, odd against even",
+    ),
+    (
+        "copying head",
+        "head 0 of block 0 moves the previous token, head 0 of block 1 looks for it and copies what followed; the other heads write nothing",
+    ),
+    ("silent heads", "heads attend evenly and write nothing"),
+    ("true predictions", "every next token is drawn from the prediction of the model"),
+    (
+        "overconfidence",
+        "every next token is drawn from the prediction of the model with its logits divided by two and a half",
+    ),
+    (
+        "permuted twin",
+        "independent experts, and beside the model another that is the same but for the order of the experts of each layer, in weights and router alike",
+    ),
+    (
+        "earlier self",
+        "independent experts, and beside the model another whose routers have noise of a tenth of their size",
+    ),
+    ("strangers", "independent experts, and beside the model another with weights of its own"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -235,5 +217,8 @@ mod tests {
         assert_eq!(names.len(), Property::ALL.len());
         let order: BTreeSet<Property> = Property::ALL.into_iter().collect();
         assert!(Property::ALL.into_iter().eq(order), "in the order of their definition");
+        let last = Property::Strangers;
+        assert_eq!((Property::TokenRoutes.name(), last.name()), ("routes by token", "strangers"));
+        assert!(Property::EarlyAnswer.planted().contains("first block write the next token"));
     }
 }

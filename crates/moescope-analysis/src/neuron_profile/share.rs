@@ -34,7 +34,7 @@ impl Parts {
         sum / count
     }
 
-    /// The mean with its interval; documents are resampled. Without an interval, where there is but one document, its ends are NaN.
+    /// The mean with its interval; documents are resampled. Where there are too few documents for an interval its ends are NaN.
     ///
     /// # Errors
     /// As [`bootstrap`], but for too few documents.
@@ -70,9 +70,14 @@ mod tests {
         let parts = Parts::new(&[4, 4, 2, 4], [1.0, 3.0, 6.0, 2.0].into_iter());
         assert_eq!(parts.each().collect::<Vec<_>>(), [(6.0, 1.0), (6.0, 3.0)]);
         assert_eq!(parts.mean(), 3.0);
-        // Two documents with means of 6 and 2: replicates are 6, 3 or 2.
+        // Two documents are too few for an interval.
         let found = parts.interval(resampling(1)).unwrap();
-        assert_eq!((found.estimate, found.low, found.high, found.units), (3.0, 2.0, 6.0, 2));
+        assert!(found.estimate == 3.0 && found.low.is_nan() && found.units == 2);
+        // Four of one token each, of which three agree: replicates are 6 and more, of four times the fourth 10.
+        let parts = Parts::new(&[1, 2, 3, 4], [6.0, 6.0, 6.0, 10.0].into_iter());
+        let found = parts.interval(resampling(1)).unwrap();
+        assert_eq!((found.estimate, found.low, found.units), (7.0, 6.0, 4));
+        assert!((8.0..=10.0).contains(&found.high), "{found:?}");
         let one = Parts::new(&[7, 7], [1.0, 0.0].into_iter()).interval(resampling(1)).unwrap();
         assert!(one.estimate == 0.5 && one.low.is_nan());
         assert!(Parts::new(&[], std::iter::empty()).mean().is_nan());

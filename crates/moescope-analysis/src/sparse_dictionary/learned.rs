@@ -36,6 +36,10 @@ pub(super) fn features(width: usize) -> usize {
 }
 
 /// What dictionaries of one site say. Gaussian rows are those of the same mean and covariance.
+///
+/// - **Null:** two dictionaries of as many Gaussian rows, judged on others of them: what is explained because few directions hold most of the
+///   variance, and what two trainings share because of that. Of the two the better one counts, since trainings differ.
+/// - **Does not show:** what larger dictionaries or longer trainings would find; both numbers are lower limits.
 pub(super) struct Learned {
     /// The first dictionary.
     pub(super) dictionary: Dictionary,
@@ -156,6 +160,9 @@ impl Pair {
 }
 
 /// A dictionary of rows that are gone through again and again.
+///
+/// # Errors
+/// If rows are not finite or hold no variance.
 fn of_rows(rows: &Tensor, seed: Seed) -> Result<Dictionary, DictionaryError> {
     let features = features(rows.columns());
     let usual = Settings::new(Kind::TopK, features, ACTIVE, STEPS * BATCH as u64, seed);

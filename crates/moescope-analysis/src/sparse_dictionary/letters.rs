@@ -9,6 +9,11 @@ use super::sites::Gathered;
 use crate::statistics::mean;
 
 /// Mean share of the tokens of a first letter that another feature has absorbed, and the same with the letters dealt out at random.
+///
+/// - **Unit and range:** share of tokens, from 0 to 1, averaged over letters with ten tokens or more.
+/// - **Null:** the letters dealt out to other tokens. No feature tells those, so that this is a rate of chance and not a floor.
+/// - **Does not show:** absorption by several features together.
+/// - **Source:** after Chanin et al. 2024, "A is for Absorption"; see [`absorption`].
 pub(super) struct Absorbed {
     pub(super) share: f64,
     pub(super) null: f64,

@@ -10,13 +10,18 @@ use super::sites::{Part, skipped};
 use crate::instrument::Material;
 use crate::next_token::{loss_at, predicted};
 use crate::sequences::together;
-use crate::statistics::{Bootstrap, Resampling, bootstrap};
+use crate::statistics::{Bootstrap, LEAST_UNITS, Resampling, bootstrap};
 use crate::{AnalysisError, Sample};
 
 /// Sequences of judging documents, at most.
 const SEQUENCES: usize = 64;
 
 /// What is lost at one site, in nats per predicted token.
+///
+/// - **Null:** the mean of the rows that the dictionary learned from, put in at the site: what nothing but an average would cost.
+/// - **Does not show:** that the model computes with the features, nor what several sites replaced at once would cost.
+/// - **Source:** loss recovered of Bricken et al. 2023, "Towards Monosemanticity", here beside the loss itself, since a share of a loss
+///   that hardly changes says nothing.
 pub(super) struct Lost {
     /// Loss with what the dictionary writes, less that of the model as it is.
     pub(super) added: Bootstrap,
@@ -44,7 +49,7 @@ pub(super) fn judging(samples: &[Sample], parts: &BTreeMap<u32, Part>) -> Result
     together(found)
 }
 
-/// What is lost at a site; `None` where fewer than two documents predict a token.
+/// What is lost at a site; `None` where too few documents predict a token for an interval.
 ///
 /// # Errors
 /// If the subject cannot answer.
@@ -88,7 +93,7 @@ pub(super) fn lost(
         }
     }
     let documents: Vec<[f64; 4]> = sums.into_values().collect();
-    if documents.len() < 2 {
+    if documents.len() < LEAST_UNITS {
         return Ok(None);
     }
     let over = |arm: usize| {

@@ -4,10 +4,13 @@ use moescope_base::{Column, Figure, FigureKind, Site, Table};
 use moescope_dictionary::density_histogram;
 
 use super::instrument::{Feature, Row};
+use super::letters::Absorbed;
+use super::losses::Lost;
 use crate::AnalysisError;
 use crate::instrument::{Finding, Material};
 use crate::statistics::holm;
 use crate::tabulate::bootstrap_columns;
+use crate::wording::counted;
 
 /// All tables and figures.
 pub(super) fn finding(rows: &[Row], material: &Material<'_>) -> Result<Finding, AnalysisError> {
@@ -28,98 +31,86 @@ fn what(row: &Row) -> &'static str {
     }
 }
 
-/// A row for each site.
+/// A row for each site: what is explained, whether features are alive and found again, what the loss pays, and absorption.
 fn sites(rows: &[Row]) -> Result<Table, AnalysisError> {
     let count = |of: &dyn Fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
-    let lost =
-        |of: fn(&super::losses::Lost) -> f64| real(rows, move |row| row.lost.as_ref().map_or(f64::NAN, of));
-    let letters = |of: fn(&super::letters::Absorbed) -> f64| {
-        real(rows, move |row| row.absorbed.as_ref().map_or(f64::NAN, of))
-    };
     let explained: Vec<_> = rows.iter().map(|row| row.learned.explained).collect();
-    let null = "dictionaries of Gaussian rows of the same mean and covariance";
+    let names = rows.iter().map(|row| row.site.to_string()).collect();
     let mut columns = vec![
-        Column::key(
-            "site",
-            "hook whose rows are written",
-            rows.iter().map(|row| row.site.to_string()).collect(),
-        ),
+        Column::key("site", "hook whose rows are written", names),
         Column::text("what", "what passes there", rows.iter().map(|row| what(row).into()).collect()),
         Column::count(
             "rows",
             "rows",
             "rows that the first dictionary learned from",
-            count(&|row| row.learned.rows),
+            count(&|r| r.learned.rows),
         ),
         Column::count(
             "features",
             "features",
             "size of each dictionary",
-            count(&|row| row.learned.dictionary.features()),
+            count(&|r| r.learned.dictionary.features()),
         ),
     ];
     let meaning =
         "share of the variance that is explained in documents not learned from, mean of two dictionaries";
     columns.extend(bootstrap_columns("explained", "share", meaning, &explained));
-    columns.push(Column::null("explained", "share", null, real(rows, |row| row.learned.explained_null)));
+    columns.push(Column::null("explained", "share", GAUSSIAN, real(rows, |row| row.learned.explained_null)));
     let meaning = "t test of the difference from the null, over documents";
     columns.push(Column::p_value("explained", meaning, real(rows, |row| row.learned.explained_p)));
-    columns.extend([
-        Column::estimate(
-            "dead",
-            "share of features",
-            "active in no judging row",
-            real(rows, |row| row.learned.dead),
-        ),
-        Column::null("dead", "share of features", "every feature is active", vec![0.0; rows.len()]),
-        Column::estimate(
-            "found_again",
-            "share of features",
-            "active features with a cosine of 0.9 or more with one learned from other documents",
-            real(rows, |row| row.learned.found),
-        ),
-        Column::null("found_again", "share of features", null, real(rows, |row| row.learned.found_null)),
-        Column::estimate(
-            "loss_added",
-            "nats per token",
-            "loss with what the dictionary writes, less the loss",
-            lost(|l| l.added.estimate),
-        ),
-    ]);
-    let level = "bootstrap over documents";
-    columns.extend(Column::interval(
-        "loss_added",
-        "nats per token",
-        level,
-        lost(|l| l.added.low),
-        lost(|l| l.added.high),
-    ));
-    columns.extend([
-        Column::null("loss_added", "nats per token", "the mean of the site put in", lost(|l| l.ablated)),
-        Column::estimate(
-            "recovered",
-            "share",
-            "of the loss that the mean costs, kept; absent where that may be nothing",
-            lost(|l| l.recovered),
-        ),
-        Column::null("recovered", "share", "the mean of the site put in", vec![0.0; rows.len()]),
-        Column::estimate(
-            "absorbed",
-            "share of tokens",
-            "whose first letter's feature is silent where another writes it",
-            letters(|a| a.share),
-        ),
-        Column::null("absorbed", "share of tokens", "letters dealt out at random", letters(|a| a.null)),
-        Column::observations(
-            "absorbed",
-            "letters",
-            count(&|row| row.absorbed.as_ref().map_or(0, |a| a.letters)),
-        ),
-    ]);
+    columns.extend(of_features(rows));
+    columns.extend(of_losses(rows));
+    columns.extend(of_letters(rows));
     let method = "Top-k autoencoders of one size with 4 active features, 51,200 rows with repeats, first tokens left out. Two fifths of the \
                   documents each for two dictionaries, a fifth judges. Features found again have no interval: they are not independent. \
                   Does not show that the model computes with these features.";
     Ok(Table::new("dictionaries", "Sparse dictionaries of one size", method, columns)?)
+}
+
+/// What most numbers are held against.
+const GAUSSIAN: &str = "dictionaries of Gaussian rows of the same mean and covariance";
+
+/// Features that are dead, and those that are found again in other documents.
+fn of_features(rows: &[Row]) -> Vec<Column> {
+    let unit = "share of features";
+    let found = "active features with a cosine of 0.9 or more with one learned from other documents";
+    vec![
+        Column::estimate("dead", unit, "active in no judging row", real(rows, |row| row.learned.dead)),
+        Column::null("dead", unit, "every feature is active", vec![0.0; rows.len()]),
+        Column::estimate("found_again", unit, found, real(rows, |row| row.learned.found)),
+        Column::null("found_again", unit, GAUSSIAN, real(rows, |row| row.learned.found_null)),
+    ]
+}
+
+/// What the model loses with what a dictionary writes in the place of a site, beside the mean of the site.
+fn of_losses(rows: &[Row]) -> Vec<Column> {
+    let lost = |of: fn(&Lost) -> f64| real(rows, move |row| row.lost.as_ref().map_or(f64::NAN, of));
+    let (unit, mean) = ("nats per token", "the mean of the site put in");
+    let added = "loss with what the dictionary writes, less the loss";
+    let kept = "of the loss that the mean costs, kept; absent where that may be nothing";
+    let (low, high) = (lost(|l| l.added.low), lost(|l| l.added.high));
+    let mut columns = vec![Column::estimate("loss_added", unit, added, lost(|l| l.added.estimate))];
+    columns.extend(Column::interval("loss_added", unit, "bootstrap over documents", low, high));
+    columns.extend([
+        Column::null("loss_added", unit, mean, lost(|l| l.ablated)),
+        Column::estimate("recovered", "share", kept, lost(|l| l.recovered)),
+        Column::null("recovered", "share", mean, vec![0.0; rows.len()]),
+    ]);
+    columns
+}
+
+/// Absorption of first letters; absent where texts of tokens are not known, and anywhere but in the stream.
+fn of_letters(rows: &[Row]) -> Vec<Column> {
+    let letters =
+        |of: fn(&Absorbed) -> f64| real(rows, move |row| row.absorbed.as_ref().map_or(f64::NAN, of));
+    let count = rows.iter().map(|row| row.absorbed.as_ref().map_or(0, |a| a.letters) as i64).collect();
+    let (unit, meaning) =
+        ("share of tokens", "whose first letter's feature is silent where another writes it");
+    vec![
+        Column::estimate("absorbed", unit, meaning, letters(|a| a.share)),
+        Column::null("absorbed", unit, "letters dealt out at random", letters(|a| a.null)),
+        Column::observations("absorbed", "letters", count),
+    ]
 }
 
 /// How often features are active.
@@ -220,7 +211,7 @@ fn explained(rows: &[Row]) -> Figure {
     });
     Figure {
         id: "dictionaries".into(),
-        title: format!("At {beyond} of {} sites dictionaries explain more than of Gaussian rows{example}", rows.len()),
+        title: format!("At {beyond} of {} dictionaries explain more than of Gaussian rows{example}", counted(rows.len(), "site", "sites")),
         caption: "Share of the variance of documents not learned from, with 95 % intervals over documents, beside dictionaries of Gaussian rows; by Holm at 5 %.".into(),
         table: "dictionaries".into(),
         kind: FigureKind::Forest { label: "site".into(), estimate: "explained".into(), reference: None },

@@ -21,6 +21,9 @@ const ROWS: usize = 8192;
 /// Tokens at the start of each sequence that are left out: models put very long vectors on the first.
 const SKIPPED: usize = 1;
 
+/// Documents, at least: of a fifth of them an interval is told.
+const DOCUMENTS: usize = 20;
+
 /// What a document is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -35,12 +38,12 @@ pub(super) enum Part {
 /// Deals documents into two parts of two fifths to learn from, and one of a fifth that judges.
 ///
 /// # Errors
-/// With fewer than ten documents.
+/// With fewer than twenty documents: fewer than four would judge.
 pub(super) fn parts(documents: &[u32], seed: Seed) -> Result<BTreeMap<u32, Part>, AnalysisError> {
     let mut order = documents.to_vec();
     order.sort_unstable();
     order.dedup();
-    check::at_least(METHOD, "documents", order.len(), 10)?;
+    check::at_least(METHOD, "documents", order.len(), DOCUMENTS)?;
     order.shuffle(&mut seed.child("parts").rng());
     let part = |place: usize| match place % 5 {
         0 => Part::Judges,
@@ -51,6 +54,9 @@ pub(super) fn parts(documents: &[u32], seed: Seed) -> Result<BTreeMap<u32, Part>
 }
 
 /// Rows of one site; all lists have an entry for each.
+///
+/// - **Shape:** `rows[row, d_model]`, of the tokens that pass the site: all of a stream, those sent to it of an expert.
+/// - **Unit:** that of the stream.
 pub(super) struct Gathered {
     pub(super) point: HookPoint,
     /// `[row, d_model]`.
@@ -144,33 +150,46 @@ pub(super) fn gather(
     let tokens: usize = samples.iter().map(|sample| sample.tokens().len()).sum();
     let every = tokens.div_ceil(ROWS).max(1);
     let width = material.subject.shape().d_model;
-    let mut data = vec![Vec::new(); points.len()];
-    let mut of = vec![(Vec::new(), Vec::new()); points.len()];
-    let mut came = vec![0_usize; points.len()];
+    let mut collected = vec![Collected::default(); points.len()];
     for sample in samples {
         let seen = material.subject.run(&Request { record: points, ..Request::of(sample.tokens()) })?;
-        for (place, point) in points.iter().enumerate() {
+        for (collected, point) in collected.iter_mut().zip(points) {
             let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
-            let numbers = value.real().unwrap_or(&[]);
-            for (token, row) in row_tokens(value).into_iter().zip(numbers.chunks_exact(width)) {
-                let token = token as usize;
-                came[place] += 1;
-                // An expert has few rows, of which none is left out.
-                let wanted = point.expert_index().is_some() || came[place].is_multiple_of(every);
-                if !wanted || skipped(token, sample.tokens().positions()) || of[place].0.len() >= ROWS {
-                    continue;
-                }
-                data[place].extend_from_slice(row);
-                of[place].0.push(sample.tokens().ids()[token]);
-                of[place].1.push(sample.documents()[token]);
-            }
+            let rows = row_tokens(value).into_iter().zip(value.real().unwrap_or(&[]).chunks_exact(width));
+            // An expert has few rows, of which none is left out.
+            let every = if point.expert_index().is_some() { 1 } else { every };
+            rows.for_each(|(token, row)| collected.add(token as usize, row, sample, every));
         }
     }
-    let whole = |((point, data), (ids, documents)): ((&HookPoint, Vec<f32>), (Vec<u32>, Vec<u32>))| {
+    let whole = |(point, collected): (&HookPoint, Collected)| {
+        let Collected { data, ids, documents, .. } = collected;
         let rows = Tensor::new([ids.len(), width], data).map_err(DictionaryError::from)?;
         Ok(Gathered { point: *point, rows, ids, documents })
     };
-    points.iter().zip(data).zip(of).map(whole).collect()
+    points.iter().zip(collected).map(whole).collect()
+}
+
+/// Rows of a site as they come.
+#[derive(Clone, Default)]
+struct Collected {
+    data: Vec<f32>,
+    ids: Vec<u32>,
+    documents: Vec<u32>,
+    came: usize,
+}
+
+impl Collected {
+    /// Takes every so many rows, of tokens that are not skipped, while there is room.
+    fn add(&mut self, token: usize, row: &[f32], sample: &Sample, every: usize) {
+        self.came += 1;
+        let skipped = skipped(token, sample.tokens().positions());
+        if skipped || !self.came.is_multiple_of(every) || self.ids.len() >= ROWS {
+            return;
+        }
+        self.data.extend_from_slice(row);
+        self.ids.push(sample.tokens().ids()[token]);
+        self.documents.push(sample.documents()[token]);
+    }
 }
 
 /// Whether rows of this token are left out.
@@ -199,6 +218,6 @@ mod tests {
         let count = |part| dealt.values().filter(|of| **of == part).count();
         assert_eq!((count(Part::First), count(Part::Second), count(Part::Judges)), (8, 8, 4));
         assert_ne!(dealt, parts(&documents, Seed(2)).unwrap());
-        assert!(parts(&documents[..9], Seed(1)).unwrap_err().to_string().contains("at least 10"));
+        assert!(parts(&documents[..19], Seed(1)).unwrap_err().to_string().contains("at least 20"));
     }
 }

@@ -17,7 +17,7 @@ const ROWS: usize = 1500;
 const WIDTH: usize = 48;
 
 fn gathered(rows: Tensor) -> (Gathered, BTreeMap<u32, Part>) {
-    let documents: Vec<u32> = (0..rows.rows() as u32).map(|row| row / 30).collect();
+    let documents: Vec<u32> = (0..rows.rows() as u32).map(|row| row / 15).collect();
     let dealt = parts(&documents, Seed(3)).unwrap();
     let ids = vec![0; documents.len()];
     (Gathered { point: HookPoint::block(Site::ResidPost, 0), rows, ids, documents }, dealt)
