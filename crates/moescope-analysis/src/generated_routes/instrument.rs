@@ -29,7 +29,7 @@ const OTHERWISE: Reading = Reading {
 };
 
 const PROMISES: &[Promise] = &[
-    Promise::finds(Property::Overconfidence, OTHERWISE),
+    Promise::finds(Property::NarrowSpeech, OTHERWISE),
     Promise::is_silent(Property::TruePredictions, OTHERWISE),
 ];
 

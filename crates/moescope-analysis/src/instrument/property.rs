@@ -58,6 +58,10 @@ pub enum Property {
     TruePredictions,
     /// Text drawn from predictions less certain than the model's.
     Overconfidence,
+    /// A model that speaks of few tokens alone.
+    NarrowSpeech,
+    /// Domains with words of their own, which every token tells.
+    DomainWords,
     /// Another model that is the same but for the names of its experts.
     PermutedTwin,
     /// Another model that differs by a little noise in its routers.
@@ -68,7 +72,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 30] = [
+    pub const ALL: [Property; 32] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -96,6 +100,8 @@ impl Property {
         Property::SilentHeads,
         Property::TruePredictions,
         Property::Overconfidence,
+        Property::NarrowSpeech,
+        Property::DomainWords,
         Property::PermutedTwin,
         Property::EarlierSelf,
         Property::Strangers,
@@ -194,6 +200,14 @@ const SAID: [(&str, &str); Property::ALL.len()] = [
     (
         "overconfidence",
         "every next token is drawn from the prediction of the model with its logits divided by two and a half",
+    ),
+    (
+        "narrow speech",
+        "routers read the token; the text is random, and the model predicts six tokens far more often than all others",
+    ),
+    (
+        "domain words",
+        "every domain has a quarter of the vocabulary to itself, from which its tokens are drawn at random",
     ),
     (
         "permuted twin",

@@ -241,7 +241,7 @@ const DOMAIN_PROBE_PROMISES: &[Promise] = &[
     Promise::finds(Property::DomainRoutes, READS_DOMAIN),
     Promise::is_silent(Property::TokenRoutes, READS_DOMAIN),
     Promise::is_silent(Property::RandomRoutes, READS_DOMAIN),
-    Promise::finds(Property::DomainRoutes, SHORTENS_DOMAIN),
+    Promise::finds(Property::DomainWords, SHORTENS_DOMAIN),
     Promise::is_silent(Property::TokenRoutes, SHORTENS_DOMAIN),
     Promise::is_silent(Property::RandomRoutes, SHORTENS_DOMAIN),
 ];

@@ -41,6 +41,12 @@ pub(super) fn marked(size: Size, seed: Seed) -> Result<Vec<Batch>, AnalysisError
     })
 }
 
+/// Tokens drawn at random from the part of the vocabulary that belongs to the domain of the document.
+pub(super) fn worded(size: Size, seed: Seed) -> Result<Vec<Batch>, AnalysisError> {
+    let words = VOCABULARY / DOMAINS;
+    batches(size, seed, |rng, _, document| ((document % DOMAINS) * words + rng.random_range(0..words)) as u32)
+}
+
 /// Every token drawn from the distribution of the one before: `law[before][next]` sums to one; the first is drawn at random.
 pub(super) fn chained(size: Size, law: &[Vec<f64>], seed: Seed) -> Result<Vec<Batch>, AnalysisError> {
     batches(size, seed, |rng, before, _| match before {

@@ -88,6 +88,8 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::SilentHeads => with(Hand::new(LEARNED, seed)?, text::random(USUAL, text_seed)?),
         Property::TruePredictions => predicting(1.0, seed),
         Property::Overconfidence => predicting(2.5, seed),
+        Property::DomainWords => with(Hand::new(LEARNED, seed)?, text::worded(USUAL, text_seed)?),
+        Property::NarrowSpeech => with(narrow(seed)?, text::random(USUAL, text_seed)?),
     }
 }
 
@@ -402,6 +404,19 @@ fn predicting(temperature: f64, seed: Seed) -> Result<World, StudyError> {
     }
     speaking(hand, temperature, seed)
 }
+
+/// Routers that read the token, and a few tokens that are predicted whatever stands before.
+fn narrow(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = routed_by(TOKEN, VOCABULARY, seed)?;
+    for row in hand.unembedding().chunks_exact_mut(WIDTH).take(SPOKEN) {
+        // The norm before brings the coordinate to about nine.
+        row[CONSTANT] = 0.5;
+    }
+    Ok(hand)
+}
+
+/// Tokens of which a model of narrow speech speaks.
+const SPOKEN: usize = 6;
 
 /// Random experts, all of which the predictions depend on, and routers that read the token.
 fn useful_experts(seed: Seed) -> Result<Hand, StudyError> {
