@@ -79,6 +79,7 @@ pub mod sparse_probe;
 pub mod specialisation;
 pub mod spectrum;
 pub mod statistics;
+pub mod stream_spectrum;
 pub mod superposition;
 pub mod tuned_lens;
 pub mod wording;

@@ -119,6 +119,8 @@ fn handed_on(routes: &Routes, per_token: usize) -> f64 {
 }
 
 /// Slots of each expert in the text and in what was generated, some documents the other way round.
+///
+/// - **Shape:** `[side][expert]`, text first; both sides have as many slots, since each generated token stands for one of the text.
 fn loads(documents: &[Sums], exchanged: impl Fn(usize) -> bool) -> [Vec<f64>; 2] {
     let experts = documents[0].slots[0].len();
     let mut loads = [vec![0.0; experts], vec![0.0; experts]];
@@ -132,6 +134,9 @@ fn loads(documents: &[Sums], exchanged: impl Fn(usize) -> bool) -> [Vec<f64>; 2]
 }
 
 /// Total variation between the loads.
+///
+/// - **Unit and range:** share of slots, 0 for equal loads, 1 where no expert is used on both sides.
+/// - **Null:** above 0 for finite text, and larger for fewer tokens and more experts: hence the exchanged documents beside it.
 fn distance(documents: &[Sums], exchanged: impl Fn(usize) -> bool) -> f64 {
     let [own, made] = loads(documents, exchanged);
     let slots: f64 = own.iter().sum();

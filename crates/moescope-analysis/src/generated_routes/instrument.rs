@@ -18,6 +18,9 @@ const SEQUENCES: usize = 64;
 const SHORTEST: usize = 4;
 
 /// The instrument `prefill-decode`.
+///
+/// Positions and documents are those of the text, so that neither the place in a sequence nor the subject tells the two apart: only the
+/// words do, which the model has chosen.
 pub struct PrefillDecode;
 
 const OTHERWISE: Reading = Reading {

@@ -27,6 +27,7 @@ use crate::routing_regret::RoutingRegret;
 use crate::similarity::LayerSimilarity;
 use crate::sparse_dictionary::SparseDictionaries;
 use crate::sparse_probe::SparseProbe;
+use crate::stream_spectrum::StreamSpectrum;
 use crate::superposition::Superposition;
 use crate::tuned_lens::TunedLens;
 
@@ -47,6 +48,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &Superposition,
     &LayerSimilarity,
     &TwoNeighbours,
+    &StreamSpectrum,
     &Lens,
     &TunedLens,
     &JacobianLens,

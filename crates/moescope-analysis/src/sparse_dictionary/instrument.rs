@@ -12,6 +12,9 @@ use crate::sequences::drawn;
 use crate::{AnalysisError, Sample, check};
 
 /// The instrument `dictionary`.
+///
+/// Dictionaries are of one size at all sites, so that what they explain can be compared: an expert sees few tokens, and a dictionary as
+/// large as that of the stream has an easy task there. The null beside each number says how easy.
 pub struct SparseDictionaries;
 
 /// The stream after the last block of a model of the bench.

@@ -11,7 +11,7 @@ mod learned;
 mod letters;
 mod losses;
 mod report;
-mod sites;
+pub(crate) mod sites;
 #[cfg(test)]
 mod tests;
 

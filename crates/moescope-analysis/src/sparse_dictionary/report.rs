@@ -114,6 +114,10 @@ fn of_letters(rows: &[Row]) -> Vec<Column> {
 }
 
 /// How often features are active.
+///
+/// - **Shape:** a row for each site and range of densities.
+/// - **Null:** all features alike, each active in the same share of rows: they fall into one range.
+/// - **Does not show:** densities below one over the number of judging rows, which fall into the first range.
 fn densities(rows: &[Row]) -> Result<Table, AnalysisError> {
     let bins: Vec<(usize, moescope_dictionary::DensityBin)> = rows
         .iter()
@@ -155,6 +159,9 @@ fn densities(rows: &[Row]) -> Result<Table, AnalysisError> {
 }
 
 /// The features that are found again best.
+///
+/// Tokens are those that carry most of a feature's activation: they illustrate, and what is common to them need not be what the feature stands
+/// for. Cosines are with features of the second dictionary, learned from other documents.
 fn features(rows: &[Row], material: &Material<'_>) -> Result<Table, AnalysisError> {
     let all: Vec<(&Row, &Feature)> =
         rows.iter().flat_map(|row| row.features.iter().map(move |f| (row, f))).collect();

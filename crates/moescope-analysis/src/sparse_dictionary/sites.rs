@@ -15,7 +15,7 @@ use crate::{AnalysisError, Sample, check};
 /// Blocks, at most: evenly spaced, the last among them.
 const BLOCKS: usize = 2;
 /// Sequences that rows are taken from, at most, of as many documents as there are.
-pub(super) const SEQUENCES: usize = 256;
+pub(crate) const SEQUENCES: usize = 256;
 /// Rows of a site, at most, spread evenly over these.
 const ROWS: usize = 8192;
 /// Tokens at the start of each sequence that are left out: models put very long vectors on the first.
@@ -57,13 +57,13 @@ pub(super) fn parts(documents: &[u32], seed: Seed) -> Result<BTreeMap<u32, Part>
 ///
 /// - **Shape:** `rows[row, d_model]`, of the tokens that pass the site: all of a stream, those sent to it of an expert.
 /// - **Unit:** that of the stream.
-pub(super) struct Gathered {
-    pub(super) point: HookPoint,
+pub(crate) struct Gathered {
+    pub(crate) point: HookPoint,
     /// `[row, d_model]`.
-    pub(super) rows: Tensor,
+    pub(crate) rows: Tensor,
     /// Token ids.
-    pub(super) ids: Vec<u32>,
-    pub(super) documents: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) documents: Vec<u32>,
 }
 
 impl Gathered {
@@ -83,7 +83,7 @@ impl Gathered {
     }
 
     /// Whether two rows differ.
-    pub(super) fn varies(&self) -> bool {
+    pub(crate) fn varies(&self) -> bool {
         let width = self.rows.columns();
         let first = &self.rows.data()[..width.min(self.rows.len())];
         self.rows.data().chunks_exact(width).any(|row| row != first)
@@ -115,7 +115,7 @@ fn blocks(all: usize) -> Vec<usize> {
 }
 
 /// The sites of each block: the stream after it, what its feed-forward layer adds, and the answers of its most used expert.
-pub(super) fn sites(material: &mut Material<'_>) -> Result<Vec<Vec<HookPoint>>, AnalysisError> {
+pub(crate) fn sites(material: &mut Material<'_>) -> Result<Vec<Vec<HookPoint>>, AnalysisError> {
     let shape = material.subject.shape().clone();
     let of = |layer: usize| {
         let mut points =
@@ -142,7 +142,7 @@ fn most_used(material: &mut Material<'_>, layer: usize, experts: usize) -> Resul
 ///
 /// # Errors
 /// If the subject cannot answer or leaves out a value.
-pub(super) fn gather(
+pub(crate) fn gather(
     material: &mut Material<'_>,
     samples: &[Sample],
     points: &[HookPoint],

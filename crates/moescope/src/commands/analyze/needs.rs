@@ -37,7 +37,7 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("causal-trace") {
         points.extend(moescope_analysis::causal_trace::looked_at(shape));
     }
-    if asked("dictionary") {
+    if asked("dictionary") || asked("spectrum") {
         points.extend(sparse_dictionary::looked_at(shape));
     }
     if asked("sparse-probe") || asked("expert-prune") || asked("superposition") {

@@ -1,0 +1,283 @@
+//! The instrument `spectrum`.
+
+use moescope_base::{Column, Figure, FigureKind, HookPoint, Seed, Site, Table};
+
+use super::METHOD;
+use super::control::{ControlShare, control_share};
+use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::sequences::drawn;
+use crate::sparse_dictionary::sites::{Gathered, SEQUENCES, gather, sites};
+use crate::spectrum::{Spectrum, spectrum, white_effective_rank, white_participation_ratio};
+use crate::statistics::{Bootstrap, holm, student};
+use crate::tabulate::bootstrap_columns;
+use crate::wording::counted;
+use crate::{AnalysisError, Sample, check};
+
+/// Rows of each site, at most; of all sites as many.
+const ROWS: usize = 384;
+/// Rows of a site below which it is left out.
+const LEAST: usize = 64;
+/// Groups of documents that are left out in turn.
+const GROUPS: usize = 8;
+
+/// The instrument `spectrum`.
+///
+/// Sites are the stream after a block, what its feed-forward layer adds, and the answers of the expert that most tokens choose, as in the
+/// instrument `dictionary`: what a dictionary can find there is bounded by how many directions are in use.
+pub struct StreamSpectrum;
+
+const FEW: Reading = Reading {
+    says: "the stream after block 1 fills fewer than twelve directions",
+    table: "spectrum_of_sites",
+    rows: &[("site", "blocks.1.hook_resid_post")],
+    value: "effective_rank",
+    rule: Rule::LessThan(12.0),
+};
+const LOOKS: Reading = Reading {
+    says: "routers look where their input varies",
+    table: "control_share",
+    rows: &[],
+    value: "share",
+    rule: Rule::Significant,
+};
+
+const PROMISES: &[Promise] = &[
+    Promise::finds(Property::FlatStream, FEW),
+    Promise::is_silent(Property::TokenRoutes, FEW),
+    Promise::finds(Property::TokenRoutes, LOOKS),
+    Promise::is_silent(Property::ScatteredRouters, LOOKS),
+];
+
+impl Instrument for StreamSpectrum {
+    fn about(&self) -> About {
+        About {
+            name: "spectrum",
+            group: Group::Representation,
+            question: "How many directions do the stream, a layer and an expert fill, and how much of a router's input lies where it looks?",
+            null: "white noise with as many rows; random subspaces of the rank of the router",
+            does_not_show: "what the directions mean, nor whether they matter; a few of large variance hide all others",
+            source: "effective rank, Roy and Vetterli 2007; participation ratio, Gao et al. 2017; control and content, Yuan et al. 2026 (arXiv 2604.17837)",
+            passes: "one for each of at most 2 blocks and for each routed layer, of at most 256 sequences",
+            routed: false,
+            promises: PROMISES,
+        }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        let samples = drawn(material, METHOD, SEQUENCES)?;
+        let spectra = spectra(material, &samples)?;
+        let mut finding = Finding { tables: vec![table(&spectra)?], figures: vec![figure(&spectra)] };
+        let shares = shares(material, &samples)?;
+        if !shares.is_empty() {
+            finding.tables.push(share_table(&shares)?);
+            finding.figures.push(share_figure(&shares));
+        }
+        Ok(finding)
+    }
+}
+
+/// The spectrum of one site, with intervals over documents.
+///
+/// - **Unit and range:** dimensions, from 1 to the smaller of rows less one and the width.
+/// - **Null:** white noise with as many rows. Both numbers grow with the number of rows, so that all sites have the same.
+/// - **Does not show:** directions of little variance, which may matter most.
+struct SiteSpectrum {
+    site: HookPoint,
+    whole: Spectrum,
+    rank: Bootstrap,
+    ratio: Bootstrap,
+}
+
+/// Spectra of all sites that vary, at equal numbers of rows.
+///
+/// # Errors
+/// If no site has 64 rows that vary, or they are of too few documents.
+fn spectra(material: &mut Material<'_>, samples: &[Sample]) -> Result<Vec<SiteSpectrum>, AnalysisError> {
+    let mut gathered = Vec::new();
+    for points in sites(material)? {
+        gathered.extend(gather(material, samples, &points)?);
+    }
+    gathered.retain(|site: &Gathered| site.varies() && site.ids.len() >= LEAST);
+    check::at_least(METHOD, "sites with 64 rows that vary", gathered.len(), 1)?;
+    let rows = gathered.iter().map(|site| site.ids.len()).min().unwrap_or(0).min(ROWS);
+    gathered.iter().map(|site| of_site(site, rows)).collect()
+}
+
+fn of_site(site: &Gathered, rows: usize) -> Result<SiteSpectrum, AnalysisError> {
+    let width = site.rows.columns();
+    let (data, documents) = spread(site, rows);
+    let mut names = documents.clone();
+    names.sort_unstable();
+    names.dedup();
+    check::documents(METHOD, names.len())?;
+    let groups = names.len().min(GROUPS);
+    let group = |document: &u32| {
+        names.binary_search(document).expect("a document of the list") * groups / names.len()
+    };
+    let of = |left_out: usize| {
+        let kept =
+            data.chunks_exact(width).zip(&documents).filter(|(_, document)| group(document) != left_out);
+        let data: Vec<f32> = kept.flat_map(|(row, _)| row).copied().collect();
+        // All rows are taken, so that nothing is drawn.
+        spectrum(&data, width, data.len() / width, Seed(0))
+    };
+    let whole = of(groups)?;
+    let without: Vec<Spectrum> = (0..groups).map(of).collect::<Result<_, _>>()?;
+    let interval = |pick: fn(&Spectrum) -> f64| {
+        jackknife(pick(&whole), &without.iter().map(pick).collect::<Vec<f64>>(), names.len())
+    };
+    let (rank, ratio) = (interval(|s| s.effective_rank), interval(|s| s.participation_ratio));
+    Ok(SiteSpectrum { site: site.point, whole, rank, ratio })
+}
+
+/// An interval from the estimates without each group of documents, with Student's t for so few groups.
+///
+/// A bootstrap would draw rows twice, which lowers a rank: replicates would lie below the estimate. Leaving out does so by a little alone, and
+/// only the spread of the estimates counts.
+fn jackknife(estimate: f64, without: &[f64], units: usize) -> Bootstrap {
+    let (groups, mean) = (without.len() as f64, crate::statistics::mean(without));
+    let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
+    let standard_error = (spread * (groups - 1.0) / groups).sqrt();
+    let reach = student::quantile(0.975, groups - 1.0) * standard_error;
+    let (low, high) = (estimate - reach, estimate + reach);
+    Bootstrap { estimate, low, high, standard_error, units, replicates: without.len() }
+}
+
+/// How much of its input each router that scores can see.
+///
+/// # Errors
+/// If weights cannot be read, the subject cannot answer, or there are too few documents.
+fn shares(
+    material: &mut Material<'_>,
+    samples: &[Sample],
+) -> Result<Vec<(usize, ControlShare)>, AnalysisError> {
+    let mut found = Vec::new();
+    for layer in material.subject.shape().routed_layers() {
+        let Some(parameters) = material.subject.parameters() else { break };
+        let Some(router) = parameters.router(layer)? else { continue };
+        let inputs = gather(material, samples, &[HookPoint::block(Site::MlpIn, layer)])?;
+        let permutations = material.permutations(METHOD).index(layer);
+        for input in inputs.iter().filter(|input| input.varies()) {
+            let (data, documents) = spread(input, input.ids.len().min(ROWS));
+            let share = control_share(&data, &documents, &router, permutations, material.resampling(METHOD))?;
+            found.extend(share.map(|share| (layer, share)));
+        }
+    }
+    Ok(found)
+}
+
+/// So many rows of a site, evenly spread over the text, with their documents.
+fn spread(site: &Gathered, rows: usize) -> (Vec<f32>, Vec<u32>) {
+    let width = site.rows.columns();
+    let chosen: Vec<usize> = (0..rows).map(|at| at * site.ids.len() / rows).collect();
+    let data = chosen.iter().flat_map(|row| &site.rows.data()[row * width..][..width]).copied().collect();
+    (data, chosen.iter().map(|row| site.documents[*row]).collect())
+}
+
+fn table(spectra: &[SiteSpectrum]) -> Result<Table, AnalysisError> {
+    let count = |of: fn(&SiteSpectrum) -> usize| spectra.iter().map(|s| of(s) as i64).collect::<Vec<i64>>();
+    let real = |of: fn(&SiteSpectrum) -> f64| spectra.iter().map(of).collect::<Vec<f64>>();
+    let values = |of: fn(&SiteSpectrum) -> Bootstrap| spectra.iter().map(of).collect::<Vec<Bootstrap>>();
+    let (unit, noise) = ("dimensions", "white noise with as many rows");
+    let names = spectra.iter().map(|spectrum| spectrum.site.to_string()).collect();
+    let mut columns = vec![
+        Column::key("site", "hook whose vectors", names),
+        Column::count("rows", "rows", "vectors", count(|s| s.whole.rows)),
+        Column::count("dimensions", unit, "coordinates of each vector", count(|s| s.whole.dimensions)),
+    ];
+    let meaning = "exp of the entropy of the eigenvalues of the covariance";
+    columns.extend(bootstrap_columns("effective_rank", unit, meaning, &values(|s| s.rank)));
+    let white = real(|s| white_effective_rank(s.whole.rows, s.whole.dimensions));
+    columns.push(Column::null("effective_rank", unit, noise, white));
+    let meaning = "squared sum over sum of squares of the eigenvalues";
+    columns.extend(bootstrap_columns("participation_ratio", unit, meaning, &values(|s| s.ratio)));
+    let white = real(|s| white_participation_ratio(s.whole.rows, s.whole.dimensions));
+    columns.push(Column::null("participation_ratio", unit, noise, white));
+    columns.push(Column::estimate(
+        "total_variance",
+        "squared activation",
+        "sum of the eigenvalues",
+        real(|s| s.whole.total_variance),
+    ));
+    let method = "The same number of rows of each site, since both numbers grow with it; intervals by leaving out groups of documents in turn, \
+                  with Student's t. First tokens are left out. Does not show what the directions mean.";
+    Ok(Table::new("spectrum_of_sites", "How many directions are in use", method, columns)?)
+}
+
+fn share_table(shares: &[(usize, ControlShare)]) -> Result<Table, AnalysisError> {
+    let values: Vec<Bootstrap> = shares.iter().map(|(_, share)| share.share).collect();
+    let count =
+        |of: fn(&ControlShare) -> usize| shares.iter().map(|(_, s)| of(s) as i64).collect::<Vec<i64>>();
+    let real = |of: fn(&ControlShare) -> f64| shares.iter().map(|(_, s)| of(s)).collect::<Vec<f64>>();
+    let layers = shares.iter().map(|(layer, _)| *layer as i64).collect();
+    let mut columns = vec![
+        Column::integer_key("layer", "", "block, counted from 0", layers),
+        Column::count("rank", "dimensions", "of the router", count(|share| share.rank)),
+        Column::count("width", "dimensions", "of its input", count(|share| share.width)),
+    ];
+    let meaning = "variance of the router's input in the row space of its weights";
+    columns.extend(bootstrap_columns("share", "share of variance", meaning, &values));
+    let null = "random subspaces of the same rank";
+    columns.push(Column::null("share", "share of variance", null, real(|s| s.against.null_mean)));
+    let meaning = "random subspaces that hold as much";
+    columns.push(Column::p_value("share", meaning, real(|s| s.against.p_value)));
+    let method = "What lies outside the row space cannot move a choice. Routers that do not score, or see everything, are left out. Does not \
+                  show how much of what they see moves choices.";
+    Ok(Table::new("control_share", "How much of its input a router sees", method, columns)?)
+}
+
+fn figure(spectra: &[SiteSpectrum]) -> Figure {
+    let told = |of: &SiteSpectrum| {
+        let (rank, white) = (of.rank.estimate, white_effective_rank(of.whole.rows, of.whole.dimensions));
+        format!("{rank:.1} at {} (white noise {white:.0})", of.site)
+    };
+    let least = spectra.iter().min_by(|a, b| a.rank.estimate.total_cmp(&b.rank.estimate)).map(told);
+    let most = spectra.iter().max_by(|a, b| a.rank.estimate.total_cmp(&b.rank.estimate)).map(told);
+    let title = match (least, most) {
+        (Some(least), Some(most)) if least != most => format!("Directions in use: from {least} to {most}"),
+        (Some(only), _) => format!("Directions in use: {only}"),
+        _ => String::new(),
+    };
+    Figure {
+        id: "spectrum_of_sites".into(),
+        title,
+        caption: "Effective rank with 95 % intervals over documents, beside white noise with as many rows."
+            .into(),
+        table: "spectrum_of_sites".into(),
+        kind: FigureKind::Forest { label: "site".into(), estimate: "effective_rank".into(), reference: None },
+    }
+}
+
+fn share_figure(shares: &[(usize, ControlShare)]) -> Figure {
+    let p: Vec<f64> = shares.iter().map(|(_, share)| share.against.p_value).collect();
+    let beyond = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
+    let most = shares.iter().max_by(|a, b| a.1.against.excess().total_cmp(&b.1.against.excess()));
+    let example = most.filter(|_| beyond > 0).map_or_else(String::new, |(layer, share)| {
+        let (own, null) = (100.0 * share.share.estimate, 100.0 * share.against.null_mean);
+        format!("; most in layer {layer}, which sees {own:.0} % of the variance, {null:.0} % at random")
+    });
+    Figure {
+        id: "control_share".into(),
+        title: format!(
+            "In {beyond} of {} routers look where their input varies{example}",
+            counted(shares.len(), "layer", "layers")
+        ),
+        caption: "Share of the variance of a router's input in the row space of its weights, with 95 % intervals over documents, beside random subspaces; by Holm at 5 %.".into(),
+        table: "control_share".into(),
+        kind: FigureKind::Bars { x: "layer".into(), y: "share".into(), series: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_by_hand() {
+        // Deviations of one: the spread is four times three quarters, and t of three degrees of freedom is 3.182.
+        let found = jackknife(5.0, &[4.0, 6.0, 4.0, 6.0], 9);
+        let reach = 3.182_446 * 3f64.sqrt();
+        assert!((found.low - (5.0 - reach)).abs() < 1e-4 && (found.high - (5.0 + reach)).abs() < 1e-4);
+        assert_eq!((found.estimate, found.units), (5.0, 9));
+    }
+}
