@@ -30,7 +30,7 @@ fn setting() -> &'static Path {
         for (domain, word) in [("birds", "heron"), ("tools", "hammer")] {
             let place = folder.path().join("text").join(domain);
             fs::create_dir_all(&place).unwrap();
-            for document in 0..6 {
+            for document in 0..10 {
                 let line = |i: usize| format!("The {word} of day {} is number {document}. ", i * i % 17);
                 fs::write(place.join(format!("{document}.txt")), (0..12).map(line).collect::<String>())
                     .unwrap();
