@@ -18,6 +18,14 @@ pub(crate) fn predicted(sample: &Sample) -> Vec<(usize, u32)> {
     (0..documents.len()).filter(followed).map(|row| (row, documents[row])).collect()
 }
 
+/// Ids of the tokens with the largest logits, the largest first; of equals the lower id.
+pub(crate) fn most_probable(logits: &[f32], count: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+    order.truncate(count);
+    order
+}
+
 /// Loss after the token of a row.
 pub(crate) fn loss_at(sample: &Sample, seen: &Observation, row: usize) -> f64 {
     let positions = sample.tokens().positions();

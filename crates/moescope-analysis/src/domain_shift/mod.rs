@@ -21,6 +21,7 @@ mod tests;
 pub use disturbance::Disturbance;
 pub use domains::{DomainLoad, domain_loads};
 pub use instrument::DomainShift;
+pub(crate) use shift::total_variation;
 pub use shift::{RouteShift, Shift, Tokens, shift};
 
 /// Its name in messages and seeds.

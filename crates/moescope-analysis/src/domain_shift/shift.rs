@@ -269,6 +269,6 @@ pub(super) fn shares(loads: &[Vec<f64>], documents: &[usize]) -> Vec<f64> {
 }
 
 /// Half of the sum of the differences.
-pub(super) fn total_variation(first: &[f64], second: &[f64]) -> f64 {
+pub(crate) fn total_variation(first: &[f64], second: &[f64]) -> f64 {
     first.iter().zip(second).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
 }

@@ -6,6 +6,7 @@ use moescope_base::{FeedForwardShape, HookPoint, Request, Site};
 
 use crate::AnalysisError;
 use crate::instrument::Material;
+use crate::next_token::most_probable;
 
 /// Sequences whose answers are looked at, at most; whole batches.
 const SEQUENCES: usize = 64;
@@ -51,10 +52,7 @@ pub(super) fn promoted_tokens(
         let own = |(sum, common): (&f64, &f64)| (sum / *rows as f64 - common) as f32;
         let direction: Vec<f32> = sum.iter().zip(&common).map(own).collect();
         let logits = material.subject.unembed(&direction)?;
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-        order.truncate(count);
-        Ok(order)
+        Ok(most_probable(&logits, count))
     };
     points.iter().map(of).collect()
 }

@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::METHOD;
 use super::generate::{Layers, Routes, Spoken};
+use crate::domain_shift::total_variation;
 use crate::routing::{NullComparison, Permutations};
 use crate::statistics::{Bootstrap, Resampling, Tail, bootstrap};
 use crate::{AnalysisError, check};
@@ -140,7 +141,7 @@ fn loads(documents: &[Sums], exchanged: impl Fn(usize) -> bool) -> [Vec<f64>; 2]
 fn distance(documents: &[Sums], exchanged: impl Fn(usize) -> bool) -> f64 {
     let [own, made] = loads(documents, exchanged);
     let slots: f64 = own.iter().sum();
-    0.5 * own.iter().zip(&made).map(|(a, b)| (a - b).abs()).sum::<f64>() / slots
+    total_variation(&own, &made) / slots
 }
 
 fn gained(documents: &[Sums]) -> (usize, f64, f64) {

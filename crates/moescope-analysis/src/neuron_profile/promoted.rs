@@ -4,6 +4,7 @@ use moescope_base::WeightMatrix;
 
 use crate::AnalysisError;
 use crate::instrument::Material;
+use crate::next_token::most_probable;
 
 /// Ids of the tokens with the largest logits along what each neuron writes, `[neuron][rank]`: its column of down, turned round where `signs`
 /// is negative, read by the final norm and the unembedding as if it were the whole stream.
@@ -30,10 +31,7 @@ pub(super) fn promoted(
         let scale = sign.signum() * (down.rows() as f64 / square).sqrt();
         let direction: Vec<f32> = column.iter().map(|x| (x * scale) as f32).collect();
         let logits = material.subject.unembed(&direction)?;
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-        order.truncate(count);
-        found.push(order);
+        found.push(most_probable(&logits, count));
     }
     Ok(found)
 }

@@ -10,7 +10,7 @@ use crate::instrument::{
 };
 use crate::matrix::Features;
 use crate::routing::{NullComparison, Permutations, comparison_columns};
-use crate::statistics::{Tail, student};
+use crate::statistics::{Tail, jackknife};
 use crate::{AnalysisError, check};
 
 const METHOD: &str = "similarity";
@@ -126,11 +126,8 @@ fn compare(
             first[groups].compare(&second[groups], shuffled, measure)
         },
     );
-    let mean = without.iter().sum::<f64>() / groups as f64;
-    let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
-    let freedom = (groups - 1) as f64;
-    let reach = student::quantile(0.975, freedom) * (spread * freedom / groups as f64).sqrt();
-    Ok((NullComparison::new(observed, &draws, Tail::Greater), observed - reach, observed + reach))
+    let interval = jackknife(observed, &without, groups);
+    Ok((NullComparison::new(observed, &draws, Tail::Greater), interval.low, interval.high))
 }
 
 /// The instrument `similarity`.

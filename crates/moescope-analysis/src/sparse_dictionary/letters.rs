@@ -55,7 +55,7 @@ pub(super) fn absorbed(
 }
 
 /// The first letter of a token, in lower case, spaces aside; `None` for one that begins with none of the Latin alphabet.
-fn first_letter(text: &str) -> Option<char> {
+pub fn first_letter(text: &str) -> Option<char> {
     text.trim_start().chars().next().filter(char::is_ascii_alphabetic).map(|first| first.to_ascii_lowercase())
 }
 

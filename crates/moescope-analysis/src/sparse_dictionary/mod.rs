@@ -16,6 +16,7 @@ pub(crate) mod sites;
 mod tests;
 
 pub use instrument::SparseDictionaries;
+pub use letters::first_letter;
 pub use sites::{kept, looked_at};
 
 /// The name in errors.

@@ -8,7 +8,7 @@ use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Pr
 use crate::sequences::drawn;
 use crate::sparse_dictionary::sites::{Gathered, SEQUENCES, gather, sites};
 use crate::spectrum::{Spectrum, spectrum, white_effective_rank, white_participation_ratio};
-use crate::statistics::{Bootstrap, holm, student};
+use crate::statistics::{Bootstrap, holm, jackknife};
 use crate::tabulate::bootstrap_columns;
 use crate::wording::counted;
 use crate::{AnalysisError, Sample, check};
@@ -128,19 +128,6 @@ fn of_site(site: &Gathered, rows: usize) -> Result<SiteSpectrum, AnalysisError> 
     };
     let (rank, ratio) = (interval(|s| s.effective_rank), interval(|s| s.participation_ratio));
     Ok(SiteSpectrum { site: site.point, whole, rank, ratio })
-}
-
-/// An interval from the estimates without each group of documents, with Student's t for so few groups.
-///
-/// A bootstrap would draw rows twice, which lowers a rank: replicates would lie below the estimate. Leaving out does so by a little alone, and
-/// only the spread of the estimates counts.
-fn jackknife(estimate: f64, without: &[f64], units: usize) -> Bootstrap {
-    let (groups, mean) = (without.len() as f64, crate::statistics::mean(without));
-    let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
-    let standard_error = (spread * (groups - 1.0) / groups).sqrt();
-    let reach = student::quantile(0.975, groups - 1.0) * standard_error;
-    let (low, high) = (estimate - reach, estimate + reach);
-    Bootstrap { estimate, low, high, standard_error, units, replicates: without.len() }
 }
 
 /// How much of its input each router that scores can see.
@@ -265,19 +252,5 @@ fn share_figure(shares: &[(usize, ControlShare)]) -> Figure {
         caption: "Share of the variance of a router's input in the row space of its weights, with 95 % intervals over documents, beside random subspaces; by Holm at 5 %.".into(),
         table: "control_share".into(),
         kind: FigureKind::Bars { x: "layer".into(), y: "share".into(), series: None },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interval_by_hand() {
-        // Deviations of one: the spread is four times three quarters, and t of three degrees of freedom is 3.182.
-        let found = jackknife(5.0, &[4.0, 6.0, 4.0, 6.0], 9);
-        let reach = 3.182_446 * 3f64.sqrt();
-        assert!((found.low - (5.0 - reach)).abs() < 1e-4 && (found.high - (5.0 + reach)).abs() < 1e-4);
-        assert_eq!((found.estimate, found.units), (5.0, 9));
     }
 }
