@@ -64,6 +64,7 @@ pub mod matrix;
 pub mod model_comparison;
 pub mod neuron_profile;
 pub mod path_patch;
+pub mod path_profile;
 pub mod paths;
 pub mod predictability;
 pub mod probe;

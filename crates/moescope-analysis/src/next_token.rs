@@ -26,6 +26,12 @@ pub(crate) fn most_probable(logits: &[f32], count: usize) -> Vec<u32> {
     order
 }
 
+/// Id of the token with the largest of these logits, of which there is at least one; of equals the lower id.
+pub(crate) fn likeliest(logits: &[f32]) -> u32 {
+    let better = |best: (u32, f32), next: (u32, f32)| if next.1 > best.1 { next } else { best };
+    (0..).zip(logits.iter().copied()).reduce(better).expect("a vocabulary has a token").0
+}
+
 /// Loss after the token of a row.
 pub(crate) fn loss_at(sample: &Sample, seen: &Observation, row: usize) -> f64 {
     let positions = sample.tokens().positions();
@@ -78,6 +84,12 @@ mod tests {
         assert_eq!(divergence(&[1.0, 2.0, -5.0], &[1.0, 2.0, -5.0]), 0.0);
         assert!(divergence(&[1.0, 2.0], &[8.0, 9.0]).abs() < 1e-9, "a shift of all changes nothing");
         assert_eq!(divergence(&[0.0, f32::NEG_INFINITY], &[0.0, f32::NEG_INFINITY]), 0.0);
+    }
+
+    #[test]
+    fn of_equals_the_lower_id_is_the_likeliest() {
+        assert_eq!((likeliest(&[1.0, 3.0, 3.0]), likeliest(&[0.0; 4])), (1, 0));
+        assert_eq!(most_probable(&[1.0, 3.0, 3.0], 2), [1, 2]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Instrument for ExpertProfile {
             name: "expert-profile",
             group: Group::Routing,
             question: "By which tokens and which domain is each expert known, and which tokens do its answers promote?",
-            null: "the routes dealt out to other tokens, loads kept",
+            null: "the routes dealt out to other tokens of the same document, loads kept",
             does_not_show: "why tokens go there, nor that the promoted tokens survive the layers that follow",
             source: "vocabulary specialisation of Muennighoff et al. 2024 (OLMoE) with a test; promoted tokens after Geva et al. 2022",
             passes: "one for each batch, and for each layer one for each batch of at most 64 sequences in all",
@@ -47,7 +47,8 @@ impl Instrument for ExpertProfile {
         let (tokens, names) = (trace.tokens().clone(), trace.tokens().domain_names.clone());
         let mut rows = Vec::new();
         for layer in trace.layers() {
-            let told = telling_tokens(layer, &tokens.ids, NAMED, permutations.index(layer.layer));
+            let permutations = permutations.index(layer.layer);
+            let told = telling_tokens(layer, &tokens.ids, &tokens.documents, NAMED, permutations);
             let domains = domains(layer, &tokens.domains, names.len());
             let of = |(expert, (tokens, domain))| Row {
                 layer: layer.layer,
@@ -121,7 +122,7 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
         Column::null(
             "telling",
             "standard deviations",
-            "routes dealt out to other tokens",
+            "routes dealt out to other tokens of the same document",
             real(&|row| row.tokens.null),
         ),
         Column::p_value(
@@ -139,7 +140,7 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
         Column::text("promotes", "tokens with the largest logits along its mean answer", text(&promoted)),
     ];
     let method = "Tokens that occur five times or more. Deviance is the signed root of that of a binomial with the expert's load. The null \
-                  deals routes out to other tokens as if these were independent. Lift has no interval: it is the largest of all domains. \
+                  deals routes out to other tokens of the same document. Lift has no interval: it is the largest of all domains. \
                   The mean answer is that beyond the mean of all experts of the layer, weighted as applied, read by the final norm and \
                   the unembedding.";
     Ok(Table::new("expert_profile", "What each expert is known by", method, columns)?)

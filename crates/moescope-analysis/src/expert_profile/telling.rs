@@ -35,7 +35,7 @@ pub struct Tokens {
     pub load: f64,
     /// The most telling tokens, the first the most; none where no token occurs five times, or all or none choose the expert.
     pub first: Vec<Telling>,
-    /// Mean deviance of its most telling token when routes are dealt out to other tokens.
+    /// Mean deviance of its most telling token when routes are dealt out to other tokens of the same document.
     pub null: f64,
     /// Share of the shuffles of all experts of the layer whose most telling token tells as much.
     pub p_value: f64,
@@ -85,13 +85,15 @@ fn signed_deviance(hits: f64, of: f64, share: f64) -> f64 {
     deviance.max(0.0).sqrt() * (hits - of * share).signum()
 }
 
-/// What tokens tell of each expert of a layer; `ids[token]`.
+/// What tokens tell of each expert of a layer; `ids[token]`, `documents[token]`.
 ///
-/// Null: the routes are dealt out to other tokens, loads and sets of experts kept. The p-value compares with the shuffles of all experts
-/// of the layer, so that few shuffles suffice for many experts.
+/// Null: the routes are dealt out to other tokens of the same document, loads and sets of experts kept. Tokens of one document share what the
+/// document speaks of, so that an expert of one subject and a word of that subject go together without one telling the other; that is no
+/// finding here. The p-value compares with the shuffles of all experts of the layer, so that few shuffles suffice for many experts.
 pub fn telling_tokens(
     layer: &LayerRouting,
     ids: &[u32],
+    documents: &[u32],
     count: usize,
     permutations: Permutations,
 ) -> Vec<Tokens> {
@@ -102,9 +104,15 @@ pub fn telling_tokens(
             |(hits, load): (&Vec<u32>, &f64)| types.deviances(hits, *load).map(|d| d.1).fold(0.0, f64::max);
         hits.iter().zip(&loads).map(of).collect()
     };
+    let mut together: Vec<usize> = (0..ids.len()).collect();
+    together.sort_by_key(|token| documents[*token]);
     let shuffle = |draw: usize| {
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.shuffle(&mut permutations.seed.index(draw as u64).rng());
+        let (mut rng, mut order) = (permutations.seed.index(draw as u64).rng(), vec![0; ids.len()]);
+        for document in together.chunk_by(|a, b| documents[*a] == documents[*b]) {
+            let mut dealt = document.to_vec();
+            dealt.shuffle(&mut rng);
+            document.iter().zip(dealt).for_each(|(token, other)| order[*token] = other);
+        }
         largest(&types.hits(layer, |token| order[token]))
     };
     let nulls: Vec<Vec<f64>> = (0..permutations.count).into_par_iter().map(shuffle).collect(); // [draw][expert]
@@ -161,8 +169,10 @@ mod tests {
         }
     }
 
+    /// Documents of twenty tokens.
     fn found(layer: &LayerRouting, ids: &[u32], seed: u64) -> Vec<Tokens> {
-        telling_tokens(layer, ids, 3, Permutations::new(19, Seed(seed)))
+        let documents: Vec<u32> = (0..ids.len() as u32).map(|token| token / 20).collect();
+        telling_tokens(layer, ids, &documents, 3, Permutations::new(19, Seed(seed)))
     }
 
     #[test]
@@ -210,6 +220,31 @@ mod tests {
         let (plain, mut turned) = (found(&layer(5, choices), &ids, 2), found(&layer(5, turned), &ids, 2));
         turned.reverse();
         assert_eq!(plain, turned);
+    }
+
+    #[test]
+    fn documents_that_share_words_and_experts_tell_nothing() {
+        // Every document prefers five of thirty words, and one of five experts; within it words and experts are drawn apart.
+        let beyond = (0..200).filter(|seed| {
+            let mut rng = Seed(*seed).child("documents").rng();
+            let (mut ids, mut choices) = (Vec::new(), Vec::new());
+            for _ in 0..20 {
+                let (word, expert) = (rng.random_range(0..30u32), rng.random_range(0..5));
+                for _ in 0..20 {
+                    ids.push(if rng.random_bool(0.6) {
+                        (word + rng.random_range(0..5)) % 30
+                    } else {
+                        rng.random_range(0..30)
+                    });
+                    choices.push(if rng.random_bool(0.6) { expert } else { rng.random_range(0..5) });
+                }
+            }
+            let found = found(&layer(5, choices), &ids, *seed);
+            found.iter().any(|tokens| tokens.p_value <= 0.01)
+        });
+        // Five tests at one in a hundred: 10 of 200 expected, 20 far beyond chance.
+        let beyond = beyond.count();
+        assert!(beyond < 20, "{beyond} of 200");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::logit_attribution::LogitAttribution;
 use crate::model_comparison::{ModelAgreement, ModelSimilarity, RouteSaturation};
 use crate::neuron_profile::NeuronProfile;
 use crate::path_patch::PathPatching;
+use crate::path_profile::PathProfile;
 use crate::predictability::Predictability;
 use crate::quantised_experts::QuantisedExperts;
 use crate::route_patch::RoutePatching;
@@ -41,6 +42,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &RouterGeometry,
     &ExpertSimilarity,
     &Paths,
+    &PathProfile,
     &DomainProbe,
     &SparseProbe,
     &SparseDictionaries,

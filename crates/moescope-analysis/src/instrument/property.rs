@@ -18,6 +18,8 @@ pub enum Property {
     DependentLayers,
     /// The same, and what is predicted depends on where the second layer sends a token.
     FragileRoutes,
+    /// Dependent layers, and one expert of the second that predicts boldly and in vain.
+    RashExpert,
     /// A mark of one expert that one expert of the next layer alone reads.
     ReadMark,
     /// One expert that stores what follows some tokens, among others that store nothing.
@@ -72,7 +74,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 32] = [
+    pub const ALL: [Property; 33] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -80,6 +82,7 @@ impl Property {
         Property::UnevenLoad,
         Property::DependentLayers,
         Property::FragileRoutes,
+        Property::RashExpert,
         Property::ReadMark,
         Property::FactExpert,
         Property::TwinExperts,
@@ -138,6 +141,10 @@ const SAID: [(&str, &str); Property::ALL.len()] = [
     (
         "fragile routes",
         "as dependent layers, and every expert of the second layer predicts a token of its own",
+    ),
+    (
+        "rash expert",
+        "as dependent layers, and expert 6 of the second layer alone predicts a token, boldly; the text is random",
     ),
     (
         "read mark",

@@ -15,15 +15,15 @@ use super::share::Parts;
 /// - **Null:** whole documents exchanged between domains.
 /// - **Does not show:** whether it is the topic or the vocabulary of the domain.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Strongest {
-    pub(super) domain: usize,
-    pub(super) times: f64,
-    pub(super) null: f64,
-    pub(super) p_value: f64,
+pub(crate) struct Strongest {
+    pub(crate) domain: usize,
+    pub(crate) times: f64,
+    pub(crate) null: f64,
+    pub(crate) p_value: f64,
 }
 
 /// Domains of the documents of a bank, and ways of dealing documents out to them, which all neurons share.
-pub(super) struct Domains {
+pub(crate) struct Domains {
     /// Domain of each document.
     own: Vec<u16>,
     /// The same dealt out anew.
@@ -32,7 +32,7 @@ pub(super) struct Domains {
 
 impl Domains {
     /// Of the documents of some tokens, in the order of [`Parts`]; none where there are fewer than two domains.
-    pub(super) fn new(documents: &[u32], domains: &[u16], draws: usize, seed: Seed) -> Option<Domains> {
+    pub(crate) fn new(documents: &[u32], domains: &[u16], draws: usize, seed: Seed) -> Option<Domains> {
         let of: BTreeMap<u32, u16> = documents.iter().copied().zip(domains.iter().copied()).collect();
         let own: Vec<u16> = of.into_values().collect();
         let deal = |own: &[u16], draw: usize| {
@@ -46,7 +46,7 @@ impl Domains {
     }
 
     /// Where a neuron is strongest; `sizes` are sums of its activations in each document. None where it is nowhere active.
-    pub(super) fn strongest(&self, sizes: &Parts) -> Option<Strongest> {
+    pub(crate) fn strongest(&self, sizes: &Parts) -> Option<Strongest> {
         let (domain, times) = strongest(sizes, &self.own)?;
         let null: Vec<f64> = self.dealt.iter().filter_map(|dealt| Some(strongest(sizes, dealt)?.1)).collect();
         // Sums in another order may differ in the last digit.

@@ -17,7 +17,11 @@ mod unit;
 
 use moescope_base::{HookPoint, SubjectShape};
 
+pub(crate) use domains::{Domains, Strongest};
 pub use instrument::NeuronProfile;
+pub(crate) use share::Parts;
+pub(crate) use tables::plain;
+pub(crate) use texts::Text;
 
 /// Layers that are looked at, at most, evenly spaced.
 const LAYERS: usize = 4;

@@ -7,14 +7,14 @@ use crate::statistics::{Bootstrap, Resampling, bootstrap};
 
 /// Sums of a number over the tokens of each document, with how many tokens these are.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// In the order of the documents.
     of_document: Vec<(f64, f64)>,
 }
 
 impl Parts {
     /// Of one number for each token.
-    pub(super) fn new(documents: &[u32], numbers: impl Iterator<Item = f64>) -> Parts {
+    pub(crate) fn new(documents: &[u32], numbers: impl Iterator<Item = f64>) -> Parts {
         let mut parts = BTreeMap::<u32, (f64, f64)>::new();
         for (document, number) in documents.iter().zip(numbers) {
             let part = parts.entry(*document).or_default();
@@ -24,12 +24,12 @@ impl Parts {
     }
 
     /// Sum and number of tokens of each document.
-    pub(super) fn each(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         self.of_document.iter().copied()
     }
 
     /// Mean over all tokens; NaN without any.
-    pub(super) fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         let (sum, count) = self.each().fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.1));
         sum / count
     }
@@ -38,7 +38,7 @@ impl Parts {
     ///
     /// # Errors
     /// As [`bootstrap`], but for too few documents.
-    pub(super) fn interval(&self, resampling: Resampling) -> Result<Bootstrap, AnalysisError> {
+    pub(crate) fn interval(&self, resampling: Resampling) -> Result<Bootstrap, AnalysisError> {
         if self.of_document.len() < 2 {
             let (estimate, units) = (self.mean(), self.of_document.len());
             let none = f64::NAN;

@@ -172,6 +172,6 @@ pub(super) fn texts(
 }
 
 /// The text of a token as it stands; its number where texts are not known.
-pub(super) fn plain(id: u32, material: &Material<'_>) -> String {
+pub(crate) fn plain(id: u32, material: &Material<'_>) -> String {
     material.words.get(id as usize).cloned().unwrap_or_else(|| format!(" #{id}"))
 }

@@ -10,17 +10,17 @@ const AFTER: usize = 6;
 
 /// What is known about every token of the text, batch after batch.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Text {
-    pub(super) ids: Vec<u32>,
-    pub(super) documents: Vec<u32>,
-    pub(super) domains: Vec<u16>,
+pub(crate) struct Text {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) documents: Vec<u32>,
+    pub(crate) domains: Vec<u16>,
     /// Number of the window.
     windows: Vec<u32>,
 }
 
 impl Text {
     /// All batches.
-    pub(super) fn new(batches: &[(Tokens, TokenTable)]) -> Text {
+    pub(crate) fn new(batches: &[(Tokens, TokenTable)]) -> Text {
         let mut text = Text::default();
         let mut windows = 0;
         for (tokens, table) in batches {
@@ -34,7 +34,7 @@ impl Text {
     }
 
     /// The tokens around a place, as far as they are in its window and document.
-    pub(super) fn around(&self, token: usize) -> std::ops::Range<usize> {
+    pub(crate) fn around(&self, token: usize) -> std::ops::Range<usize> {
         let at = |other: usize| (self.windows[other], self.documents[other]);
         let together = |other: &usize| at(*other) == at(token);
         let before = (token.saturating_sub(BEFORE)..token).rev().take_while(together).count();

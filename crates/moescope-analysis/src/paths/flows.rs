@@ -66,7 +66,8 @@ pub fn flows(trace: &RoutingTrace, permutations: Permutations) -> Result<Option<
     if trace.layers().len() < 2 || tokens == 0 {
         return Ok(None);
     }
-    let layers: Vec<Stage> = drawn(trace.layers().len()).map(|at| Stage::of(&trace.layers()[at])).collect();
+    let drawn = evenly_spaced(trace.layers().len(), STAGES);
+    let layers: Vec<Stage> = drawn.map(|at| Stage::of(&trace.layers()[at])).collect();
     let mut streams = Vec::new();
     for (stage, pair) in layers.windows(2).enumerate() {
         streams.extend(between(stage, &pair[0], &pair[1]));
@@ -81,11 +82,11 @@ pub fn flows(trace: &RoutingTrace, permutations: Permutations) -> Result<Option<
     }))
 }
 
-/// Places of the drawn ones among so many routed layers: evenly spaced, the first and the last among them.
+/// Places of at most so many, but at least two, among two or more routed layers: evenly spaced, the first and the last among them.
 ///
-/// Of 24 routed layers those at the places 0, 5, 11, 17 and 23; of five or fewer all of them.
-fn drawn(layers: usize) -> impl Iterator<Item = usize> {
-    let count = layers.min(STAGES);
+/// Of 24 routed layers five are those at the places 0, 5, 11, 17 and 23; of five or fewer layers they are all.
+pub(crate) fn evenly_spaced(layers: usize, most: usize) -> impl Iterator<Item = usize> {
+    let count = layers.min(most.max(2));
     (0..count).map(move |stage| stage * (layers - 1) / (count - 1))
 }
 
@@ -287,9 +288,9 @@ mod tests {
 
     #[test]
     fn drawn_layers_are_evenly_spaced() {
-        assert_eq!(drawn(2).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(drawn(5).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-        assert_eq!(drawn(24).collect::<Vec<_>>(), [0, 5, 11, 17, 23]);
+        assert_eq!(evenly_spaced(2, 5).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(evenly_spaced(5, 5).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(evenly_spaced(24, 5).collect::<Vec<_>>(), [0, 5, 11, 17, 23]);
         let text = planted::tokens(vec![0; 2], vec![0; 2], vec![0; 2]);
         let one = planted::trace(text, 2, 1, vec![vec![0, 1]]);
         assert!(flows(&one, Permutations::new(9, Seed(1))).unwrap().is_none());

@@ -15,6 +15,7 @@ pub(crate) use effective_number::seen_share;
 pub use effective_number::{
     EffectiveNumber, EffectiveNumberReport, PathEntropy, combinations_log2, effective_number, entropy,
 };
+pub(crate) use flows::evenly_spaced;
 pub use flows::{FlowStream, Flows, flows};
 pub use information::{
     CrossLayerReport, PathInformation, PathInformationReport, cross_layer_information, path_information,

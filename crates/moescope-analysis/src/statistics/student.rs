@@ -1,7 +1,7 @@
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Two-sided p-value of a t statistic; 1 for a statistic that is no number (0/0: no difference and no spread).
-pub(super) fn two_sided(t: f64, freedom: f64) -> f64 {
+pub(crate) fn two_sided(t: f64, freedom: f64) -> f64 {
     (2.0 * upper_tail(t.abs(), freedom)).min(1.0)
 }
 

@@ -40,6 +40,7 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::UnevenLoad => with(uneven(seed)?, text::random(USUAL, text_seed)?),
         Property::DependentLayers => with(dependent(seed)?, text::random(USUAL, text_seed)?),
         Property::FragileRoutes => with(fragile(seed)?, text::random(USUAL, text_seed)?),
+        Property::RashExpert => with(rash(seed)?, text::random(USUAL, text_seed)?),
         Property::ReadMark => with(read_mark(seed)?, text::random(USUAL, text_seed)?),
         Property::FactExpert => fact_expert(seed),
         Property::TwinExperts => {
@@ -193,6 +194,13 @@ fn fragile(seed: Seed) -> Result<Hand, StudyError> {
         hand.neuron((1, expert, 0), CONSTANT, ANSWER + expert, 1.0);
     }
     read_answers(&mut hand, 0.5);
+    Ok(hand)
+}
+
+fn rash(seed: Seed) -> Result<Hand, StudyError> {
+    let mut hand = dependent(seed)?;
+    hand.neuron((1, 6, 0), CONSTANT, ANSWER, 1.0);
+    read_answers(&mut hand, 1.0);
     Ok(hand)
 }
 

@@ -1,0 +1,183 @@
+//! What a path costs or saves beside what its tokens cost elsewhere.
+
+use std::collections::BTreeMap;
+
+use super::walks::Path;
+use crate::statistics::{Bootstrap, jackknife, student};
+
+/// Losses of a text, by token id and document.
+pub(super) struct Losses<'l> {
+    ids: &'l [u32],
+    documents: &'l [u32],
+    losses: &'l [Option<f64>],
+    /// Sum and number of the losses of each token id.
+    all: BTreeMap<u32, Sum>,
+    /// The same of each document.
+    of_document: BTreeMap<u32, BTreeMap<u32, Sum>>,
+}
+
+/// Loss on a path against that of the same tokens elsewhere.
+///
+/// - **Unit:** `beyond` in nats per token: mean over the tokens of the path of their loss minus the mean loss of the same token id on all
+///   other paths. Token ids that no other path has are left out. Above 0 the path is harder than its tokens are.
+/// - **Null:** 0. The interval leaves out each document of the path in turn, with what it says of other paths, and uses Student's t.
+/// - **Does not show:** that the path is to blame: what comes before a token decides both its path and how hard the next one is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Beyond {
+    pub(super) beyond: Bootstrap,
+    /// Two-sided.
+    pub(super) p_value: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    of: f64,
+    count: f64,
+}
+
+impl Sum {
+    fn minus(self, other: Option<&Sum>) -> Sum {
+        other.map_or(self, |other| Sum { of: self.of - other.of, count: self.count - other.count })
+    }
+}
+
+impl<'l> Losses<'l> {
+    /// Of a text: lists with one entry for each token.
+    pub(super) fn new(ids: &'l [u32], documents: &'l [u32], losses: &'l [Option<f64>]) -> Losses<'l> {
+        let mut found = Losses { ids, documents, losses, all: BTreeMap::new(), of_document: BTreeMap::new() };
+        (found.all, found.of_document) = found.sums(0..ids.len());
+        found
+    }
+
+    /// Sums by token id, and the same for each document.
+    fn sums(
+        &self,
+        tokens: impl Iterator<Item = usize>,
+    ) -> (BTreeMap<u32, Sum>, BTreeMap<u32, BTreeMap<u32, Sum>>) {
+        let mut all = BTreeMap::<u32, Sum>::new();
+        let mut of_document = BTreeMap::<u32, BTreeMap<u32, Sum>>::new();
+        for token in tokens {
+            let (Some(loss), id) = (self.losses[token], self.ids[token]) else { continue };
+            let document = of_document.entry(self.documents[token]).or_default();
+            for sum in [all.entry(id).or_default(), document.entry(id).or_default()] {
+                *sum = Sum { of: sum.of + loss, count: sum.count + 1.0 };
+            }
+        }
+        (all, of_document)
+    }
+
+    /// Losses on a path and the documents that they come from.
+    pub(super) fn on(&self, path: &Path) -> (Vec<u32>, Vec<f64>) {
+        let one = |token: &usize| Some((self.documents[*token], self.losses[*token]?));
+        path.tokens.iter().filter_map(one).unzip()
+    }
+
+    /// What a path has beyond its tokens; NaN where none of them is walked elsewhere.
+    pub(super) fn beyond(&self, path: &Path) -> Beyond {
+        let (own, of_document) = self.sums(path.tokens.iter().copied());
+        let mut total = Difference::default();
+        own.iter().for_each(|(id, sum)| total.add(*sum, self.all[id].minus(Some(sum))));
+        let without = |(name, here): (&u32, &BTreeMap<u32, Sum>)| {
+            // Token ids of this document alone change when it is left out.
+            let mut left = total;
+            for (id, everywhere) in &self.of_document[name] {
+                let Some(sum) = own.get(id) else { continue };
+                let elsewhere = self.all[id].minus(Some(sum));
+                left.take(*sum, elsewhere);
+                let there = everywhere.minus(here.get(id));
+                left.add(sum.minus(here.get(id)), elsewhere.minus(Some(&there)));
+            }
+            left.mean()
+        };
+        let without: Vec<f64> = of_document.iter().map(without).collect();
+        let beyond = jackknife(total.mean(), &without, without.len());
+        let t = beyond.estimate / beyond.standard_error;
+        Beyond { beyond, p_value: student::two_sided(t, without.len() as f64 - 1.0) }
+    }
+}
+
+/// Sum of the differences between a path and elsewhere over the tokens that both have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Difference {
+    sum: f64,
+    tokens: f64,
+}
+
+impl Difference {
+    fn add(&mut self, here: Sum, elsewhere: Sum) {
+        // Counts are whole numbers.
+        if here.count > 0.5 && elsewhere.count > 0.5 {
+            self.sum += here.of - here.count * elsewhere.of / elsewhere.count;
+            self.tokens += here.count;
+        }
+    }
+
+    fn take(&mut self, here: Sum, elsewhere: Sum) {
+        let mut less = Difference::default();
+        less.add(here, elsewhere);
+        (self.sum, self.tokens) = (self.sum - less.sum, self.tokens - less.tokens);
+    }
+
+    fn mean(self) -> f64 {
+        if self.tokens > 0.5 { self.sum / self.tokens } else { f64::NAN }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::normal;
+    use moescope_base::Seed;
+    use rand::RngExt;
+
+    fn path(tokens: Vec<usize>) -> Path {
+        Path { experts: vec![0, 0], tokens }
+    }
+
+    #[test]
+    fn a_difference_by_hand() {
+        let (ids, documents) = ([1, 1, 1, 2, 2, 3], [0, 1, 2, 0, 3, 1]);
+        let losses = [Some(5.0), Some(3.0), Some(1.0), Some(2.0), Some(1.5), Some(9.0)];
+        let losses = Losses::new(&ids, &documents, &losses);
+        // Of the first path: token 1 costs 4 here and 1 elsewhere; token 2 costs 2 and 1.5; token 3 is nowhere else.
+        let found = losses.beyond(&path(vec![0, 1, 3, 5]));
+        assert!((found.beyond.estimate - (2.0 * 3.0 + 0.5) / 3.0).abs() < 1e-12, "{found:?}");
+        assert_eq!(losses.on(&path(vec![0, 5])), (vec![0, 1], vec![5.0, 9.0]));
+        assert!(losses.beyond(&path(vec![5])).beyond.estimate.is_nan());
+        // Without document 0: 3 against 1. Without document 1: 5 against 1, and 2 against 1.5.
+        let spread = [2.0_f64, (4.0 + 0.5) / 2.0];
+        let mean = (spread[0] + spread[1]) / 2.0;
+        let wanted = (spread.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+        assert!((found.beyond.standard_error - wanted).abs() < 1e-12);
+    }
+
+    /// Thirty documents of twenty tokens with skewed losses that depend on token and document, and two paths.
+    fn planted(seed: u64, cost: f64) -> Beyond {
+        let mut rng = Seed(seed).child("loss").rng();
+        let (mut ids, mut documents, mut losses, mut taken) = (vec![], vec![], vec![], vec![]);
+        for document in 0..30 {
+            let (hard, prefers) = (0.5 * normal(&mut rng), rng.random_range(0.1..0.9));
+            for _ in 0..20 {
+                let id = rng.random_range(0..12u32);
+                let on = rng.random_bool(prefers);
+                if on {
+                    taken.push(ids.len());
+                }
+                let size = f64::from(id) / 6.0 + hard + f64::from(u8::from(on)) * cost;
+                losses.push(Some(size + normal(&mut rng).exp()));
+                ids.push(id);
+                documents.push(document);
+            }
+        }
+        Losses::new(&ids, &documents, &losses).beyond(&path(taken))
+    }
+
+    #[test]
+    fn a_planted_cost_is_found_and_documents_that_are_hard_cost_nothing() {
+        let found = planted(1, 1.0);
+        assert!(found.beyond.low > 0.5 && found.beyond.high < 1.8 && found.p_value < 0.001, "{found:?}");
+        // Binomial of 200 at one in twenty: above 19 in less than one of a hundred.
+        let called = (0..200).filter(|seed| planted(*seed, 0.0).p_value <= 0.05).count();
+        assert!((1..20).contains(&called), "{called} of 200");
+    }
+}
