@@ -26,6 +26,11 @@ pub(crate) fn most_probable(logits: &[f32], count: usize) -> Vec<u32> {
     order
 }
 
+/// Logits minus others of the same tokens.
+pub(crate) fn less(logits: &[f32], others: &[f32]) -> Vec<f32> {
+    logits.iter().zip(others).map(|(logit, other)| logit - other).collect()
+}
+
 /// Id of the token with the largest of these logits, of which there is at least one; of equals the lower id.
 pub(crate) fn likeliest(logits: &[f32]) -> u32 {
     let better = |best: (u32, f32), next: (u32, f32)| if next.1 > best.1 { next } else { best };

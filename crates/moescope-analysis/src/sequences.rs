@@ -11,13 +11,14 @@ use rand::seq::SliceRandom;
 use crate::instrument::Material;
 use crate::{AnalysisError, Sample};
 
-/// Sequences of a pass.
+/// Sequences of a pass, at most.
 const TOGETHER: usize = 16;
 
 /// A sequence: its token ids, and their documents.
 pub(crate) type Sequence = (Vec<u32>, Vec<u32>);
 
-/// At most so many sequences of a text drawn at random, as [`by_turns`], in batches of at most [`TOGETHER`].
+/// At most so many sequences of a text drawn at random, as [`by_turns`], in batches of at most [`TOGETHER`], and no larger than those of the
+/// material, for which there is room.
 ///
 /// # Errors
 /// If sequences make no batch.
@@ -29,7 +30,8 @@ pub(crate) fn drawn(material: &Material<'_>, label: &str, most: usize) -> Result
             all.push((sample.tokens().sequence(sequence).to_vec(), documents.to_vec()));
         }
     }
-    together(by_turns(all, most, material.seed.child(label)))
+    let largest = material.batches.iter().map(|(tokens, _)| tokens.batch()).max().unwrap_or(1);
+    together(by_turns(all, most, material.seed.child(label)), largest.min(TOGETHER))
 }
 
 /// At most so many sequences drawn at random: no document gives a second one before each has given its first.
@@ -48,8 +50,8 @@ fn by_turns(all: Vec<Sequence>, most: usize, seed: Seed) -> Vec<Sequence> {
     turns.into_iter().map(|(_, sequence)| sequence).collect()
 }
 
-/// Sequences as batches, those of one length together.
-pub(crate) fn together(mut sequences: Vec<Sequence>) -> Result<Vec<Sample>, AnalysisError> {
+/// Sequences as batches of at most so many, those of one length together.
+pub(crate) fn together(mut sequences: Vec<Sequence>, most: usize) -> Result<Vec<Sample>, AnalysisError> {
     sequences.sort_by_key(|(ids, _)| ids.len());
     let batch = |some: &[Sequence]| {
         let ids: Vec<u32> = some.iter().flat_map(|(ids, _)| ids).copied().collect();
@@ -57,7 +59,7 @@ pub(crate) fn together(mut sequences: Vec<Sequence>) -> Result<Vec<Sample>, Anal
         Sample::new(Tokens::new(ids, some.len(), some[0].0.len())?, documents)
     };
     let alike = sequences.chunk_by(|a, b| a.0.len() == b.0.len());
-    alike.flat_map(|alike| alike.chunks(TOGETHER)).map(batch).collect()
+    alike.flat_map(|alike| alike.chunks(most)).map(batch).collect()
 }
 
 #[cfg(test)]
@@ -75,7 +77,7 @@ mod tests {
         assert!((0..5).all(|document| documents[..5].contains(&document)), "{documents:?}");
         assert_eq!((documents[5], drawn.len()), (0, 6));
         assert_ne!(drawn, by_turns(all.clone(), 6, Seed(2)));
-        let batches = together(by_turns(all, 99, Seed(1))).unwrap();
+        let batches = together(by_turns(all, 99, Seed(1)), TOGETHER).unwrap();
         assert_eq!((batches.len(), batches[0].tokens().batch()), (1, 12));
     }
 }

@@ -32,7 +32,7 @@ impl Instrument for ExpertProfile {
             name: "expert-profile",
             group: Group::Routing,
             question: "By which tokens and which domain is each expert known, and which tokens do its answers promote?",
-            null: "the routes dealt out to other tokens of the same document, loads kept",
+            null: "the routes of each document moved along it, loads and neighbours kept",
             does_not_show: "why tokens go there, nor that the promoted tokens survive the layers that follow",
             source: "vocabulary specialisation of Muennighoff et al. 2024 (OLMoE) with a test; promoted tokens after Geva et al. 2022",
             passes: "one for each batch, and for each layer one for each batch of at most 64 sequences in all",
@@ -42,7 +42,9 @@ impl Instrument for ExpertProfile {
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let permutations = material.permutations("expert profiles");
+        // One p-value counts the draws of all experts of its layer, so that layers alone want more of them.
+        let layers = material.subject.shape().routed_layers().len();
+        let permutations = material.permutations_for("expert profiles", layers);
         let trace = material.routes()?;
         let (tokens, names) = (trace.tokens().clone(), trace.tokens().domain_names.clone());
         let mut rows = Vec::new();
@@ -122,7 +124,7 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
         Column::null(
             "telling",
             "standard deviations",
-            "routes dealt out to other tokens of the same document",
+            "routes moved along each document",
             real(&|row| row.tokens.null),
         ),
         Column::p_value(
@@ -140,7 +142,7 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
         Column::text("promotes", "tokens with the largest logits along its mean answer", text(&promoted)),
     ];
     let method = "Tokens that occur five times or more. Deviance is the signed root of that of a binomial with the expert's load. The null \
-                  deals routes out to other tokens of the same document. Lift has no interval: it is the largest of all domains. \
+                  moves the routes of each document along it. Lift has no interval: it is the largest of all domains. \
                   The mean answer is that beyond the mean of all experts of the layer, weighted as applied, read by the final norm and \
                   the unembedding.";
     Ok(Table::new("expert_profile", "What each expert is known by", method, columns)?)
@@ -151,7 +153,7 @@ fn figure(rows: &[Row], material: &Material<'_>) -> Figure {
     let known = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
     let verb = if known == 1 { "is" } else { "are" };
     let telling = |row: &&Row| row.tokens.first.first().map_or(0.0, |first| first.deviance);
-    let most = rows.iter().max_by(|a, b| telling(a).total_cmp(&telling(b)));
+    let most = rows.iter().max_by(|a, b| telling(a).total_cmp(&telling(b))).filter(|_| known > 0);
     let example = most.and_then(|row| Some((row, row.tokens.first.first()?))).map_or_else(
         String::new,
         |(row, first)| {

@@ -6,14 +6,15 @@ use moescope_base::{FeedForwardShape, HookPoint, Request, Site};
 
 use crate::AnalysisError;
 use crate::instrument::Material;
-use crate::next_token::most_probable;
+use crate::next_token::{less, most_probable};
 
 /// Sequences whose answers are looked at, at most; whole batches.
 const SEQUENCES: usize = 64;
 
 /// Ids of the tokens with the largest logits along what each expert of a layer adds on average, beyond what all add: `[expert][rank]`.
 ///
-/// The difference of means is read by the final norm and the unembedding like a residual stream. Empty for an expert that no looked-at
+/// The difference of means is read by the final norm and the unembedding like a residual stream, less what these say of no stream at all: a norm
+/// or unembedding with a bias promotes its own tokens whatever is written. Empty for an expert that no looked-at
 /// token chooses. It shows a direction alone: later layers may take it away.
 ///
 /// # Errors
@@ -44,6 +45,7 @@ pub(super) fn promoted_tokens(
     let all = sums.values().map(|(rows, _)| rows).sum::<usize>().max(1) as f64;
     let common: Vec<f64> =
         (0..width).map(|place| sums.values().map(|(_, sum)| sum[place]).sum::<f64>() / all).collect();
+    let bias = material.subject.unembed(&vec![0.0; width])?;
     let of = |point: &HookPoint| {
         let (rows, sum) = &sums[point];
         if *rows == 0 {
@@ -52,7 +54,7 @@ pub(super) fn promoted_tokens(
         let own = |(sum, common): (&f64, &f64)| (sum / *rows as f64 - common) as f32;
         let direction: Vec<f32> = sum.iter().zip(&common).map(own).collect();
         let logits = material.subject.unembed(&direction)?;
-        Ok(most_probable(&logits, count))
+        Ok(most_probable(&less(&logits, &bias), count))
     };
     points.iter().map(of).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rand::seq::SliceRandom;
+use rand::RngExt;
 use rayon::prelude::*;
 
 use moescope_trace::LayerRouting;
@@ -35,7 +35,7 @@ pub struct Tokens {
     pub load: f64,
     /// The most telling tokens, the first the most; none where no token occurs five times, or all or none choose the expert.
     pub first: Vec<Telling>,
-    /// Mean deviance of its most telling token when routes are dealt out to other tokens of the same document.
+    /// Mean deviance of its most telling token when routes are moved along each document.
     pub null: f64,
     /// Share of the shuffles of all experts of the layer whose most telling token tells as much.
     pub p_value: f64,
@@ -87,9 +87,9 @@ fn signed_deviance(hits: f64, of: f64, share: f64) -> f64 {
 
 /// What tokens tell of each expert of a layer; `ids[token]`, `documents[token]`.
 ///
-/// Null: the routes are dealt out to other tokens of the same document, loads and sets of experts kept. Tokens of one document share what the
-/// document speaks of, so that an expert of one subject and a word of that subject go together without one telling the other; that is no
-/// finding here. The p-value compares with the shuffles of all experts of the layer, so that few shuffles suffice for many experts.
+/// Null: the routes of each document are moved along it by a random number of tokens, its end coming round to its beginning. Tokens of one
+/// document share what it speaks of, and neighbours share more, so that an expert of one subject and a word of that subject go together without
+/// one telling the other; that is no finding here. Loads, sets and what neighbouring tokens have in common are kept. The p-value compares with the shuffles of all experts of the layer, so that few shuffles suffice for many experts.
 pub fn telling_tokens(
     layer: &LayerRouting,
     ids: &[u32],
@@ -109,9 +109,8 @@ pub fn telling_tokens(
     let shuffle = |draw: usize| {
         let (mut rng, mut order) = (permutations.seed.index(draw as u64).rng(), vec![0; ids.len()]);
         for document in together.chunk_by(|a, b| documents[*a] == documents[*b]) {
-            let mut dealt = document.to_vec();
-            dealt.shuffle(&mut rng);
-            document.iter().zip(dealt).for_each(|(token, other)| order[*token] = other);
+            let moved = document.iter().cycle().skip(rng.random_range(0..document.len()));
+            document.iter().zip(moved).for_each(|(token, other)| order[*token] = *other);
         }
         largest(&types.hits(layer, |token| order[token]))
     };
@@ -153,7 +152,6 @@ fn loads(layer: &LayerRouting, tokens: usize) -> Vec<f64> {
 mod tests {
     use super::*;
     use moescope_base::Seed;
-    use rand::RngExt;
 
     fn layer(experts: usize, choices: Vec<u32>) -> LayerRouting {
         let tokens = choices.len();
@@ -224,7 +222,7 @@ mod tests {
 
     #[test]
     fn documents_that_share_words_and_experts_tell_nothing() {
-        // Every document prefers five of thirty words, and one of five experts; within it words and experts are drawn apart.
+        // Every document prefers five of thirty words, and one of five experts, which it keeps for a while; words and experts are drawn apart.
         let beyond = (0..200).filter(|seed| {
             let mut rng = Seed(*seed).child("documents").rng();
             let (mut ids, mut choices) = (Vec::new(), Vec::new());
@@ -236,7 +234,9 @@ mod tests {
                     } else {
                         rng.random_range(0..30)
                     });
-                    choices.push(if rng.random_bool(0.6) { expert } else { rng.random_range(0..5) });
+                    let drawn = if rng.random_bool(0.6) { expert } else { rng.random_range(0..5) };
+                    let before = choices.last().copied().filter(|_| rng.random_bool(0.7));
+                    choices.push(before.unwrap_or(drawn));
                 }
             }
             let found = found(&layer(5, choices), &ids, *seed);

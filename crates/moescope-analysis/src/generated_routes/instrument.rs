@@ -64,7 +64,8 @@ impl Instrument for PrefillDecode {
                 found.extend(spoken(material.subject, sample, &layers, seed)?);
             }
         }
-        let (permutations, resampling) = (material.permutations(METHOD), material.resampling(METHOD));
+        let (permutations, resampling) =
+            (material.permutations_for(METHOD, layers.len()), material.resampling(METHOD));
         let changes = compare(&found, &layers, permutations, resampling)?;
         let table = table(&changes)?;
         Ok(Finding { figures: vec![figure(&changes)], tables: vec![table] })

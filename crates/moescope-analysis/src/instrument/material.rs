@@ -118,25 +118,23 @@ impl<'a> Material<'a> {
         self.batches.iter().map(sample).collect()
     }
 
-    /// Some batches, drawn at random, as samples: as many as it takes to reach `sequences` sequences.
+    /// At most so many sequences, drawn at random so that as many documents as possible are among them, in batches no larger than the
+    /// material's own.
     ///
     /// # Errors
     /// As [`Sample::new`].
     pub fn some_samples(&self, label: &str, sequences: usize) -> Result<Vec<Sample>, AnalysisError> {
-        let mut samples = self.samples()?;
-        samples.shuffle(&mut self.seed.child("batches").child(label).rng());
-        let mut taken = 0;
-        samples.retain(|sample| {
-            let wanted = taken < sequences;
-            taken += sample.tokens().batch();
-            wanted
-        });
-        Ok(samples)
+        crate::sequences::drawn(self, label, sequences)
     }
 
     /// Draws of a permutation null, from a stream of their own.
     pub fn permutations(&self, label: &str) -> Permutations {
         Permutations::new(self.permutations, self.seed.child(label))
+    }
+
+    /// The same, with draws enough for so many tests, see [`Permutations::enough_for`].
+    pub fn permutations_for(&self, label: &str, tests: usize) -> Permutations {
+        self.permutations(label).enough_for(tests)
     }
 
     /// A 95 % percentile bootstrap, from a stream of its own.

@@ -11,8 +11,6 @@ use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::holm;
 
-/// Draws of each null for each row of the table, at least: with fewer no p-value could survive Holm's correction over all rows.
-const DRAWS_EACH: usize = 25;
 /// Neurons whose texts are shown.
 const SHOWN: usize = 8;
 
@@ -47,7 +45,7 @@ impl Instrument for NeuronProfile {
             name: "neuron-profile",
             group: Group::Representation,
             question: "On which texts, tokens and domains are single neurons strong, how often, and what do they write?",
-            null: "values dealt out to other tokens of the same document; whole documents exchanged between domains",
+            null: "values moved along each document; whole documents exchanged between domains",
             does_not_show: "that the neuron stands for what its strongest texts share, nor that the model needs it",
             source: "strongest texts and token tables of Bills et al. 2023, with a test; promoted tokens after Geva et al. 2022",
             passes: "for each of at most 4 layers, one for each batch, and one for each batch of at most 64 sequences in all",
@@ -62,7 +60,7 @@ impl Instrument for NeuronProfile {
         let rows: usize = layers.iter().map(|layer| rows(&shape, *layer)).sum();
         let setting = Setting {
             text: Text::new(&material.batches),
-            draws: material.permutations.max(DRAWS_EACH * rows),
+            draws: material.permutations_for("", rows).count,
             seed: material.seed.child("neuron profiles"),
             resampling: material.resampling("neuron profiles"),
         };
@@ -155,12 +153,16 @@ fn scatter(found: &[Dashboard], material: &Material<'_>) -> Figure {
     let neurons: Vec<&Dashboard> = found.iter().filter(|dashboard| dashboard.neuron.is_some()).collect();
     let p: Vec<f64> = neurons.iter().map(|dashboard| dashboard.known.p_value).collect();
     let known = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
-    let best = neurons.iter().max_by(|a, b| telling(a).total_cmp(&telling(b)));
+    let best = neurons.iter().max_by(|a, b| telling(a).total_cmp(&telling(b))).filter(|_| known > 0);
     let example = best.and_then(|best| Some((best, best.known.first.first()?))).map_or_else(
         String::new,
         |(best, first)| {
             let word = material.word(first.id);
-            format!("; best {}, at {word} {:.1} times as strong as on average", in_words(best), first.times)
+            format!(
+                "; best {}, at {word} {:.1} times as strong as on average in the same documents",
+                in_words(best),
+                first.times
+            )
         },
     );
     Figure {
@@ -181,17 +183,17 @@ fn scatter(found: &[Dashboard], material: &Material<'_>) -> Figure {
 
 /// The texts of the best-known neurons.
 fn passages_figure(found: &[Dashboard], shown: &[usize]) -> Figure {
-    let share = |dashboard: &Dashboard| {
-        let telling = dashboard.known.first.first();
-        telling.map_or(0.0, |first| first.times)
-    };
-    let times = shown.iter().map(|place| share(&found[*place])).fold(f64::INFINITY, f64::min);
-    let title = match times.is_finite() {
-        true => format!(
-            "The {} best-known neurons are at least {times:.1} times as strong at their token as on average",
+    let neurons: Vec<&Dashboard> = found.iter().filter(|dashboard| dashboard.neuron.is_some()).collect();
+    let known = holm(&neurons.iter().map(|dashboard| dashboard.known.p_value).collect::<Vec<f64>>());
+    let times = |dashboard: &Dashboard| dashboard.known.first.first().map_or(0.0, |first| first.times);
+    let least = shown.iter().map(|place| times(&found[*place])).fold(f64::INFINITY, f64::min);
+    let title = match (known.iter().any(|p| *p <= 0.05), least.is_finite()) {
+        (true, true) => format!(
+            "The {} best-known neurons are at least {least:.1} times as strong at their token as on average in the same documents",
             shown.len()
         ),
-        false => "No neuron is active anywhere".to_owned(),
+        (false, true) => "No neuron is known by a token: texts of those that come nearest".to_owned(),
+        (_, false) => "No neuron is active anywhere".to_owned(),
     };
     Figure {
         id: "neuron_texts".into(),

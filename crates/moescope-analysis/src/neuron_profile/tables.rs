@@ -62,7 +62,7 @@ pub(super) fn profile(
     columns.extend([
         Column::text(
             "tokens",
-            "most telling tokens, with its mean size there in units of that over all tokens",
+            "most telling tokens, with its mean size there in units of that over the same documents",
             text(&telling),
         ),
         Column::estimate(
@@ -74,7 +74,7 @@ pub(super) fn profile(
         Column::null(
             "telling",
             "standard deviations",
-            "values dealt out to other tokens of the same document",
+            "values moved along each document",
             real(&|d| d.known.null),
         ),
         Column::p_value("telling", "draws with a token that tells as much", real(&|d| d.known.p_value)),

@@ -57,7 +57,7 @@ impl Instrument for PathProfile {
             name: "path-profile",
             group: Group::Paths,
             question: "By which tokens and texts are single paths known, what is predicted there and how well, and are paths purer than their experts?",
-            null: "paths dealt out to other tokens of the same document; the purest of a path's experts; the same tokens on other paths",
+            null: "paths moved along each document; the purest of a path's experts; the same tokens on other paths",
             does_not_show: "that experts are composed: two that read different things of a token have a purer path than either",
             source: "single paths of one meaning among experts of many, Yuan et al. 2026 (arXiv 2604.17837), here with a test; purity after Simpson 1949",
             passes: "two for each batch",
@@ -147,7 +147,7 @@ fn cost_figure(found: &Profiles) -> Figure {
 fn passages_figure(found: &Profiles, shown: &[usize], material: &Material<'_>) -> Figure {
     let known = beyond_chance(found, |profile| profile.known.p_value);
     let verb = if known == 1 { "is" } else { "are" };
-    let example = shown.first().and_then(|place| {
+    let example = shown.first().filter(|_| known > 0).and_then(|place| {
         let first = found.of[*place].known.first.first()?;
         let (name, word) = (found.walks.paths[*place].name(), material.word(first.id));
         Some(format!("; most {name}, which {} of {} {word} walk", first.hits, first.of))

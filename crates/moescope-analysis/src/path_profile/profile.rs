@@ -16,9 +16,6 @@ use crate::neuron_profile::{Domains, Parts, Strongest, Text};
 use crate::routing::Permutations;
 use crate::statistics::{Bootstrap, Resampling};
 
-/// Draws behind the domains for each path, at least: with fewer no p-value could survive Holm's correction over all paths.
-const DRAWS_EACH: usize = 25;
-
 /// What is told of one path.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Profile {
@@ -91,7 +88,7 @@ pub(super) fn profiles(
         labels.iter().filter(|(name, of)| *name == "token" || several(of)).map(told).collect();
     let losses = Losses::new(ids, documents, &predictions.losses);
     let entropy = entropies(trace, &walks.layers);
-    let draws = setting.permutations.count.max(DRAWS_EACH * walks.paths.len());
+    let draws = setting.permutations.enough_for(walks.paths.len()).count;
     let domains = Domains::new(documents, &tokens.domains, draws, setting.seed.child("domains"));
     let order = order(ids.len(), setting.seed.child("texts"));
     let profile = |(place, path): (usize, &Path)| {

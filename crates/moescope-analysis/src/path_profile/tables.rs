@@ -41,7 +41,7 @@ pub(super) fn profile(
     columns.push(Column::null("entropy", "nats", "all tokens", vec![found.entropy; rows.len()]));
     let method = format!(
         "First choices in {}: paths with 16 tokens from 8 documents, the most used ones. Telling tokens and predictions occur five times or \
-         more; the null deals paths out to other tokens of the same document. Purity is the probability that two tokens from different documents \
+         more; the null moves the paths of each document along it. Purity is the probability that two tokens from different documents \
          agree in their id. The loss beyond its tokens leaves out ids that no other path has.",
         layers(found)
     );
@@ -84,12 +84,7 @@ fn told(
             "how far the first of them is beyond chance",
             real(&|told| told.first.first().map_or(0.0, |first| first.deviance)),
         ),
-        Column::null(
-            value,
-            unit,
-            "paths dealt out to other tokens of the same document",
-            real(&|told| told.null),
-        ),
+        Column::null(value, unit, "paths moved along each document", real(&|told| told.null)),
         Column::p_value(value, "shuffles of all paths that tell as much", real(&|told| told.p_value)),
     ]
 }

@@ -5,6 +5,9 @@ use rayon::prelude::*;
 use crate::statistics::Tail;
 use crate::{AnalysisError, check};
 
+/// Draws for each of several tests, at least.
+const DRAWS_EACH: usize = 25;
+
 /// How many draws of a null to make, and from which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permutations {
@@ -41,6 +44,20 @@ impl Permutations {
     /// A number of draws from a seed.
     pub fn new(count: usize, seed: Seed) -> Permutations {
         Permutations { count, seed }
+    }
+
+    /// At least 25 draws for each of so many tests: with fewer no p-value could survive Holm's correction over all of them, and nothing could be
+    /// found where tests are many.
+    ///
+    /// ```
+    /// use moescope_analysis::routing::Permutations;
+    /// use moescope_base::Seed;
+    ///
+    /// assert_eq!(Permutations::new(99, Seed(1)).enough_for(2).count, 99);
+    /// assert_eq!(Permutations::new(99, Seed(1)).enough_for(32).count, 800);
+    /// ```
+    pub fn enough_for(self, tests: usize) -> Permutations {
+        Permutations { count: self.count.max(DRAWS_EACH * tests), seed: self.seed }
     }
 
     /// The same number of draws, from a stream of its own.

@@ -46,7 +46,7 @@ pub(super) fn judging(samples: &[Sample], parts: &BTreeMap<u32, Part>) -> Result
         }
     }
     found.truncate(SEQUENCES);
-    together(found)
+    together(found, samples.iter().map(|sample| sample.tokens().batch()).max().unwrap_or(1))
 }
 
 /// What is lost at a site; `None` where too few documents predict a token for an interval.

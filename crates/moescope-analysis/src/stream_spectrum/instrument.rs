@@ -2,6 +2,8 @@
 
 use moescope_base::{Column, Figure, FigureKind, HookPoint, Seed, Site, Table};
 
+use rand::seq::SliceRandom;
+
 use super::METHOD;
 use super::control::{ControlShare, control_share};
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
@@ -100,10 +102,11 @@ fn spectra(material: &mut Material<'_>, samples: &[Sample]) -> Result<Vec<SiteSp
     gathered.retain(|site: &Gathered| site.varies() && site.ids.len() >= LEAST);
     check::at_least(METHOD, "sites with 64 rows that vary", gathered.len(), 1)?;
     let rows = gathered.iter().map(|site| site.ids.len()).min().unwrap_or(0).min(ROWS);
-    gathered.iter().map(|site| of_site(site, rows)).collect()
+    let seed = material.seed.child("groups of documents");
+    gathered.iter().map(|site| of_site(site, rows, seed)).collect()
 }
 
-fn of_site(site: &Gathered, rows: usize) -> Result<SiteSpectrum, AnalysisError> {
+fn of_site(site: &Gathered, rows: usize, seed: Seed) -> Result<SiteSpectrum, AnalysisError> {
     let width = site.rows.columns();
     let (data, documents) = spread(site, rows);
     let mut names = documents.clone();
@@ -111,9 +114,10 @@ fn of_site(site: &Gathered, rows: usize) -> Result<SiteSpectrum, AnalysisError> 
     names.dedup();
     check::documents(METHOD, names.len())?;
     let groups = names.len().min(GROUPS);
-    let group = |document: &u32| {
-        names.binary_search(document).expect("a document of the list") * groups / names.len()
-    };
+    // Dealt by chance: neighbours may be of one domain, and would leave it out as a whole.
+    let mut dealt: Vec<usize> = (0..names.len()).map(|at| at % groups).collect();
+    dealt.shuffle(&mut seed.rng());
+    let group = |document: &u32| dealt[names.binary_search(document).expect("a document of the list")];
     let of = |left_out: usize| {
         let kept =
             data.chunks_exact(width).zip(&documents).filter(|(_, document)| group(document) != left_out);
@@ -123,8 +127,13 @@ fn of_site(site: &Gathered, rows: usize) -> Result<SiteSpectrum, AnalysisError> 
     };
     let whole = of(groups)?;
     let without: Vec<Spectrum> = (0..groups).map(of).collect::<Result<_, _>>()?;
+    // On a scale of ratios, so that no interval leaves the range.
     let interval = |pick: fn(&Spectrum) -> f64| {
-        jackknife(pick(&whole), &without.iter().map(pick).collect::<Vec<f64>>(), names.len())
+        let without: Vec<f64> = without.iter().map(|spectrum| pick(spectrum).ln()).collect();
+        let found = jackknife(pick(&whole).ln(), &without, names.len());
+        let estimate = pick(&whole);
+        let standard_error = estimate * found.standard_error;
+        Bootstrap { estimate, low: found.low.exp().max(1.0), high: found.high.exp(), standard_error, ..found }
     };
     let (rank, ratio) = (interval(|s| s.effective_rank), interval(|s| s.participation_ratio));
     Ok(SiteSpectrum { site: site.point, whole, rank, ratio })
@@ -139,11 +148,13 @@ fn shares(
     samples: &[Sample],
 ) -> Result<Vec<(usize, ControlShare)>, AnalysisError> {
     let mut found = Vec::new();
-    for layer in material.subject.shape().routed_layers() {
+    let layers = material.subject.shape().routed_layers();
+    let permutations = material.permutations_for(METHOD, layers.len());
+    for layer in layers {
         let Some(parameters) = material.subject.parameters() else { break };
         let Some(router) = parameters.router(layer)? else { continue };
         let inputs = gather(material, samples, &[HookPoint::block(Site::MlpIn, layer)])?;
-        let permutations = material.permutations(METHOD).index(layer);
+        let permutations = permutations.index(layer);
         for input in inputs.iter().filter(|input| input.varies()) {
             let (data, documents) = spread(input, input.ids.len().min(ROWS));
             let share = control_share(&data, &documents, &router, permutations, material.resampling(METHOD))?;
@@ -187,7 +198,7 @@ fn table(spectra: &[SiteSpectrum]) -> Result<Table, AnalysisError> {
         real(|s| s.whole.total_variance),
     ));
     let method = "The same number of rows of each site, since both numbers grow with it; intervals by leaving out groups of documents in turn, \
-                  with Student's t. First tokens are left out. Does not show what the directions mean.";
+                  with Student's t on a logarithmic scale. First tokens are left out. Does not show what the directions mean.";
     Ok(Table::new("spectrum_of_sites", "How many directions are in use", method, columns)?)
 }
 
@@ -199,16 +210,21 @@ fn share_table(shares: &[(usize, ControlShare)]) -> Result<Table, AnalysisError>
     let layers = shares.iter().map(|(layer, _)| *layer as i64).collect();
     let mut columns = vec![
         Column::integer_key("layer", "", "block, counted from 0", layers),
-        Column::count("rank", "dimensions", "of the router", count(|share| share.rank)),
+        Column::count(
+            "rank",
+            "dimensions",
+            "of the differences between rows of the router",
+            count(|share| share.rank),
+        ),
         Column::count("width", "dimensions", "of its input", count(|share| share.width)),
     ];
-    let meaning = "variance of the router's input in the row space of its weights";
+    let meaning = "variance of the router's input along the differences between its rows";
     columns.extend(bootstrap_columns("share", "share of variance", meaning, &values));
     let null = "random subspaces of the same rank";
     columns.push(Column::null("share", "share of variance", null, real(|s| s.against.null_mean)));
     let meaning = "random subspaces that hold as much";
     columns.push(Column::p_value("share", meaning, real(|s| s.against.p_value)));
-    let method = "What lies outside the row space cannot move a choice. Routers that do not score, or see everything, are left out. Does not \
+    let method = "What lies outside, and what all rows have in common, cannot move a choice. Routers that do not score, or see everything, are left out. Does not \
                   show how much of what they see moves choices.";
     Ok(Table::new("control_share", "How much of its input a router sees", method, columns)?)
 }
