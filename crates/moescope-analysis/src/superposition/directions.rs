@@ -11,15 +11,13 @@ use crate::matrix::Features;
 /// Parts of the documents. Four, because the square of a product of two directions needs four estimates with independent errors.
 pub(super) const PARTS: usize = 4;
 
-/// Sums of the vectors of each document by feature, from which directions follow for any choice of documents.
+/// Sums of the vectors of each document by feature, from which directions follow for any choice of documents and any deal into parts.
 pub(super) struct Sums {
     width: usize,
     features: usize,
-    /// Part of each document, in the order of their numbers.
-    part: Vec<usize>,
-    /// Of each document the sums by feature, and last over the tokens without any: `[document][feature, coordinate]`.
-    sums: Vec<Vec<f64>>,
-    counts: Vec<Vec<f64>>,
+    /// Of each document the number of its tokens with each feature that it has, and the sum of their vectors; tokens without a feature come
+    /// last, under the number of features.
+    of_document: Vec<BTreeMap<usize, (f64, Vec<f64>)>>,
 }
 
 impl Sums {
@@ -29,36 +27,38 @@ impl Sums {
         labels: &[Option<usize>],
         documents: &[u32],
         features: usize,
-        seed: Seed,
     ) -> Sums {
         let place = places(documents);
         let width = vectors.width();
-        let mut sums = vec![vec![0.0; (features + 1) * width]; place.len()];
-        let mut counts = vec![vec![0.0; features + 1]; place.len()];
+        let mut of_document = vec![BTreeMap::<usize, (f64, Vec<f64>)>::new(); place.len()];
         for (token, (label, document)) in labels.iter().zip(documents).enumerate() {
-            let (document, row) = (place[document], label.unwrap_or(features));
-            counts[document][row] += 1.0;
-            let sum = &mut sums[document][row * width..(row + 1) * width];
+            let own = of_document[place[document]].entry(label.unwrap_or(features));
+            let (count, sum) = own.or_insert_with(|| (0.0, vec![0.0; width]));
+            *count += 1.0;
             sum.iter_mut().zip(vectors.row(token)).for_each(|(sum, x)| *sum += x);
         }
-        Sums { width, features, part: parts(place.len(), seed), sums, counts }
+        Sums { width, features, of_document }
     }
 
     /// Documents.
     pub(super) fn documents(&self) -> usize {
-        self.part.len()
+        self.of_document.len()
     }
 
-    /// The directions from these documents, repeats counted: `[part · feature, coordinate]`. The direction of a feature is the mean of the
-    /// vectors that have it less the mean of those that have not; NaN where a part has no vector of one of these two kinds.
-    pub(super) fn directions(&self, documents: &[usize]) -> DMatrix<f64> {
+    /// The directions from these documents, repeats counted, each document in its part: `[part · feature, coordinate]`. The direction of a
+    /// feature is the mean of the vectors that have it less the mean of those that have not; NaN where a part has no vector of one of these
+    /// two kinds.
+    pub(super) fn directions(&self, documents: &[usize], deal: &[usize]) -> DMatrix<f64> {
         let (width, rows) = (self.width, self.features + 1);
         let mut sums = vec![vec![0.0; rows * width]; PARTS];
         let mut counts = vec![vec![0.0; rows]; PARTS];
         for document in documents {
-            let part = self.part[*document];
-            sums[part].iter_mut().zip(&self.sums[*document]).for_each(|(sum, x)| *sum += x);
-            counts[part].iter_mut().zip(&self.counts[*document]).for_each(|(count, x)| *count += x);
+            let part = deal[*document];
+            for (row, (count, sum)) in &self.of_document[*document] {
+                counts[part][*row] += count;
+                let all = &mut sums[part][row * width..(row + 1) * width];
+                all.iter_mut().zip(sum).for_each(|(all, x)| *all += x);
+            }
         }
         let mut directions = DMatrix::zeros(PARTS * self.features, width);
         for (part, (sums, counts)) in sums.iter().zip(&counts).enumerate() {
@@ -86,8 +86,28 @@ fn places(documents: &[u32]) -> BTreeMap<u32, usize> {
     places
 }
 
+/// Vectors less the mean of their document.
+///
+/// What a document speaks of moves all of its vectors, and is shared by the words that go with it: left in, the directions of these words would
+/// have it in common.
+pub(super) fn less_documents(vectors: &Features, documents: &[u32]) -> Features {
+    let (place, width) = (places(documents), vectors.width());
+    let mut sums = vec![(0.0, vec![0.0; width]); place.len()];
+    for (token, document) in documents.iter().enumerate() {
+        let (count, sum) = &mut sums[place[document]];
+        *count += 1.0;
+        sum.iter_mut().zip(vectors.row(token)).for_each(|(sum, x)| *sum += x);
+    }
+    let less = |(token, document): (usize, &u32)| {
+        let (count, sum) = &sums[place[document]];
+        vectors.row(token).iter().zip(sum).map(|(x, sum)| x - sum / count).collect::<Vec<f64>>()
+    };
+    let values: Vec<f64> = documents.iter().enumerate().flat_map(less).collect();
+    Features::new(width, &values).expect("as many as before, and finite")
+}
+
 /// A part for each document, as many of each as can be.
-fn parts(documents: usize, seed: Seed) -> Vec<usize> {
+pub(super) fn parts(documents: usize, seed: Seed) -> Vec<usize> {
     let mut part: Vec<usize> = (0..documents).map(|document| document % PARTS).collect();
     part.shuffle(&mut seed.rng());
     part
@@ -121,11 +141,16 @@ mod tests {
         let vectors = Features::new(2, &values).unwrap();
         let labels: Vec<Option<usize>> = [Some(0), None, None].repeat(4);
         let documents: Vec<u32> = (0..12).map(|token| token / 3).collect();
-        let sums = Sums::new(&vectors, &labels, &documents, 1, Seed(1));
-        let found = sums.directions(&[0, 1, 2, 3]);
+        let sums = Sums::new(&vectors, &labels, &documents, 1);
+        let deal = parts(4, Seed(1));
+        let found = sums.directions(&[0, 1, 2, 3], &deal);
         assert_eq!(found.shape(), (4, 2));
         assert!(found.row_iter().all(|row| row[0] == 2.0 && row[1] == -1.0), "{found}");
-        assert!(sums.directions(&[0, 1, 2]).iter().any(|x| x.is_nan()), "a part is empty");
+        assert!(sums.directions(&[0, 1, 2], &deal).iter().any(|x| x.is_nan()), "a part is empty");
+        let centred = less_documents(&vectors, &documents);
+        assert!(
+            (centred.row(3)[0] - 4.0 / 3.0).abs() < 1e-12 && (centred.row(4)[1] + 2.0 / 3.0).abs() < 1e-12
+        );
     }
 
     #[test]

@@ -4,18 +4,20 @@ use moescope_base::Seed;
 use nalgebra::DMatrix;
 
 use super::directions::PARTS;
-use crate::matrix::normal;
+use crate::matrix::{normal, product as double_product};
 
 /// Lengths and products of directions, freed of the noise of their estimates.
 ///
-/// - **Shape:** `square[feature]`, `products[feature, feature]`, the diagonal of no meaning.
-/// - **Unit:** squares of that of the vectors, and fourth powers. Where there is nothing but noise both are 0 on average, and may be negative.
+/// - **Shape:** `square[feature]`, `products[feature, feature]`, `lengths[feature, feature]`.
+/// - **Unit:** squares of that of the vectors, and fourth powers. Where there is nothing but noise all are 0 on average, and may be negative.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Geometry {
     /// Squared length of each direction.
     pub(super) squares: Vec<f64>,
     /// Squared product of each two.
     products: DMatrix<f64>,
+    /// Product of the squared lengths of each two.
+    lengths: DMatrix<f64>,
 }
 
 /// How features share dimensions, on average over some of them.
@@ -32,7 +34,7 @@ impl Geometry {
     /// do not meet themselves.
     pub(super) fn new(directions: &DMatrix<f64>) -> Geometry {
         let features = directions.nrows() / PARTS;
-        let gram = directions * directions.transpose();
+        let gram = double_product(directions, &directions.transpose());
         let at = |p: usize, i: usize, q: usize, j: usize| gram[(p * features + i, q * features + j)];
         let pairs: Vec<(usize, usize)> =
             (0..PARTS).flat_map(|p| (p + 1..PARTS).map(move |q| (p, q))).collect();
@@ -43,41 +45,67 @@ impl Geometry {
         let product = |i: usize, j: usize| {
             split.iter().map(|[p, q, r, s]| both(*p, *q, i, j) * both(*r, *s, i, j)).sum::<f64>() / 3.0
         };
+        let length = |i: usize, j: usize| {
+            let pair = |[p, q, r, s]: &[usize; 4]| {
+                at(*p, i, *q, i) * at(*r, j, *s, j) + at(*r, i, *s, i) * at(*p, j, *q, j)
+            };
+            split.iter().map(pair).sum::<f64>() / 6.0
+        };
         Geometry {
             squares: (0..features).map(square).collect(),
             products: DMatrix::from_fn(features, features, product),
+            lengths: DMatrix::from_fn(features, features, length),
         }
     }
 
     /// The same of directions that are known: `[feature, coordinate]`.
     pub(super) fn known(directions: &DMatrix<f64>) -> Geometry {
         let gram = directions * directions.transpose();
-        Geometry { squares: gram.diagonal().iter().copied().collect(), products: gram.map(|x| x * x) }
+        let squares: Vec<f64> = gram.diagonal().iter().copied().collect();
+        let lengths = DMatrix::from_fn(squares.len(), squares.len(), |i, j| squares[i] * squares[j]);
+        Geometry { squares, products: gram.map(|x| x * x), lengths }
     }
 
-    /// How these features share dimensions. One that has no length is left out, and the others stand for it; NaN where fewer than two are left.
+    /// The mean of several, each entry over those in which it is a number: of deals of the documents into parts, which chance decides.
+    pub(super) fn mean(all: &[Geometry]) -> Geometry {
+        let over = |of: &dyn Fn(&Geometry) -> f64| {
+            let known: Vec<f64> = all.iter().map(of).filter(|x| x.is_finite()).collect();
+            known.iter().sum::<f64>() / known.len() as f64
+        };
+        let features = all.first().map_or(0, |one| one.squares.len());
+        let matrix = |of: fn(&Geometry) -> &DMatrix<f64>| {
+            DMatrix::from_fn(features, features, |i, j| over(&|one| of(one)[(i, j)]))
+        };
+        Geometry {
+            squares: (0..features).map(|i| over(&|one| one.squares[i])).collect(),
+            products: matrix(|one| &one.products),
+            lengths: matrix(|one| &one.lengths),
+        }
+    }
+
+    /// How these features share dimensions; NaN where fewer than two are known, or they have no length.
+    ///
+    /// Both numbers are ratios of sums over features, in which a pair counts as much as it is long: the cosine of a direction that is hardly
+    /// longer than the error of its estimate says nothing, and a mean over single cosines would be made of these.
     ///
     /// Source: Elhage et al. 2022, interference Σ (ŵᵢ·ŵⱼ)² over j ≠ i, here of directions of length 1, and dimensionality
     /// ‖wᵢ‖² / Σ (ŵᵢ·wⱼ)² over all j.
     pub(super) fn sharing(&self, features: &[usize]) -> Sharing {
-        // NaN is no length either: a resample may lack a feature.
-        let left: Vec<usize> = features.iter().copied().filter(|i| self.squares[*i] > 0.0).collect();
-        if left.len() < 2 {
+        // A resample may lack a feature; the others stand for it.
+        let left: Vec<usize> = features.iter().copied().filter(|i| self.squares[*i].is_finite()).collect();
+        let pairs = || left.iter().flat_map(|i| left.iter().filter(move |j| *j != i).map(move |j| (*i, *j)));
+        let (shared, lengths) = pairs().fold((0.0, 0.0), |(shared, lengths), at| {
+            (shared + self.products[at], lengths + self.lengths[at])
+        });
+        if left.len() < 2 || lengths <= 0.0 {
             return Sharing { interference: f64::NAN, dimensionality: f64::NAN };
         }
-        let over = |of: &dyn Fn(usize) -> f64| left.iter().map(|i| of(*i)).sum::<f64>() / left.len() as f64;
-        let standing_for = (features.len() - 1) as f64 / (left.len() - 1) as f64;
-        let others = |i: usize, of: &dyn Fn(usize) -> f64| {
-            standing_for * left.iter().filter(|j| **j != i).map(|j| of(*j)).sum::<f64>()
-        };
-        let square = |i: usize| self.squares[i];
-        let interference = |i: usize| others(i, &|j| self.products[(i, j)] / square(i) / square(j));
-        let dimensionality = |i: usize| {
-            let shared = others(i, &|j| self.products[(i, j)]) / square(i);
-            // Noise may make a sum of squares negative.
-            square(i) / (square(i) + shared.max(0.0))
-        };
-        Sharing { interference: over(&interference), dimensionality: over(&dimensionality) }
+        let others = (features.len() - 1) as f64;
+        let standing_for = others / (left.len() - 1) as f64;
+        let own: f64 = left.iter().map(|i| self.products[(*i, *i)]).sum();
+        // Noise may make a sum of squares negative.
+        let dimensionality = (own / (own + standing_for * shared.max(0.0))).clamp(0.0, 1.0);
+        Sharing { interference: others * shared / lengths, dimensionality }
     }
 
     /// The same for random directions of the same lengths in so many dimensions, on average over some draws.
@@ -126,14 +154,17 @@ mod tests {
             assert!((found.interference - 0.5).abs() < 1e-12, "{found:?}");
             assert!((found.dimensionality - 2.0 / 3.0).abs() < 1e-12, "{found:?}");
         }
-        // Two opposite ones share one dimension, and the third has its own, whatever its length.
-        let pair = Geometry::known(&rows(3, 2, &[1.0, 0.0, -1.0, 0.0, 0.0, 5.0]));
+        // Two opposite ones share one dimension, and the third has its own.
+        let pair = Geometry::known(&rows(3, 2, &[1.0, 0.0, -1.0, 0.0, 0.0, 1.0]));
         assert!((pair.sharing(&[0, 1]).dimensionality - 0.5).abs() < 1e-12);
-        assert!((pair.sharing(&[0, 1, 2]).dimensionality - 2.0 / 3.0).abs() < 1e-12);
+        assert!((pair.sharing(&[0, 1, 2]).dimensionality - 3.0 / 5.0).abs() < 1e-12);
         assert_eq!(pair.sharing(&[0, 2]).interference, 0.0);
-        // A feature without length is left out, and the other two stand for three.
-        let lost =
-            Geometry { squares: vec![1.0, f64::NAN, 1.0, 1.0], products: DMatrix::from_element(4, 4, 0.25) };
+        // A feature that is not known is left out, and the other two stand for three.
+        let lost = Geometry {
+            squares: vec![1.0, f64::NAN, 1.0, 1.0],
+            products: DMatrix::from_element(4, 4, 0.25),
+            lengths: DMatrix::from_element(4, 4, 1.0),
+        };
         assert!((lost.sharing(&[0, 1, 2]).interference - 0.5).abs() < 1e-12);
         assert!(lost.sharing(&[0, 1]).interference.is_nan());
     }
@@ -158,6 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn directions_no_longer_than_their_errors_do_not_decide() {
+        // Six orthogonal directions, two of which are a fifth as long as the errors: the mean over deals of the errors stays near 0.
+        let directions = DMatrix::from_fn(6, 24, |i, at| match (i == at, i < 4) {
+            (true, true) => 1.0,
+            (true, false) => 0.05,
+            _ => 0.0,
+        });
+        let all: Vec<usize> = (0..6).collect();
+        let found: Vec<f64> = (0..100)
+            .map(|seed| Geometry::new(&estimated(&directions, 0.05, seed)).sharing(&all).interference)
+            .collect();
+        let mean = found.iter().sum::<f64>() / 100.0;
+        assert!(mean.abs() < 0.02 && found.iter().all(|x| x.abs() < 0.2), "{mean}");
+        let both = [0, 1].map(|seed| Geometry::new(&estimated(&directions, 0.05, seed)));
+        let between = Geometry::mean(&both).sharing(&all).interference;
+        let [first, second] = both.map(|one| one.sharing(&all).interference);
+        assert!(between >= first.min(second) - 1e-9 && between <= first.max(second) + 1e-9);
+    }
+
+    #[test]
     fn a_rotated_basis_changes_nothing_and_random_directions_are_as_near_as_they_should() {
         let mut rng = Seed(3).rng();
         let directions = DMatrix::from_fn(6 * PARTS, 10, |_, _| normal(&mut rng));
@@ -168,7 +219,8 @@ mod tests {
         assert!(plain.squares.iter().zip(&turned.squares).all(|(a, b)| near(*a, *b)));
         assert!(near(plain.sharing(&all).interference, turned.sharing(&all).interference));
         // Squared cosines of random directions are one over the dimensions on average.
-        let unit = Geometry { squares: vec![1.0; 6], products: DMatrix::zeros(6, 6) };
+        let (products, lengths) = (DMatrix::zeros(6, 6), DMatrix::zeros(6, 6));
+        let unit = Geometry { squares: vec![1.0; 6], products, lengths };
         let random = unit.random(&all, 10, 400, Seed(5));
         assert!((random.interference - 0.5).abs() < 0.02, "{random:?}");
         assert!(random.dimensionality > 0.6 && random.dimensionality < 0.72, "{random:?}");

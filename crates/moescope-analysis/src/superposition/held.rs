@@ -6,7 +6,7 @@ use moescope_base::Seed;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::directions::Sums;
+use super::directions::{Sums, parts};
 use super::geometry::Geometry;
 use crate::matrix::Features;
 use crate::routing::Permutations;
@@ -42,14 +42,14 @@ pub(super) struct Labelled<'a> {
 impl Labelled<'_> {
     /// Sums with these labels.
     pub(super) fn sums(&self, labels: &[Option<usize>]) -> Sums {
-        Sums::new(self.vectors, labels, self.documents, self.features, self.parts)
+        Sums::new(self.vectors, labels, self.documents, self.features)
     }
 
     /// Squared lengths with these labels; NaN where a part lacks a feature.
     fn squares(&self, labels: &[Option<usize>]) -> Vec<f64> {
         let sums = self.sums(labels);
         let all: Vec<usize> = (0..sums.documents()).collect();
-        Geometry::new(&sums.directions(&all)).squares
+        Geometry::new(&sums.directions(&all, &parts(all.len(), self.parts))).squares
     }
 
     /// The labels, exchanged between the tokens of each document.

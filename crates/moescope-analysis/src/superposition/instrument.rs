@@ -32,6 +32,8 @@ const PROMISES: &[Promise] = &[
     Promise::finds(Property::SuperposedTokens, CROWDED),
     Promise::is_silent(Property::OrthogonalTokens, CROWDED),
     Promise::finds(Property::OrthogonalTokens, HELD),
+    Promise::is_silent(Property::FlatStream, HELD),
+    Promise::is_silent(Property::CurvedStream, HELD),
 ];
 
 impl Instrument for Superposition {
@@ -41,7 +43,7 @@ impl Instrument for Superposition {
             group: Group::Representation,
             question: "How many features do stream and experts hold for each dimension, and how much do these interfere?",
             null: "random directions of the same lengths; that there is a feature: labels exchanged within documents",
-            does_not_show: "features that are not asked for, nor that the model reads those that are",
+            does_not_show: "features that are not asked for, nor that the model reads those that are, nor training: what goes with a token in the text goes into its direction in an untrained network, too",
             source: "interference and dimensionality, Elhage et al. 2022; of single experts, arXiv 2510.23671, here with the noise taken out",
             passes: "one or two for each batch, and one for each batch and each of at most 6 layers",
             routed: false,
@@ -76,7 +78,7 @@ fn row(
     places: &[Vectors],
 ) -> Result<Option<Row>, AnalysisError> {
     // The name of an expert decides nothing.
-    let permutations = material.permutations(METHOD);
+    let permutations = material.permutations_for(METHOD, EXPERTS);
     let place = |vectors: &Vectors| {
         let constant =
             (0..vectors.values.tokens()).all(|token| vectors.values.row(token) == vectors.values.row(0));

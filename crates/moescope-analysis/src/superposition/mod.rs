@@ -19,10 +19,12 @@ const EXPERTS: usize = 4;
 /// Tokens that vectors are looked at on.
 const TOKENS: usize = 5000;
 /// Features of a place, at most: the most frequent token ids.
-const FEATURES: usize = 24;
+const FEATURES: usize = 48;
 /// Features below which a place is left out.
 const FEWEST: usize = 4;
 /// Replicates behind each interval, at most: each works out all products of directions anew.
 const REPLICATES: usize = 200;
+/// Deals of the documents into parts, over which products are averaged.
+const DEALS: usize = 8;
 /// Draws of random directions.
 const DRAWS: usize = 20;

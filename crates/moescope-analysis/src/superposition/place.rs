@@ -2,10 +2,10 @@
 
 use moescope_base::Seed;
 
-use super::directions::{Sums, frequent};
+use super::directions::{Sums, frequent, less_documents, parts};
 use super::geometry::{Geometry, Sharing};
 use super::held::{Held, Labelled};
-use super::{DRAWS, FEATURES, FEWEST};
+use super::{DEALS, DRAWS, FEATURES, FEWEST};
 use crate::matrix::Features;
 use crate::routing::Permutations;
 
@@ -29,6 +29,8 @@ pub(super) struct Place {
     /// The same for random directions of the same lengths.
     pub(super) random: Option<Sharing>,
     sums: Sums,
+    /// Deals documents out to parts.
+    seed: Seed,
     /// Numbers of the documents, in the order in which [`Sums`] has them.
     pub(super) documents: Vec<u32>,
 }
@@ -40,10 +42,11 @@ impl Place {
         if ids.len() < FEWEST {
             return None;
         }
+        let values = less_documents(&vectors.values, &vectors.documents);
         let label = |id: &u32| ids.iter().position(|own| own == id);
         let labels: Vec<Option<usize>> = vectors.ids.iter().map(label).collect();
         let labelled = Labelled {
-            vectors: &vectors.values,
+            vectors: &values,
             labels: &labels,
             documents: &vectors.documents,
             features: ids.len(),
@@ -53,7 +56,11 @@ impl Place {
         let sums = labelled.sums(&labels);
         let width = vectors.values.width();
         let all: Vec<usize> = (0..sums.documents()).collect();
-        let shared = (held.features.len() >= 2).then(|| Geometry::new(&sums.directions(&all)));
+        let deal = |deal: usize| {
+            Geometry::new(&sums.directions(&all, &parts(all.len(), seed.child("deals").index(deal as u64))))
+        };
+        let deals = || (0..DEALS).map(deal).collect::<Vec<Geometry>>();
+        let shared = (held.features.len() >= 2).then(|| Geometry::mean(&deals()));
         let random = shared
             .as_ref()
             .map(|geometry| geometry.random(&held.features, width, DRAWS, seed.child("random directions")));
@@ -61,7 +68,7 @@ impl Place {
         let mut documents = vectors.documents.clone();
         documents.sort_unstable();
         documents.dedup();
-        Some(Place { width, asked: ids.len(), held, sharing, random, sums, documents })
+        Some(Place { width, asked: ids.len(), held, sharing, random, sums, documents, seed })
     }
 
     /// Features that are held, for each dimension.
@@ -69,10 +76,12 @@ impl Place {
         self.held.features.len() as f64 / self.width as f64
     }
 
-    /// How the held features share dimensions by these documents alone, repeats counted; NaN where that is not defined.
-    pub(super) fn resampled(&self, documents: &[u32]) -> Sharing {
+    /// How the held features share dimensions by these documents alone, repeats counted, dealt out to parts by this number; NaN where that is
+    /// not defined.
+    pub(super) fn resampled(&self, documents: &[u32], deal: u64) -> Sharing {
         let drawn: Vec<usize> =
             documents.iter().filter_map(|document| self.documents.binary_search(document).ok()).collect();
-        Geometry::new(&self.sums.directions(&drawn)).sharing(&self.held.features)
+        let deal = parts(self.documents.len(), self.seed.child("resampled").index(deal));
+        Geometry::new(&self.sums.directions(&drawn, &deal)).sharing(&self.held.features)
     }
 }

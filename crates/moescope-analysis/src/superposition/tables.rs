@@ -8,6 +8,7 @@ use super::place::Place;
 use crate::AnalysisError;
 use crate::statistics::{Bootstrap, Resampling, bootstrap, mean};
 use crate::tabulate::bootstrap_columns;
+use crate::wording::counted;
 
 /// What is told of the stream after a block, or of its experts, on average over these.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +52,10 @@ impl Row {
             }
             let over = |drawn: &[usize]| {
                 let drawn: Vec<u32> = drawn.iter().map(|document| documents[*document]).collect();
-                mean(&sharing.iter().map(|place| of(&place.resampled(&drawn))).collect::<Vec<f64>>())
+                // Each draw of documents has a deal of its own, so that the interval holds what chance does there, too.
+                let deal =
+                    drawn.iter().fold(0_u64, |sum, at| sum.wrapping_mul(31).wrapping_add(u64::from(*at)));
+                mean(&sharing.iter().map(|place| of(&place.resampled(&drawn, deal))).collect::<Vec<f64>>())
             };
             let replicates = resampling.replicates.min(REPLICATES);
             bootstrap(documents.len(), over, Resampling { replicates, ..resampling })
@@ -108,8 +112,14 @@ pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
         Column::estimate(
             "per_dimension",
             "features for each dimension",
-            "held features, each with length 1, for each dimension",
+            "held features for each dimension: a lower limit, at most those asked for",
             real(|row| row.per_dimension),
+        ),
+        Column::estimate(
+            "asked_per_dimension",
+            "features for each dimension",
+            "features that were looked for, for each dimension",
+            real(|row| row.asked / row.width as f64),
         ),
         Column::estimate(
             "strength",
@@ -143,52 +153,59 @@ pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
     ));
     columns.push(Column::null("dimensionality", "dimensions", random, real(|row| row.random.dimensionality)));
     let method = "Features are the most frequent token ids. The direction of a feature is the mean of the vectors that have it less that of the \
-                  others, estimated in four parts of the documents; products are made between parts alone, so that noise gives 0 on average. \
-                  Of experts: the means over at most four with most tokens.";
+                  others, less the mean of their document, estimated in four parts of the documents; products are made between parts alone, so that noise \
+                  gives 0 on average, and averaged over eight deals. Longer directions count more. Of experts: the means over at most four with most tokens.";
     Ok(Table::new("superposition", "How features share dimensions", method, columns)?)
 }
 
-/// Interference and features per dimension by layer.
+/// Interference and dimensionality by layer.
 pub(super) fn figures(rows: &[Row], table: &Table) -> Vec<Figure> {
     let lines = |id: &str, title: String, y: &str, caption: &str| Figure {
         id: id.into(),
         title,
         caption: caption.into(),
         table: table.name().into(),
-        kind: FigureKind::Lines {
-            x: "layer".into(),
-            y: y.into(),
-            series: Some("place".into()),
-            log2_x: false,
-        },
+        kind: FigureKind::Bars { x: "layer".into(), y: y.into(), series: Some("place".into()) },
     };
-    let worst = rows
-        .iter()
-        .filter(|row| row.interference.estimate.is_finite())
-        .max_by(|a, b| a.interference.estimate.total_cmp(&b.interference.estimate));
-    let title = worst.map_or_else(
-        || "No place holds two features".to_owned(),
-        |row| {
-            format!(
-                "Features interfere most in the {} of layer {}: {:.2} against {:.2} of random directions",
-                row.place, row.layer, row.interference.estimate, row.random.interference
-            )
-        },
-    );
-    let most = rows.iter().map(|row| row.per_dimension).fold(0.0, f64::max);
-    vec![
-        lines(
-            "superposition",
-            title,
-            "interference",
-            "Sum of squared cosines of a feature with all others, with 95 % intervals over documents, noise taken out; the null are random \
-             directions of the same lengths. Below it features keep out of each other's way; above it they are crowded into few directions.",
+    let beyond = rows.iter().filter(|row| row.interference.low > row.random.interference);
+    let most = beyond.clone().max_by(|a, b| a.interference.low.total_cmp(&b.interference.low));
+    let told = rows.iter().filter(|row| row.interference.estimate.is_finite()).count();
+    let title = match (told, most) {
+        (0, _) => "No place holds two features that could share a dimension".to_owned(),
+        (_, None) => format!(
+            "In 0 of {} features share dimensions more than random directions do",
+            counted(told, "place", "places")
         ),
-        lines(
-            "superposition_per_dimension",
-            format!("Of the token ids asked for, at most {most:.3} are held for each dimension"),
-            "per_dimension",
-            "Features that have a direction, for each dimension. At most 24 are asked for, so that wide places look empty: a lower limit.",
+        (_, Some(row)) => format!(
+            "In {} of {} features share dimensions more than random directions do; most surely in the {} of layer {}: {:.2} ({:.2} to {:.2}) against {:.2}",
+            beyond.count(),
+            counted(told, "place", "places"),
+            row.place,
+            row.layer,
+            row.interference.estimate,
+            row.interference.low,
+            row.interference.high,
+            row.random.interference
         ),
-    ]
+    };
+    let shares = rows.iter().map(|row| row.dimensionality.estimate).filter(|share| share.is_finite());
+    let (least, largest) = shares.fold((f64::INFINITY, 0.0_f64), |(low, high), x| (low.min(x), high.max(x)));
+    let mut figures = vec![lines(
+        "superposition",
+        title,
+        "interference",
+        "Sum of squared cosines of a feature with all others, with 95 % intervals over documents, noise taken out; the null are random \
+         directions of the same lengths. Above it features are crowded into few directions, as those of an untrained network are, too: what goes \
+         with a token in the text goes into its direction.",
+    )];
+    if least.is_finite() {
+        figures.push(lines(
+            "superposition_dimensionality",
+            format!("A held feature has from {least:.2} to {largest:.2} of a dimension to itself"),
+            "dimensionality",
+            "1 where all features are orthogonal, one half where each has an opposite one; with 95 % intervals over documents, beside random directions of \
+             the same lengths. At most 48 features are asked for.",
+        ));
+    }
+    figures
 }
