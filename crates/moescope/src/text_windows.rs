@@ -187,6 +187,26 @@ impl Windows {
         Ok((windows.iter().enumerate().map(unit).collect(), name))
     }
 
+    /// Says so where documents are shorter than a window: none of their tokens is looked at.
+    pub(crate) fn tell_short(&self, context: &Context) {
+        if let Some(note) = self.short() {
+            context.progress().note(&note);
+        }
+    }
+
+    fn short(&self) -> Option<String> {
+        let seen: std::collections::BTreeSet<u32> =
+            self.windows.iter().map(|window| window.document).collect();
+        let (short, all) = (self.documents.len() - seen.len(), self.documents.len());
+        let verb = if short == 1 { "is" } else { "are" };
+        (short > 0).then(|| {
+            format!(
+                "{short} of {all} documents {verb} shorter than a window of {} tokens and left out (--positions)",
+                self.positions
+            )
+        })
+    }
+
     /// Tokens of all windows.
     pub(crate) fn tokens(&self) -> usize {
         self.windows.len() * self.positions
@@ -257,6 +277,14 @@ mod tests {
         assert_eq!(batches.len(), 3);
         assert_eq!(batches[1].1.domains, [0, 0, 0, 0, 1, 1, 1, 1]);
         assert_eq!(batches[1].1.positions, [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn documents_shorter_than_a_window_are_counted() {
+        let told = |texts: &[&str]| cut(&corpus(&[("a", texts)]), None).unwrap().short();
+        assert_eq!(told(&["abcdef", "abcd"]), None);
+        let note = told(&["abcdef", "ab", "abcd"]).unwrap();
+        assert!(note.starts_with("1 of 3 documents is shorter than a window of 4 tokens"), "{note}");
     }
 
     #[test]

@@ -113,6 +113,25 @@ fn on_a_dense_model_what_needs_routes_is_left_out_or_refused() {
 }
 
 #[test]
+fn what_the_others_found_is_kept_where_one_cannot_run() {
+    // One domain alone: there is no other to be told from it.
+    let one = setting().join("text/birds");
+    let (moe, out) = (setting().join("moe"), setting().join("kept"));
+    let ask = |names: &str| {
+        let paths = ["analyze", names, text_of(&moe), "--text", text_of(&one), "--out", text_of(&out)];
+        call(&[&paths[..], &["--positions", "32", "--permutations", "9"]].concat())
+    };
+    let nothing = ask("domain-probe");
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(said(&nothing).contains("domain-probe") && !out.join("analysis.json").exists());
+    let kept = ask("calibration,domain-probe");
+    assert_eq!(kept.status.code(), Some(2));
+    assert!(said(&kept).contains("domain-probe") && said(&kept).contains("what the others found is in"));
+    let told: Value = serde_json::from_slice(&fs::read(out.join("analysis.json")).unwrap()).unwrap();
+    assert!(told["instruments"][0]["tables"].is_array() && told["instruments"][1]["left_out"].is_string());
+}
+
+#[test]
 fn mistakes_are_named_with_the_next_step() {
     let (unknown, _) = analyze("calibratoin", "moe", "unknown", &[]);
     assert_eq!(unknown.status.code(), Some(2));

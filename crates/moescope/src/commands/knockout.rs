@@ -98,6 +98,7 @@ pub fn run(args: &KnockoutArgs, context: &Context) -> Result<(), Failure> {
     let corpus = corpus_of(&args.text)?;
     let limit = Some(args.tokens.max(2 * positions));
     let windows = Windows::of(&corpus, &checkpoint.tokenizer()?, positions, limit, context.interrupt())?;
+    windows.tell_short(context);
     let record = [HookPoint::global(Site::Logits)];
     let work = |batch: usize| Work {
         batch,

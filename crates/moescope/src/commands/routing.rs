@@ -113,6 +113,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let positions = positions(args.positions, description.max_positions, context);
     let corpus = Corpus::from_path(args.text())?;
     let text = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
+    text.tell_short(context);
     let record = routing_points(&shape);
     let kept = kept(&shape, text.tokens());
     let threads = context.threads();

@@ -76,7 +76,8 @@ pub struct AnalyzeArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// If a name, the model or the text is wrong, an instrument that was named cannot run, or a file cannot be written.
+/// If a name, the model or the text is wrong, an instrument that was named cannot run, or a file cannot be written. What the other
+/// instruments found is written all the same, unless none of them ran.
 pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let (Some(names), Some(model), Some(text), Some(out)) = (&args.names, &args.model, &args.text, &args.out)
     else {
@@ -92,7 +93,12 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let others = OtherModel::find_all(&args.against, &tokenizer, args.memory.dry_run(), context)?;
     let corpus = Corpus::from_path(text)?;
     let windows = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
+    windows.tell_short(context);
     let shape = description.subject_shape();
+    let routed = !shape.routed_layers().is_empty();
+    if names != "all" {
+        require_routes(&instruments, routed)?;
+    }
     let record = looked_at(&instruments, &shape);
     let tokens = windows.tokens();
     let kept = kept(&instruments, &shape, tokens);
@@ -133,28 +139,59 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     if args.memory.dry_run() {
         let passes = instruments.len() * windows.windows.len().div_ceil(sequences);
         let intent = Intent { work: work(sequences), passes, disk: 0 };
-        return args.memory.tell(checkpoint.path(), &intent, context);
+        args.memory.tell(checkpoint.path(), &intent, context)?;
+        if !context.json() {
+            say!(
+                "        one pass of the text for each instrument is counted: a lower limit. `moescope analyze --list` tells the passes of each"
+            );
+        }
+        return Ok(());
     }
     let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
     let mut subject = ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag());
-    let routed = !shape.routed_layers().is_empty();
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
     material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
     material.words = texts(&tokenizer);
     let mut outcomes = {
         let _heeds = context.interrupt().at_once(NOTHING_WRITTEN.into());
-        outcomes(&instruments, names == "all", routed, &mut material, context)
+        outcomes(&instruments, routed, &mut material, context)
             .map_err(|failure| context.interrupt().or(failure))?
     };
     outcomes.append(&mut left_out);
+    let lacking = if names == "all" { None } else { lacking(&outcomes) };
+    if outcomes.iter().all(|outcome| outcome.found.is_err()) {
+        return Err(Failure::input(lacking.unwrap_or_else(|| "no instrument could run on this text".into())));
+    }
     let document = document(args, tokens, &outcomes);
     finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document))?;
     match context.json() {
         true => context.print_json(&document),
         false => tell_person(out, &outcomes),
     }
-    Ok(())
+    lacking.map_or(Ok(()), |lacking| {
+        Err(Failure::input(format!("{lacking}; what the others found is in {}", out.display())))
+    })
+}
+
+/// Refuses instruments for routed layers where there are none: that is known before any pass.
+fn require_routes(instruments: &[&'static dyn Instrument], routed: bool) -> Result<(), Failure> {
+    match instruments.iter().find(|instrument| instrument.about().routed && !routed) {
+        Some(instrument) => Err(Failure::input(format!(
+            "{}: the model is dense: it has no routed layer; leave it out, or ask for `all`, which leaves out what cannot be asked",
+            instrument.about().name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The instruments that could not run, each with its reason.
+fn lacking(outcomes: &[Outcome]) -> Option<String> {
+    let reasons = outcomes.iter().filter_map(|outcome| {
+        outcome.found.as_ref().err().map(|reason| format!("{}: {reason}", outcome.about.name))
+    });
+    let reasons: Vec<String> = reasons.collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// Refuses numbers with which nothing can be read or tested.
@@ -226,10 +263,9 @@ fn chosen(names: &str, others: bool) -> Result<Vec<&'static dyn Instrument>, Fai
     Ok(found)
 }
 
-/// Runs one instrument after the other. `lenient`: what cannot run is told and left out.
+/// Runs one instrument after the other; what cannot run is left out, with the reason.
 fn outcomes(
     instruments: &[&'static dyn Instrument],
-    lenient: bool,
     routed: bool,
     material: &mut Material<'_>,
     context: &Context,
@@ -249,10 +285,6 @@ fn outcomes(
         if context.interrupt().flag().load(Ordering::Relaxed) {
             progress.clear();
             return Err(Failure::input("interrupted"));
-        }
-        if let (Err(reason), false) = (&found, lenient) {
-            progress.clear();
-            return Err(Failure::input(format!("{}: {reason}", about.name)));
         }
         outcomes.push(Outcome { about, found });
     }
