@@ -169,7 +169,7 @@ mod tests {
             let other: Vec<u32> = (0..8).map(|_| made(&mut rng)).collect();
             let routes = |sets: Vec<u32>, entropy: f64| Routes { entropy: vec![entropy; sets.len()], sets };
             let layers = BTreeMap::from([(3, [routes(own, 1.0), routes(other, 1.5)])]);
-            Spoken { document, layers, same: BTreeMap::from([(3, (7, 8))]) }
+            Spoken { document, prompt: BTreeMap::new(), layers, same: BTreeMap::from([(3, (7, 8))]) }
         };
         (0..documents).map(one).collect()
     }
@@ -183,6 +183,7 @@ mod tests {
         let routes = |sets: &[u32]| Routes { sets: sets.to_vec(), entropy: vec![0.5; sets.len()] };
         let one = |document, own: &[u32], made: &[u32]| Spoken {
             document,
+            prompt: BTreeMap::new(),
             layers: BTreeMap::from([(0, [routes(own), routes(made)])]),
             same: BTreeMap::from([(0, (1, 2))]),
         };

@@ -23,6 +23,8 @@ pub(super) struct Routes {
 #[derive(Clone, Debug)]
 pub(super) struct Spoken {
     pub(super) document: u32,
+    /// By layer: experts of the tokens of the prompt, `[token, slot]`.
+    pub(super) prompt: BTreeMap<usize, Vec<u32>>,
     /// By layer: the routes of the text's own tokens, and of those that were generated at the same positions.
     pub(super) layers: BTreeMap<usize, [Routes; 2]>,
     /// Tokens that had the same set of experts when they were the last of the sequence and when others followed, and all: `[layer]`.
@@ -70,16 +72,18 @@ pub(super) fn spoken(
     let whole = [look(subject, &own, layers, false)?, look(subject, &made, layers, false)?];
     let [own_routes, made_routes] =
         [whole[0].routes(prompt, prompt + count, layers)?, whole[1].routes(prompt, prompt + count, layers)?];
+    let prompt_routes = whole[1].routes(0, prompt, layers)?;
     let one = |row: usize| {
-        let (mut by_layer, mut same) = (BTreeMap::new(), BTreeMap::new());
+        let (mut by_layer, mut same, mut prompts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (layer, _, per_token) in layers {
             let [own, made] = [&own_routes, &made_routes].map(|routes| routes[&(*layer, row)].clone());
             let steps = as_last.iter().zip(made.sets.chunks_exact(*per_token));
             let agree = steps.filter(|(step, set)| alike(&step[&(*layer, row)].sets, set)).count();
             same.insert(*layer, (agree, as_last.len()));
+            prompts.insert(*layer, prompt_routes[&(*layer, row)].sets.clone());
             by_layer.insert(*layer, [own, made]);
         }
-        Spoken { document: sample.documents()[row * positions], layers: by_layer, same }
+        Spoken { document: sample.documents()[row * positions], prompt: prompts, layers: by_layer, same }
     };
     Ok((0..sequences).map(one).collect())
 }

@@ -5,6 +5,7 @@ use moescope_base::{Column, FeedForwardShape, Figure, FigureKind, Table};
 use super::METHOD;
 use super::compare::{LayerChange, compare};
 use super::generate::spoken;
+use super::prompt::{self, foretold};
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::routing::{NullComparison, comparison_columns};
 use crate::sequences::drawn;
@@ -31,7 +32,18 @@ const OTHERWISE: Reading = Reading {
     rule: Rule::Significant,
 };
 
+const FORETOLD: Reading = Reading {
+    says: "a prompt foretells the experts of its answer",
+    table: "prompt_and_answer",
+    rows: &[],
+    value: "nearness",
+    rule: Rule::Significant,
+};
+
 const PROMISES: &[Promise] = &[
+    Promise::finds(Property::DomainRoutes, FORETOLD),
+    Promise::is_silent(Property::RandomRoutes, FORETOLD),
+    Promise::is_silent(Property::PositionRoutes, FORETOLD),
     Promise::finds(Property::NarrowSpeech, OTHERWISE),
     Promise::is_silent(Property::TruePredictions, OTHERWISE),
 ];
@@ -41,8 +53,8 @@ impl Instrument for PrefillDecode {
         About {
             name: "prefill-decode",
             group: Group::Practice,
-            question: "Do experts carry other loads while the model generates than while it reads?",
-            null: "generated tokens exchanged with the text's own at the same positions, document by document",
+            question: "Do experts carry other loads while the model generates than while it reads, and does a prompt foretell the experts of its answer?",
+            null: "generated tokens exchanged with the text's own at the same positions, document by document; answers dealt out to other prompts",
             does_not_show: "which of the two is better, nor what greedy or constrained decoding would do",
             source: "loads in prefill and decoding of DeepSeek-AI 2024 (arXiv 2412.19437, §3.4), here with a null; total variation between loads",
             passes: "26 of at most 64 sequences, growing by a token each",
@@ -67,8 +79,9 @@ impl Instrument for PrefillDecode {
         let (permutations, resampling) =
             (material.permutations_for(METHOD, layers.len()), material.resampling(METHOD));
         let changes = compare(&found, &layers, permutations, resampling)?;
-        let table = table(&changes)?;
-        Ok(Finding { figures: vec![figure(&changes)], tables: vec![table] })
+        let foretold = foretold(&found, &layers, permutations, resampling)?;
+        let tables = vec![table(&changes)?, prompt::table(&foretold)?];
+        Ok(Finding { figures: vec![figure(&changes), prompt::figure(&foretold)], tables })
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Experts are placed, cached and balanced by what they carry while a model speaks, and mostly measured on texts that others wrote. Here the
 //! first half of a sequence is the prompt. The model goes on from it token by token, drawn from its own predictions, and its routes are
-//! held against those of the text's own second half, at the same positions of the same documents.
+//! held against those of the text's own second half, at the same positions of the same documents; and against those of the prompt itself.
 
 mod compare;
 mod generate;
 mod instrument;
+mod prompt;
 
 pub use instrument::PrefillDecode;
 
