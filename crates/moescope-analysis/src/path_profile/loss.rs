@@ -90,6 +90,13 @@ impl<'l> Losses<'l> {
             left.mean()
         };
         let without: Vec<f64> = of_document.iter().map(without).collect();
+        if without.len() < 2 {
+            let none = f64::NAN;
+            let (estimate, units) = (total.mean(), without.len());
+            let beyond =
+                Bootstrap { estimate, low: none, high: none, standard_error: none, units, replicates: 0 };
+            return Beyond { beyond, p_value: 1.0 };
+        }
         let beyond = jackknife(total.mean(), &without, without.len());
         let t = beyond.estimate / beyond.standard_error;
         Beyond { beyond, p_value: student::two_sided(t, without.len() as f64 - 1.0) }
