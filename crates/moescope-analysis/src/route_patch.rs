@@ -262,7 +262,7 @@ impl Instrument for RoutePatching {
             null: "no change: experts that compute alike, or read nothing that differs",
             does_not_show: "how much of the prediction is in the layer: vectors of another sequence are off the ground that the model knows",
             source: "activation patching, Vig et al. 2020, with the choice of experts and what they read exchanged one by one",
-            passes: "one, and six for each routed layer, of each batch of at most 128 sequences in all",
+            passes: "one, and six for each routed layer, of at most 128 sequences",
             routed: true,
             promises: PROMISES,
         }

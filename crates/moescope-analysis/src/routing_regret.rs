@@ -233,7 +233,7 @@ impl Instrument for RoutingRegret {
             null: "each other set in the place of the chosen one; an advantage of 0",
             does_not_show: "what a router that chose otherwise throughout would reach, nor effects on later tokens",
             source: "counterfactual routing, arXiv 2605.07260, with matched nulls",
-            passes: "one, and 14 for each of at most 8 layers, of each batch of at most 64 sequences in all",
+            passes: "one, and 14 for each of at most 8 layers, of at most 64 sequences",
             routed: true,
             promises: PROMISES,
         }

@@ -61,7 +61,7 @@ impl Instrument for DomainShift {
             null: "tokens whose context alone is disturbed; routes that depend on the load alone; documents dealt to domains anew",
             does_not_show: "what another language or subject does: a disturbed text is no text of any domain",
             source: "agreement of sets as in OLMoE (Muennighoff et al. 2024); sensitivity to shuffled tokens, Sinha et al. 2021 (arXiv 2104.06644)",
-            passes: "one for the routes, and 10 of each batch of at most 64 sequences in all",
+            passes: "one for the routes, and 10 of at most 64 sequences",
             routed: true,
             promises: PROMISES,
         }

@@ -64,7 +64,7 @@ impl Instrument for ExpertMerging {
             null: "random pairs of the layer; groups of the same sizes with random members",
             does_not_show: "what training after merging would restore, nor a curved way around a barrier",
             source: "loss barrier, Entezari et al. 2022 (arXiv 2110.06296); matching by assignment, Ainsworth et al. 2023 (arXiv 2209.04836); merging by use, Li et al. 2024 (arXiv 2310.01334)",
-            passes: "8 for each of 4 pairs of at most 4 layers, and at most 21 for the curve, of each batch of at most 64 sequences in all; matching of neurons besides",
+            passes: "8 for each of 4 pairs of at most 4 layers, and at most 21 for the curve, of at most 64 sequences; matching of neurons besides",
             routed: true,
             promises: PROMISES,
         }

@@ -35,7 +35,7 @@ impl Instrument for ExpertProfile {
             null: "the routes of each document moved along it, loads and neighbours kept",
             does_not_show: "why tokens go there, nor that the promoted tokens survive the layers that follow",
             source: "vocabulary specialisation of Muennighoff et al. 2024 (OLMoE) with a test; promoted tokens after Geva et al. 2022",
-            passes: "one for each batch, and for each layer one for each batch of at most 64 sequences in all",
+            passes: "one for each batch, and for each layer one of at most 64 sequences",
             routed: true,
             promises: PROMISES,
         }

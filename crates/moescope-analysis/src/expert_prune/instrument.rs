@@ -61,7 +61,7 @@ impl Instrument for ExpertPruning {
             null: "as many random experts of each layer, or random neurons of each expert",
             does_not_show: "what training after pruning would restore, nor what generated text would lose",
             source: "use, Chen et al. 2022 (arXiv 2206.00277); routed weight, Muzio et al. 2024 (arXiv 2404.05089); weighted answers, Lasby et al. 2025 (arXiv 2510.13999); neurons by size and weight, Sun et al. 2024 (arXiv 2306.11695)",
-            passes: "one for each layer and, up to 128 experts, for each expert, 72 for the curves of experts and 20 for those of neurons, of each batch of at most 64 sequences in all",
+            passes: "one for each layer and, up to 128 experts, for each expert, 72 for the curves of experts and 20 for those of neurons, of at most 64 sequences",
             routed: true,
             promises: PROMISES,
         }

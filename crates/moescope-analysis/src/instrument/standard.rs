@@ -50,7 +50,7 @@ impl Instrument for RouteLoad {
             group: Group::Routing,
             question: "How evenly are experts used, how sharply are they chosen, which go together, and what does a token hand on?",
             null: "even load; other slots filled in proportion to load; routes shuffled with loads kept",
-            does_not_show: "specialisation: a router that draws at random is even as well",
+            does_not_show: "specialisation: a router that draws at random is even as well; nor that experts go together beyond the tokens that choose both",
             source: "dispatch fractions of Fedus et al. 2022; co-activation over all pairs; locality of Jiang et al. 2024",
             passes: "one for each batch",
             routed: true,

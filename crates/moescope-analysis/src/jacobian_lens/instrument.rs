@@ -50,7 +50,7 @@ impl Instrument for JacobianLens {
             null: "the change itself, as if no block came after; for maps by expert the experts shuffled between tokens",
             does_not_show: "the length of a change, changes outside the principal directions, nor what happens at other tokens",
             source: "averaged Jacobians, Hernandez et al. 2023 (arXiv 2308.09124), and linear short cuts, Din et al. 2023 (arXiv 2303.09435), by central differences",
-            passes: "at most 79 for each of at most 4 blocks, of each batch of at most 64 sequences in all",
+            passes: "at most 79 for each of at most 4 blocks, of at most 64 sequences",
             routed: false,
             promises: PROMISES,
         }

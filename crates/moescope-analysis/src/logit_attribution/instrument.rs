@@ -51,7 +51,7 @@ impl Instrument for LogitAttribution {
             null: "the same for next tokens exchanged within the batch",
             does_not_show: "what a part does through later ones that read it, nor that the model needs it",
             source: "direct logit attribution, Elhage et al. 2021, here of single experts with their weights as applied",
-            passes: "one for each batch of at most 64 sequences in all, and one product with the unembedding for each coordinate of the stream",
+            passes: "one of at most 64 sequences, and one product with the unembedding for each coordinate of the stream",
             routed: false,
             promises: PROMISES,
         }

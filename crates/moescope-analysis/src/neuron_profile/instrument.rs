@@ -46,9 +46,9 @@ impl Instrument for NeuronProfile {
             group: Group::Representation,
             question: "On which texts, tokens and domains are single neurons strong, how often, and what do they write?",
             null: "values moved along each document; whole documents exchanged between domains",
-            does_not_show: "that the neuron stands for what its strongest texts share, nor that the model needs it",
+            does_not_show: "that the neuron stands for what its strongest texts share, nor that the model needs it, nor training: a neuron of random weights is known by tokens, too",
             source: "strongest texts and token tables of Bills et al. 2023, with a test; promoted tokens after Geva et al. 2022",
-            passes: "for each of at most 4 layers, one for each batch, and one for each batch of at most 64 sequences in all",
+            passes: "for each of at most 4 layers, one for each batch, and one of at most 64 sequences",
             routed: false,
             promises: PROMISES,
         }

@@ -109,7 +109,7 @@ pub(super) fn profile(
     let method = "The neurons that write most. Tokens that occur five times or more among at most 4,000 that reach the neuron, by the ranks of \
                   its size within each document, in Savage's scores. A gate that is symmetric about 0 has a density of one half. What a \
                   neuron writes is turned round where its activation is negative on average, and read by the final norm and the unembedding; \
-                  of whole experts see `expert-profile`.";
+                  of whole experts see `expert-profile`. p-values are those of single rows.";
     Ok(Table::new("neuron_profile", "What single neurons do", method, columns)?)
 }
 

@@ -73,7 +73,7 @@ impl Instrument for PathPatching {
             null: "a change of the same length in a random direction",
             does_not_show: "what reaches a receiver through the layers between, nor effects that need two receivers at once",
             source: "path patching, Goldowsky-Dill et al. 2023 (arXiv 2304.05969) and Wang et al. 2022 (arXiv 2211.00593), with experts and routers as nodes",
-            passes: "about 60 for each of at most 8 experts, of each batch of at most 32 sequences in all",
+            passes: "about 60 for each of at most 8 experts, of at most 32 sequences",
             routed: true,
             promises: PROMISES,
         }

@@ -50,7 +50,7 @@ impl Instrument for SparseDictionaries {
             group: Group::Representation,
             question: "What do sparse dictionaries of one size explain of the stream, of what a layer adds and of one expert, and are their features found again?",
             null: "dictionaries of Gaussian rows of the same mean and covariance; for the loss, the mean of the site",
-            does_not_show: "that the model computes with these features, nor what larger dictionaries would find",
+            does_not_show: "that the model computes with these features, nor what larger dictionaries would find, nor training: the stream of random weights is no Gaussian, either",
             source: "top-k autoencoders, Gao et al. 2024 (arXiv 2406.04093); loss recovered, Bricken et al. 2023; features found again across seeds, Paulo and Belrose 2025 (arXiv 2501.16615), here across documents as well; absorption, Chanin et al. 2024 (arXiv 2409.14507)",
             passes: "2 of at most 256 sequences, and 3 for each of at most 6 sites, of at most 64; 4 trainings of 51,200 rows for each site",
             routed: false,

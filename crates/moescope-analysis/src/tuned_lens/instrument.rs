@@ -52,11 +52,11 @@ impl Instrument for TunedLens {
         About {
             name: "tuned-lens",
             group: Group::Lenses,
-            question: "How near is the final prediction after each block to an affine reader, and does the expert that was chosen tell it more?",
-            null: "one constant prediction; the logit lens; for the lens by expert the same lens on routes shuffled between tokens",
+            question: "How near is the final prediction after each block to an affine reader, and does the expert that was chosen, or the path so far, tell it more?",
+            null: "one constant prediction; the logit lens; for the lenses by expert and by path the same lens on shuffled routes",
             does_not_show: "that the model uses what the lens reads: it may compute what later blocks would",
-            source: "tuned lens, Belrose et al. 2023 (arXiv 2303.08112), with corrections of rank 2 by expert",
-            passes: "one for each batch; and for each of at most 6 blocks 680 products of 64 tokens with the unembedding, there and back",
+            source: "tuned lens, Belrose et al. 2023 (arXiv 2303.08112), with corrections of rank 2 by expert and by path",
+            passes: "one for each batch; and for each of at most 6 blocks 1,160 products of 64 tokens with the unembedding, there and back",
             routed: false,
             promises: PROMISES,
         }
@@ -88,19 +88,13 @@ impl Instrument for TunedLens {
                 log2_x: false,
             },
         }];
-        let conditioned: Vec<(usize, Conditioned)> =
-            found.layers.iter().filter_map(|layer| Some((layer.layer, layer.conditioned?))).collect();
-        if !conditioned.is_empty() {
-            tables.push(by_expert_table(&conditioned)?);
-            figures.push(Figure {
-                id: "tuned_lens_by_expert".into(),
-                title: by_expert_finding(&conditioned),
-                caption: "Divergence that the expert with the largest weight saves an affine lens, against the same lens with routes shuffled \
-                          between tokens, with 95 % intervals over held-out documents."
-                    .into(),
-                table: "tuned_lens_by_expert".into(),
-                kind: FigureKind::Bars { x: "layer".into(), y: "gain".into(), series: None },
-            });
+        for by in BY {
+            let of: Vec<(usize, Conditioned)> =
+                found.layers.iter().filter_map(|layer| Some((layer.layer, (by.pick)(layer)?))).collect();
+            if !of.is_empty() {
+                tables.push(by.table(&of)?);
+                figures.push(by.figure(&of));
+            }
         }
         Ok(Finding { tables, figures })
     }
@@ -153,32 +147,82 @@ fn lines(found: &TunedLenses) -> Result<Table, AnalysisError> {
     Ok(Table::new("tuned_lens_curves", "Two lenses after each block", method, columns)?)
 }
 
-fn by_expert_table(found: &[(usize, Conditioned)]) -> Result<Table, AnalysisError> {
-    let of = |pick: fn(&Conditioned) -> Bootstrap| {
-        found.iter().map(|(_, of)| pick(of)).collect::<Vec<Bootstrap>>()
-    };
-    let nats = "nats per token";
-    let mut columns = vec![layers_after(found.iter().map(|(layer, _)| *layer))];
-    let meaning = "divergence under the tuned lens with a correction by expert";
-    columns.extend(bootstrap_columns("divergence", nats, meaning, &of(|c| c.divergence)));
-    let shuffled = found.iter().map(|(_, of)| of.shuffled).collect();
-    columns.push(Column::null(
-        "divergence",
-        nats,
-        "routes shuffled between tokens: the best shuffle",
-        shuffled,
-    ));
-    let meaning = "shuffled minus true routes, on the same tokens";
-    columns.extend(bootstrap_columns("gain", nats, meaning, &of(|c| c.gain)));
-    columns.push(Column::null(
-        "gain",
-        nats,
-        "an expert that tells an affine lens nothing",
-        vec![0.0; found.len()],
-    ));
-    let method = "To the tuned lens, held, each expert adds a vector and a map of rank 2, for the tokens in which it has the largest weight. \
-                  Beside it the same lens with as many parameters on shuffled routes.";
-    Ok(Table::new("tuned_lens_by_expert", "What the chosen expert tells an affine lens", method, columns)?)
+/// A lens that is told more than the vector.
+struct By {
+    /// Name of the table.
+    id: &'static str,
+    pick: fn(&LayerLenses) -> Option<Conditioned>,
+    title: &'static str,
+    /// What is told, as the subject of a sentence.
+    told: &'static str,
+    /// What it has to tell more than.
+    more_than: &'static str,
+    shuffled: &'static str,
+    nothing: &'static str,
+    method: &'static str,
+}
+
+const BY: [By; 2] = [
+    By {
+        id: "tuned_lens_by_expert",
+        pick: |layer| layer.conditioned,
+        title: "What the chosen expert tells an affine lens",
+        told: "The chosen expert",
+        more_than: "its vector",
+        shuffled: "routes shuffled between tokens: the best shuffle",
+        nothing: "an expert that tells an affine lens nothing",
+        method: "To the tuned lens, held, each expert adds a vector and a map of rank 2, for the tokens in which it has the largest weight. \
+                 Beside it the same lens with as many parameters on shuffled routes.",
+    },
+    By {
+        id: "tuned_lens_by_path",
+        pick: |layer| layer.by_path,
+        title: "What the path so far tells an affine lens",
+        told: "The path so far",
+        more_than: "its vector and the chosen expert",
+        shuffled: "the expert before shuffled between tokens of one expert: the best shuffle",
+        nothing: "an expert before that tells nothing beyond the chosen one",
+        method: "The path is the expert with the largest weight in the block and in the routed block before it; the 64 most frequent pairs have a vector \
+                 and a map of rank 2 each, all others one together. Beside it the same lens where the expert before is exchanged between tokens \
+                 of the same expert.",
+    },
+];
+
+impl By {
+    fn table(&self, found: &[(usize, Conditioned)]) -> Result<Table, AnalysisError> {
+        let of = |pick: fn(&Conditioned) -> Bootstrap| {
+            found.iter().map(|(_, of)| pick(of)).collect::<Vec<Bootstrap>>()
+        };
+        let nats = "nats per token";
+        let mut columns = vec![layers_after(found.iter().map(|(layer, _)| *layer))];
+        let meaning = "divergence under the tuned lens with corrections";
+        columns.extend(bootstrap_columns("divergence", nats, meaning, &of(|c| c.divergence)));
+        let shuffled = found.iter().map(|(_, of)| of.shuffled).collect();
+        columns.push(Column::null("divergence", nats, self.shuffled, shuffled));
+        let meaning = "shuffled minus true routes, on the same tokens";
+        columns.extend(bootstrap_columns("gain", nats, meaning, &of(|c| c.gain)));
+        columns.push(Column::null("gain", nats, self.nothing, vec![0.0; found.len()]));
+        Ok(Table::new(self.id, self.title, self.method, columns)?)
+    }
+
+    fn figure(&self, found: &[(usize, Conditioned)]) -> Figure {
+        let more = found.iter().filter(|(_, of)| of.gain.low > 0.0).count();
+        let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
+        let blocks = counted(found.len(), "block", "blocks");
+        Figure {
+            id: self.id.into(),
+            title: format!(
+                "{} tells an affine lens more than {} after {more} of {blocks}, by {most:.3} nats at most",
+                self.told, self.more_than
+            ),
+            caption: format!(
+                "Divergence that it saves an affine lens, against the same lens with {}, with 95 % intervals over held-out documents.",
+                self.shuffled
+            ),
+            table: self.id.into(),
+            kind: FigureKind::Bars { x: "layer".into(), y: "gain".into(), series: None },
+        }
+    }
 }
 
 fn finding(found: &TunedLenses) -> String {
@@ -193,14 +237,5 @@ fn finding(found: &TunedLenses) -> String {
         mean(|layer| layer.tuned.estimate),
         mean(|layer| layer.logit.estimate),
         mean(|layer| layer.constant)
-    )
-}
-
-fn by_expert_finding(found: &[(usize, Conditioned)]) -> String {
-    let more = found.iter().filter(|(_, of)| of.gain.low > 0.0).count();
-    let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
-    format!(
-        "The chosen expert tells an affine lens more than its vector after {more} of {}, by {most:.3} nats at most",
-        counted(found.len(), "block", "blocks")
     )
 }

@@ -7,6 +7,7 @@ use nalgebra::DMatrix;
 use rand::seq::SliceRandom;
 
 use super::readout::Readout;
+use super::told::Told;
 use super::train::{Material, Pace, train};
 use super::translator::{Affine, ByExpert, Routed, Translator};
 use super::{Conditioned, LayerLenses, METHOD, TunedLensOptions, TunedLenses};
@@ -63,6 +64,8 @@ struct Seen {
     last: DMatrix<f32>,
     /// The expert with the largest weight in each of these blocks, `[block][token]`; empty where there is no router.
     experts: Vec<Vec<u32>>,
+    /// The same of the last routed block before each; empty where there is none.
+    before: Vec<Vec<u32>>,
     documents: Vec<u32>,
 }
 
@@ -78,18 +81,23 @@ impl Seen {
         let streams: Vec<HookPoint> =
             layers.iter().chain([&last]).map(|layer| HookPoint::block(Site::ResidPost, *layer)).collect();
         let routed: BTreeSet<usize> = subject.shape().routed_layers().into_iter().collect();
-        let routers: Vec<Option<HookPoint>> = layers
+        let router = |layer: usize| HookPoint::block(Site::RouterIndices, layer);
+        let routers: Vec<Option<HookPoint>> =
+            layers.iter().map(|layer| routed.contains(layer).then(|| router(*layer))).collect();
+        let earlier: Vec<Option<HookPoint>> = layers
             .iter()
-            .map(|layer| routed.contains(layer).then(|| HookPoint::block(Site::RouterIndices, *layer)))
+            .map(|layer| routed.range(..layer).next_back().map(|before| router(*before)))
             .collect();
+        let known = || routers.iter().chain(&earlier).copied().flatten();
         let record: Vec<HookPoint> =
-            streams.iter().copied().chain(routers.iter().copied().flatten()).collect();
+            streams.iter().copied().chain(known()).collect::<BTreeSet<HookPoint>>().into_iter().collect();
         let mut chosen: Vec<usize> = (0..samples.iter().map(|sample| sample.tokens().len()).sum()).collect();
         chosen.shuffle(&mut options.seed.child("tokens").rng());
         chosen.truncate(options.tokens);
         chosen.sort_unstable();
         let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); streams.len()];
-        let (mut experts, mut documents) = (vec![Vec::new(); layers.len()], Vec::new());
+        let mut documents = Vec::new();
+        let [mut experts, mut passed] = [(); 2].map(|()| vec![Vec::new(); layers.len()]);
         let mut before = 0;
         for sample in samples {
             let observed = subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?;
@@ -101,7 +109,8 @@ impl Seen {
                 let value = value.ok_or(AnalysisError::NotRecorded { point: *point })?;
                 rows.iter().for_each(|row| vectors.extend(&value[row * width..(row + 1) * width]));
             }
-            for (experts, point) in experts.iter_mut().zip(&routers) {
+            let told = experts.iter_mut().zip(&routers).chain(passed.iter_mut().zip(&earlier));
+            for (experts, point) in told {
                 if let Some(point) = point {
                     let first = first_experts(&observed, *point)?;
                     experts.extend(rows.iter().map(|row| first[*row]));
@@ -113,7 +122,7 @@ impl Seen {
         let matrix = |vectors: Vec<f32>| DMatrix::from_vec(width, vectors.len() / width, vectors);
         let mut layers: Vec<DMatrix<f32>> = vectors.into_iter().map(matrix).collect();
         let last = layers.pop().expect("the last block was recorded after the others");
-        Ok(Seen { layers, last, experts, documents })
+        Ok(Seen { layers, last, experts, before: passed, documents })
     }
 }
 
@@ -168,13 +177,18 @@ impl Bench<'_> {
         let translated = vectors.each_ref().map(|vectors| affine.translate(&parameters, vectors));
         let logit = self.readout.divergences(&self.last[2], &vectors[2]);
         let tuned = self.readout.divergences(&self.last[2], &translated[2]);
+        let both = [&vectors, &translated];
+        let (own, before) = (&self.seen.experts[place], &self.seen.before[place]);
         let conditioned = match shape {
             FeedForwardShape::Routed { experts, .. } => {
-                let by_expert = ByExpert { width, length, experts, rank: self.options.rank, seed };
-                Some(self.conditioned(&by_expert, place, [&vectors, &translated], seed)?)
+                Some(self.conditioned(Told::Expert { own, experts }, length, both, seed)?)
             }
             FeedForwardShape::Dense { .. } => None,
         };
+        let path = !own.is_empty() && !before.is_empty();
+        let by_path = path
+            .then(|| self.conditioned(Told::Path { before, own }, length, both, seed.child("path")))
+            .transpose()?;
         Ok(LayerLenses {
             layer,
             logit: self.over(&logit)?,
@@ -182,25 +196,26 @@ impl Bench<'_> {
             constant: self.constant,
             gain: self.over(&difference(&logit, &tuned))?,
             conditioned,
+            by_path,
         })
     }
 
-    /// The lens by expert, against the same on routes shuffled within each part.
+    /// The lens by what it is told, against the same where that is shuffled within each part; `length` is the usual one of a vector.
     fn conditioned(
         &self,
-        by_expert: &ByExpert,
-        place: usize,
+        told: Told<'_>,
+        length: f32,
         [vectors, translated]: [&[DMatrix<f32>; 3]; 2],
         seed: Seed,
     ) -> Result<Conditioned, AnalysisError> {
+        let (width, experts) = (vectors[0].nrows(), told.classes(&self.parts[0]));
+        let by_expert = &ByExpert { width, length, experts, rank: self.options.rank, seed };
         let tested = |shuffle: Option<Seed>| {
-            let inputs = [0, 1, 2].map(|part| {
-                let tokens = self.parts[part].iter();
-                let mut experts: Vec<u32> = tokens.map(|token| self.seen.experts[place][*token]).collect();
-                if let Some(seed) = shuffle {
-                    experts.shuffle(&mut seed.index(part as u64).rng());
-                }
-                Routed { vectors: vectors[part].clone(), translated: translated[part].clone(), experts }
+            let classes = told.of_parts(self.parts, shuffle);
+            let inputs = [0, 1, 2].map(|part| Routed {
+                vectors: vectors[part].clone(),
+                translated: translated[part].clone(),
+                experts: classes[part].clone(),
             });
             let [training, aside] =
                 [0, 1].map(|part| Material { input: &inputs[part], last: &self.last[part] });
@@ -260,6 +275,11 @@ mod tests {
 
     /// Documents prefer an answer and, independently, an expert; what stands after the block is the answer with noise.
     fn gain_of_nothing(readout: &Readout, seed: Seed) -> f64 {
+        gain(readout, seed, |_, draw| draw, false)
+    }
+
+    /// The same, of the lens by expert or by path; `expert` makes the one before from the answer and a draw.
+    fn gain(readout: &Readout, seed: Seed, expert: impl Fn(u32, u32) -> u32, path: bool) -> f64 {
         const DOCUMENTS: u32 = 20;
         let mut rng = seed.rng();
         let documents: Vec<u32> = (0..DOCUMENTS * 16).map(|token| token / 16).collect();
@@ -272,6 +292,8 @@ mod tests {
             documents.iter().map(token).collect()
         };
         let (answers, experts) = (prefer(8), prefer(4));
+        let before: Vec<u32> =
+            answers.iter().zip(prefer(4)).map(|(answer, draw)| expert(*answer, draw)).collect();
         let last: Vec<f32> = answers.iter().flat_map(|id| answer(*id)).collect();
         let noisy = last.iter().map(|x| x + 2.0 * normal(&mut rng) as f32).collect();
         let matrix = |of: Vec<f32>| DMatrix::from_vec(8, documents.len(), of);
@@ -279,6 +301,7 @@ mod tests {
             layers: vec![matrix(noisy)],
             last: matrix(last),
             experts: vec![experts],
+            before: vec![before],
             documents: documents.clone(),
         };
         let parts = split(&documents, seed.child("documents")).unwrap();
@@ -288,9 +311,24 @@ mod tests {
             Resampling { replicates: 100, level: 0.95, method: BootstrapMethod::Percentile, seed };
         let options = TunedLensOptions { tokens: 0, layers: 1, rank: 1, shuffles: 2, resampling, seed };
         let bench = Bench { readout, last: &last, parts: &parts, seen: &seen, constant: 0.0, options };
-        let by_expert = ByExpert { width: 8, length: usual_length(&vectors[0]), experts: 4, rank: 1, seed };
+        let (own, before) = (&seen.experts[0], &seen.before[0]);
+        let told = if path { Told::Path { before, own } } else { Told::Expert { own, experts: 4 } };
         // The affine lens is held, so what it is does not matter to this null: the identity.
-        bench.conditioned(&by_expert, 0, [&vectors, &vectors], seed).unwrap().gain.low
+        bench.conditioned(told, usual_length(&vectors[0]), [&vectors, &vectors], seed).unwrap().gain.low
+    }
+
+    #[test]
+    fn a_path_that_tells_the_answer_is_found_and_one_that_does_not_is_not() {
+        let readout = Readout::of(&mut Planted::new(Early::Answer)).unwrap();
+        // The expert before knows the half of the answers that is right.
+        let found = (0..4u64).filter(|seed| gain(&readout, Seed(*seed), |answer, _| answer / 2, true) > 0.0);
+        assert_eq!(found.count(), 4);
+        let called = (0..200u64)
+            .into_par_iter()
+            .filter(|seed| gain(&readout, Seed(*seed), |_, draw| draw, true) > 0.0);
+        // As below.
+        let called = called.count();
+        assert!(called <= 12, "{called} of 200");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod measure;
 mod readout;
 #[cfg(test)]
 mod tests;
+mod told;
 mod train;
 mod translator;
 
@@ -37,13 +38,14 @@ pub struct TunedLensOptions {
 /// The lenses after one block, on documents that none of them has seen.
 ///
 /// The translator is `h + A h + b`, with `A` and `b` zero at first, so that training begins at the logit lens; it minimises the divergence of the
-/// model's final prediction from the lens', and stops where documents set aside say so. The conditioned lens adds to it, for the expert that has
-/// the largest weight in this block, a vector and a map of low rank.
+/// model's final prediction from the lens', and stops where documents set aside say so. The conditioned lenses add to it a vector and a map of low
+/// rank: one for the expert that has the largest weight in this block, the other for the path so far, which is that expert and the one before.
 ///
 /// - **Unit and range:** divergences are in nats per token, 0 or more; gains are differences of divergences of the same tokens, above 0
 ///   where the second lens is nearer. Intervals resample the documents that were held out.
 /// - **Null:** of the divergences that of one constant prediction, the mean over the training tokens; of `gain` 0; of `conditioned_gain` 0: the
-///   other side of the difference is the same lens, with as many parameters, trained and tested on routes shuffled between tokens.
+///   other side of the difference is the same lens, with as many parameters, trained and tested on routes shuffled between tokens; of the lens
+///   by path, with the expert before shuffled between tokens of the same expert, so that it has to tell something beyond that one.
 /// - **Does not show:** that the model uses what the lens reads: a translator may compute what later blocks would. With few training
 ///   tokens a lens is stopped early and stays near the logit lens; the gain is then a lower limit.
 /// - **Source:** Belrose et al. 2023 (arXiv 2303.08112).
@@ -61,9 +63,11 @@ pub struct LayerLenses {
     pub gain: Bootstrap,
     /// The lens by expert; none after a block that is not routed.
     pub conditioned: Option<Conditioned>,
+    /// The lens by path so far; none after a block without a routed one before it.
+    pub by_path: Option<Conditioned>,
 }
 
-/// The lens that knows which expert has the largest weight.
+/// A lens that knows which expert has the largest weight, or the path so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conditioned {
     /// Divergence under it.
