@@ -57,6 +57,16 @@ impl<'s> Judged<'s> {
         self.pass(subject, &[], edits, &mut |_, _| {})
     }
 
+    /// The same, with edits of its own for each sample.
+    pub(crate) fn losses_by_sample(
+        &self,
+        subject: &mut dyn Subject,
+        edits: &[Vec<Edit>],
+    ) -> Result<Vec<f64>, AnalysisError> {
+        check::same_length(self.method, "edits of samples", edits.len(), self.samples.len())?;
+        self.passes(subject, &[], &|sample| &edits[sample], &mut |_, _| {})
+    }
+
     /// The same, and `tell` hears of each pass what was recorded, and the predicted tokens with the places of their documents.
     pub(crate) fn pass(
         &self,
@@ -65,9 +75,20 @@ impl<'s> Judged<'s> {
         edits: &[Edit],
         tell: Tell<'_>,
     ) -> Result<Vec<f64>, AnalysisError> {
+        self.passes(subject, record, &|_| edits, tell)
+    }
+
+    fn passes<'e>(
+        &self,
+        subject: &mut dyn Subject,
+        record: &[HookPoint],
+        edits: &dyn Fn(usize) -> &'e [Edit],
+        tell: Tell<'_>,
+    ) -> Result<Vec<f64>, AnalysisError> {
         let mut sums = vec![0.0; self.tokens.len()];
-        for (sample, rows) in self.samples.iter().zip(&self.rows) {
-            let seen = subject.run(&Request { record, edits, ..Request::of(sample.tokens()) })?;
+        for (number, (sample, rows)) in self.samples.iter().zip(&self.rows).enumerate() {
+            let request = Request { record, edits: edits(number), ..Request::of(sample.tokens()) };
+            let seen = subject.run(&request)?;
             let wanted = sample.tokens().len() - sample.tokens().batch();
             check::same_length(self.method, "loss", seen.loss.len(), wanted)?;
             rows.iter().for_each(|(row, place)| sums[*place] += loss_at(sample, &seen, *row));

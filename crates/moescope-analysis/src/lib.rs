@@ -38,6 +38,7 @@ mod sequences;
 mod tabulate;
 mod turn;
 
+pub mod ablation;
 pub mod agreement;
 pub mod attribution;
 pub mod calibration;

@@ -1,5 +1,6 @@
 use super::Instrument;
 use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
+use crate::ablation::Ablation;
 use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
 use crate::causal_trace::CausalTracing;
@@ -56,6 +57,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &JacobianLens,
     &LogitAttribution,
     &InductionHeads,
+    &Ablation,
     &ExpertImportances,
     &ExpertMerging,
     &ExpertPruning,

@@ -26,6 +26,20 @@ pub(super) struct Chosen {
 /// # Errors
 /// If the subject cannot answer or does not show its weights.
 pub(super) fn chosen(material: &mut Material<'_>, layer: usize) -> Result<Vec<Chosen>, AnalysisError> {
+    let (banks, writes) = writes(material, layer)?;
+    let wrote = |bank: usize| writes[bank].iter().sum::<f64>();
+    let expert = |bank: &usize| matches!(banks[*bank].place, Place::Expert(_));
+    let (mut experts, others): (Vec<usize>, Vec<usize>) = (0..banks.len()).partition(expert);
+    // Of equals the first.
+    experts.sort_by(|a, b| wrote(*b).total_cmp(&wrote(*a)).then(a.cmp(b)));
+    experts.truncate(EXPERTS);
+    experts.sort_unstable();
+    let of = |bank: usize| Chosen { bank: banks[bank], neurons: largest(&writes[bank], NEURONS) };
+    Ok(experts.into_iter().chain(others).map(of).collect())
+}
+
+/// What each neuron of each bank of a layer writes over some of the text, `[bank][neuron]`.
+fn writes(material: &mut Material<'_>, layer: usize) -> Result<(Vec<Bank>, Vec<Vec<f64>>), AnalysisError> {
     let shape = material.subject.shape().clone();
     let banks = banks(&shape, layer);
     let mut writes: Vec<Vec<f64>> =
@@ -45,15 +59,24 @@ pub(super) fn chosen(material: &mut Material<'_>, layer: usize) -> Result<Vec<Ch
     writes.iter_mut().zip(&sums).for_each(|(writes, sums)| {
         writes.iter_mut().zip(sums).for_each(|(write, sum)| *write *= sum);
     });
-    let wrote = |bank: usize| writes[bank].iter().sum::<f64>();
-    let expert = |bank: &usize| matches!(banks[*bank].place, Place::Expert(_));
-    let (mut experts, others): (Vec<usize>, Vec<usize>) = (0..banks.len()).partition(expert);
-    // Of equals the first.
-    experts.sort_by(|a, b| wrote(*b).total_cmp(&wrote(*a)).then(a.cmp(b)));
-    experts.truncate(EXPERTS);
-    experts.sort_unstable();
-    let of = |bank: usize| Chosen { bank: banks[bank], neurons: largest(&writes[bank], NEURONS) };
-    Ok(experts.into_iter().chain(others).map(of).collect())
+    Ok((banks, writes))
+}
+
+/// Of the bank of a layer whose neurons write most over all tokens together, the neurons that write most, at most so many: the hook point of
+/// their activations, and their numbers.
+///
+/// # Errors
+/// As [`chosen`].
+pub(crate) fn largest_writers(
+    material: &mut Material<'_>,
+    layer: usize,
+    count: usize,
+) -> Result<Vec<(HookPoint, usize)>, AnalysisError> {
+    let (banks, writes) = writes(material, layer)?;
+    let wrote = |bank: &usize| writes[*bank].iter().sum::<f64>();
+    let most = (0..banks.len()).max_by(|a, b| wrote(a).total_cmp(&wrote(b)).then(b.cmp(a)));
+    let of = |bank: usize| largest(&writes[bank], count).into_iter().map(move |neuron| (bank, neuron));
+    Ok(most.into_iter().flat_map(of).map(|(bank, neuron)| (banks[bank].post(), neuron)).collect())
 }
 
 /// The places of the largest numbers, ascending; of equals the first.

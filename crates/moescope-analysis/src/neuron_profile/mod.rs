@@ -17,6 +17,7 @@ mod unit;
 
 use moescope_base::{HookPoint, SubjectShape};
 
+pub(crate) use choice::largest_writers;
 pub(crate) use domains::{Domains, Strongest};
 pub use instrument::NeuronProfile;
 pub(crate) use share::Parts;

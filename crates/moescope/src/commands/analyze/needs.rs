@@ -43,6 +43,9 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("sparse-probe") || asked("expert-prune") || asked("superposition") {
         points.extend(widest_neurons(shape));
     }
+    if asked("ablation") {
+        points.extend(moescope_analysis::ablation::looked_at(shape));
+    }
     if asked("neuron-profile") {
         points.extend(moescope_analysis::neuron_profile::looked_at(shape));
     }
