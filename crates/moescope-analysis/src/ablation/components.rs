@@ -70,7 +70,7 @@ impl fmt::Display for Component {
             Component::Head { layer, head } => write!(f, "head {layer}.{head}"),
             Component::FeedForward { layer } => write!(f, "feed-forward {layer}"),
             Component::Expert { layer, expert } => write!(f, "expert {layer}:{expert}"),
-            Component::Neuron { at, neuron } => match (at.layer().unwrap_or(0), at.expert()) {
+            Component::Neuron { at, neuron } => match (at.layer().unwrap_or(0), at.expert_index()) {
                 (layer, Some(expert)) => write!(f, "neuron {neuron} of expert {layer}:{expert}"),
                 (layer, None) => write!(f, "neuron {neuron} of layer {layer}"),
             },
