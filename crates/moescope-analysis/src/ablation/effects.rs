@@ -1,8 +1,9 @@
 //! Losses without a component.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use moescope_base::{Edit, HookPoint, Request, RouteEdit, Seed, TokenSelection, Value, ValueEdit};
+use moescope_base::{Edit, HookPoint, Request, Seed, Site, TokenSelection, Value, ValueEdit};
 use rand::seq::SliceRandom;
 
 use super::METHOD;
@@ -21,7 +22,7 @@ pub(super) enum How {
     Mean,
     /// Its value is that of another token of the batch.
     Resample,
-    /// An expert's weight is zero, and the weights of the others of a token are scaled up to their sum.
+    /// An expert's weight is zero, and the weights of the other experts of a token are scaled up, so that their sum is what it was with it.
     Renormalised,
 }
 
@@ -78,7 +79,7 @@ pub(super) fn effects(
     let judged = Judged::new(METHOD, samples)?;
     let free = judged.losses(material.subject, &[])?;
     let documents: Vec<usize> = (0..free.len()).collect();
-    let mut all = Vec::new();
+    let (mut all, mut weights) = (Vec::new(), BTreeMap::<usize, Vec<Weights>>::new());
     // Components that share a value are looked at together, so that it is recorded once.
     let mut of_point = BTreeMap::<HookPoint, Vec<Component>>::new();
     components.iter().for_each(|component| of_point.entry(component.at()).or_default().push(*component));
@@ -86,11 +87,22 @@ pub(super) fn effects(
         let values = recorded(material, samples, at)?;
         let means = means(&values);
         for component in components {
+            let heads = material.subject.shape().heads;
             for how in ways(component, material) {
-                let edits = |sample: usize| {
-                    edits(component, how, &values[sample], &means, (seed, sample), material_heads(material))
+                let edits: Vec<Vec<Edit>> = match (how, component) {
+                    (How::Renormalised, Component::Expert { layer, expert }) => {
+                        let of_layer = match weights.entry(layer) {
+                            Entry::Occupied(known) => known.into_mut(),
+                            Entry::Vacant(unknown) => unknown.insert(Weights::of(material, samples, layer)?),
+                        };
+                        of_layer.iter().map(|weights| weights.without(expert)).collect()
+                    }
+                    _ => {
+                        let own = (component, heads);
+                        let of = |(number, value)| edits(own, how, value, &means, seed.index(number));
+                        (0..).zip(&values).map(of).collect()
+                    }
                 };
-                let edits: Vec<Vec<Edit>> = (0..samples.len()).map(edits).collect();
                 let rises = minus(&judged.losses_by_sample(material.subject, &edits)?, &free);
                 let loss = judged.mean(&rises, &documents, resampling)?;
                 let p_value =
@@ -101,10 +113,6 @@ pub(super) fn effects(
     }
     all.sort_by_key(|effect| (effect.component, effect.how));
     Ok(Effects { all, tokens: judged.tokens.clone() })
-}
-
-fn material_heads(material: &Material<'_>) -> usize {
-    material.subject.shape().heads
 }
 
 fn ways(component: Component, material: &Material<'_>) -> Vec<How> {
@@ -136,25 +144,66 @@ fn means(values: &[Value]) -> Vec<f32> {
     sums.into_iter().map(|sum| (sum / rows.max(1.0)) as f32).collect()
 }
 
-/// The edits of one sample.
+/// The weights of the chosen experts of a layer in one sample, as applied.
+struct Weights {
+    layer: usize,
+    slots: usize,
+    chosen: Vec<i64>,
+    weights: Vec<f32>,
+}
+
+impl Weights {
+    /// In every sample.
+    fn of(
+        material: &mut Material<'_>,
+        samples: &[Sample],
+        layer: usize,
+    ) -> Result<Vec<Weights>, AnalysisError> {
+        let [indices, weights] =
+            [Site::RouterIndices, Site::RouterWeights].map(|site| HookPoint::block(site, layer));
+        let chosen = recorded(material, samples, indices)?;
+        let weights = recorded(material, samples, weights)?;
+        let one = |(chosen, weights): (&Value, &Value)| Weights {
+            layer,
+            slots: chosen.columns(),
+            chosen: chosen.integer().unwrap_or_default().to_vec(),
+            weights: weights.real().unwrap_or_default().to_vec(),
+        };
+        Ok(chosen.iter().zip(&weights).map(one).collect())
+    }
+
+    /// The edit that gives an expert no weight and the others of its tokens the sum that they had with it.
+    fn without(&self, expert: usize) -> Vec<Edit> {
+        let mut rows = self.weights.clone();
+        for (weights, chosen) in rows.chunks_exact_mut(self.slots).zip(self.chosen.chunks_exact(self.slots)) {
+            if let Some(slot) = chosen.iter().position(|one| *one == expert as i64) {
+                let sum: f32 = weights.iter().sum();
+                let left = sum - weights[slot];
+                weights[slot] = 0.0;
+                // Others without weight cannot stand for it.
+                if left.abs() > 1e-6 * sum.abs() {
+                    weights.iter_mut().for_each(|weight| *weight *= sum / left);
+                }
+            }
+        }
+        let at = HookPoint::block(Site::RouterWeights, self.layer);
+        vec![Edit::Value { at, tokens: TokenSelection::All, change: ValueEdit::Patch { rows } }]
+    }
+}
+
+/// The edits of one sample; the component comes with the number of heads of the model.
 fn edits(
-    component: Component,
+    (component, heads): (Component, usize),
     how: How,
     value: &Value,
     means: &[f32],
-    (seed, sample): (Seed, usize),
-    heads: usize,
+    seed: Seed,
 ) -> Vec<Edit> {
-    if let (How::Renormalised, Component::Expert { layer, expert }) = (how, component) {
-        let (experts, tokens) = (vec![expert as u32], TokenSelection::All);
-        let change = RouteEdit::SetWeight { experts, weight: 0.0, renormalise: true, tokens };
-        return vec![Edit::Route { layer: layer as u32, change }];
-    }
     let width = value.columns();
     let mut rows = value.real().unwrap_or_default().to_vec();
     let own = component.columns(width, heads);
     let count = rows.len() / width.max(1);
-    let from = circle(count, seed.index(sample as u64));
+    let from = circle(count, seed);
     let before = rows.clone();
     for (row, numbers) in rows.chunks_exact_mut(width.max(1)).enumerate() {
         match how {
@@ -182,6 +231,19 @@ fn circle(count: usize, seed: Seed) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_others_of_a_token_take_over_the_weight() {
+        let (chosen, weights) = (vec![3, 1, 0, 2, 3, 0], vec![0.3, 0.1, 0.5, 0.2, 0.4, 0.0]);
+        let weights = Weights { layer: 1, slots: 2, chosen, weights };
+        let [Edit::Value { at, change: ValueEdit::Patch { rows }, .. }] = &weights.without(3)[..] else {
+            panic!("one patch")
+        };
+        assert_eq!(*at, HookPoint::block(Site::RouterWeights, 1));
+        // The third token has no other with a weight.
+        let wanted = [0.0, 0.4, 0.5, 0.2, 0.0, 0.0];
+        assert!(rows.iter().zip(wanted).all(|(row, wanted)| (row - wanted).abs() < 1e-6), "{rows:?}");
+    }
 
     #[test]
     fn rows_stand_in_one_circle() {

@@ -48,7 +48,7 @@ pub(super) fn table(name: &str, title: &str, rows: &[&Effect]) -> Result<Table, 
     let p = rows.iter().map(|row| row.p_value).collect();
     columns.push(Column::p_value("loss", "of no change, two-sided, t over documents", p));
     let method = "Heads and neurons have their part of the value exchanged, experts their answers before the weight. `renormalised` gives an expert no weight \
-                  and scales the others of the token up. Does not show what the component does.";
+                  and scales the others of its tokens up to the sum that they had with it. Does not show what the component does.";
     Ok(Table::new(name, title, method, columns)?)
 }
 

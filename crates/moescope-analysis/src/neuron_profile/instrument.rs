@@ -165,12 +165,16 @@ fn scatter(found: &[Dashboard], material: &Material<'_>) -> Figure {
             )
         },
     );
+    let nulls = neurons.iter().map(|dashboard| dashboard.known.null);
+    let null = nulls.sum::<f64>() / neurons.len().max(1) as f64;
     Figure {
         id: "neuron_profile".into(),
         title: format!("{known} of {} neurons that write most are known by a token{example}", neurons.len()),
-        caption: "How often each is active, and how far its most telling token is beyond chance, in standard deviations; by Holm at 5 %. \
-                  Point at a neuron for its name. Experts as a whole stand among them, with their load."
-            .into(),
+        caption: format!(
+            "How often each is active, and how far its most telling token is beyond chance, in standard deviations ({null:.1} on average where values are moved along \
+             documents); by Holm at 5 %. \
+             Point at a neuron for its name. Experts as a whole stand among them, with their load."
+        ),
         table: "neuron_profile".into(),
         kind: FigureKind::Scatter {
             x: "density".into(),
