@@ -275,16 +275,15 @@ mod tests {
 
     /// Documents prefer an answer and, independently, an expert; what stands after the block is the answer with noise.
     fn gain_of_nothing(readout: &Readout, seed: Seed) -> f64 {
-        gain(readout, seed, |_, draw| draw, false)
+        gain(readout, seed, 20, |_, draw| draw, false)
     }
 
     /// The same, of the lens by expert or by path; `expert` makes the one before from the answer and a draw.
-    fn gain(readout: &Readout, seed: Seed, expert: impl Fn(u32, u32) -> u32, path: bool) -> f64 {
-        const DOCUMENTS: u32 = 20;
+    fn gain(readout: &Readout, seed: Seed, count: u32, expert: impl Fn(u32, u32) -> u32, path: bool) -> f64 {
         let mut rng = seed.rng();
-        let documents: Vec<u32> = (0..DOCUMENTS * 16).map(|token| token / 16).collect();
+        let documents: Vec<u32> = (0..count * 16).map(|token| token / 16).collect();
         let mut prefer = |choices: u32| -> Vec<u32> {
-            let own: Vec<u32> = (0..DOCUMENTS).map(|_| rng.random_range(0..choices)).collect();
+            let own: Vec<u32> = (0..count).map(|_| rng.random_range(0..choices)).collect();
             let token = |document: &u32| match rng.random_range(0..2) {
                 0 => own[*document as usize],
                 _ => rng.random_range(0..choices),
@@ -321,11 +320,12 @@ mod tests {
     fn a_path_that_tells_the_answer_is_found_and_one_that_does_not_is_not() {
         let readout = Readout::of(&mut Planted::new(Early::Answer)).unwrap();
         // The expert before knows the half of the answers that is right.
-        let found = (0..4u64).filter(|seed| gain(&readout, Seed(*seed), |answer, _| answer / 2, true) > 0.0);
+        let found =
+            (0..4u64).filter(|seed| gain(&readout, Seed(*seed), 120, |answer, _| answer / 2, true) > 0.0);
         assert_eq!(found.count(), 4);
         let called = (0..200u64)
             .into_par_iter()
-            .filter(|seed| gain(&readout, Seed(*seed), |_, draw| draw, true) > 0.0);
+            .filter(|seed| gain(&readout, Seed(*seed), 20, |_, draw| draw, true) > 0.0);
         // As below.
         let called = called.count();
         assert!(called <= 12, "{called} of 200");
