@@ -94,8 +94,11 @@ pub(super) fn profiles(
     let profile = |(place, path): (usize, &Path)| {
         let indicator = indicator(path, ids.len());
         let (on, costs) = losses.on(path);
-        let here: Vec<u32> = path.tokens.iter().map(|token| documents[*token]).collect();
-        let entropy = Parts::new(&here, path.tokens.iter().map(|token| entropy[*token]));
+        // Routers that do not score have no entropy.
+        let sharp = path.tokens.iter().filter(|token| entropy[**token].is_finite());
+        let (here, sharp): (Vec<u32>, Vec<f64>) =
+            sharp.map(|token| (documents[*token], entropy[*token])).unzip();
+        let entropy = Parts::new(&here, sharp.into_iter());
         let share = Parts::new(documents, indicator.into_iter());
         Ok(Profile {
             domain: domains.as_ref().and_then(|domains| domains.strongest(&share)),
