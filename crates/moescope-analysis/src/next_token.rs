@@ -1,6 +1,7 @@
 //! What is predicted after each token, and how far an edit moves it.
 
-use moescope_base::{HookPoint, Observation, Site};
+use moescope_base::{HookPoint, Observation, Request, Site, Subject, Tokens};
+use moescope_trace::TokenTable;
 use rayon::prelude::*;
 
 use crate::{AnalysisError, Sample, check};
@@ -31,10 +32,57 @@ pub(crate) fn less(logits: &[f32], others: &[f32]) -> Vec<f32> {
     logits.iter().zip(others).map(|(logit, other)| logit - other).collect()
 }
 
-/// Id of the token with the largest of these logits, of which there is at least one; of equals the lower id.
-pub(crate) fn likeliest(logits: &[f32]) -> u32 {
-    let better = |best: (u32, f32), next: (u32, f32)| if next.1 > best.1 { next } else { best };
-    (0..).zip(logits.iter().copied()).reduce(better).expect("a vocabulary has a token").0
+/// Tokens whose logits are in memory at a time.
+const ROWS_AT_ONCE: usize = 256;
+
+/// The most probable next token after every token of a text, batch after batch; of equals the lower id.
+///
+/// One pass is made over each batch; nothing but the ids is kept.
+///
+/// # Errors
+/// If the subject cannot answer or leaves the stream out.
+pub(crate) fn predicted_ids(
+    subject: &mut dyn Subject,
+    batches: &[(Tokens, TokenTable)],
+) -> Result<Vec<u32>, AnalysisError> {
+    let point = last_stream(subject);
+    let mut ids = Vec::new();
+    for (tokens, _) in batches {
+        let seen = subject.run(&Request { record: &[point], ..Request::of(tokens) })?;
+        ids.extend(likeliest(subject, &seen)?);
+    }
+    Ok(ids)
+}
+
+/// The stream that predictions are read from.
+pub(crate) fn last_stream(subject: &dyn Subject) -> HookPoint {
+    HookPoint::block(Site::ResidPost, subject.shape().layers() - 1)
+}
+
+/// The most probable next token after every token of a pass that recorded the [`last_stream`].
+///
+/// The final norm and the unembedding read it some rows at a time, since logits of whole batches are far larger than anything else that is
+/// looked at.
+///
+/// # Errors
+/// If the stream was not recorded, or cannot be read.
+pub(crate) fn likeliest(subject: &mut dyn Subject, seen: &Observation) -> Result<Vec<u32>, AnalysisError> {
+    let (point, width, vocabulary) = (last_stream(subject), subject.shape().d_model, subject.shape().vocab);
+    let stream = seen.values.get(&point).and_then(|value| value.real());
+    let stream = stream.ok_or(AnalysisError::NotRecorded { point })?;
+    let mut ids = Vec::new();
+    for rows in stream.chunks(ROWS_AT_ONCE * width) {
+        let logits = subject.unembed(rows)?;
+        ids.extend(logits.par_chunks_exact(vocabulary).map(first_of_largest).collect::<Vec<u32>>());
+    }
+    Ok(ids)
+}
+
+/// Place of the largest logit; of equals the lower.
+fn first_of_largest(logits: &[f32]) -> u32 {
+    let larger = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
+    (1..logits.len()).fold(0, larger) as u32
+}
 }
 
 /// Loss after the token of a row.
@@ -79,7 +127,8 @@ fn log_sum(logits: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moescope_base::Tokens;
+    use crate::planted_model::{VOCAB, batch, model, own_text};
+    use moescope_model::ModelSubject;
 
     #[test]
     fn a_divergence_by_hand() {
@@ -92,9 +141,22 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_the_lower_id_is_the_likeliest() {
-        assert_eq!((likeliest(&[1.0, 3.0, 3.0]), likeliest(&[0.0; 4])), (1, 0));
-        assert_eq!(most_probable(&[1.0, 3.0, 3.0], 2), [1, 2]);
+    fn the_predicted_token_is_that_of_the_largest_logit_whatever_the_batches() {
+        let planted = model(2, 3, |_, _| {});
+        let samples = [own_text(&planted, 14, 1), own_text(&planted, 3, 2)];
+        let batches: Vec<(Tokens, TokenTable)> = samples.iter().map(batch).collect();
+        let mut subject = ModelSubject::new(planted);
+        let ids = predicted_ids(&mut subject, &batches).unwrap();
+        let mut wanted = Vec::new();
+        for (tokens, _) in &batches {
+            let seen = subject.run(&Request { record: &[logits_point()], ..Request::of(tokens) }).unwrap();
+            let logits = seen.values[&logits_point()].real().unwrap();
+            wanted.extend(logits.chunks_exact(VOCAB).map(|row| most_probable(row, 1)[0]));
+        }
+        assert_eq!((ids.len(), &ids), (17 * 24, &wanted), "more rows than are read at once");
+        assert!(ids.iter().any(|id| *id != ids[0]));
+        assert_eq!(first_of_largest(&[1.0, 3.0, 3.0, -1.0]), 1, "of equals the lower");
+        assert!(predicted_ids(&mut subject, &[]).unwrap().is_empty());
     }
 
     #[test]

@@ -131,7 +131,10 @@ const SAID: [(&str, &str); Property::ALL.len()] = [
         "routes by domain",
         "routers read the domain, which attention carries on from the first token of each document; all other tokens are drawn alike in all domains",
     ),
-    ("routes by position", "routers read the position and nothing else; the text is random"),
+    (
+        "routes by position",
+        "routers read the position and nothing else; the text is random, and the token alone decides what is predicted",
+    ),
     ("routes at random", "every prefix is routed at random, and the experts have independent random weights"),
     ("uneven load", "routers prefer two of eight experts whatever the token"),
     (

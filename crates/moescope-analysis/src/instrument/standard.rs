@@ -4,6 +4,7 @@ use moescope_base::{Figure, FigureKind};
 
 use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::logit_lens::logit_lens;
+use crate::next_token::predicted_ids;
 use crate::probe::{
     DescriptionLength, ProbeOptions, ProbeTask, description_length, length_table, probe, table as probe_table,
 };
@@ -12,8 +13,8 @@ use crate::route_report::{
     together_finding,
 };
 use crate::specialisation::{
-    cluster_divergence, clusters_by_embedding, clusters_by_frequency, divergence_figure, divergence_table,
-    expert_divergence_table,
+    Labels, cluster_divergence, clusters_by_embedding, clusters_by_frequency, divergence_figure,
+    divergence_table, expert_divergence_table,
 };
 use crate::{AnalysisError, check};
 
@@ -95,6 +96,13 @@ const TOKEN: Reading = Reading {
     value: "information",
     rule: Rule::Significant,
 };
+const PREDICTED: Reading = Reading {
+    says: "experts tell the predicted token",
+    table: "specialisation",
+    rows: &[("label", "predicted_token")],
+    value: "information",
+    rule: Rule::Significant,
+};
 const POSITION: Reading = Reading {
     says: "experts tell the position",
     table: "specialisation",
@@ -125,6 +133,8 @@ const SPECIALISATION_PROMISES: &[Promise] = &[
     Promise::is_silent(Property::RandomRoutes, DOMAIN),
     Promise::is_silent(Property::RandomRoutes, TOKEN),
     Promise::is_silent(Property::RandomRoutes, POSITION),
+    Promise::finds(Property::FragileRoutes, PREDICTED),
+    Promise::is_silent(Property::PositionRoutes, PREDICTED),
     Promise::finds(Property::TokenRoutes, CLUSTERS),
     Promise::is_silent(Property::PositionRoutes, CLUSTERS),
     Promise::is_silent(Property::RandomRoutes, CLUSTERS),
@@ -135,11 +145,11 @@ impl Instrument for Specialisation {
         About {
             name: "specialisation",
             group: Group::Routing,
-            question: "What does the choice of an expert tell about domain, token, next token, class and position, and how far do its tokens lie from its layer's?",
+            question: "What does the choice of an expert tell about domain, token, next token, predicted token, class and position, and how far do its tokens lie from its layer's?",
             null: "labels exchanged between tokens or documents, loads kept; as many slots drawn from the layer",
-            does_not_show: "what experts compute; topic and vocabulary are told apart by the information given the token alone",
+            does_not_show: "what experts compute, nor that they decide the predicted token, which is a function of the routes among all else; topic and vocabulary are told apart by the information given the token alone",
             source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE); divergence over clusters, arXiv 2604.02178",
-            passes: "two for each batch",
+            passes: "three for each batch",
             routed: true,
             promises: SPECIALISATION_PROMISES,
         }
@@ -148,7 +158,8 @@ impl Instrument for Specialisation {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("specialisation");
         let trace = material.routes()?.clone();
-        let mut finding = specialisation_finding(&trace, permutations)?.0;
+        let predicted = Labels::predicted_token(&predicted_ids(material.subject, &material.batches)?);
+        let mut finding = specialisation_finding(&trace, Some(predicted), permutations)?.0;
         let seed = material.seed.child("clusters of tokens");
         let clusters = clusters_by_embedding(material.subject, &material.batches, seed)?;
         let clusters = clusters.unwrap_or_else(|| clusters_by_frequency(&trace.tokens().ids));

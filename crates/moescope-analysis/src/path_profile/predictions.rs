@@ -3,7 +3,7 @@
 use moescope_base::Request;
 
 use crate::instrument::Material;
-use crate::next_token::{likeliest, logits_point, loss_at, predicted};
+use crate::next_token::{last_stream, likeliest, loss_at, predicted};
 use crate::{AnalysisError, Sample};
 
 /// The most probable next token and the loss after every token of a text, batch after batch.
@@ -16,19 +16,17 @@ pub(crate) struct Predictions {
 }
 
 impl Predictions {
-    /// One pass over the text; the logits of one batch are kept at a time.
+    /// One pass over the text.
     ///
     /// # Errors
     /// If the subject cannot answer.
     pub(crate) fn of(material: &mut Material<'_>) -> Result<Predictions, AnalysisError> {
         let samples: Vec<Sample> = material.samples()?;
-        let point = logits_point();
+        let point = last_stream(material.subject);
         let mut found = Predictions::default();
         for sample in &samples {
             let seen = material.subject.run(&Request { record: &[point], ..Request::of(sample.tokens()) })?;
-            let value = seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })?;
-            let logits = value.real().ok_or(AnalysisError::NotRecorded { point })?;
-            found.ids.extend(logits.chunks_exact(value.columns()).map(likeliest));
+            found.ids.extend(likeliest(material.subject, &seen)?);
             let mut losses = vec![None; sample.tokens().len()];
             predicted(sample)
                 .into_iter()

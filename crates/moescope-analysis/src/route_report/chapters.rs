@@ -78,7 +78,7 @@ pub fn chapters(
         let limits = "Whether neighbours keep experts because they are alike or because they are near.";
         chapters.push(Chapter { id: "locality", heading: "From token to token", finding, limits });
     }
-    let (finding, layer) = specialisation_finding(trace, permutations)?;
+    let (finding, layer) = specialisation_finding(trace, None, permutations)?;
     let limits =
         "What experts compute; topic and vocabulary are told apart by the information given the token alone.";
     chapters.push(Chapter { id: "specialisation", heading: "Specialisation", finding, limits });
@@ -172,13 +172,14 @@ pub(crate) fn locality_finding(
 ///
 /// The map of lifts is drawn for the layer that tells most, chosen on the same tokens that the map shows. Its
 /// lifts are therefore a little larger than those of a layer chosen beforehand; the table of information has
-/// all layers, each beside its own null.
+/// all layers, each beside its own null. `predicted`: the model's own next token after each token, where the model is at hand.
 pub(crate) fn specialisation_finding(
     trace: &RoutingTrace,
+    predicted: Option<Labels>,
     permutations: Permutations,
 ) -> Result<(Finding, usize), AnalysisError> {
     check::at_least("specialisation", "routed layers", trace.layers().len(), 1)?;
-    let reports = specialisation_reports(trace, permutations)?;
+    let reports = specialisation_reports(trace, predicted, permutations)?;
     let mut tables = vec![information_table("specialisation", &reports)?, domain_load(trace)?.table()?];
     let mut figures = Vec::from_iter(titled(&tables[0], words::specialisation(&tables[0])));
     let domain = reports.iter().find(|report| report.label == "domain" && report.given.is_empty());
@@ -207,12 +208,15 @@ fn most_telling(report: &SpecialisationReport) -> usize {
 
 /// Tests of every label that the text has.
 ///
-/// Labels are the domain, the domain given the token, the token, the next token, the class of the token and
-/// the position. A label with a single value tells nothing and is left out. The domain given the token is
+/// Labels are the domain, the domain given the token, the token, the next token, the predicted one, the class of the
+/// token and the position. A label with a single value tells nothing and is left out. The domain given the token is
 /// there because vocabulary alone tells topics apart: what remains of the information once the token is known
-/// is the better measure of a router that reads the context.
+/// is the better measure of a router that reads the context. The predicted token is tested as the true next one is:
+/// routes move between tokens, whatever their documents. It is made of the same stream that the routers read, so that
+/// information about it is no sign that an expert decides it; `expert-importance` and `route-patch` intervene.
 fn specialisation_reports(
     trace: &RoutingTrace,
+    predicted: Option<Labels>,
     permutations: Permutations,
 ) -> Result<Vec<SpecialisationReport>, AnalysisError> {
     let tokens = trace.tokens();
@@ -221,9 +225,9 @@ fn specialisation_reports(
         reports.push(domain_specialisation(trace, permutations)?);
         reports.push(domain_given_token(trace, permutations)?);
     }
-    for label in
-        [Labels::token(tokens), Labels::next_token(tokens), Labels::class(tokens), Labels::position(tokens)]
-    {
+    let first = [Labels::token(tokens), Labels::next_token(tokens)];
+    let last = [Labels::class(tokens), Labels::position(tokens)];
+    for label in first.into_iter().chain(predicted).chain(last) {
         if label.values() > 1 {
             reports.push(label_specialisation(trace, &label, permutations)?);
         }
@@ -291,6 +295,7 @@ pub(super) fn titled(table: &Table, finding: Option<String>) -> Option<Figure> {
 mod tests {
     use super::*;
     use crate::routing::planted;
+    use moescope_base::ColumnRole;
     use std::collections::BTreeSet;
 
     fn trace() -> RoutingTrace {
@@ -314,6 +319,29 @@ mod tests {
         let names: BTreeSet<&str> = tables.iter().map(|table| table.name()).collect();
         assert_eq!(names.len(), tables.len());
         assert!(names.contains("specialisation") && names.contains("paths_cross_layer"));
+    }
+
+    #[test]
+    fn what_is_predicted_is_told_where_experts_go_with_it_and_only_where_the_model_is_at_hand() {
+        let text = planted::text(20, 20, 12, &mut Seed(3).rng());
+        let noise = planted::random_sets(400, 4, 1, |_| 1.0, &mut Seed(4).rng());
+        // Guessed from the next token but one, which no label of the text has.
+        let predicted: Vec<u32> = (0..400).map(|t| text.ids[(t + 2) % 400] % 5).collect();
+        let reads = predicted.iter().map(|id| id % 4).collect();
+        let trace = planted::trace(text, 4, 1, vec![reads, noise]);
+        let run =
+            |predicted| specialisation_finding(&trace, predicted, Permutations::new(99, Seed(1))).unwrap().0;
+        let rows = |finding: &Finding| {
+            let table = &finding.tables[0];
+            let p = table.companion(ColumnRole::PValue, "information").unwrap();
+            let of = |row: &usize| table.column("label").unwrap().data.label(*row) == "predicted_token";
+            (0..table.rows()).filter(of).map(|row| p.data.number(row).unwrap()).collect::<Vec<f64>>()
+        };
+        let found = rows(&run(Some(Labels::predicted_token(&predicted))));
+        assert!(found[0] <= 0.01 && found[1] > 0.05, "{found:?}");
+        assert!(
+            rows(&run(None)).is_empty() && rows(&run(Some(Labels::predicted_token(&[7; 400])))).is_empty()
+        );
     }
 
     #[test]

@@ -35,6 +35,13 @@ impl Labels {
         Labels::new("next_token", &tokens.next_ids)
     }
 
+    /// The token that the model thinks likeliest after each token, as [`next_token`](Labels::next_token) is the one that follows.
+    ///
+    /// A function of what the layers have computed, routes among it: that experts tell it does not show that they decide it.
+    pub fn predicted_token(ids: &[u32]) -> Labels {
+        Labels::new("predicted_token", ids)
+    }
+
     /// The class of each token, such as word or number.
     pub fn class(tokens: &TokenTable) -> Labels {
         Labels::new("class", &widen(&tokens.classes))

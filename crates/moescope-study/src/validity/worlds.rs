@@ -34,6 +34,7 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::PositionRoutes => {
             let mut hand = routed_by(PLACE, PLACES, seed)?;
             turning_positions(&mut hand);
+            predict_by_token(&mut hand, seed);
             with(hand, text::random(USUAL, text_seed)?)
         }
         Property::RandomRoutes => with(random_model(seed)?, text::random(USUAL, text_seed)?),
@@ -406,11 +407,16 @@ fn copying(seed: Seed) -> Result<Hand, StudyError> {
 /// Logits that the token alone decides, and text drawn from them, divided by a temperature.
 fn predicting(temperature: f64, seed: Seed) -> Result<World, StudyError> {
     let mut hand = Hand::new(LEARNED, seed)?;
+    predict_by_token(&mut hand, seed);
+    speaking(hand, temperature, seed)
+}
+
+/// Random logits after each token, which nothing else decides.
+fn predict_by_token(hand: &mut Hand, seed: Seed) {
     let mut rng = seed.child("logits").rng();
     for row in hand.unembedding().chunks_exact_mut(WIDTH) {
         row[TOKEN..TOKEN + VOCABULARY].iter_mut().for_each(|weight| *weight = 0.2 * normal(&mut rng));
     }
-    speaking(hand, temperature, seed)
 }
 
 /// Routers that read the token, and a few tokens that are predicted whatever stands before.
