@@ -83,7 +83,6 @@ fn first_of_largest(logits: &[f32]) -> u32 {
     let larger = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
     (1..logits.len()).fold(0, larger) as u32
 }
-}
 
 /// Loss after the token of a row.
 pub(crate) fn loss_at(sample: &Sample, seen: &Observation, row: usize) -> f64 {
