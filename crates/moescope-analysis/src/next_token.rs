@@ -22,7 +22,13 @@ pub(crate) fn predicted(sample: &Sample) -> Vec<(usize, u32)> {
 /// Ids of the tokens with the largest logits, the largest first; of equals the lower id.
 pub(crate) fn most_probable(logits: &[f32], count: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+    let larger_first = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    // Sorting a whole vocabulary for a few tokens would take far longer than finding them.
+    if (1..order.len()).contains(&count) {
+        order.select_nth_unstable_by(count - 1, larger_first);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(larger_first);
     order.truncate(count);
     order
 }

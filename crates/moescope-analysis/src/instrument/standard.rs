@@ -13,8 +13,7 @@ use crate::route_report::{
     together_finding,
 };
 use crate::specialisation::{
-    Labels, cluster_divergence, clusters_by_embedding, clusters_by_frequency, divergence_figure,
-    divergence_table, expert_divergence_table,
+    Labels, both_sides, divergence_figure, divergence_table, expert_divergence_table,
 };
 use crate::{AnalysisError, check};
 
@@ -114,7 +113,15 @@ const POSITION: Reading = Reading {
 const CLUSTERS: Reading = Reading {
     says: "experts get other clusters of tokens than their layer",
     table: "specialisation_divergence",
-    rows: &[],
+    rows: &[("side", "input")],
+    value: "divergence",
+    rule: Rule::Significant,
+};
+
+const ANSWERS: Reading = Reading {
+    says: "experts promote other clusters of tokens than their layer",
+    table: "specialisation_divergence",
+    rows: &[("side", "output")],
     value: "divergence",
     rule: Rule::Significant,
 };
@@ -138,6 +145,9 @@ const SPECIALISATION_PROMISES: &[Promise] = &[
     Promise::finds(Property::TokenRoutes, CLUSTERS),
     Promise::is_silent(Property::PositionRoutes, CLUSTERS),
     Promise::is_silent(Property::RandomRoutes, CLUSTERS),
+    Promise::finds(Property::FragileRoutes, ANSWERS),
+    Promise::finds(Property::RandomRoutes, ANSWERS),
+    Promise::is_silent(Property::PositionRoutes, ANSWERS),
 ];
 
 impl Instrument for Specialisation {
@@ -145,11 +155,11 @@ impl Instrument for Specialisation {
         About {
             name: "specialisation",
             group: Group::Routing,
-            question: "What does the choice of an expert tell about domain, token, next token, predicted token, class and position, and how far do its tokens lie from its layer's?",
-            null: "labels exchanged between tokens or documents, loads kept; as many slots drawn from the layer",
+            question: "What does the choice of an expert tell about domain, token, next token, predicted token, class and position, and how far do its tokens, and those that it promotes, lie from its layer's?",
+            null: "labels exchanged between tokens or documents, loads kept; as many slots drawn from the layer, and documents exchanged",
             does_not_show: "what experts compute, nor that they decide the predicted token, which is a function of the routes among all else; topic and vocabulary are told apart by the information given the token alone",
             source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE); divergence over clusters, arXiv 2604.02178",
-            passes: "three for each batch",
+            passes: "three for each batch; one, and for each layer one more, for each batch of at most 64 sequences in all",
             routed: true,
             promises: SPECIALISATION_PROMISES,
         }
@@ -160,17 +170,9 @@ impl Instrument for Specialisation {
         let trace = material.routes()?.clone();
         let predicted = Labels::predicted_token(&predicted_ids(material.subject, &material.batches)?);
         let mut finding = specialisation_finding(&trace, Some(predicted), permutations)?.0;
-        let seed = material.seed.child("clusters of tokens");
-        let clusters = clusters_by_embedding(material.subject, &material.batches, seed)?;
-        let clusters = clusters.unwrap_or_else(|| clusters_by_frequency(&trace.tokens().ids));
-        let mut found = Vec::new();
-        for clusters in &clusters {
-            match cluster_divergence(&trace, clusters, permutations.child("divergence")) {
-                Ok(layers) => found.extend(layers),
-                // One document has no other to be exchanged with.
-                Err(AnalysisError::TooFew { unit: "documents", .. }) => return Ok(finding),
-                Err(error) => return Err(error),
-            }
+        let found = both_sides(material, permutations.child("divergence"))?;
+        if found.is_empty() {
+            return Ok(finding);
         }
         finding.tables.extend([divergence_table(&found)?, expert_divergence_table(&found)?]);
         finding.figures.extend(divergence_figure(&found));

@@ -81,7 +81,7 @@ pub fn clusters_by_frequency(ids: &[u32]) -> Vec<TokenClusters> {
 }
 
 /// How many clusters are made of so many different tokens: those wanted, or a half where the text is smaller than all of them.
-fn counts(different: usize) -> Vec<usize> {
+pub(super) fn counts(different: usize) -> Vec<usize> {
     let fitting: Vec<usize> = WANTED.into_iter().filter(|wanted| 2 * wanted <= different).collect();
     if fitting.is_empty() { vec![(different / 2).max(1)] } else { fitting }
 }

@@ -1,17 +1,23 @@
-//! How far the tokens of an expert are spread over clusters otherwise than those of its layer.
+//! How far the tokens of an expert, and the tokens that its answers promote, are spread over clusters otherwise than those of its layer.
 
+#[cfg(test)]
+mod answer_tests;
 mod report;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use moescope_trace::{LayerRouting, RoutingTrace};
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 pub use report::{divergence_figure, divergence_table, expert_divergence_table};
 
 use super::TokenClusters;
+use super::promoted_tokens::{PROMOTED, PromotedClusters};
 use crate::routing::{NullComparison, Permutations};
 use crate::statistics::{LEAST_UNITS, Tail, standard_deviation, student};
 use crate::{AnalysisError, check};
@@ -21,22 +27,44 @@ const METHOD: &str = "divergence of experts";
 /// Draws behind the divergence that counting alone gives; a mean needs no more.
 const MULTINOMIAL_DRAWS: usize = 20;
 
-/// Divergence of the experts of one layer from the layer, over clusters of the tokens that are sent to them.
+/// What of an expert is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The tokens that are sent to it.
+    Input,
+    /// The tokens that its answers promote, three of each.
+    Output,
+}
+
+impl Side {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Input => "input",
+            Side::Output => "output",
+        }
+    }
+}
+
+/// Divergence of the experts of one layer from the layer, over clusters of the tokens that are sent to them, or that their answers promote.
 ///
 /// - **Unit and range:** bits, 0 (every expert has the tokens that the layer has) to 1; the Jensen–Shannon divergence, base 2, between the
-///   shares of the clusters among an expert's slots and among all slots of the layer, mean over experts weighted by their slots.
-/// - **Null:** two. `multinomial`: as many slots drawn from the layer's shares, for each expert alone, since few slots diverge by chance; what is
-///   beyond it is `beyond`, with a jackknife interval over documents that takes this null for known. It takes slots for independent, which those of a document are not, so the p-value of
-///   `divergence` is against another one: routes of whole documents beside the tokens of other documents, place by place, cyclic where
-///   these are shorter.
-/// - **Does not show:** that experts compute otherwise, nor what they write; nor specialisation within a cluster. Tokens alone decide what
-///   cluster they are in, so context does not count.
-/// - **Source:** input side of the specialisation of arXiv 2604.02178, there over clusters of the unembedding of all tokens and without
-///   the second null.
+///   shares of the clusters among an expert's slots and among all slots of the layer, mean over experts weighted by their slots. On the output
+///   side each slot is counted under the clusters of its three promoted tokens.
+/// - **Null:** two. `multinomial`: as many slots drawn from the layer, for each expert alone, since few slots diverge by chance; the three
+///   tokens of an answer, which are alike, are drawn together. What is beyond it is `beyond`, with a jackknife interval over documents that takes this null for known. It takes slots for independent, which those of a document are not, so the p-value of
+///   `divergence` is against another one: routes of whole documents beside the tokens, or the answers, of other documents, place by place and slot by slot, cyclic
+///   where these are shorter.
+/// - **Does not show:** that experts compute otherwise: who gets other tokens answers otherwise, even if the weights are the same. Nor
+///   specialisation within a cluster. On the input side tokens alone decide what cluster they are in, so context does not count.
+/// - **Source:** the two sides of the specialisation of arXiv 2604.02178, there over clusters of the unembedding of all tokens, with promoted
+///   tokens drawn one by one, no final norm, and without the second null.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerDivergence {
     /// Block.
     pub layer: usize,
+    /// What is counted.
+    pub side: Side,
     /// What clusters are made by.
     pub by: &'static str,
     /// Number of clusters.
@@ -79,28 +107,90 @@ pub fn cluster_divergence(
 ) -> Result<Vec<LayerDivergence>, AnalysisError> {
     permutations.check(METHOD)?;
     check::same_length(METHOD, "list of clusters", clusters.of.len(), trace.tokens().len())?;
-    let documents = documents(&trace.tokens().documents);
+    let documents = documents(&trace.tokens().documents, |_| true);
     check::at_least(METHOD, "documents", documents.len(), 2)?;
-    let text = Text { clusters, documents };
+    let marks = Marks::Tokens(&clusters.of);
+    let text = Text { marks, side: Side::Input, by: clusters.by, clusters: clusters.count, documents };
     Ok(trace.layers().iter().map(|layer| of_layer(layer, &text, permutations)).collect())
+}
+
+/// The same for what the answers promote, at the tokens whose answers were read.
+///
+/// # Errors
+/// As [`cluster_divergence`], of the documents of these tokens; if the clusters are of another text.
+pub fn answer_divergence(
+    trace: &RoutingTrace,
+    promoted: &PromotedClusters,
+    permutations: Permutations,
+) -> Result<Vec<LayerDivergence>, AnalysisError> {
+    permutations.check(METHOD)?;
+    check::same_length(METHOD, "list of answers", promoted.places.len(), trace.tokens().len())?;
+    check::same_length(METHOD, "list of layers", promoted.layers.len(), trace.layers().len())?;
+    let documents = documents(&trace.tokens().documents, |token| promoted.has(token));
+    check::at_least(METHOD, "documents", documents.len(), 2)?;
+    let mut text = Text {
+        marks: Marks::Tokens(&[]),
+        side: Side::Output,
+        by: promoted.by,
+        clusters: promoted.count,
+        documents,
+    };
+    let mut found = Vec::new();
+    for (layer, of) in trace.layers().iter().zip(&promoted.layers) {
+        text.marks = Marks::Answers { places: &promoted.places, of, per_token: layer.per_token };
+        found.push(of_layer(layer, &text, permutations.child("answers")));
+    }
+    Ok(found)
 }
 
 /// The text as what is counted needs it.
 struct Text<'c> {
-    clusters: &'c TokenClusters,
-    /// Tokens of each document, in their order.
+    marks: Marks<'c>,
+    side: Side,
+    /// What clusters are made by.
+    by: &'static str,
+    /// Number of clusters.
+    clusters: usize,
+    /// Tokens of each document that are counted, in their order.
     documents: Vec<Vec<usize>>,
 }
 
-/// Tokens by document, documents by their number.
-fn documents(of_token: &[u32]) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..of_token.len()).collect();
+/// The clusters that a slot is counted under.
+enum Marks<'c> {
+    /// That of the token that is sent: `[token]`.
+    Tokens(&'c [u32]),
+    /// Those of the tokens that the answer promotes: `[place, slot, promoted token]`, with the place of every token of the text.
+    Answers { places: &'c [u32], of: &'c [u32], per_token: usize },
+}
+
+impl Marks<'_> {
+    fn of(&self, token: usize, slot: usize) -> &[u32] {
+        match self {
+            Marks::Tokens(of) => &of[token..=token],
+            Marks::Answers { places, of, per_token } => {
+                let answer = places[token] as usize * per_token + slot;
+                &of[answer * PROMOTED..(answer + 1) * PROMOTED]
+            }
+        }
+    }
+
+    /// Clusters of one slot.
+    fn of_slot(&self) -> usize {
+        match self {
+            Marks::Tokens(_) => 1,
+            Marks::Answers { .. } => PROMOTED,
+        }
+    }
+}
+
+/// Tokens by document, documents by their number, of the tokens that are wanted.
+fn documents(of_token: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..of_token.len()).filter(|token| wanted(*token)).collect();
     order.sort_by_key(|token| of_token[*token]);
     order.chunk_by(|a, b| of_token[*a] == of_token[*b]).map(<[usize]>::to_vec).collect()
 }
 
 fn of_layer(layer: &LayerRouting, text: &Text<'_>, permutations: Permutations) -> LayerDivergence {
-    let size = text.clusters.count;
     let own: Vec<usize> = (0..text.documents.len()).collect();
     let counts = Counts::of(layer, text, &own);
     let observed = counts.mean();
@@ -112,12 +202,12 @@ fn of_layer(layer: &LayerRouting, text: &Text<'_>, permutations: Permutations) -
             Counts::of(layer, text, order).mean()
         },
     );
-    let by_chance = counts.multinomial(permutations);
+    let by_chance = counts.multinomial(&Kinds::of(layer, text), text.marks.of_slot(), permutations);
     let multinomial = counts.weighted(&by_chance);
     let experts = (0..layer.experts).filter(|expert| counts.slots(*expert) > 0.0);
     let expert = |expert: usize| ExpertDivergence {
         expert,
-        slots: counts.slots(expert) as usize,
+        slots: counts.slots(expert) as usize / text.marks.of_slot(),
         divergence: divergence(counts.row(expert), &counts.all),
         multinomial: by_chance[expert],
     };
@@ -131,13 +221,14 @@ fn of_layer(layer: &LayerRouting, text: &Text<'_>, permutations: Permutations) -
     let beyond = observed - multinomial;
     LayerDivergence {
         layer: layer.layer,
-        by: text.clusters.by,
-        clusters: size,
+        side: text.side,
+        by: text.by,
+        clusters: text.clusters,
         divergence: NullComparison::new(observed, &draws, Tail::Greater),
         multinomial,
         beyond: [beyond, beyond - reach, beyond + reach],
         documents: own.len(),
-        tokens: layer.choices.len() / layer.per_token,
+        tokens: text.documents.iter().map(Vec::len).sum(),
         experts: experts.map(expert).collect(),
     }
 }
@@ -152,7 +243,7 @@ struct Counts {
 impl Counts {
     /// The routes of each document beside the tokens of the document that stands at its place in this order.
     fn of(layer: &LayerRouting, text: &Text<'_>, order: &[usize]) -> Counts {
-        let size = text.clusters.count;
+        let size = text.clusters;
         let mut found = Counts { counts: vec![0.0; layer.experts * size], all: vec![0.0; size] };
         for (routes, tokens) in text.documents.iter().zip(order) {
             found.add(layer, text, routes, &text.documents[*tokens], 1.0);
@@ -164,10 +255,12 @@ impl Counts {
     fn add(&mut self, layer: &LayerRouting, text: &Text<'_>, routes: &[usize], tokens: &[usize], times: f64) {
         let size = self.all.len();
         for (place, token) in routes.iter().enumerate() {
-            let cluster = text.clusters.of[tokens[place % tokens.len()]] as usize;
-            for expert in layer.chosen(*token) {
-                self.counts[*expert as usize * size + cluster] += times;
-                self.all[cluster] += times;
+            let other = tokens[place % tokens.len()];
+            for (slot, expert) in layer.chosen(*token).iter().enumerate() {
+                for cluster in text.marks.of(other, slot) {
+                    self.counts[*expert as usize * size + *cluster as usize] += times;
+                    self.all[*cluster as usize] += times;
+                }
             }
         }
     }
@@ -198,29 +291,51 @@ impl Counts {
         self.weighted(&(0..self.experts()).map(own).collect::<Vec<f64>>())
     }
 
-    /// Mean divergence of as many slots as each expert has, drawn from the layer's shares.
-    fn multinomial(&self, permutations: Permutations) -> Vec<f64> {
-        let mut before = 0.0;
-        let sums = self.all.iter().map(|count| {
-            before += count;
-            before
-        });
-        let sums: Vec<f64> = sums.collect();
+    /// Mean divergence of as many slots as each expert has, drawn from those of the layer; `of_slot` clusters are counted for each.
+    fn multinomial(&self, kinds: &Kinds<'_>, of_slot: usize, permutations: Permutations) -> Vec<f64> {
         let draw = |expert: usize| {
-            let slots = self.slots(expert) as usize;
+            let slots = self.slots(expert) as usize / of_slot;
             // By the number of slots and not by name, so that renamed experts have the same draws.
             let mut rng = permutations.seed.child("multinomial").index(slots as u64).rng();
-            let one = |rng: &mut rand_chacha::ChaCha8Rng| {
+            let mut one = || {
                 let mut drawn = vec![0.0; self.all.len()];
                 for _ in 0..slots {
-                    let place = rng.random::<f64>() * before;
-                    drawn[sums.partition_point(|sum| *sum <= place).min(sums.len() - 1)] += 1.0;
+                    kinds.draw(&mut rng).iter().for_each(|cluster| drawn[*cluster as usize] += 1.0);
                 }
                 divergence(&drawn, &self.all)
             };
-            (0..MULTINOMIAL_DRAWS).map(|_| one(&mut rng)).sum::<f64>() / MULTINOMIAL_DRAWS as f64
+            (0..MULTINOMIAL_DRAWS).map(|_| one()).sum::<f64>() / MULTINOMIAL_DRAWS as f64
         };
         (0..self.experts()).into_par_iter().map(draw).collect()
+    }
+}
+
+/// The different lists of clusters that slots of a layer are counted under, with the number of slots up to and with each.
+struct Kinds<'t> {
+    kinds: Vec<&'t [u32]>,
+    sums: Vec<f64>,
+}
+
+impl<'t> Kinds<'t> {
+    fn of(layer: &LayerRouting, text: &'t Text<'_>) -> Kinds<'t> {
+        let mut counts: BTreeMap<&[u32], f64> = BTreeMap::new();
+        for token in text.documents.iter().flatten() {
+            (0..layer.per_token)
+                .for_each(|slot| *counts.entry(text.marks.of(*token, slot)).or_default() += 1.0);
+        }
+        let (kinds, counts): (Vec<&[u32]>, Vec<f64>) = counts.into_iter().unzip();
+        let mut before = 0.0;
+        let sums = counts.into_iter().map(|count| {
+            before += count;
+            before
+        });
+        Kinds { kinds, sums: sums.collect() }
+    }
+
+    /// The clusters of one slot, drawn from all.
+    fn draw(&self, rng: &mut ChaCha8Rng) -> &'t [u32] {
+        let place = rng.random::<f64>() * self.sums[self.sums.len() - 1];
+        self.kinds[self.sums.partition_point(|sum| *sum <= place).min(self.kinds.len() - 1)]
     }
 }
 

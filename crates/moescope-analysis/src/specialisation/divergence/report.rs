@@ -1,8 +1,8 @@
-//! Tables and picture of how experts diverge from their layer over clusters of tokens.
+//! Tables and picture of how experts diverge from their layer over clusters of the tokens that they get, and of those that they promote.
 
 use moescope_base::{Column, Figure, FigureKind, Table};
 
-use super::LayerDivergence;
+use super::{LayerDivergence, Side};
 use crate::AnalysisError;
 use crate::routing::{NullComparison, comparison_columns};
 use crate::wording::counted;
@@ -12,7 +12,7 @@ fn clusters(found: &LayerDivergence) -> String {
     format!("{} by {}", found.clusters, found.by)
 }
 
-/// One row for each list of clusters and layer.
+/// One row for each side, list of clusters and layer.
 ///
 /// # Errors
 /// If the columns make no table.
@@ -21,14 +21,19 @@ pub fn divergence_table(found: &[LayerDivergence]) -> Result<Table, AnalysisErro
     let comparisons: Vec<NullComparison> = found.iter().map(|layer| layer.divergence).collect();
     let mut columns = vec![
         Column::key(
+            "side",
+            "input: tokens that an expert gets; output: tokens that its answers promote",
+            found.iter().map(|layer| layer.side.name().to_owned()).collect(),
+        ),
+        Column::key(
             "clusters",
             "of token ids, and what they are made by",
             found.iter().map(clusters).collect(),
         ),
         Column::integer_key("layer", "", "block", found.iter().map(|layer| layer.layer as i64).collect()),
     ];
-    let meaning = "Jensen-Shannon divergence of an expert's tokens from its layer's, mean weighted by slots";
-    let null = "routes of documents beside the tokens of other documents";
+    let meaning = "Jensen-Shannon divergence of an expert's tokens, or of those it promotes, from its layer's, mean weighted by slots";
+    let null = "routes of documents beside the tokens or answers of other documents";
     columns.extend(comparison_columns("divergence", "bits", meaning, null, &comparisons));
     let tokens = found.iter().map(|layer| layer.tokens as i64).collect();
     columns.push(Column::observations("divergence", "tokens", tokens));
@@ -51,19 +56,26 @@ pub fn divergence_table(found: &[LayerDivergence]) -> Result<Table, AnalysisErro
     columns.push(Column::null("beyond", "bits", "slots drawn from the layer", vec![0.0; found.len()]));
     let documents = found.iter().map(|layer| layer.documents as i64).collect();
     columns.push(Column::observations("beyond", "documents", documents));
-    let method = "Token ids are clustered once, by embedding where the model shows it; shares of clusters among an expert's slots are held \
-                  against those of the layer. Slots of a document are not independent, so the test exchanges documents. Does not show what \
-                  experts compute, nor specialisation by context.";
-    Ok(Table::new("specialisation_divergence", "How experts differ in the tokens they get", method, columns)?)
+    let method = "Input: token ids clustered by embedding where the model shows it. Output: the three tokens that final norm and unembedding read \
+                  from each answer first, clustered by unembedding; as many answers are drawn whole for `multinomial`. Shares of clusters among \
+                  an expert's slots are held against those of the layer. Slots of a document are not independent, so the test exchanges \
+                  documents. Does not show that experts compute otherwise: who gets other tokens answers otherwise.";
+    let title = "How experts differ in the tokens they get and promote";
+    Ok(Table::new("specialisation_divergence", title, method, columns)?)
 }
 
-/// One row for each list of clusters, layer and expert.
+/// One row for each side, list of clusters, layer and expert.
 ///
 /// # Errors
 /// If the columns make no table.
 pub fn expert_divergence_table(found: &[LayerDivergence]) -> Result<Table, AnalysisError> {
     let rows = || found.iter().flat_map(|layer| layer.experts.iter().map(move |expert| (layer, expert)));
     let columns = vec![
+        Column::key(
+            "side",
+            "input: tokens that it gets; output: tokens that its answers promote",
+            rows().map(|row| row.0.side.name().to_owned()).collect(),
+        ),
         Column::key(
             "clusters",
             "of token ids, and what they are made by",
@@ -74,7 +86,7 @@ pub fn expert_divergence_table(found: &[LayerDivergence]) -> Result<Table, Analy
         Column::estimate(
             "divergence",
             "bits",
-            "Jensen-Shannon divergence of its tokens from its layer's",
+            "Jensen-Shannon divergence of its tokens, or of those it promotes, from its layer's",
             rows().map(|row| row.1.divergence).collect(),
         ),
         Column::null(
@@ -90,40 +102,64 @@ pub fn expert_divergence_table(found: &[LayerDivergence]) -> Result<Table, Analy
     Ok(Table::new("specialisation_divergence_by_expert", "Divergence of each expert", method, columns)?)
 }
 
-/// The divergence beyond counting of each layer, for the finest clusters told in the title.
+/// The divergence beyond counting of each layer, for the finest clusters of each side told in the title.
 pub fn divergence_figure(found: &[LayerDivergence]) -> Option<Figure> {
-    let finest = found.iter().map(|layer| layer.clusters).max()?;
-    let shown: Vec<&LayerDivergence> = found.iter().filter(|layer| layer.clusters == finest).collect();
-    let beyond = || shown.iter().map(|layer| layer.beyond[0]);
-    let (low, high) = (beyond().fold(f64::INFINITY, f64::min), beyond().fold(f64::NEG_INFINITY, f64::max));
-    // A null that never varies, as with two documents, or has few draws can call nothing.
-    let tested = |layer: &&LayerDivergence| {
-        let null = layer.divergence;
-        null.permutations >= 19 && null.null_high - null.null_low > 1e-12
-    };
-    let told = match shown.iter().copied().filter(|layer| tested(layer)).count() {
-        0 => "too few documents or permutations to test it".to_owned(),
-        _ => {
-            let called = shown.iter().filter(|layer| layer.divergence.p_value <= 0.05).count();
-            format!(
-                "told from documents of any tokens in {called} of {} (p ≤ 0.05 in each)",
-                counted(shown.len(), "layer", "layers")
-            )
-        }
-    };
+    let input = Told::of(found, Side::Input)?;
+    let output = Told::of(found, Side::Output).map_or_else(String::new, |output| {
+        format!("; what it promotes, over {} by {}: {}", output.clusters, output.by, output.words)
+    });
     Some(Figure {
         id: "specialisation_divergence".into(),
         title: format!(
-            "Over {finest} clusters of tokens by {}, an expert diverges from its layer by {} bits beyond what as few tokens do by chance; {told}",
-            shown.first()?.by,
-            range(low, high)
+            "Over {} clusters of tokens by {}, an expert diverges from its layer by {}{output}",
+            input.clusters, input.by, input.words
         ),
-        caption: "Mean over experts of the Jensen–Shannon divergence between the clusters of their tokens and those of the layer's, minus that of \
-                  as many tokens drawn from the layer, with 95 % jackknife intervals over documents."
+        caption: "Mean over experts of the Jensen–Shannon divergence between the clusters of their tokens, or of those that their answers \
+                  promote (by unembedding), and those of the layer's, minus that of as many slots drawn from the layer, with 95 % jackknife \
+                  intervals over documents."
             .into(),
         table: "specialisation_divergence".into(),
         kind: FigureKind::Bars { x: "layer".into(), y: "beyond".into(), series: Some("clusters".into()) },
     })
+}
+
+/// What the finest clusters of one side say.
+struct Told {
+    clusters: usize,
+    by: &'static str,
+    words: String,
+}
+
+impl Told {
+    fn of(found: &[LayerDivergence], side: Side) -> Option<Told> {
+        let own = || found.iter().filter(|layer| layer.side == side);
+        let clusters = own().map(|layer| layer.clusters).max()?;
+        let shown: Vec<&LayerDivergence> = own().filter(|layer| layer.clusters == clusters).collect();
+        let beyond = || shown.iter().map(|layer| layer.beyond[0]);
+        let (low, high) =
+            (beyond().fold(f64::INFINITY, f64::min), beyond().fold(f64::NEG_INFINITY, f64::max));
+        let words = format!("{} bits beyond chance, {}", range(low, high), tested(&shown));
+        Some(Told { clusters, by: shown[0].by, words })
+    }
+}
+
+/// In how many layers the divergence is more than documents bring along.
+fn tested(shown: &[&LayerDivergence]) -> String {
+    // A null that never varies, as with two documents, or has few draws can call nothing.
+    let tested = |layer: &&&LayerDivergence| {
+        let null = layer.divergence;
+        null.permutations >= 19 && null.null_high - null.null_low > 1e-12
+    };
+    match shown.iter().filter(tested).count() {
+        0 => "too few documents or permutations to test it".to_owned(),
+        _ => {
+            let called = shown.iter().filter(|layer| layer.divergence.p_value <= 0.05).count();
+            format!(
+                "told from exchanged documents in {called} of {} (p ≤ 0.05 in each)",
+                counted(shown.len(), "layer", "layers")
+            )
+        }
+    }
 }
 
 /// Two numbers as a range, or as one where they look alike.
@@ -156,7 +192,19 @@ mod tests {
             assert!(table.column(column).is_some(), "{column}");
         }
         let title = divergence_figure(&many).unwrap().title;
-        assert!(title.contains("in 1 of 1 layer (p"), "{title}");
+        assert!(title.contains("in 1 of 1 layer (p") && !title.contains("promotes"), "{title}");
+        let both: Vec<LayerDivergence> = many
+            .iter()
+            .cloned()
+            .chain(many.iter().map(|layer| LayerDivergence {
+                side: Side::Output,
+                by: "unembedding",
+                ..layer.clone()
+            }))
+            .collect();
+        let title = divergence_figure(&both).unwrap().title;
+        assert!(title.contains("; what it promotes, over 10 by unembedding: "), "{title}");
+        assert_eq!(divergence_table(&both).unwrap().column("side").unwrap().data.label(1), "output");
         let title = divergence_figure(&found(16, 3)).unwrap().title;
         assert!(title.contains("too few documents or permutations"), "{title}");
         assert!(divergence_figure(&[]).is_none());

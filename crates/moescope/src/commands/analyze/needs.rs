@@ -4,7 +4,7 @@
 //! a single instrument asks for its own share alone.
 
 use moescope_analysis::instrument::Instrument;
-use moescope_analysis::sparse_dictionary;
+use moescope_analysis::{sparse_dictionary, specialisation};
 use moescope_base::{FeedForwardShape, HookPoint, Site, SubjectShape};
 use moescope_trace::routing_points;
 
@@ -29,6 +29,11 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
         let answers = |point: &HookPoint| {
             point.site() == Site::ExpertOutWeighted && point.layer() == shape.routed_layers().first().copied()
         };
+        points.extend(shape.hook_points().into_iter().filter(answers));
+    }
+    if asked("specialisation") {
+        let first = shape.routed_layers().first().copied();
+        let answers = |point: &HookPoint| point.site() == Site::ExpertOut && point.layer() == first;
         points.extend(shape.hook_points().into_iter().filter(answers));
     }
     if asked("path-patch") {
@@ -96,12 +101,13 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
 }
 
 /// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
-/// that are profiled, and the unembedding for lenses that are trained.
+/// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens.
 pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
     let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
     let neurons = if asked("neuron-profile") { moescope_analysis::neuron_profile::kept(tokens) } else { 0 };
     let unembedding = if asked("tuned-lens") { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
+    let promoted = if asked("specialisation") { specialisation::kept(shape.vocab) } else { 0 };
     let learned = if asked("dictionary") { sparse_dictionary::kept(shape.d_model, tokens) } else { 0 };
-    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding + learned
+    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding + promoted + learned
 }
