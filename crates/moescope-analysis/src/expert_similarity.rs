@@ -132,7 +132,7 @@ fn of_layer(
 }
 
 /// What one more draw exceeds with this probability, if draws are normal.
-fn prediction_bound(draws: &[f64], probability: f64) -> f64 {
+pub(crate) fn prediction_bound(draws: &[f64], probability: f64) -> f64 {
     let n = draws.len() as f64;
     let quantile = StudentsT::new(0.0, 1.0, n - 1.0).map_or(f64::NAN, |t| t.inverse_cdf(1.0 - probability));
     mean(draws) + quantile * standard_deviation(draws) * (1.0 + 1.0 / n).sqrt()

@@ -84,6 +84,7 @@ pub mod statistics;
 pub mod stream_spectrum;
 pub mod superposition;
 pub mod tuned_lens;
+pub mod weight_sizes;
 pub mod wording;
 
 pub use error::AnalysisError;

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::matrix::normal;
 use crate::routing::{NullComparison, Permutations, comparison_columns};
+use crate::spectrum::effective_number;
 use crate::statistics::Tail;
 use crate::{AnalysisError, check};
 
@@ -106,9 +107,7 @@ fn shape_of(rows: &[Vec<f64>]) -> [f64; 3] {
         }
     }
     let singular: Vec<f64> = gram.symmetric_eigenvalues().iter().map(|value| value.max(0.0).sqrt()).collect();
-    let all: f64 = singular.iter().sum();
-    let term = |value: &f64| if *value > 0.0 { -value / all * (value / all).ln() } else { 0.0 };
-    [sum / pairs, largest, singular.iter().map(term).sum::<f64>().exp()]
+    [sum / pairs, largest, effective_number(&singular)]
 }
 
 /// Rows of these lengths in random directions.

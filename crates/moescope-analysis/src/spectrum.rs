@@ -60,15 +60,22 @@ pub fn spectrum(
         return Err(AnalysisError::Constant { method: METHOD, what: "features" });
     }
     let shares = || eigenvalues.iter().map(|value| value / total_variance);
-    let entropy: f64 = shares().filter(|share| *share > 0.0).map(|share| -share * share.ln()).sum();
     Ok(Spectrum {
-        effective_rank: entropy.exp(),
+        effective_rank: effective_number(&eigenvalues),
         participation_ratio: 1.0 / shares().map(|share| share * share).sum::<f64>(),
         total_variance,
         rows,
         dimensions,
         eigenvalues,
     })
+}
+
+/// exp of the entropy of values brought to sum one: how many equal ones would have this entropy. From 1 to the number of values, which are
+/// not negative and not all zero.
+pub(crate) fn effective_number(values: &[f64]) -> f64 {
+    let all: f64 = values.iter().sum();
+    let term = |value: &f64| if *value > 0.0 { -value / all * (value / all).ln() } else { 0.0 };
+    values.iter().map(term).sum::<f64>().exp()
 }
 
 /// Effective rank expected of `rows` vectors of independent equal noise: the ceiling for this many rows.

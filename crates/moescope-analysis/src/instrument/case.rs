@@ -32,6 +32,7 @@ use crate::sparse_probe::SparseProbe;
 use crate::stream_spectrum::StreamSpectrum;
 use crate::superposition::Superposition;
 use crate::tuned_lens::TunedLens;
+use crate::weight_sizes::ExpertWeightSizes;
 
 /// Every instrument, in the order of reading.
 pub const CASE: &[&dyn Instrument] = &[
@@ -42,6 +43,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &Predictability,
     &RouterGeometry,
     &ExpertSimilarity,
+    &ExpertWeightSizes,
     &Paths,
     &PathProfile,
     &DomainProbe,

@@ -28,6 +28,10 @@ pub enum Property {
     TwinExperts,
     /// Experts that have nothing in common, each of use.
     IndependentExperts,
+    /// Experts whose weights have sizes of their own.
+    GradedExperts,
+    /// One expert of each layer that reads and writes two directions alone.
+    NarrowExpert,
     /// Rows of the routers that share one direction.
     CrowdedRouters,
     /// Rows of the routers in random directions.
@@ -74,7 +78,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 33] = [
+    pub const ALL: [Property; 35] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -87,6 +91,8 @@ impl Property {
         Property::FactExpert,
         Property::TwinExperts,
         Property::IndependentExperts,
+        Property::GradedExperts,
+        Property::NarrowExpert,
         Property::CrowdedRouters,
         Property::ScatteredRouters,
         Property::CurvedStream,
@@ -164,6 +170,14 @@ const SAID: [(&str, &str); Property::ALL.len()] = [
     (
         "independent experts",
         "experts have independent random weights, and text is drawn from the predictions of the model",
+    ),
+    (
+        "graded experts",
+        "experts have independent random weights, each a fifth larger than the next in an order of its own",
+    ),
+    (
+        "narrow expert",
+        "experts have independent random weights, but all matrices of expert 3 of each layer are products of two directions, of the same norm",
     ),
     (
         "crowded routers",

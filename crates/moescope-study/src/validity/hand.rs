@@ -150,6 +150,20 @@ impl Hand {
         self.of_block(layer, "mlp.experts.down_proj")
     }
 
+    /// The matrices of one expert, gate, up and down, told one after the other with their number of columns.
+    pub(super) fn each_matrix(
+        &mut self,
+        layer: usize,
+        expert: usize,
+        mut change: impl FnMut(&mut [f32], usize),
+    ) {
+        for (leaf, columns) in [("gate_proj", WIDTH), ("up_proj", WIDTH), ("down_proj", NEURONS)] {
+            let matrix = self.of_block(layer, &format!("mlp.experts.{leaf}"));
+            let size = matrix.len() / EXPERTS;
+            change(&mut matrix[expert * size..(expert + 1) * size], columns);
+        }
+    }
+
     /// One entry of a matrix of head 0: queries, keys and values are `[coordinate of the head, WIDTH]`, the output `[WIDTH, coordinate of
     /// the head]`.
     pub(super) fn head(&mut self, layer: usize, leaf: &str, row: usize, column: usize) -> &mut f32 {

@@ -5,6 +5,7 @@
 
 mod hand;
 mod report;
+mod sized;
 mod text;
 mod worlds;
 

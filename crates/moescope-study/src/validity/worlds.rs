@@ -13,6 +13,7 @@ use super::hand::{
     ANSWER, BEFORE, CONSTANT, DOMAIN, DOMAINS, EXPERTS, Hand, LAYERS, MARK, PLACE, PLACES, POSITIONS, TOKEN,
     VOCABULARY, WIDTH, normal,
 };
+use super::sized;
 use super::text::{self, Batch, Size, USUAL};
 use crate::StudyError;
 
@@ -74,6 +75,12 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
             beside(useful_experts(seed)?, stranger, seed)
         }
         Property::IndependentExperts => speaking(useful_experts(seed)?, 1.0, seed),
+        Property::GradedExperts => {
+            with(sized::graded(useful_experts(seed)?, seed), text::random(USUAL, text_seed)?)
+        }
+        Property::NarrowExpert => {
+            with(sized::narrow(useful_experts(seed)?, seed), text::random(USUAL, text_seed)?)
+        }
         Property::CrowdedRouters => with(router_rows(1.0, seed)?, text::random(USUAL, text_seed)?),
         Property::ScatteredRouters => with(router_rows(0.0, seed)?, text::random(USUAL, text_seed)?),
         Property::CurvedStream => with(placed(seed, curve)?, text::random(LONG, text_seed)?),

@@ -110,7 +110,8 @@ fn one_sided(seed: u64) -> moescope_model::Model {
         let width = 32;
         if name == "lm_head.weight" {
             data.chunks_exact_mut(width).enumerate().for_each(|(token, row)| {
-                row[0] = [2.0, 2.0, 2.0, -2.0, -2.0, -2.0].get(token).copied().unwrap_or(0.0);
+                let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+                row[0] = length * [1.0, 1.0, 1.0, -1.0, -1.0, -1.0].get(token).copied().unwrap_or(0.0);
             });
         }
         if name.contains("down_proj") {

@@ -31,7 +31,7 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
         };
         points.extend(shape.hook_points().into_iter().filter(answers));
     }
-    if asked("specialisation") {
+    if asked("specialisation") || asked("expert-weights") {
         let first = shape.routed_layers().first().copied();
         let answers = |point: &HookPoint| point.site() == Site::ExpertOut && point.layer() == first;
         points.extend(shape.hook_points().into_iter().filter(answers));
