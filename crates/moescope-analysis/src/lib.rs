@@ -52,6 +52,7 @@ pub mod expert_cache;
 pub mod expert_merge;
 pub mod expert_profile;
 pub mod expert_prune;
+pub mod expert_representation;
 pub mod expert_similarity;
 pub mod generated_routes;
 pub mod induction;

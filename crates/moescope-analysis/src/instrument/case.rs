@@ -10,6 +10,7 @@ use crate::expert_cache::ExpertCache;
 use crate::expert_merge::ExpertMerging;
 use crate::expert_profile::ExpertProfile;
 use crate::expert_prune::ExpertPruning;
+use crate::expert_representation::ExpertRepresentation;
 use crate::expert_similarity::ExpertSimilarity;
 use crate::generated_routes::PrefillDecode;
 use crate::induction::InductionHeads;
@@ -17,7 +18,7 @@ use crate::intrinsic_dimension::TwoNeighbours;
 use crate::jacobian_lens::JacobianLens;
 use crate::knockout::ExpertImportances;
 use crate::logit_attribution::LogitAttribution;
-use crate::model_comparison::{ModelAgreement, ModelSimilarity, RouteSaturation};
+use crate::model_comparison::{ExpertAlignments, ModelAgreement, ModelSimilarity, RouteSaturation};
 use crate::neuron_profile::NeuronProfile;
 use crate::path_patch::PathPatching;
 use crate::path_profile::PathProfile;
@@ -52,6 +53,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &NeuronProfile,
     &Superposition,
     &LayerSimilarity,
+    &ExpertRepresentation,
     &TwoNeighbours,
     &StreamSpectrum,
     &Lens,
@@ -76,6 +78,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &RouteSaturation,
     &ModelAgreement,
     &ModelSimilarity,
+    &ExpertAlignments,
 ];
 
 /// The instrument of a name, if there is one.

@@ -4,10 +4,13 @@
 //! - `model-agreement`: two trainings, in which names mean nothing: experts are matched by the tokens that they share, one to one, and the agreement
 //!   is counted on other documents than those that decided the matching.
 //! - `model-similarity`: residual streams, which no name of an expert touches.
+//! - `expert-alignment`: the answers of single experts to the same tokens, as experts are named and once they are matched by what they answer.
 //!
-//! The first two need as many routed layers and experts in both models; the third needs the same text alone.
+//! All but `model-similarity` need as many routed layers and experts in both models; that one needs the same text alone.
 
 mod agreement;
+mod alignment;
+mod expert_alignment;
 mod matching;
 mod saturation;
 mod streams;
@@ -15,6 +18,8 @@ mod streams;
 mod tests;
 
 pub use agreement::ModelAgreement;
+pub use alignment::{ExpertAlignment, ExpertKernels, expert_alignment};
+pub use expert_alignment::{ExpertAlignments, kept};
 pub use matching::{RouteAgreement, route_agreement};
 pub use saturation::RouteSaturation;
 pub use streams::ModelSimilarity;

@@ -116,6 +116,9 @@ fn a_model_with_renamed_experts_is_the_same_to_what_should_not_see_names() {
     assert!((number(&ModelSimilarity, renamed(1), "cka") - 1.0).abs() < 1e-6);
     assert_eq!(number(&ModelAgreement, renamed(1), "matched"), 1.0);
     assert!(number(&ModelAgreement, renamed(1), "plain") < 0.8);
+    assert!((number(&ExpertAlignments, renamed(1), "matched") - 1.0).abs() < 1e-6);
+    assert!(number(&ExpertAlignments, renamed(1), "named") < 0.9);
+    assert_eq!(number(&ExpertAlignments, model(2, 1, |_, _| {}), "kept"), EXPERTS as f64);
     assert!(number(&RouteSaturation, renamed(1), "corrected") < 0.7);
     assert_eq!(number(&RouteSaturation, model(2, 1, |_, _| {}), "corrected"), 1.0);
     assert!(number(&ModelSimilarity, model(2, 9, |_, _| {}), "cka") < 0.9);
@@ -131,7 +134,8 @@ fn a_model_of_another_vocabulary_and_none_at_all_are_refused() {
     let sample = own_text(&own, 8, 1);
     let mut subject = ModelSubject::new(own);
     let mut material = Material::new(&mut subject, vec![batch(&sample)], Seed(1)).unwrap();
-    for instrument in [&ModelAgreement as &dyn Instrument, &RouteSaturation, &ModelSimilarity] {
+    let case: [&dyn Instrument; 4] = [&ModelAgreement, &RouteSaturation, &ModelSimilarity, &ExpertAlignments];
+    for instrument in case {
         assert!(instrument.run(&mut material).unwrap_err().to_string().contains("--against"));
     }
 }

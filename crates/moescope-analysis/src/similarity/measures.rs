@@ -182,7 +182,8 @@ fn ranks(features: &Features) -> DMatrix<f64> {
         let mean = row.iter().sum::<f64>() / width;
         row.iter_mut().for_each(|x| *x -= mean);
         let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-        row.iter_mut().for_each(|x| *x /= length);
+        // A vector that is the same in all coordinates correlates with none: its distances are 1.
+        row.iter_mut().for_each(|x| *x = if length > 0.0 { *x / length } else { 0.0 });
     }
     let pairs: Vec<(usize, usize)> = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).collect();
     let distance =

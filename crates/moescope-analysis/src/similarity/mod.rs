@@ -13,6 +13,7 @@ use crate::statistics::{PermutationTest, Tail, permutation_test, standard_deviat
 use crate::tabulate::labels;
 use crate::{AnalysisError, check};
 
+pub(crate) use layers::{Compared, Parts, compared};
 pub use layers::{LayerPair, LayerSimilarity, layer_similarity};
 pub use measures::{Measure, Prepared};
 

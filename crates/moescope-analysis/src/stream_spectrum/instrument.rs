@@ -107,9 +107,33 @@ fn spectra(material: &mut Material<'_>, samples: &[Sample]) -> Result<Vec<SiteSp
 }
 
 fn of_site(site: &Gathered, rows: usize, seed: Seed) -> Result<SiteSpectrum, AnalysisError> {
-    let width = site.rows.columns();
     let (data, documents) = spread(site, rows);
-    let mut names = documents.clone();
+    let Directions { whole, rank, ratio } = directions(&data, site.rows.columns(), &documents, seed)?;
+    Ok(SiteSpectrum { site: site.point, whole, rank, ratio })
+}
+
+/// A spectrum with intervals over documents.
+pub(crate) struct Directions {
+    /// Of all rows.
+    pub(crate) whole: Spectrum,
+    /// Effective rank.
+    pub(crate) rank: Bootstrap,
+    /// Participation ratio.
+    pub(crate) ratio: Bootstrap,
+}
+
+/// The spectrum of `data[row, width]`, the rows of these documents; intervals by leaving out at most eight groups of documents in turn, which
+/// the seed deals.
+///
+/// # Errors
+/// As [`spectrum`], or with fewer than four documents.
+pub(crate) fn directions(
+    data: &[f32],
+    width: usize,
+    documents: &[u32],
+    seed: Seed,
+) -> Result<Directions, AnalysisError> {
+    let mut names = documents.to_vec();
     names.sort_unstable();
     names.dedup();
     check::documents(METHOD, names.len())?;
@@ -120,7 +144,7 @@ fn of_site(site: &Gathered, rows: usize, seed: Seed) -> Result<SiteSpectrum, Ana
     let group = |document: &u32| dealt[names.binary_search(document).expect("a document of the list")];
     let of = |left_out: usize| {
         let kept =
-            data.chunks_exact(width).zip(&documents).filter(|(_, document)| group(document) != left_out);
+            data.chunks_exact(width).zip(documents).filter(|(_, document)| group(document) != left_out);
         let data: Vec<f32> = kept.flat_map(|(row, _)| row).copied().collect();
         // All rows are taken, so that nothing is drawn.
         spectrum(&data, width, data.len() / width, Seed(0))
@@ -136,7 +160,7 @@ fn of_site(site: &Gathered, rows: usize, seed: Seed) -> Result<SiteSpectrum, Ana
         Bootstrap { estimate, low: found.low.exp().max(1.0), high: found.high.exp(), standard_error, ..found }
     };
     let (rank, ratio) = (interval(|s| s.effective_rank), interval(|s| s.participation_ratio));
-    Ok(SiteSpectrum { site: site.point, whole, rank, ratio })
+    Ok(Directions { whole, rank, ratio })
 }
 
 /// How much of its input each router that scores can see.

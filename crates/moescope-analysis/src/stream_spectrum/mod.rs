@@ -9,6 +9,7 @@ mod instrument;
 
 pub use control::{ControlShare, control_share};
 pub use instrument::StreamSpectrum;
+pub(crate) use instrument::{Directions, directions};
 
 /// The name in errors.
 const METHOD: &str = "spectrum of the stream";

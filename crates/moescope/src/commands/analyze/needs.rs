@@ -45,6 +45,9 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("dictionary") || asked("spectrum") {
         points.extend(sparse_dictionary::looked_at(shape));
     }
+    if asked("expert-representation") || asked("expert-alignment") {
+        points.extend(moescope_analysis::expert_representation::looked_at(shape));
+    }
     if asked("sparse-probe") || asked("expert-prune") || asked("superposition") {
         points.extend(widest_neurons(shape));
     }
@@ -109,5 +112,7 @@ pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape
     let unembedding = if asked("tuned-lens") { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
     let promoted = if asked("specialisation") { specialisation::kept(shape.vocab) } else { 0 };
     let learned = if asked("dictionary") { sparse_dictionary::kept(shape.d_model, tokens) } else { 0 };
-    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding + promoted + learned
+    let aligned =
+        if asked("expert-alignment") { moescope_analysis::model_comparison::kept(shape) } else { 0 };
+    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding + promoted + learned + aligned
 }
