@@ -134,6 +134,8 @@ fn recorded(
 }
 
 /// Mean of each column over all samples; zeros where no token is there.
+///
+/// Of an expert it is the mean over the tokens that choose it, which is what it answers when nothing is known of the token but that it came here.
 fn means(values: &[Value]) -> Vec<f32> {
     let width = values.iter().map(Value::columns).max().unwrap_or(0);
     let (mut sums, mut rows) = (vec![0.0_f64; width], 0.0_f64);
@@ -220,6 +222,8 @@ fn edits(
 }
 
 /// All rows in a random circle: each takes the place of the next, so that nothing is used twice.
+///
+/// A row keeps its own value only where it is alone: then resampling changes nothing, and a component that one token reaches is worth 0 that way.
 fn circle(count: usize, seed: Seed) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut seed.rng());

@@ -105,7 +105,7 @@ pub(super) fn agreement(found: &Effects, resampling: Resampling) -> Result<Optio
     )?))
 }
 
-/// Effects of the components that are taken out in both ways.
+/// Effects of the components that are taken out in both ways; experts alone are renormalised.
 fn pairs(found: &Effects, first: How, second: How) -> Vec<(&Effect, &Effect)> {
     let of = |how: How| found.all.iter().filter(move |effect| effect.how == how);
     of(first)
@@ -113,6 +113,9 @@ fn pairs(found: &Effects, first: How, second: How) -> Vec<(&Effect, &Effect)> {
         .collect()
 }
 
+/// Rank correlation over components, with an interval over documents: rises are summed anew over each draw of these, components are as they are.
+///
+/// Documents are drawn and not components, because the components of one model are all that it has.
 fn correlation(
     found: &Effects,
     pairs: &[(&Effect, &Effect)],
@@ -154,7 +157,7 @@ pub(super) fn figure(found: &Effects) -> Figure {
     let kinds = ["head", "feed-forward", "expert", "neuron"].map(|kind| {
         let of = |effect: &&&Effect| effect.component.kind() == kind;
         let (all, some) =
-            (zero.iter().filter(of).count(), needed.clone().filter(|(effect, _)| of(&effect)).count());
+            (zero.iter().filter(of).count(), needed.clone().filter(|(effect, _)| of(effect)).count());
         (all > 0).then(|| {
             format!("{some} of {all} {kind}{}", if kind == "feed-forward" { " layers" } else { "s" })
         })

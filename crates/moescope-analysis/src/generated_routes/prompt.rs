@@ -104,12 +104,16 @@ fn by_document(spoken: &[Spoken], layer: usize, experts: usize) -> Vec<Loads> {
 }
 
 /// Share of generated slots whose expert the prompt has touched.
+///
+/// Of a prompt that touches all experts it is 1, whatever follows: read it beside the share of experts that prompts touch.
 fn covered(loads: &Loads) -> f64 {
     let seen = loads.generated.iter().zip(&loads.prompt).filter(|(_, prompt)| **prompt > 0.0);
     seen.map(|(generated, _)| generated).sum::<f64>() / loads.generated.iter().sum::<f64>()
 }
 
-/// One minus the total variation between two loads, each as shares.
+/// One minus the total variation between two loads, each as shares: 1 where both load alike, 0 where they have no expert in common.
+///
+/// Finite counts differ by chance, so that it stays below 1 even where both are drawn from one law; what other prompts have is beside it.
 fn near(prompt: &[f64], generated: &[f64]) -> f64 {
     let share = |loads: &[f64]| {
         let all = loads.iter().sum::<f64>();

@@ -138,7 +138,10 @@ impl Trial {
         }
     }
 
-    /// The largest deviance of each draw, ascending.
+    /// The largest deviance of each draw, ascending: what the best of all tokens reaches where the neuron has nothing to do with them.
+    ///
+    /// Every neuron has a null of its own, since it depends on how long the neuron stays strong. The moves are the same for all neurons, so that what
+    /// is drawn does not depend on which of them are looked at.
     fn null(&self, scores: &[f64]) -> Vec<f64> {
         let draw = |moves: &Vec<f64>| {
             let mut moved = vec![0.0; scores.len()];

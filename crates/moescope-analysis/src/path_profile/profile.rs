@@ -123,6 +123,9 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// Paths in the place of experts, one for each token; those without a profile together are the last.
+///
+/// What tells an expert tells a path in the same way: both are choices of one out of some for each token. Weights and scores have no meaning here,
+/// and the test does not read them.
 fn as_routes(walks: &Walks, tokens: usize) -> LayerRouting {
     LayerRouting {
         layer: 0,
@@ -161,6 +164,8 @@ fn order(tokens: usize, seed: Seed) -> Vec<u32> {
 }
 
 /// A few tokens of a path, drawn by chance from different documents: nothing is shown because it fits.
+///
+/// The strongest examples of anything look convincing. What is shown here stands for the path as a reader would meet it.
 fn some_texts(path: &Path, text: &Text, order: &[u32]) -> Vec<usize> {
     let mut tokens = path.tokens.clone();
     tokens.sort_by_key(|token| order[*token]);

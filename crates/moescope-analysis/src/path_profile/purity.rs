@@ -87,6 +87,9 @@ impl Pairs {
     }
 }
 
+/// A path, the place of the layer with its purest expert, and that expert.
+type Beside<'p> = (Purity, usize, &'p Purity);
+
 /// A path beside the purest of its experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Purer {
@@ -132,14 +135,14 @@ pub(super) fn purities(walks: &Walks, of: Labelled<'_>) -> Purities {
             .expect("a path has layers");
         (own, layer, purest)
     };
-    let pairs: Vec<(Purity, usize, &Purity)> = walks.paths.iter().map(one).collect();
+    let pairs: Vec<Beside<'_>> = walks.paths.iter().map(one).collect();
     let weights: Vec<f64> = walks.paths.iter().map(|path| path.tokens.len() as f64).collect();
-    let mean = |value: &dyn Fn(&(Purity, usize, &Purity)) -> f64| {
+    let mean = |value: &dyn Fn(&Beside<'_>) -> f64| {
         let sum: f64 = pairs.iter().zip(&weights).map(|(pair, weight)| weight * value(pair)).sum();
         sum / weights.iter().sum::<f64>()
     };
     let documents: BTreeSet<u32> = of.documents.iter().copied().collect();
-    let without = |value: &dyn Fn(&(Purity, usize, &Purity), Option<u32>) -> f64| {
+    let without = |value: &dyn Fn(&Beside<'_>, Option<u32>) -> f64| {
         let of = documents.iter().map(|document| mean(&|pair| value(pair, Some(*document))));
         jackknife(mean(&|pair| value(pair, None)), &of.collect::<Vec<f64>>(), documents.len())
     };
@@ -153,7 +156,9 @@ pub(super) fn purities(walks: &Walks, of: Labelled<'_>) -> Purities {
     }
 }
 
-/// Purity of the tokens that choose each expert first.
+/// Purity of the tokens that choose each expert first: `[expert]`, up to the last that some token chooses.
+///
+/// Experts that no token chooses have no pairs and a purity of NaN; no path passes them.
 fn by_expert(first: &[u32], of: Labelled<'_>) -> Vec<Purity> {
     let mut tokens = vec![Vec::new(); first.iter().max().map_or(0, |last| *last as usize + 1)];
     first.iter().enumerate().for_each(|(token, expert)| tokens[*expert as usize].push(token));

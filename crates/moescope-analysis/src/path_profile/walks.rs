@@ -79,6 +79,9 @@ impl Walks {
 }
 
 /// All paths through these layers that have tokens enough.
+///
+/// Tokens are gathered by the number of their path, which is that of its first appearance, so that the order of experts and their names decide
+/// nothing. Eight documents are asked for beside sixteen tokens, because everything that is then said of a path compares documents.
 fn walk(layers: &[&LayerRouting], documents: &[u32]) -> Walks {
     let stops: Vec<Interned> = layers.iter().map(|layer| Interned::first_choices(layer)).collect();
     let walked = Interned::sequence(&stops, documents.len());

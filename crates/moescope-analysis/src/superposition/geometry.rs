@@ -67,6 +67,8 @@ impl Geometry {
     }
 
     /// The mean of several, each entry over those in which it is a number: of deals of the documents into parts, which chance decides.
+    ///
+    /// Sums are averaged before ratios are made of them. A ratio of one deal may have a small denominator, and then stands for nothing.
     pub(super) fn mean(all: &[Geometry]) -> Geometry {
         let over = |of: &dyn Fn(&Geometry) -> f64| {
             let known: Vec<f64> = all.iter().map(of).filter(|x| x.is_finite()).collect();

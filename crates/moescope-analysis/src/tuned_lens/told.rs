@@ -64,7 +64,10 @@ impl Told<'_> {
     }
 }
 
-/// The most frequent pairs of the training tokens, numbered.
+/// The most frequent pairs of the training tokens, numbered from 0 by use; of equals that with the lower experts first.
+///
+/// A correction has to be learned from the tokens that it is for. With 64 experts in each of two blocks there are 4,096 pairs, of which most have no
+/// token at all in a few thousand; these share one correction, so that the lens is never told more than it can learn.
 fn frequent(before: &[u32], own: &[u32], training: &[usize]) -> BTreeMap<(u32, u32), u32> {
     let mut counts = BTreeMap::<(u32, u32), usize>::new();
     training.iter().for_each(|token| *counts.entry((before[*token], own[*token])).or_default() += 1);

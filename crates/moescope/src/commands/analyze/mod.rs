@@ -96,9 +96,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     windows.tell_short(context);
     let shape = description.subject_shape();
     let routed = !shape.routed_layers().is_empty();
-    if names != "all" {
-        require_routes(&instruments, routed)?;
-    }
+    require_routes(names, &instruments, routed)?;
     let record = looked_at(&instruments, &shape);
     let tokens = windows.tokens();
     let kept = kept(&instruments, &shape, tokens);
@@ -139,13 +137,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     if args.memory.dry_run() {
         let passes = instruments.len() * windows.windows.len().div_ceil(sequences);
         let intent = Intent { work: work(sequences), passes, disk: 0 };
-        args.memory.tell(checkpoint.path(), &intent, context)?;
-        if !context.json() {
-            say!(
-                "        one pass of the text for each instrument is counted: a lower limit. `moescope analyze --list` tells the passes of each"
-            );
-        }
-        return Ok(());
+        return plan(args, checkpoint.path(), &intent, context);
     }
     let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
     let mut subject = ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag());
@@ -159,24 +151,53 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
             .map_err(|failure| context.interrupt().or(failure))?
     };
     outcomes.append(&mut left_out);
-    let lacking = if names == "all" { None } else { lacking(&outcomes) };
+    deliver(args, out, tokens, &outcomes, context)
+}
+
+/// Tells what the work would take.
+fn plan(
+    args: &AnalyzeArgs,
+    checkpoint: &std::path::Path,
+    intent: &Intent<'_>,
+    context: &Context,
+) -> Result<(), Failure> {
+    args.memory.tell(checkpoint, intent, context)?;
+    if !context.json() {
+        say!(
+            "        one pass of the text for each instrument is counted: a lower limit. `moescope analyze --list` tells the passes of each"
+        );
+    }
+    Ok(())
+}
+
+/// Writes and tells what was found; instruments that were named and could not run are then an error all the same.
+fn deliver(
+    args: &AnalyzeArgs,
+    out: &std::path::Path,
+    tokens: usize,
+    outcomes: &[Outcome],
+    context: &Context,
+) -> Result<(), Failure> {
+    let lacking = if args.names.as_deref() == Some("all") { None } else { lacking(outcomes) };
     if outcomes.iter().all(|outcome| outcome.found.is_err()) {
         return Err(Failure::input(lacking.unwrap_or_else(|| "no instrument could run on this text".into())));
     }
-    let document = document(args, tokens, &outcomes);
-    finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document))?;
+    let document = document(args, tokens, outcomes);
+    finish(out, DOCUMENT, || write(args, out, tokens, outcomes, &document))?;
     match context.json() {
         true => context.print_json(&document),
-        false => tell_person(out, &outcomes),
+        false => tell_person(out, outcomes),
     }
     lacking.map_or(Ok(()), |lacking| {
         Err(Failure::input(format!("{lacking}; what the others found is in {}", out.display())))
     })
 }
 
-/// Refuses instruments for routed layers where there are none: that is known before any pass.
-fn require_routes(instruments: &[&'static dyn Instrument], routed: bool) -> Result<(), Failure> {
-    match instruments.iter().find(|instrument| instrument.about().routed && !routed) {
+/// Refuses instruments for routed layers where there are none: that is known before any pass. Of `all`, those are left out.
+fn require_routes(names: &str, instruments: &[&'static dyn Instrument], routed: bool) -> Result<(), Failure> {
+    let wants =
+        |instrument: &&&'static dyn Instrument| names != "all" && instrument.about().routed && !routed;
+    match instruments.iter().find(wants) {
         Some(instrument) => Err(Failure::input(format!(
             "{}: the model is dense: it has no routed layer; leave it out, or ask for `all`, which leaves out what cannot be asked",
             instrument.about().name
