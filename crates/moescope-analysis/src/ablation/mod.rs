@@ -1,4 +1,10 @@
 //! Ablation: what the model loses without single heads, neurons, experts and layers, and whether it matters how they are taken out.
+//!
+//! A component is taken out by putting something else in the place of its value, and what that is decides what the number means. A zero is seldom
+//! near what a component writes, so that the layers after it meet a stream that they never met in training; the mean keeps what the component says
+//! at every token alike; the value of another token keeps the law of its values, and only what it says of this token is lost. Where the three agree,
+//! the number is that of the component; where they do not, it is in part that of the way. An expert can go in a fourth way, which pruning takes: its
+//! weight is 0, and the other experts of the token have theirs scaled up.
 
 mod components;
 mod effects;

@@ -1,4 +1,7 @@
 //! Whether the routes of a prompt foretell those of what is generated after it.
+//!
+//! Who keeps few experts in fast memory would like to choose them while the prompt is read. That serves the answer if it goes to the experts of its
+//! own prompt more than to those of any prompt; all prompts load the popular experts, which foretells nothing of this one.
 
 use std::collections::BTreeMap;
 

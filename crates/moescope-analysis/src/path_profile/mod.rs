@@ -1,5 +1,10 @@
 //! Profiles of single paths: by which tokens each is known, what is predicted there and how well, and whether a path keeps to fewer things than
 //! the experts that it passes.
+//!
+//! A small example. Two layers of two experts; the first sends the words of number to expert 0, the second those that end a sentence. The words on
+//! the path 0 → 0 are numbers at the end of a sentence: fewer things than either expert gets, though neither layer has looked at what the other did.
+//! So a path that is purer than its experts is no sign of experts that work together; it says what a reader may expect of a token that is met on
+//! this path. Whether the second layer looks at the choice of the first is what the instrument `paths` asks, with the token given.
 
 mod instrument;
 mod loss;

@@ -1,4 +1,7 @@
 //! What a lens is told of each token beside its vector.
+//!
+//! A path of all blocks so far would be one of its own for almost every token, and tell the lens which token it is. Two blocks are the shortest path, and
+//! what the second adds to the first can be asked with the first held.
 
 use std::collections::BTreeMap;
 
