@@ -25,7 +25,7 @@ fn two_experts_by_hand() {
     // Sixteen tokens on which the experts agree as often as not. Off the diagonal, tr(K̃L̃) = 0 − 16, every row sums to −1, so that
     // HSIC₁ · 16 · 13 is −16 + 256 / 210 − 2 / 14 · 16 of the two and 240 + 256 / 210 − 2 / 14 · 16 of each with itself: −1 / 14.
     let signs = |period: usize| {
-        let one = |token: usize| if token / period % 2 == 0 { 1.0 } else { -1.0 };
+        let one = |token: usize| if (token / period).is_multiple_of(2) { 1.0 } else { -1.0 };
         Features::new(3, &(0..16).flat_map(|token| [one(token), 0.0, 0.0]).collect::<Vec<f64>>()).unwrap()
     };
     let found = pairs(vec![signs(1), signs(2)], &signs(1), 9, 1);

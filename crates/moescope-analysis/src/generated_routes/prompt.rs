@@ -214,7 +214,7 @@ mod tests {
         // Loads 2/4, 1/4, 1/4 at 3 against 1/4, 2/4, 1/4 at 5: a half has to move.
         assert!((found.nearness.observed - 0.5).abs() < 1e-12 && found.nearness.p_value == 1.0, "{found:?}");
         assert!(foretold(&spoken[..3], &[(2, 8, 1)], Permutations::new(9, Seed(1)), RESAMPLING).is_err());
-        assert_eq!(table(&[found.clone()]).unwrap().rows(), 1);
+        assert_eq!(table(std::slice::from_ref(&found)).unwrap().rows(), 1);
         assert!(figure(&[found]).title.contains("In 0 of 1 layer"));
     }
 

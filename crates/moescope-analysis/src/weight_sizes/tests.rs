@@ -163,9 +163,8 @@ fn usage_is_what_the_model_does() {
     let trace = moescope_trace::record_routing(&mut subject, [batch(&sample)]).unwrap();
     let chosen = |expert: u32| trace.layers()[0].choices.iter().filter(|chosen| **chosen == expert).count();
     let load = found.load(&found.all());
-    for expert in 0..EXPERTS {
-        assert!((load[expert] - chosen(expert as u32) as f64 / 288.0).abs() < 1e-12);
-    }
+    assert_eq!(load.len(), EXPERTS);
+    assert!((0..).zip(&load).all(|(expert, load)| (load - chosen(expert) as f64 / 288.0).abs() < 1e-12));
     assert!(found.answer(&found.all()).iter().zip(&load).all(|(a, load)| *a > 0.0 || *load == 0.0));
     assert!(Usage::of(&mut subject, &[sample], 0).is_ok() && found.tokens.len() == 6);
 }

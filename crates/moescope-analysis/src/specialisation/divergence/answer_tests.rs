@@ -97,7 +97,9 @@ fn documents_with_words_and_experts_of_their_own_are_not_taken_for_experts_that_
         let document = |t: usize| text.documents[t] as usize;
         let routes = (0..text.len()).map(|t| if t % 2 == 0 { tastes[document(t)] } else { noise[t] });
         let trace = planted::trace(text.clone(), 4, 1, vec![routes.collect()]);
-        let of = |t: usize, slot, _| if t % 3 == 0 { [words[document(t)]; 3] } else { alike(&text, t, slot) };
+        let of = |t: usize, slot, _| {
+            if t.is_multiple_of(3) { [words[document(t)]; 3] } else { alike(&text, t, slot) }
+        };
         run(&trace, &promoted(&trace, of), 39).divergence.p_value
     };
     let rate = planted::rejection_rate(200, of_seed);
