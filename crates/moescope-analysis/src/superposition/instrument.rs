@@ -32,8 +32,6 @@ const PROMISES: &[Promise] = &[
     Promise::finds(Property::SuperposedTokens, CROWDED),
     Promise::is_silent(Property::OrthogonalTokens, CROWDED),
     Promise::finds(Property::OrthogonalTokens, HELD),
-    Promise::is_silent(Property::FlatStream, HELD),
-    Promise::is_silent(Property::CurvedStream, HELD),
 ];
 
 impl Instrument for Superposition {
