@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use moescope_trace::LayerRouting;
 
 use crate::routing::Permutations;
+use crate::statistics::{mean, standard_deviation};
 
 /// Occurrences below which a token is not looked at.
 const FEWEST: u32 = 5;
@@ -37,7 +38,7 @@ pub struct Tokens {
     pub first: Vec<Telling>,
     /// Mean deviance of its most telling token when routes are moved along each document.
     pub null: f64,
-    /// Share of the shuffles of all experts of the layer whose most telling token tells as much.
+    /// Share of the draws of all experts of the layer whose most telling token tells as much, each beside what its expert reaches by chance.
     pub p_value: f64,
 }
 
@@ -89,7 +90,8 @@ fn signed_deviance(hits: f64, of: f64, share: f64) -> f64 {
 ///
 /// Null: the routes of each document are moved along it by a random number of tokens, its end coming round to its beginning. Tokens of one
 /// document share what it speaks of, and neighbours share more, so that an expert of one subject and a word of that subject go together without
-/// one telling the other; that is no finding here. Loads, sets and what neighbouring tokens have in common are kept. The p-value compares with the shuffles of all experts of the layer, so that few shuffles suffice for many experts.
+/// one telling the other; that is no finding here. Loads, sets and what neighbouring tokens have in common are kept. The
+/// p-value compares with the draws of all experts of the layer, each in units of its own mean and spread, so that few draws suffice for many experts.
 pub fn telling_tokens(
     layer: &LayerRouting,
     ids: &[u32],
@@ -116,7 +118,18 @@ pub fn telling_tokens(
     };
     let nulls: Vec<Vec<f64>> = (0..permutations.count).into_par_iter().map(shuffle).collect(); // [draw][expert]
     let hits = types.hits(layer, |token| token);
-    let seen = largest(&hits);
+    let own: Vec<(f64, f64)> = (0..layer.experts).map(|expert| usual(&nulls, expert)).collect();
+    // Experts of a few long stretches of text reach far by chance, others do not: each is measured by what it reaches itself.
+    let standard = |largest: &[f64]| -> Vec<f64> {
+        let one = |(largest, (mean, spread)): (&f64, &(f64, f64))| match *spread > 0.0 {
+            true => (largest - mean) / spread,
+            false => 0.0,
+        };
+        largest.iter().zip(&own).map(one).collect()
+    };
+    let (seen, draws) = (standard(&largest(&hits)), nulls.iter().flat_map(|draw| standard(draw)));
+    let mut draws: Vec<f64> = draws.collect();
+    draws.sort_by(f64::total_cmp);
     let tokens = |expert: usize| {
         let mut first: Vec<Telling> = types
             .deviances(&hits[expert], loads[expert])
@@ -130,15 +143,22 @@ pub fn telling_tokens(
             .collect();
         first.sort_by(|a, b| b.deviance.total_cmp(&a.deviance).then(a.id.cmp(&b.id)));
         first.truncate(count);
-        let as_much = nulls.iter().flatten().filter(|null| **null >= seen[expert]).count();
+        // A draw that moves nothing gives the same number but for its last digits.
+        let as_much = draws.len() - draws.partition_point(|null| *null < seen[expert] - 1e-9);
         Tokens {
             load: loads[expert],
             first,
-            null: nulls.iter().map(|draw| draw[expert]).sum::<f64>() / nulls.len().max(1) as f64,
-            p_value: (1 + as_much) as f64 / (1 + nulls.len() * layer.experts) as f64,
+            null: own[expert].0,
+            p_value: (1 + as_much) as f64 / (1 + draws.len()) as f64,
         }
     };
     (0..layer.experts).map(tokens).collect()
+}
+
+/// Mean and standard deviation of the largest deviance of an expert over the draws.
+fn usual(nulls: &[Vec<f64>], expert: usize) -> (f64, f64) {
+    let own: Vec<f64> = nulls.iter().map(|draw| draw[expert]).collect();
+    (mean(&own), standard_deviation(&own))
 }
 
 /// Share of the tokens that choose each expert.
