@@ -165,7 +165,7 @@ pub(super) fn figure(found: &[Foretold]) -> Figure {
         id: "prompt_and_answer".into(),
         title: format!(
             "In {told} of {} a prompt foretells the experts of its answer better than other prompts do: {:.0} % of the load alike, {:.0} % by chance; \
-             {:.0} % of the slots fall on experts that it has touched",
+             {:.1} % of the slots fall on experts that it has touched",
             counted(found.len(), "layer", "layers"),
             100.0 * mean(&|row| row.nearness.observed),
             100.0 * mean(&|row| row.nearness.null_mean),

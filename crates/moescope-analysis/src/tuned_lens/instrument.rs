@@ -209,10 +209,11 @@ impl By {
         let more = found.iter().filter(|(_, of)| of.gain.low > 0.0).count();
         let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
         let blocks = counted(found.len(), "block", "blocks");
+        let by = if more > 0 { format!(", by {most:.3} nats at most") } else { String::new() };
         Figure {
             id: self.id.into(),
             title: format!(
-                "{} tells an affine lens more than {} after {more} of {blocks}, by {most:.3} nats at most",
+                "{} tells an affine lens more than {} after {more} of {blocks}{by}",
                 self.told, self.more_than
             ),
             caption: format!(
