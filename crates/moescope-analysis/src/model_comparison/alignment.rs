@@ -177,7 +177,8 @@ impl Halves {
     fn interval(&self, first: &ExpertKernels, second: &ExpertKernels, partners: &[usize]) -> Bootstrap {
         let groups = self.documents.min(GROUPS);
         let without = |left_out: usize| {
-            let group = |place: usize| place * groups / self.documents;
+            // In turn: neighbours may be of one domain, and would leave it out as a whole.
+            let group = |place: usize| place % groups;
             let kept = self.judging.iter().zip(&self.places).filter(|(_, place)| group(**place) != left_out);
             let tokens: Vec<usize> = kept.map(|(token, _)| *token).collect();
             let (own, theirs) = (first.directions(&tokens), second.directions(&tokens));

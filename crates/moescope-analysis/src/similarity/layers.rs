@@ -162,9 +162,7 @@ impl Parts {
         names.dedup();
         check::documents(METHOD, names.len())?;
         let groups = names.len().min(GROUPS);
-        let group = |document: &u32| {
-            names.binary_search(document).expect("a document of the list") * groups / names.len()
-        };
+        let group = |document: &u32| names.binary_search(document).expect("a document of the list") % groups;
         let kept = |left_out| (0..documents.len()).filter(|t| group(&documents[*t]) != left_out).collect();
         // No group has the last number.
         Ok(Parts { documents: names.len(), kept: (0..=groups).map(kept).collect() })
