@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use moescope_base::{Edit, HookPoint, Request, Seed, Site, TokenSelection, Value, ValueEdit};
+use moescope_base::{Edit, HookPoint, Request, Seed, Site, TokenSelection, Value, ValueEdit, row_tokens};
 use rand::seq::SliceRandom;
 
 use super::METHOD;
@@ -20,7 +20,7 @@ pub(super) enum How {
     Zero,
     /// Its value is its mean over the text.
     Mean,
-    /// Its value is that of another token of the batch.
+    /// Its value is that of another token of the text.
     Resample,
     /// An expert's weight is zero, and the weights of the other experts of a token are scaled up, so that their sum is what it was with it.
     Renormalised,
@@ -86,6 +86,7 @@ pub(super) fn effects(
     for (at, components) in of_point {
         let values = recorded(material, samples, at)?;
         let means = means(&values);
+        let others = Others::of(&values, seed);
         for component in components {
             let heads = material.subject.shape().heads;
             for how in ways(component, material) {
@@ -99,7 +100,7 @@ pub(super) fn effects(
                     }
                     _ => {
                         let own = (component, heads);
-                        let of = |(number, value)| edits(own, how, value, &means, seed.index(number));
+                        let of = |(number, value)| edits(own, how, value, &means, (&others, number));
                         (0..).zip(&values).map(of).collect()
                     }
                 };
@@ -193,31 +194,67 @@ impl Weights {
     }
 }
 
-/// The edits of one sample; the component comes with the number of heads of the model.
+/// The rows of a value in all samples, and from which of them each takes its value where it is resampled.
+///
+/// Rows stand in the order of samples and tokens, however an expert orders its own, so that neither batches nor the engine decide who takes whose place.
+struct Others {
+    rows: Vec<f32>,
+    /// Of each row, the row whose value it takes.
+    from: Vec<usize>,
+    /// Number of the first row of each sample.
+    first: Vec<usize>,
+}
+
+impl Others {
+    fn of(values: &[Value], seed: Seed) -> Others {
+        let (mut rows, mut first) = (Vec::new(), Vec::new());
+        let width = values.iter().map(Value::columns).max().unwrap_or(0).max(1);
+        for value in values {
+            first.push(rows.len() / width);
+            let numbers = value.real().unwrap_or_default();
+            for (_, row) in in_order(value) {
+                rows.extend_from_slice(&numbers[row * width..(row + 1) * width]);
+            }
+        }
+        let from = circle(rows.len() / width, seed);
+        Others { rows, from, first }
+    }
+}
+
+/// Tokens of a value, ascending, each with its row.
+fn in_order(value: &Value) -> Vec<(u32, usize)> {
+    let mut order: Vec<(u32, usize)> = row_tokens(value).into_iter().zip(0..).collect();
+    order.sort_unstable();
+    order
+}
+
+/// The edits of one sample, of this number; the component comes with the number of heads of the model.
 fn edits(
     (component, heads): (Component, usize),
     how: How,
     value: &Value,
     means: &[f32],
-    seed: Seed,
+    (others, sample): (&Others, usize),
 ) -> Vec<Edit> {
-    let width = value.columns();
-    let mut rows = value.real().unwrap_or_default().to_vec();
+    let (width, numbers) = (value.columns(), value.real().unwrap_or_default());
     let own = component.columns(width, heads);
-    let count = rows.len() / width.max(1);
-    let from = circle(count, seed);
-    let before = rows.clone();
-    for (row, numbers) in rows.chunks_exact_mut(width.max(1)).enumerate() {
+    let order = in_order(value);
+    let mut rows = Vec::with_capacity(numbers.len());
+    for (place, (_, row)) in order.iter().enumerate() {
+        rows.extend_from_slice(&numbers[row * width..(row + 1) * width]);
+        let start = rows.len() - width;
+        let part = &mut rows[start + own.start..start + own.end];
         match how {
-            How::Mean => numbers[own.clone()].copy_from_slice(&means[own.clone()]),
+            How::Mean => part.copy_from_slice(&means[own.clone()]),
             How::Resample => {
-                let other = from[row] * width;
-                numbers[own.clone()].copy_from_slice(&before[other + own.start..other + own.end]);
+                let other = others.from[others.first[sample] + place] * width;
+                part.copy_from_slice(&others.rows[other + own.start..other + own.end]);
             }
-            How::Zero | How::Renormalised => numbers[own.clone()].fill(0.0),
+            How::Zero | How::Renormalised => part.fill(0.0),
         }
     }
-    let change = ValueEdit::Patch { rows };
+    let of = order.into_iter().map(|(token, _)| token).collect();
+    let change = ValueEdit::PatchByToken { of, rows };
     vec![Edit::Value { at: component.at(), tokens: TokenSelection::All, change }]
 }
 

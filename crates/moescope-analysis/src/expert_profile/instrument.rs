@@ -150,10 +150,12 @@ fn table(rows: &[Row], names: &[String], material: &Material<'_>) -> Result<Tabl
 
 fn figure(rows: &[Row], material: &Material<'_>) -> Figure {
     let p: Vec<f64> = rows.iter().map(|row| row.tokens.p_value).collect();
-    let known = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
+    let called: Vec<bool> = holm(&p).into_iter().map(|p| p <= 0.05).collect();
+    let known = called.iter().filter(|called| **called).count();
     let verb = if known == 1 { "is" } else { "are" };
     let telling = |row: &&Row| row.tokens.first.first().map_or(0.0, |first| first.deviance);
-    let most = rows.iter().max_by(|a, b| telling(a).total_cmp(&telling(b))).filter(|_| known > 0);
+    let named = rows.iter().zip(&called).filter(|(_, called)| **called).map(|(row, _)| row);
+    let most = named.max_by(|a, b| telling(a).total_cmp(&telling(b)));
     let example = most.and_then(|row| Some((row, row.tokens.first.first()?))).map_or_else(
         String::new,
         |(row, first)| {

@@ -46,7 +46,7 @@ pub(super) fn spoken(
     subject: &mut dyn Subject,
     sample: &Sample,
     layers: &Layers,
-    seed: Seed,
+    (seed, before): (Seed, u64),
 ) -> Result<Vec<Spoken>, AnalysisError> {
     let positions = sample.tokens().positions();
     let (prompt, count) = (positions / 2, (positions - positions / 2).min(LONGEST));
@@ -65,7 +65,7 @@ pub(super) fn spoken(
         if !last {
             let logits = seen.logits(subject)?;
             for (row, (ids, logits)) in made.iter_mut().zip(logits).enumerate() {
-                ids.push(draw(&logits, seed.index(row as u64).index(step as u64)));
+                ids.push(draw(&logits, seed.index(before + row as u64).index(step as u64)));
             }
         }
     }

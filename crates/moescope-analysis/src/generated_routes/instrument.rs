@@ -69,12 +69,14 @@ impl Instrument for PrefillDecode {
         let samples = drawn(material, METHOD, SEQUENCES)?;
         let longest = samples.iter().map(|sample| sample.tokens().positions()).max().unwrap_or(0);
         check::at_least(METHOD, "tokens in a sequence", longest, SHORTEST)?;
-        let mut found = Vec::new();
-        for (number, sample) in samples.iter().enumerate() {
+        let (mut found, mut before) = (Vec::new(), 0);
+        for sample in &samples {
             if sample.tokens().positions() >= SHORTEST {
-                let seed = material.seed.child("generated").index(number as u64);
-                found.extend(spoken(material.subject, sample, &layers, seed)?);
+                // By the number of the sequence, so that batches decide nothing.
+                let seed = material.seed.child("generated");
+                found.extend(spoken(material.subject, sample, &layers, (seed, before))?);
             }
+            before += sample.tokens().batch() as u64;
         }
         let (permutations, resampling) =
             (material.permutations_for(METHOD, layers.len()), material.resampling(METHOD));

@@ -19,6 +19,8 @@ pub struct ResidualStream {
     pub domains: Vec<u32>,
     /// Documents.
     pub documents: Vec<u32>,
+    /// Positions in the window, from 0.
+    pub positions: Vec<u32>,
 }
 
 /// What instruments are run on: a subject, and text as batches with what is known about each token.
@@ -180,6 +182,7 @@ pub fn stream_of(
         found.ids.extend(rows.iter().map(|row| table.ids[*row]));
         found.domains.extend(rows.iter().map(|row| u32::from(table.domains[*row])));
         found.documents.extend(rows.iter().map(|row| table.documents[*row]));
+        found.positions.extend(rows.iter().map(|row| table.positions[*row]));
         before = here.end;
     }
     let width = subject.shape().d_model;

@@ -152,8 +152,10 @@ fn passages(
 fn scatter(found: &[Dashboard], material: &Material<'_>) -> Figure {
     let neurons: Vec<&Dashboard> = found.iter().filter(|dashboard| dashboard.neuron.is_some()).collect();
     let p: Vec<f64> = neurons.iter().map(|dashboard| dashboard.known.p_value).collect();
-    let known = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
-    let best = neurons.iter().max_by(|a, b| telling(a).total_cmp(&telling(b))).filter(|_| known > 0);
+    let called = holm(&p);
+    let known = called.iter().filter(|p| **p <= 0.05).count();
+    let named = neurons.iter().zip(&called).filter(|(_, p)| **p <= 0.05).map(|(neuron, _)| neuron);
+    let best = named.max_by(|a, b| telling(a).total_cmp(&telling(b)));
     let example = best.and_then(|best| Some((best, best.known.first.first()?))).map_or_else(
         String::new,
         |(best, first)| {

@@ -147,7 +147,9 @@ fn cost_figure(found: &Profiles) -> Figure {
 fn passages_figure(found: &Profiles, shown: &[usize], material: &Material<'_>) -> Figure {
     let known = beyond_chance(found, |profile| profile.known.p_value);
     let verb = if known == 1 { "is" } else { "are" };
-    let example = shown.first().filter(|_| known > 0).and_then(|place| {
+    let p: Vec<f64> = found.of.iter().map(|profile| profile.known.p_value).collect();
+    let called = holm(&p);
+    let example = shown.iter().find(|place| called[**place] <= 0.05).and_then(|place| {
         let first = found.of[*place].known.first.first()?;
         let (name, word) = (found.walks.paths[*place].name(), material.word(first.id));
         Some(format!("; most {name}, which {} of {} {word} walk", first.hits, first.of))

@@ -20,7 +20,8 @@ pub(super) struct Losses<'l> {
 ///
 /// - **Unit:** `beyond` in nats per token: mean over the tokens of the path of their loss minus the mean loss of the same token id on all
 ///   other paths. Token ids that no other path has are left out. Above 0 the path is harder than its tokens are.
-/// - **Null:** 0. The interval leaves out each document of the path in turn, with what it says of other paths, and uses Student's t.
+/// - **Null:** 0. The interval leaves out each document in turn that has a token id of the path, there or elsewhere, and uses Student's t; none where all
+///   that is known of elsewhere comes from one document.
 /// - **Does not show:** that the path is to blame: what comes before a token decides both its path and how hard the next one is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Beyond {
@@ -77,20 +78,24 @@ impl<'l> Losses<'l> {
         let (own, of_document) = self.sums(path.tokens.iter().copied());
         let mut total = Difference::default();
         own.iter().for_each(|(id, sum)| total.add(*sum, self.all[id].minus(Some(sum))));
-        let without = |(name, here): (&u32, &BTreeMap<u32, Sum>)| {
+        let nothing = BTreeMap::new();
+        let without = |(name, everywhere): (&u32, &BTreeMap<u32, Sum>)| {
+            let here = of_document.get(name).unwrap_or(&nothing);
             // Token ids of this document alone change when it is left out.
-            let mut left = total;
-            for (id, everywhere) in &self.of_document[name] {
+            let (mut left, mut shared) = (total, false);
+            for (id, everywhere) in everywhere {
                 let Some(sum) = own.get(id) else { continue };
+                shared = true;
                 let elsewhere = self.all[id].minus(Some(sum));
                 left.take(*sum, elsewhere);
                 let there = everywhere.minus(here.get(id));
                 left.add(sum.minus(here.get(id)), elsewhere.minus(Some(&there)));
             }
-            left.mean()
+            shared.then(|| left.mean())
         };
-        let without: Vec<f64> = of_document.iter().map(without).collect();
-        if without.len() < 2 {
+        // Documents that are not on the path say what its tokens cost elsewhere, and where that is said by few, it is uncertain.
+        let without: Vec<f64> = self.of_document.iter().filter_map(without).collect();
+        if of_document.len() < 2 || without.iter().any(|mean| mean.is_nan()) {
             let none = f64::NAN;
             let (estimate, units) = (total.mean(), without.len());
             let beyond =
@@ -99,7 +104,8 @@ impl<'l> Losses<'l> {
         }
         let beyond = jackknife(total.mean(), &without, without.len());
         let t = beyond.estimate / beyond.standard_error;
-        Beyond { beyond, p_value: student::two_sided(t, without.len() as f64 - 1.0) }
+        // As many degrees of freedom as documents are on the path.
+        Beyond { beyond, p_value: student::two_sided(t, of_document.len() as f64 - 1.0) }
     }
 }
 
@@ -148,25 +154,30 @@ mod tests {
         let losses = Losses::new(&ids, &documents, &losses);
         // Of the first path: token 1 costs 4 here and 1 elsewhere; token 2 costs 2 and 1.5; token 3 is nowhere else.
         let found = losses.beyond(&path(vec![0, 1, 3, 5]));
+        // Without documents 0, 1, 2 and 3: token 1 has no other place without document 2, nor token 2 without document 3.
+        let without = [2.0_f64, (4.0 + 0.5) / 2.0, 0.5, 3.0];
         assert!((found.beyond.estimate - (2.0 * 3.0 + 0.5) / 3.0).abs() < 1e-12, "{found:?}");
         assert_eq!(losses.on(&path(vec![0, 5])), (vec![0, 1], vec![5.0, 9.0]));
         assert!(losses.beyond(&path(vec![5])).beyond.estimate.is_nan());
-        // Without document 0: 3 against 1. Without document 1: 5 against 1, and 2 against 1.5.
-        let spread = [2.0_f64, (4.0 + 0.5) / 2.0];
-        let mean = (spread[0] + spread[1]) / 2.0;
-        let wanted = (spread.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+        let mean = without.iter().sum::<f64>() / 4.0;
+        let wanted = (without.iter().map(|x| (x - mean).powi(2)).sum::<f64>() * 3.0 / 4.0).sqrt();
         assert!((found.beyond.standard_error - wanted).abs() < 1e-12);
     }
 
     /// Thirty documents of twenty tokens with skewed losses that depend on token and document, and two paths.
     fn planted(seed: u64, cost: f64) -> Beyond {
+        routed(seed, cost, |_, prefers| prefers)
+    }
+
+    /// The same, where each token goes to the path with a probability that follows from its id and from what its document prefers.
+    fn routed(seed: u64, cost: f64, goes: impl Fn(u32, f64) -> f64) -> Beyond {
         let mut rng = Seed(seed).child("loss").rng();
         let (mut ids, mut documents, mut losses, mut taken) = (vec![], vec![], vec![], vec![]);
         for document in 0..30 {
             let (hard, prefers) = (0.5 * normal(&mut rng), rng.random_range(0.1..0.9));
             for _ in 0..20 {
                 let id = rng.random_range(0..12u32);
-                let on = rng.random_bool(prefers);
+                let on = rng.random_bool(goes(id, prefers));
                 if on {
                     taken.push(ids.len());
                 }
@@ -186,5 +197,9 @@ mod tests {
         // Binomial of 200 at one in twenty: above 19 in less than one of a hundred.
         let called = (0..200).filter(|seed| planted(*seed, 0.0).p_value <= 0.05).count();
         assert!((1..20).contains(&called), "{called} of 200");
+        // Tokens of which few go elsewhere: what they cost there is hardly known.
+        let rare = |seed: u64| routed(seed, 0.0, |id, _| if id < 4 { 0.96 } else { 0.02 });
+        let called = (0..200).filter(|seed| rare(*seed).p_value <= 0.05).count();
+        assert!(called < 20, "{called} of 200");
     }
 }

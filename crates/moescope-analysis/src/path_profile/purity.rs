@@ -123,7 +123,7 @@ pub(super) struct Purities {
 /// Compares every path with the purest of its experts.
 ///
 /// Which expert is the purest is read off the same tokens, which favours the experts, and so hides a little of what a path has beyond them.
-/// Intervals leave out each document in turn; those of a path have as many degrees of freedom as documents have tokens on it.
+/// Intervals leave out each document in turn; tests of a path have as many degrees of freedom as documents have tokens on it.
 pub(super) fn purities(walks: &Walks, of: Labelled<'_>) -> Purities {
     let experts: Vec<Vec<Purity>> = walks.first.iter().map(|first| by_expert(first, of)).collect();
     let one = |path: &super::walks::Path| {
@@ -166,16 +166,20 @@ fn by_expert(first: &[u32], of: Labelled<'_>) -> Vec<Purity> {
 }
 
 fn purer(own: &Purity, layer: usize, purest: &Purity) -> Purer {
-    let over = |value: &dyn Fn(Option<u32>) -> f64| {
-        let without: Vec<f64> = own.without.keys().map(|document| value(Some(*document))).collect();
+    let over = |documents: &BTreeSet<u32>, value: &dyn Fn(Option<u32>) -> f64| {
+        let without: Vec<f64> = documents.iter().map(|document| value(Some(*document))).collect();
         jackknife(value(None), &without, without.len())
     };
-    let gain = over(&|document| own.without(document) - purest.without(document));
+    let here: BTreeSet<u32> = own.without.keys().copied().collect();
+    let both: BTreeSet<u32> = here.iter().chain(purest.without.keys()).copied().collect();
+    let gain = over(&both, &|document| own.without(document) - purest.without(document));
+    // As many degrees of freedom as documents are on the path.
+    let p_value = student::upper_tail(gain.estimate / gain.standard_error, here.len() as f64 - 1.0);
     Purer {
-        path: over(&|document| own.without(document)),
+        path: over(&here, &|document| own.without(document)),
         purest: purest.estimate,
         layer,
-        p_value: above_0(&gain),
+        p_value,
         gain,
     }
 }

@@ -277,9 +277,11 @@ fn figure(spectra: &[SiteSpectrum]) -> Figure {
 
 fn share_figure(shares: &[(usize, ControlShare)]) -> Figure {
     let p: Vec<f64> = shares.iter().map(|(_, share)| share.against.p_value).collect();
-    let beyond = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
-    let most = shares.iter().max_by(|a, b| a.1.against.excess().total_cmp(&b.1.against.excess()));
-    let example = most.filter(|_| beyond > 0).map_or_else(String::new, |(layer, share)| {
+    let called = holm(&p);
+    let beyond = called.iter().filter(|p| **p <= 0.05).count();
+    let looking = shares.iter().zip(&called).filter(|(_, p)| **p <= 0.05).map(|(share, _)| share);
+    let most = looking.max_by(|a, b| a.1.against.excess().total_cmp(&b.1.against.excess()));
+    let example = most.map_or_else(String::new, |(layer, share)| {
         let (own, null) = (100.0 * share.share.estimate, 100.0 * share.against.null_mean);
         format!("; most in layer {layer}, which sees {own:.0} % of the variance, {null:.0} % at random")
     });

@@ -40,7 +40,7 @@ impl Instrument for Superposition {
             name: "superposition",
             group: Group::Representation,
             question: "How many features do stream and experts hold for each dimension, and how much do these interfere?",
-            null: "random directions of the same lengths; that there is a feature: labels exchanged within documents",
+            null: "random directions of the same lengths; that there is a feature: labels moved along each document",
             does_not_show: "features that are not asked for, nor that the model reads those that are, nor training: what goes with a token in the text goes into its direction in an untrained network, too",
             source: "interference and dimensionality, Elhage et al. 2022; of single experts, arXiv 2510.23671, here with the noise taken out",
             passes: "one or two for each batch, and one for each batch and each of at most 6 layers",
@@ -51,12 +51,15 @@ impl Instrument for Superposition {
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let stream = material.residual_stream(TOKENS)?;
+        // Models put very long vectors on the first token of a window, whatever it is.
+        let later: Vec<usize> = (0..stream.ids.len()).filter(|token| stream.positions[*token] > 0).collect();
+        let pick = |of: &[u32]| later.iter().map(|token| of[*token]).collect::<Vec<u32>>();
         let all = material.subject.shape().layers();
         let some = LAYERS.min(all);
         let mut rows = Vec::new();
         for layer in (0..some).map(|turn| (2 * turn + 1) * all / (2 * some)) {
-            let (ids, documents) = (stream.ids.clone(), stream.documents.clone());
-            let vectors = Vectors { values: stream.layers[layer].clone(), ids, documents };
+            let (ids, documents) = (pick(&stream.ids), pick(&stream.documents));
+            let vectors = Vectors { values: stream.layers[layer].select(&later), ids, documents };
             rows.extend(row(material, layer, "stream", &[vectors])?);
             let (place, inside) = inside(material, layer)?;
             rows.extend(row(material, layer, place, &inside)?);
@@ -76,7 +79,7 @@ fn row(
     places: &[Vectors],
 ) -> Result<Option<Row>, AnalysisError> {
     // The name of an expert decides nothing.
-    let permutations = material.permutations_for(METHOD, EXPERTS);
+    let permutations = material.permutations_for(METHOD, LAYERS);
     let place = |vectors: &Vectors| {
         let constant =
             (0..vectors.values.tokens()).all(|token| vectors.values.row(token) == vectors.values.row(0));
@@ -117,7 +120,7 @@ fn inside(material: &mut Material<'_>, layer: usize) -> Result<(&'static str, Ve
             let rows = value.rows().unwrap_or(&all);
             let numbers = value.real().unwrap_or_default().chunks_exact(value.columns().max(1));
             for (row, numbers) in rows.iter().zip(numbers) {
-                if wanted.binary_search(&(before + row)).is_ok() {
+                if table.positions[*row as usize] > 0 && wanted.binary_search(&(before + row)).is_ok() {
                     values.extend_from_slice(numbers);
                     ids.push(table.ids[*row as usize]);
                     documents.push(table.documents[*row as usize]);

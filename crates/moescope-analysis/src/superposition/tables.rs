@@ -58,7 +58,17 @@ impl Row {
                 mean(&sharing.iter().map(|place| of(&place.resampled(&drawn, deal))).collect::<Vec<f64>>())
             };
             let replicates = resampling.replicates.min(REPLICATES);
-            bootstrap(documents.len(), over, Resampling { replicates, ..resampling })
+            let estimate = mean(
+                &sharing.iter().filter_map(|place| place.sharing.as_ref().map(of)).collect::<Vec<f64>>(),
+            );
+            match bootstrap(documents.len(), over, Resampling { replicates, ..resampling }) {
+                Ok(found) => Ok(Bootstrap { estimate, ..found }),
+                // Single deals may leave out features that are rare; over eight of them the estimate stands all the same.
+                Err(AnalysisError::NotFinite { .. } | AnalysisError::TooFew { .. }) => {
+                    Ok(Bootstrap { estimate, units: documents.len(), ..nothing() })
+                }
+                Err(error) => Err(error),
+            }
         };
         let least = places.iter().map(|place| place.held.p_value).fold(1.0, f64::min);
         Ok(Row {
@@ -130,7 +140,7 @@ pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
         Column::null(
             "strength",
             "standard deviations",
-            "labels exchanged within documents",
+            "labels moved along each document",
             vec![0.0; rows.len()],
         ),
         Column::p_value("strength", "draws in which features are as long", real(|row| row.p_value)),

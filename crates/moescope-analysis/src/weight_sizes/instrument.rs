@@ -132,9 +132,11 @@ fn finding(sizes: &[LayerSizes], relations: &[Relation]) -> String {
     let below: usize = all.iter().map(|(_, matrix)| matrix.below).sum();
     let matrices: usize = all.iter().map(|(layer, _)| layer.experts.len()).sum();
     let p: Vec<f64> = all.iter().map(|(_, matrix)| matrix.spread.p_value).collect();
-    let unequal = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
-    let largest = all.iter().max_by(|a, b| a.1.largest.1.total_cmp(&b.1.largest.1));
-    let largest = largest.filter(|_| unequal > 0).map_or_else(String::new, |(layer, matrix)| {
+    let called = holm(&p);
+    let unequal = called.iter().filter(|p| **p <= 0.05).count();
+    let differ = all.iter().zip(&called).filter(|(_, p)| **p <= 0.05).map(|(of, _)| of);
+    let largest = differ.max_by(|a, b| a.1.largest.1.total_cmp(&b.1.largest.1));
+    let largest = largest.map_or_else(String::new, |(layer, matrix)| {
         format!(
             ", most {} of expert {} of layer {}, {:.2} times the median",
             name(matrix.projection),

@@ -274,6 +274,11 @@ fn chosen(names: &str, others: bool) -> Result<Vec<&'static dyn Instrument>, Fai
         })
         .collect();
     let found = found?;
+    let twice =
+        found.iter().enumerate().find(|(at, one)| found[..*at].iter().any(|b| b.about() == one.about()));
+    if let Some((_, twice)) = twice {
+        return Err(Failure::input(format!("`{}` is named twice", twice.about().name)));
+    }
     if others && !found.iter().any(|instrument| instrument.against()) {
         let comparing: Vec<&str> = CASE.iter().filter(|i| i.against()).map(|i| i.about().name).collect();
         return Err(Failure::input(format!(
