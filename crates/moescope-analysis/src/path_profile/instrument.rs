@@ -137,7 +137,7 @@ fn cost_figure(found: &Profiles) -> Figure {
         counted(found.of.len(), "path", "paths")
     );
     let caption = "Loss on each path minus that of the same token ids elsewhere, with 95 % intervals over documents; the title counts by Holm at 5 %. What \
-                   comes before a token decides both its path and how hard the next one is. Paths without a token that is walked elsewhere are left out.";
+                   comes before a token decides both its path and how hard the next one is. Paths without a token of which others have five are left out.";
     let kind =
         FigureKind::Forest { label: "path".into(), estimate: "beyond_tokens".into(), reference: Some(0.0) };
     Figure { id: "path_cost".into(), title, caption: caption.into(), table: "path_profile".into(), kind }

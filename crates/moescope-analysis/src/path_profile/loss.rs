@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use super::walks::Path;
 use crate::statistics::{Bootstrap, jackknife, student};
 
+/// Tokens of an id on other paths, at least.
+const ELSEWHERE: f64 = 5.0;
+
 /// Losses of a text, by token id and document.
 pub(super) struct Losses<'l> {
     ids: &'l [u32],
     documents: &'l [u32],
     losses: &'l [Option<f64>],
+    /// Tokens elsewhere that an id must have, so that it is known what it costs there.
+    least: f64,
     /// Sum and number of the losses of each token id.
     all: BTreeMap<u32, Sum>,
     /// The same of each document.
@@ -19,7 +24,7 @@ pub(super) struct Losses<'l> {
 /// Loss on a path against that of the same tokens elsewhere.
 ///
 /// - **Unit:** `beyond` in nats per token: mean over the tokens of the path of their loss minus the mean loss of the same token id on all
-///   other paths. Token ids that no other path has are left out. Above 0 the path is harder than its tokens are.
+///   other paths. Token ids of which these have fewer than five tokens are left out. Above 0 the path is harder than its tokens are.
 /// - **Null:** 0. The interval leaves out each document in turn that has a token id of the path, there or elsewhere, and uses Student's t; none where all
 ///   that is known of elsewhere comes from one document.
 /// - **Does not show:** that the path is to blame: what comes before a token decides both its path and how hard the next one is.
@@ -45,7 +50,8 @@ impl Sum {
 impl<'l> Losses<'l> {
     /// Of a text: lists with one entry for each token.
     pub(super) fn new(ids: &'l [u32], documents: &'l [u32], losses: &'l [Option<f64>]) -> Losses<'l> {
-        let mut found = Losses { ids, documents, losses, all: BTreeMap::new(), of_document: BTreeMap::new() };
+        let (all, of_document) = (BTreeMap::new(), BTreeMap::new());
+        let mut found = Losses { ids, documents, losses, least: ELSEWHERE, all, of_document };
         (found.all, found.of_document) = found.sums(0..ids.len());
         found
     }
@@ -75,7 +81,8 @@ impl<'l> Losses<'l> {
 
     /// What a path has beyond its tokens; NaN where none of them is walked elsewhere.
     pub(super) fn beyond(&self, path: &Path) -> Beyond {
-        let (own, of_document) = self.sums(path.tokens.iter().copied());
+        let (mut own, of_document) = self.sums(path.tokens.iter().copied());
+        own.retain(|id, sum| self.all[id].count - sum.count > self.least - 0.5);
         let mut total = Difference::default();
         own.iter().for_each(|(id, sum)| total.add(*sum, self.all[id].minus(Some(sum))));
         let nothing = BTreeMap::new();
@@ -151,7 +158,7 @@ mod tests {
     fn a_difference_by_hand() {
         let (ids, documents) = ([1, 1, 1, 2, 2, 3], [0, 1, 2, 0, 3, 1]);
         let losses = [Some(5.0), Some(3.0), Some(1.0), Some(2.0), Some(1.5), Some(9.0)];
-        let losses = Losses::new(&ids, &documents, &losses);
+        let losses = Losses { least: 1.0, ..Losses::new(&ids, &documents, &losses) };
         // Of the first path: token 1 costs 4 here and 1 elsewhere; token 2 costs 2 and 1.5; token 3 is nowhere else.
         let found = losses.beyond(&path(vec![0, 1, 3, 5]));
         // Without documents 0, 1, 2 and 3: token 1 has no other place without document 2, nor token 2 without document 3.

@@ -42,7 +42,7 @@ pub(super) fn profile(
     let method = format!(
         "First choices in {}: paths with 16 tokens from 8 documents, the most used ones. Telling tokens and predictions occur five times or \
          more; the null moves the paths of each document along it. Purity is the probability that two tokens from different documents \
-         agree in their id. The loss beyond its tokens leaves out ids that no other path has.",
+         agree in their id. The loss beyond its tokens leaves out ids of which other paths have fewer than five.",
         layers(found)
     );
     Ok(Table::new("path_profile", "What single paths are known by", &method, columns)?)
