@@ -102,7 +102,8 @@ impl<'l> Losses<'l> {
         };
         // Documents that are not on the path say what its tokens cost elsewhere, and where that is said by few, it is uncertain.
         let without: Vec<f64> = self.of_document.iter().filter_map(without).collect();
-        if of_document.len() < 2 || without.iter().any(|mean| mean.is_nan()) {
+        let freedom = self.sides(&own, &of_document).into_iter().min().unwrap_or(0);
+        if freedom < 2 || without.iter().any(|mean| mean.is_nan()) {
             let none = f64::NAN;
             let (estimate, units) = (total.mean(), without.len());
             let beyond =
@@ -111,8 +112,19 @@ impl<'l> Losses<'l> {
         }
         let beyond = jackknife(total.mean(), &without, without.len());
         let t = beyond.estimate / beyond.standard_error;
-        // As many degrees of freedom as documents are on the path.
-        Beyond { beyond, p_value: student::two_sided(t, of_document.len() as f64 - 1.0) }
+        // The side that fewer documents tell of decides the degrees of freedom.
+        Beyond { beyond, p_value: student::two_sided(t, freedom as f64 - 1.0) }
+    }
+
+    /// Documents that tell what these token ids cost on the path, and those that tell what they cost elsewhere.
+    fn sides(&self, own: &BTreeMap<u32, Sum>, on_path: &BTreeMap<u32, BTreeMap<u32, Sum>>) -> [usize; 2] {
+        let known = |of: &BTreeMap<u32, Sum>| of.keys().any(|id| own.contains_key(id));
+        let here = on_path.values().filter(|of| known(of)).count();
+        let elsewhere = self.of_document.iter().filter(|(name, all)| {
+            let on = |id: &u32| on_path.get(*name).and_then(|of| of.get(id)).map_or(0.0, |sum| sum.count);
+            all.iter().any(|(id, sum)| own.contains_key(id) && sum.count > on(id) + 0.5)
+        });
+        [here, elsewhere.count()]
     }
 }
 
@@ -205,7 +217,7 @@ mod tests {
         let called = (0..200).filter(|seed| planted(*seed, 0.0).p_value <= 0.05).count();
         assert!((1..20).contains(&called), "{called} of 200");
         // Tokens of which few go elsewhere: what they cost there is hardly known.
-        let rare = |seed: u64| routed(seed, 0.0, |id, _| if id < 4 { 0.96 } else { 0.02 });
+        let rare = |seed: u64| routed(seed, 0.0, |id, _| if id < 4 { 0.92 } else { 0.0 });
         let called = (0..200).filter(|seed| rare(*seed).p_value <= 0.05).count();
         assert!(called < 20, "{called} of 200");
     }
