@@ -22,6 +22,7 @@
 mod assignment;
 mod check;
 mod clustering;
+mod depth;
 mod document_loss;
 mod error;
 mod expert_neurons;

@@ -7,6 +7,7 @@ use rand::seq::SliceRandom;
 
 use super::{BANKS, EXPERTS, HEADS, LAYERS, NEURONS};
 use crate::AnalysisError;
+use crate::depth::spread_over;
 use crate::instrument::Material;
 use crate::neuron_profile::largest_writers;
 
@@ -88,13 +89,9 @@ impl fmt::Display for Component {
 pub(super) fn components(material: &mut Material<'_>) -> Result<Vec<Component>, AnalysisError> {
     let shape = material.subject.shape().clone();
     let mut found = heads(&shape, material);
-    let some = LAYERS.min(shape.layers());
-    found.extend(
-        (0..some).map(|turn| Component::FeedForward { layer: (2 * turn + 1) * shape.layers() / (2 * some) }),
-    );
+    found.extend(spread_over(shape.layers(), LAYERS).map(|layer| Component::FeedForward { layer }));
     found.extend(experts(&shape, material)?);
-    let banks = BANKS.min(shape.layers());
-    for layer in (0..banks).map(|turn| (2 * turn + 1) * shape.layers() / (2 * banks)) {
+    for layer in spread_over(shape.layers(), BANKS) {
         let writers = largest_writers(material, layer, NEURONS)?;
         found.extend(writers.into_iter().map(|(at, neuron)| Component::Neuron { at, neuron }));
     }

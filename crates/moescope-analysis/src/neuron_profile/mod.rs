@@ -17,6 +17,8 @@ mod unit;
 
 use moescope_base::{HookPoint, SubjectShape};
 
+use crate::depth::spread_over;
+
 pub(crate) use choice::largest_writers;
 pub(crate) use domains::{Domains, Strongest};
 pub use instrument::NeuronProfile;
@@ -53,6 +55,5 @@ pub fn kept(tokens: usize) -> u64 {
 
 /// The layers that are looked at.
 fn layers(shape: &SubjectShape) -> Vec<usize> {
-    let (all, some) = (shape.layers(), LAYERS.min(shape.layers()));
-    (0..some).map(|turn| (2 * turn + 1) * all / (2 * some)).collect()
+    spread_over(shape.layers(), LAYERS).collect()
 }

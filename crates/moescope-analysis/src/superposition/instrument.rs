@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use super::place::{Place, Vectors};
 use super::tables::{Row, figures, table};
 use super::{EXPERTS, LAYERS, METHOD, TOKENS};
+use crate::depth::spread_over;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::matrix::Features;
 use crate::{AnalysisError, check};
@@ -54,10 +55,8 @@ impl Instrument for Superposition {
         // Models put very long vectors on the first token of a window, whatever it is.
         let later: Vec<usize> = (0..stream.ids.len()).filter(|token| stream.positions[*token] > 0).collect();
         let pick = |of: &[u32]| later.iter().map(|token| of[*token]).collect::<Vec<u32>>();
-        let all = material.subject.shape().layers();
-        let some = LAYERS.min(all);
         let mut rows = Vec::new();
-        for layer in (0..some).map(|turn| (2 * turn + 1) * all / (2 * some)) {
+        for layer in spread_over(material.subject.shape().layers(), LAYERS) {
             let (ids, documents) = (pick(&stream.ids), pick(&stream.documents));
             let vectors = Vectors { values: stream.layers[layer].select(&later), ids, documents };
             rows.extend(row(material, layer, "stream", &[vectors])?);
