@@ -8,7 +8,9 @@ use super::chunks::run;
 use super::experts::{Share, expert_matrix, expert_rows, pieces, shares};
 use super::linear::TILE_ROWS;
 use super::matrix::{Matrix, MatrixMut};
-use super::product::{Names, SummedRows, add_product_to_rows, product_of_rows, sum_over_rows};
+use super::product::{
+    Names, RowProduct, Summed, SummedRows, add_product_to_rows, product_of_rows, sum_over_rows,
+};
 use super::vector::{dot, vectorised};
 use crate::{LinearShape, RoutePlan};
 
@@ -44,26 +46,33 @@ pub(super) fn from_tokens(
     let width = x.len() / plan.tokens().max(1);
     let columns = out.len() / plan.rows().max(1);
     let x = Matrix::new(x, plan.tokens(), width);
-    each_part(plan, columns, out, |(expert, rows), part| {
-        let out = MatrixMut::new(part, rows.len(), columns);
-        product_of_rows(out, x, &plan.row_tokens()[rows], right(weight, expert, shape, way));
+    let sides = |(expert, rows): Share| RowProduct {
+        left: x,
+        names: Some(&plan.row_tokens()[rows]),
+        right: right(weight, expert, shape, way),
+    };
+    each_part(plan, columns, out, |share, next, part| {
+        let out = MatrixMut::new(part, share.1.len(), columns);
+        product_of_rows(out, sides(share), next.map(sides));
     });
 }
 
-/// Runs `work(share, its rows of out)` for every share.
+/// Runs `work(share, the next one, its rows of out)` for every share.
 fn each_part(
     plan: &RoutePlan,
     columns: usize,
     mut out: &mut [f32],
-    work: impl Fn(Share, &mut [f32]) + Sync + Send,
+    work: impl Fn(Share, Option<Share>, &mut [f32]) + Sync + Send,
 ) {
+    let shares = shares(plan);
+    let following = shares.iter().skip(1).cloned().map(Some).chain([None]);
     let mut tasks = Vec::new();
-    for (expert, rows) in shares(plan) {
-        let (part, rest) = out.split_at_mut(rows.len() * columns);
+    for (share, next) in shares.iter().cloned().zip(following) {
+        let (part, rest) = out.split_at_mut(share.1.len() * columns);
         out = rest;
-        tasks.push(((expert, rows), part));
+        tasks.push((share, next, part));
     }
-    run(tasks, |(share, part)| work(share, part));
+    run(tasks, |(share, next, part)| work(share, next, part));
 }
 
 /// Each slot row times its expert's matrix and the slot's factor, summed for each token by ascending expert.
@@ -90,16 +99,19 @@ pub(super) fn to_tokens(
     run(tiles.into_iter().enumerate().collect(), |(index, mut tile)| {
         let (first, column) = (index / across * height, index % across * SUM_COLUMNS);
         let columns = column..column + tile.columns();
-        for expert in 0..plan.experts() {
-            let share = rows_of_tokens(plan, expert, first..first + tile.rows());
-            if share.is_empty() {
-                continue;
-            }
-            let factors = factors.map(|factors| row_factors(plan, factors, share.clone()));
-            let names =
-                Names { first, names: &plan.row_tokens()[share.clone()], factors: factors.as_deref() };
-            let matrix = right(weight, expert, shape, way).window(0..inner, columns.clone());
-            add_product_to_rows(&mut tile, names, rows.window(share, 0..inner), matrix);
+        let of_tile = |expert| (expert, rows_of_tokens(plan, expert, first..first + tile.rows()));
+        let shares: Vec<Share> =
+            (0..plan.experts()).map(of_tile).filter(|(_, rows)| !rows.is_empty()).collect();
+        let sides = |(expert, share): &Share| RowProduct {
+            left: rows.window(share.clone(), 0..inner),
+            names: None,
+            right: right(weight, *expert, shape, way).window(0..inner, columns.clone()),
+        };
+        for (place, share) in shares.iter().enumerate() {
+            let factors = factors.map(|factors| row_factors(plan, factors, share.1.clone()));
+            let names = &plan.row_tokens()[share.1.clone()];
+            let names = Names { first, names, factors: factors.as_deref() };
+            add_product_to_rows(&mut tile, names, sides(share), shares.get(place + 1).map(sides));
         }
     });
 }
@@ -117,31 +129,62 @@ fn row_factors(plan: &RoutePlan, factors: &[f32], rows: Range<usize>) -> Vec<f32
     plan.slot_of_row()[rows].iter().map(|&slot| factors[slot as usize]).collect()
 }
 
-/// Runs `work(share, first matrix row, part of the expert's matrix, whether to add)` so that each part is written by one task, a
-/// share at a time in order; experts without tokens are zeros.
-fn each_matrix_part(
+/// Tasks that the matrices' gradients make at least, so that threads end at about the same time.
+const MATRIX_TASKS: usize = 16;
+
+/// Rows of a matrix that a task writes: all if there are many experts, since each task packs the expert's rows anew.
+fn matrix_rows(experts: usize, outputs: usize) -> usize {
+    let parts = MATRIX_TASKS.div_ceil(experts.max(1));
+    outputs.div_ceil(parts).max(TILE_ROWS).min(outputs.max(1))
+}
+
+/// Sums over the rows of each expert, `sides(slot rows, matrix rows)`: each part of a matrix is written by one task, a share of its
+/// expert at a time in order; experts without tokens are zeros.
+fn sum_each_matrix<'a>(
     plan: &RoutePlan,
     shape: LinearShape,
     (out, accumulate): (&mut [f32], bool),
-    work: impl Fn(Range<usize>, Range<usize>, MatrixMut<'_>, bool) + Sync + Send,
+    sides: impl Fn(Range<usize>, Range<usize>) -> Summed<'a> + Sync + Send,
 ) {
+    let height = matrix_rows(plan.experts(), shape.outputs);
     let mut tasks = Vec::new();
     for (expert, matrix) in out.chunks_mut((shape.outputs * shape.inputs).max(1)).enumerate() {
-        let parts = matrix.chunks_mut(TILE_ROWS * shape.inputs).enumerate();
-        tasks.extend(parts.map(|(index, part)| (expert, index * TILE_ROWS, part)));
+        let parts = matrix.chunks_mut((height * shape.inputs).max(1)).enumerate();
+        tasks.extend(parts.map(|(index, part)| (expert, index * height, part)));
     }
     run(tasks, |(expert, first, part)| {
         let all = expert_rows(plan, expert);
         if all.is_empty() && !accumulate {
             part.fill(0.0);
         }
-        let height = part.len() / shape.inputs;
-        for rows in pieces(all.clone()) {
+        let outputs = first..first + part.len() / shape.inputs;
+        let shares: Vec<_> = pieces(all.clone()).collect();
+        for (index, rows) in shares.iter().enumerate() {
             let add = accumulate || rows.start > all.start;
-            let out = MatrixMut::new(part, height, shape.inputs);
-            work(rows, first..first + height, out, add);
+            let out = MatrixMut::new(part, outputs.len(), shape.inputs);
+            let next = match shares.get(index + 1) {
+                Some(rows) => Some((rows.clone(), outputs.clone())),
+                None => after(plan, (expert, outputs.clone()), shape.outputs),
+            };
+            let next = next.map(|(rows, outputs)| sides(rows, outputs));
+            sum_over_rows(out, sides(rows.clone(), outputs.clone()), add, next);
         }
     });
+}
+
+/// The first share and the matrix rows of the task after that of these rows of an expert's matrix.
+fn after(
+    plan: &RoutePlan,
+    (expert, rows): (usize, Range<usize>),
+    outputs: usize,
+) -> Option<(Range<usize>, Range<usize>)> {
+    let height = rows.len();
+    let (expert, first) = if rows.end < outputs { (expert, rows.end) } else { (expert + 1, 0) };
+    if expert == plan.experts() {
+        return None;
+    }
+    let share = pieces(expert_rows(plan, expert)).next()?;
+    Some((share, first..(first + height).min(outputs)))
 }
 
 /// Gradient of [`from_tokens`] for the matrices, from that of its results.
@@ -154,11 +197,10 @@ pub(super) fn from_tokens_weight(
 ) {
     let gradient = Matrix::new(gradient, plan.rows(), shape.outputs);
     let x = Matrix::new(x, plan.tokens(), shape.inputs);
-    each_matrix_part(plan, shape, out, |rows, outputs, part, add| {
+    sum_each_matrix(plan, shape, out, |rows, outputs| {
         let names = Some(&plan.row_tokens()[rows.clone()]);
         let right = SummedRows { matrix: x, names, factors: None };
-        let left = SummedRows { matrix: gradient.window(rows, outputs), names: None, factors: None };
-        sum_over_rows(part, left, right, add);
+        (SummedRows { matrix: gradient.window(rows, outputs), names: None, factors: None }, right)
     });
 }
 
@@ -175,13 +217,13 @@ pub(super) fn to_tokens_weight(
 ) {
     let gradient = Matrix::new(gradient, plan.tokens(), shape.outputs);
     let rows = Matrix::new(rows, plan.rows(), shape.inputs);
-    each_matrix_part(plan, shape, out, |share, outputs, part, add| {
+    let factors = row_factors(plan, factors, 0..plan.rows());
+    sum_each_matrix(plan, shape, out, |share, outputs| {
         let names = Some(&plan.row_tokens()[share.clone()]);
         let matrix = gradient.window(0..plan.tokens(), outputs);
         let left = SummedRows { matrix, names, factors: None };
-        let factors = row_factors(plan, factors, share.clone());
-        let matrix = rows.window(share, 0..shape.inputs);
-        sum_over_rows(part, left, SummedRows { matrix, names: None, factors: Some(&factors) }, add);
+        let factors = Some(&factors[share.clone()]);
+        (left, SummedRows { matrix: rows.window(share, 0..shape.inputs), names: None, factors })
     });
 }
 

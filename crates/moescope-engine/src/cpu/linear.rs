@@ -70,8 +70,9 @@ fn tiled(mut out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate
             let tiles = out.window(0..rows, across.clone()).tiles(height, across.len());
             run(tiles.into_iter().enumerate().collect(), |(index, tile)| {
                 let top = index * height;
-                let left = left.window(top..top + tile.rows(), steps.clone());
-                prepared.product(tile, left, accumulate || start > 0);
+                let rows = |top: usize| left.window(top..(top + height).min(rows), steps.clone());
+                let next = (top + height < left.rows).then(|| rows(top + height));
+                prepared.product(tile, rows(top), accumulate || start > 0, next);
             });
         }
     }

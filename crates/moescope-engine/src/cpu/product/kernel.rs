@@ -9,6 +9,7 @@ use std::arch::x86_64::{
     _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
+use super::ahead::{Ahead, CALL_STEPS};
 use super::pack::turn_square;
 
 /// Rows of the tallest tile: with two vectors a row its sums fill 24 of 32 registers.
@@ -203,6 +204,7 @@ pub(super) unsafe fn tile<const R: usize, const V: usize, const F: bool, L: Left
     right: W,
     inner: usize,
     (target, span): (&Target<R>, Span),
+    ahead: [&Ahead<'_>; 2],
 ) {
     let mut masks = [0; V];
     for (vector, mask_of) in masks.iter_mut().enumerate() {
@@ -216,14 +218,20 @@ pub(super) unsafe fn tile<const R: usize, const V: usize, const F: bool, L: Left
     }
     let mut sums = [[_mm512_setzero_ps(); V]; R];
     let mut step = 0;
-    while step + 2 <= inner {
-        // SAFETY: both steps lie inside.
-        unsafe { add_steps::<R, V, 2, F, L, W>(&mut sums, left, right, step, masks) };
-        step += 2;
-    }
-    if step < inner {
+    while step < inner {
+        ahead.iter().for_each(|ahead| ahead.call());
+        let end = inner.min(step + CALL_STEPS);
+        while step + 2 <= end {
+            // SAFETY: both steps lie inside.
+            unsafe { add_steps::<R, V, 2, F, L, W>(&mut sums, left, right, step, masks) };
+            step += 2;
+        }
+        if step == end {
+            continue;
+        }
         // SAFETY: the last step lies inside.
         unsafe { add_steps::<R, V, 1, F, L, W>(&mut sums, left, right, step, masks) };
+        step += 1;
     }
     // SAFETY: the rows are the target's.
     unsafe { put(&sums, target, span.first, masks) };
@@ -338,25 +346,7 @@ unsafe fn put_masked<const R: usize, const V: usize>(
     }
 }
 
-/// `target += factors * sums`, or written; `sums` has [`COLUMNS`] numbers a row.
-///
-/// # Safety
-/// As for [`tile`].
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn put_rows<const R: usize>(sums: &[[f32; COLUMNS]; R], target: &Target<R>, span: Span) {
-    let masks = [mask(span.count, 0), mask(span.count, 1)];
-    let mut vectors = [[_mm512_setzero_ps(); 2]; R];
-    for (row, vectors) in sums.iter().zip(&mut vectors) {
-        for (half, vector) in vectors.iter_mut().enumerate() {
-            // SAFETY: each half of a row has sixteen numbers.
-            *vector = unsafe { _mm512_maskz_loadu_ps(masks[half], row.as_ptr().add(half * LANES)) };
-        }
-    }
-    // SAFETY: the rows are the target's.
-    unsafe { put(&vectors, target, span.first, masks) };
-}
-
-/// As [`put_rows`], with the columns of the sums as rows of the target, `stride` apart.
+/// `target += factor * sums`, or written; `sums` has [`COLUMNS`] numbers a row, and its columns are rows of the target, `stride` apart.
 ///
 /// # Safety
 /// As for [`tile`], for a target that has its rows and columns exchanged.

@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+mod ahead;
+#[cfg(target_arch = "x86_64")]
 mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod pack;
@@ -13,9 +15,12 @@ mod pack;
 mod panels;
 mod portable;
 #[cfg(target_arch = "x86_64")]
+mod visits;
+#[cfg(target_arch = "x86_64")]
 mod wide;
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::matrix::{Matrix, MatrixMut};
 use crate::LinearShape;
@@ -67,6 +72,16 @@ struct Out<'a> {
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
+/// The sides of a product, to be called for before it begins.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+struct Operands<'a> {
+    left: LeftSide<'a>,
+    /// None where it is laid out already.
+    right: Option<RightSide<'a>>,
+    sizes: Sizes,
+}
+
 impl<'a> Out<'a> {
     /// All rows of a slice, to be written.
     fn new(data: &'a mut [f32], columns: usize) -> Self {
@@ -83,6 +98,16 @@ impl<'a> Out<'a> {
 }
 
 impl<'a> LeftSide<'a> {
+    /// Some of its rows.
+    #[cfg(target_arch = "x86_64")]
+    fn rows(self, rows: Range<usize>) -> Self {
+        match self {
+            Self::ByRow(matrix, Some(names)) => Self::ByRow(matrix, Some(&names[rows])),
+            Self::ByRow(matrix, None) => Self::ByRow(matrix.window(rows, 0..matrix.columns), None),
+            Self::ByStep(matrix, steps) => Self::ByStep(matrix.window(0..matrix.rows, rows), steps),
+        }
+    }
+
     fn new(matrix: Matrix<'a>) -> Self {
         if matrix.column_stride == 1 {
             Self::ByRow(matrix, None)
@@ -127,7 +152,35 @@ pub(super) fn product(
         "a product's axes"
     );
     let sizes = Sizes { rows: out.rows, columns: out.columns, inner: left.columns };
-    multiply(&Out::all(out, factor, accumulate), LeftSide::new(left), RightSide::new(right), sizes);
+    multiply(&Out::all(out, factor, accumulate), LeftSide::new(left), RightSide::new(right), sizes, None);
+}
+
+/// The sides of a product whose left side lies row by row.
+#[derive(Clone, Copy)]
+pub(super) struct RowProduct<'a> {
+    pub(super) left: Matrix<'a>,
+    /// Which rows of the left side count; all without.
+    pub(super) names: Option<&'a [u32]>,
+    pub(super) right: Matrix<'a>,
+}
+
+impl<'a> RowProduct<'a> {
+    /// The sides, after a look at their sizes and names.
+    fn operands(self) -> Operands<'a> {
+        let Self { left, names, right } = self;
+        assert_eq!(left.columns, right.rows, "a product's axes");
+        check_names(names.unwrap_or_default(), left.rows);
+        let rows = names.map_or(left.rows, <[u32]>::len);
+        let side = match names {
+            Some(_) => {
+                assert_eq!(left.column_stride, 1, "rows that are named are contiguous");
+                LeftSide::ByRow(left, names)
+            }
+            None => LeftSide::new(left),
+        };
+        let sizes = Sizes { rows, columns: right.columns, inner: left.columns };
+        Operands { left: side, right: Some(RightSide::new(right)), sizes }
+    }
 }
 
 /// The right side of a product that is needed for many rows, laid out once.
@@ -151,18 +204,37 @@ impl<'a> Prepared<'a> {
     }
 
     /// `out = left · right`, added to what is there when `accumulate`, with the bits of [`product`].
-    pub(super) fn product(&self, out: MatrixMut<'_>, left: Matrix<'_>, accumulate: bool) {
+    ///
+    /// `next` is the left side that comes next; it decides speed alone.
+    pub(super) fn product(
+        &self,
+        out: MatrixMut<'_>,
+        left: Matrix<'_>,
+        accumulate: bool,
+        next: Option<Matrix<'_>>,
+    ) {
         assert_eq!(out.columns, self.matrix.columns, "a product's axes");
-        self.multiply(out, left, 1.0, accumulate);
+        let next = next.map(|left| Operands {
+            left: LeftSide::new(left),
+            right: None,
+            sizes: Sizes { rows: left.rows, columns: out.columns, inner: left.columns },
+        });
+        self.multiply(out, left, (1.0, accumulate), next.as_ref());
     }
 
     /// `out = factor * left · right` for the first columns of the right side, as many as `out` has.
     pub(super) fn product_of_first(&self, out: MatrixMut<'_>, left: Matrix<'_>, factor: f32) {
         assert!(out.columns <= self.matrix.columns, "a product's axes");
-        self.multiply(out, left, factor, false);
+        self.multiply(out, left, (factor, false), None);
     }
 
-    fn multiply(&self, out: MatrixMut<'_>, left: Matrix<'_>, factor: f32, accumulate: bool) {
+    fn multiply(
+        &self,
+        out: MatrixMut<'_>,
+        left: Matrix<'_>,
+        (factor, accumulate): (f32, bool),
+        next: Option<&Operands<'_>>,
+    ) {
         assert_eq!((out.rows, left.columns), (left.rows, self.matrix.rows), "a product's axes");
         let sizes = Sizes { rows: out.rows, columns: out.columns, inner: left.columns };
         let right = RightSide::new(self.matrix.window(0..self.matrix.rows, 0..out.columns));
@@ -173,23 +245,18 @@ impl<'a> Prepared<'a> {
             && sizes.columns > 0
         {
             // SAFETY: the machine can, sizes were held against views above, and the panels are those of this side.
-            return unsafe { wide::multiply(&out, left, (right, Some(panels)), sizes) };
+            return unsafe { wide::multiply(&out, left, (right, Some(panels)), sizes, next) };
         }
-        multiply(&out, left, right, sizes);
+        multiply(&out, left, right, sizes, next);
     }
 }
 
-/// `out[i] = x[names[i]] · right`.
-pub(super) fn product_of_rows(out: MatrixMut<'_>, x: Matrix<'_>, names: &[u32], right: Matrix<'_>) {
-    assert_eq!(
-        (out.rows, out.columns, x.columns),
-        (names.len(), right.columns, right.rows),
-        "a product's axes"
-    );
-    check_names(names, x.rows);
-    assert_eq!(x.column_stride, 1, "rows that are named are contiguous");
-    let sizes = Sizes { rows: out.rows, columns: out.columns, inner: x.columns };
-    multiply(&Out::all(out, 1.0, false), LeftSide::ByRow(x, Some(names)), RightSide::new(right), sizes);
+/// `out[i] = left[names[i]] · right`. `next` is what comes next; it decides speed alone.
+pub(super) fn product_of_rows(out: MatrixMut<'_>, sides: RowProduct<'_>, next: Option<RowProduct<'_>>) {
+    let Operands { left, sizes, .. } = sides.operands();
+    assert_eq!((out.rows, out.columns), (sizes.rows, sizes.columns), "a product's axes");
+    let next = next.map(RowProduct::operands);
+    multiply(&Out::all(out, 1.0, false), left, RightSide::new(sides.right), sizes, next.as_ref());
 }
 
 /// Where the rows of a product are added.
@@ -205,28 +272,25 @@ pub(super) struct Names<'a> {
 
 /// `out[names[i]] += factors[i] * (left · right)[i]`, in order.
 ///
-/// A row of the product is rounded before it is added, however long the inner axis is.
+/// A row of the product is rounded before it is added, however long the inner axis is. `next` as in [`product_of_rows`].
 pub(super) fn add_product_to_rows(
     out: &mut MatrixMut<'_>,
     Names { first, names, factors }: Names<'_>,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
+    sides: RowProduct<'_>,
+    next: Option<RowProduct<'_>>,
 ) {
-    assert_eq!(
-        (names.len(), out.columns, left.columns),
-        (left.rows, right.columns, right.rows),
-        "a product's axes"
-    );
+    let Operands { left, sizes, .. } = sides.operands();
+    assert_eq!((names.len(), out.columns), (sizes.rows, sizes.columns), "a product's axes");
     assert!(factors.is_none_or(|factors| factors.len() == names.len()), "a factor for each row");
     assert!(names.iter().all(|&name| name as usize >= first), "names are those of rows");
     check_names(names, first + out.rows);
-    let sizes = Sizes { rows: left.rows, columns: out.columns, inner: left.columns };
     let (rows, columns) = (out.rows, out.columns);
     let target = Out::all(out.window(0..rows, 0..columns), 1.0, true);
     // Without `unsafe`: no name is below `first`, so the pointer is only used at rows of the target.
     let pointer = target.pointer.wrapping_sub(first * target.stride);
     let target = Out { pointer, names: Some(names), factors, ..target };
-    multiply(&target, LeftSide::new(left), RightSide::new(right), sizes);
+    let next = next.map(RowProduct::operands);
+    multiply(&target, left, RightSide::new(sides.right), sizes, next.as_ref());
 }
 
 /// Rows of a matrix that a sum runs over: all of them in order, or those named.
@@ -256,29 +320,39 @@ impl<'a> SummedRows<'a> {
 /// Columns below which a sum over rows is computed turned over.
 const FEW_COLUMNS: usize = 96;
 
-/// `out[i, j] = Σ_row left[row, i] * right[row, j]`, added to what is there when `accumulate`.
+/// The two sides of a sum over rows.
+pub(super) type Summed<'a> = (SummedRows<'a>, SummedRows<'a>);
+
+/// `out[i, j] = Σ_row left[row, i] * right[row, j]`, added to what is there when `accumulate`. `next` as in [`product_of_rows`].
 pub(super) fn sum_over_rows(
     out: MatrixMut<'_>,
-    left: SummedRows<'_>,
-    right: SummedRows<'_>,
+    (left, right): Summed<'_>,
     accumulate: bool,
+    next: Option<Summed<'_>>,
 ) {
-    let inner = left.count();
     assert_eq!(
-        (out.rows, out.columns, inner),
+        (out.rows, out.columns, left.count()),
         (left.matrix.columns, right.matrix.columns, right.count()),
         "a product's axes"
     );
-    // Strips of a wide left side for few columns would each be packed for one tile or two: the columns are packed instead.
-    let turned = out.columns < FEW_COLUMNS && out.columns < out.rows && own_kernels();
-    let (rows, columns, left, right) = match turned {
-        false => (out.rows, out.columns, left, right),
-        true => (out.columns, out.rows, right, left),
-    };
+    let (operands, right, turned) = summed((left, right));
+    let next = next.map(|next| summed(next).0);
     let out = Out { turned, ..Out::all(out, 1.0, accumulate) };
+    multiply(&out, operands.left, right, operands.sizes, next.as_ref());
+}
+
+/// The sides as those of a product, and whether that is turned over: strips of a wide left side for few columns would each be packed
+/// for one tile or two, so the columns are packed instead.
+fn summed((left, right): Summed<'_>) -> (Operands<'_>, RightSide<'_>, bool) {
+    let (rows, columns, inner) = (left.matrix.columns, right.matrix.columns, left.count());
+    let turned = columns < FEW_COLUMNS && columns < rows && own_kernels();
+    let (rows, columns, left, right) = match turned {
+        false => (rows, columns, left, right),
+        true => (columns, rows, right, left),
+    };
     let (left, right) =
         (LeftSide::ByStep(left.matrix, left.steps()), RightSide::ByStep(right.matrix, right.steps()));
-    multiply(&out, left, right, Sizes { rows, columns, inner });
+    (Operands { left, right: Some(right), sizes: Sizes { rows, columns, inner } }, right, turned)
 }
 
 /// `x · weightᵀ` as the `gemm` crate does it on one core, whole: the yardstick of our own.
@@ -291,7 +365,13 @@ pub(crate) fn gemm_product(x: &[f32], weight: &[f32], shape: LinearShape, out: &
 }
 
 /// Hands over to the kernels of this machine.
-fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Sizes) {
+fn multiply(
+    out: &Out<'_>,
+    left: LeftSide<'_>,
+    right: RightSide<'_>,
+    sizes: Sizes,
+    next: Option<&Operands<'_>>,
+) {
     if sizes.rows == 0 || sizes.columns == 0 {
         return;
     }
@@ -305,8 +385,10 @@ fn multiply(out: &Out<'_>, left: LeftSide<'_>, right: RightSide<'_>, sizes: Size
     if own_kernels() {
         // SAFETY: the machine can, as was just asked; the callers above hold the sizes against views that lie inside their slices
         // and names against the number of rows, and a target has its entries to itself.
-        return unsafe { wide::multiply(out, left, (right, None), sizes) };
+        return unsafe { wide::multiply(out, left, (right, None), sizes, next) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = next;
     portable::multiply(out, left, right, sizes);
 }
 

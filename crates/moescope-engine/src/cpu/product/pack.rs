@@ -47,7 +47,7 @@ impl<'a> StepRows<'a> {
 
     /// Where a step begins.
     #[inline(always)]
-    fn at(&self, step: usize) -> *const f32 {
+    pub(super) fn at(&self, step: usize) -> *const f32 {
         let row = self.steps.names.map_or(step, |names| names[step] as usize);
         self.source.wrapping_add(row * self.stride)
     }

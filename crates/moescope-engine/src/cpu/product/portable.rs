@@ -70,7 +70,7 @@ fn gathered<'a>(matrix: Matrix<'_>, names: &[u32], copy: &'a mut Vec<f32>) -> Ma
 }
 
 /// Adds each row times its factor to the row that is named for it.
-fn add_rows(out: &Out<'_>, names: &[u32], results: &[f32], columns: usize) {
+pub(super) fn add_rows(out: &Out<'_>, names: &[u32], results: &[f32], columns: usize) {
     for (place, (row, &name)) in results.chunks_exact(columns.max(1)).zip(names).enumerate() {
         let factor = out.factor * out.factors.map_or(1.0, |factors| factors[place]);
         // SAFETY: the name is that of a row of the target, which has its entries to itself.

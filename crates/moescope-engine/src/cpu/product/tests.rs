@@ -124,7 +124,7 @@ proptest! {
             let prepared = Prepared::new(right);
             let mut outs = [(); 4].map(|()| numbers(rows * columns, 3));
             let [whole, plain, first, plain_first] = outs.each_mut().map(|out| MatrixMut::new(out, rows, columns));
-            prepared.product(whole, left, add);
+            prepared.product(whole, left, add, Some(left));
             product(plain, left, right, 1.0, add);
             for (mut out, by) in [(first, Some(&prepared)), (plain_first, None)] {
                 let out = out.window(0..rows, 0..some);
@@ -160,7 +160,8 @@ proptest! {
                 true => Matrix::new(&right, columns, inner).transposed(),
             };
             let out_view = MatrixMut::new(&mut out, count, columns);
-            product_of_rows(out_view, Matrix::new(&x, stored, inner), &names, right);
+            let sides = RowProduct { left: Matrix::new(&x, stored, inner), names: Some(&names), right };
+            product_of_rows(out_view, sides, Some(RowProduct { names: Some(&names[..1]), ..sides }));
             out
         }) {
             close(&found, &wanted, inner)?;
@@ -190,7 +191,8 @@ proptest! {
             let names = Names { first, names: &shifted, factors: scaled.then_some(&factors[..]) };
             let right = Matrix::new(&right, columns, inner).transposed();
             let mut view = MatrixMut::new(&mut out, stored, columns);
-            add_product_to_rows(&mut view, names, Matrix::new(&left, count, inner), right);
+            let sides = RowProduct { left: Matrix::new(&left, count, inner), names: None, right };
+            add_product_to_rows(&mut view, names, sides, Some(sides));
             out
         }) {
             close(&found, &wanted, inner * count.div_ceil(stored))?;
@@ -222,7 +224,7 @@ proptest! {
             let left = side(&left, rows, inner, name_left.then_some(&names[..]));
             let right = side(&right, columns, inner, name_right.then_some(&names[..]));
             let right = SummedRows { factors: weighted.then_some(&factors[..]), ..right };
-            sum_over_rows(MatrixMut::new(&mut out, rows, columns), left, right, add);
+            sum_over_rows(MatrixMut::new(&mut out, rows, columns), (left, right), add, Some((left, right)));
             out
         }) {
             close(&found, &wanted, inner)?;
@@ -239,7 +241,12 @@ fn a_row_that_is_added_has_the_bits_of_one_that_is_written() {
     product(MatrixMut::new(&mut written, rows, columns), left, right, 1.0, false);
     let mut added = vec![0.0; rows * columns];
     let names = Names { first: 0, names: &[0, 1, 2, 3, 4], factors: None };
-    add_product_to_rows(&mut MatrixMut::new(&mut added, rows, columns), names, left, right);
+    add_product_to_rows(
+        &mut MatrixMut::new(&mut added, rows, columns),
+        names,
+        RowProduct { left, names: None, right },
+        None,
+    );
     assert_eq!(bits(&written), bits(&added));
 }
 
@@ -263,7 +270,7 @@ fn axes_that_do_not_agree_are_refused() {
 fn a_name_past_the_last_row_is_refused() {
     let (mut out, x, right) = ([0.0; 2], [1.0; 4], [1.0; 4]);
     let (x, right) = (Matrix::new(&x, 2, 2), Matrix::new(&right, 2, 2));
-    product_of_rows(MatrixMut::new(&mut out, 1, 2), x, &[2], right);
+    product_of_rows(MatrixMut::new(&mut out, 1, 2), RowProduct { left: x, names: Some(&[2]), right }, None);
 }
 
 #[test]
@@ -272,5 +279,32 @@ fn a_name_before_the_first_row_is_refused() {
     let (mut out, left, right) = ([0.0; 2], [1.0; 2], [1.0; 4]);
     let names = Names { first: 3, names: &[2], factors: None };
     let (left, right) = (Matrix::new(&left, 1, 2), Matrix::new(&right, 2, 2));
-    add_product_to_rows(&mut MatrixMut::new(&mut out, 1, 2), names, left, right);
+    let sides = RowProduct { left, names: None, right };
+    add_product_to_rows(&mut MatrixMut::new(&mut out, 1, 2), names, sides, None);
+}
+
+#[test]
+fn many_named_rows_are_added_with_the_bits_of_each_alone() {
+    let (rows, inner, columns) = (800, 300, 40);
+    let (left, right) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
+    let (left, right) = (Matrix::new(&left, rows, inner), Matrix::new(&right, inner, columns));
+    let backwards: Vec<u32> = (0..rows as u32).rev().collect();
+    let [own, gemm] = both(|| {
+        let mut out = vec![0.5; rows * columns];
+        let names = Names { first: 0, names: &backwards, factors: None };
+        let sides = RowProduct { left, names: None, right };
+        add_product_to_rows(&mut MatrixMut::new(&mut out, rows, columns), names, sides, None);
+        out
+    });
+    for row in [0, 383, 399, 400, 799] {
+        let mut alone = vec![0.5; columns];
+        let names = Names { first: 0, names: &[0], factors: None };
+        let sides = RowProduct { left: left.window(row..row + 1, 0..inner), names: None, right };
+        add_product_to_rows(&mut MatrixMut::new(&mut alone, 1, columns), names, sides, None);
+        let place = (rows - 1 - row) * columns;
+        assert_eq!(bits(&own[place..place + columns]), bits(&alone), "row {row}");
+    }
+    for (own, gemm) in own.iter().zip(gemm) {
+        assert!((own - gemm).abs() < 1e-3 * (1.0 + gemm.abs()));
+    }
 }

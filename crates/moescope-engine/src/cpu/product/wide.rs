@@ -4,30 +4,28 @@
 //! result is the sum of its cuts in order, so its bits depend on its row and its column alone.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-
+use super::ahead::{Ahead, Region};
 use super::kernel::{
-    COLUMNS, Columns, Even, Left, Named, Panel, ROWS, Rows, Span, Target, Walk, put_rows, put_turned, tile,
+    COLUMNS, Columns, Even, Left, Named, Panel, ROWS, Rows, Span, Target, Walk, put_turned, tile,
 };
 use super::pack::{STRIP, StepRows};
-use super::panels::{LINE, Panels, Room, STEPS};
-use super::{LeftSide, Out, RightSide, Sizes, Steps, pack};
+use super::panels::{Panels, Room, STEPS};
+use super::portable::add_rows;
+use super::visits::{GROUP, Visit, Visits, stays};
+use super::{LeftSide, Operands, Out, RightSide, Sizes, Steps, pack};
 use crate::cpu::matrix::Matrix;
+use crate::memory;
 
-/// Numbers of packed panels at a time, half an L2 cache.
-const PACKED: usize = 128 << 10;
-/// Rows from which on a right side whose rows are contiguous is worth packing.
-const WORTH_PACKING: usize = 96;
-/// Cache lines of each of the next rows that are called for with each panel.
-const FIRST_LINES: usize = 2;
-/// Strips that are packed at a time.
-const GROUP: usize = 16;
+/// Rows of a product that are kept aside at a time, about.
+const ASIDE: usize = 384;
+
 /// Whether this machine can.
 pub(super) fn available() -> bool {
     std::arch::is_x86_feature_detected!("avx512f")
 }
 
-/// `out = left · right`, or added; the right side may have been packed before.
+/// `out = left · right`, or added; the right side may have been packed before. Meanwhile the sides of the product that comes next
+/// are called for.
 ///
 /// # Safety
 /// The machine has AVX-512F; the sides and the target have the sizes that `sizes` says, names name rows that there are, and panels
@@ -37,35 +35,75 @@ pub(super) unsafe fn multiply(
     left: LeftSide<'_>,
     (right, panels): (RightSide<'_>, Option<&Panels>),
     sizes: Sizes,
+    next: Option<&Operands<'_>>,
 ) {
     // Rows that are named may be named twice, and sums of several cuts are rounded once before they are added.
-    let whole = out.turned || out.names.is_some() && sizes.inner > STEPS;
-    let cut = if whole { sizes.inner } else { STEPS };
-    let block = (PACKED / cut.min(sizes.inner)).max(COLUMNS) / COLUMNS * COLUMNS;
-    // A left side that is packed would be packed anew for each block.
-    let block = match (left, panels) {
-        (LeftSide::ByStep(..), Some(_)) => sizes.columns,
-        (LeftSide::ByStep(..), None) => 2 * block,
-        _ => block,
-    };
+    if let Some(names) = out.names
+        && sizes.inner > STEPS
+        && !out.turned
+    {
+        // SAFETY: as the caller promises.
+        return unsafe { multiply_aside((out, names), left, right, sizes, next) };
+    }
+    let visits = Visits::new(left, panels.is_some(), sizes, out.turned);
     let (mut room, mut strips) = (Room::default(), Room::default());
-    for first in (0..sizes.columns).step_by(block) {
-        let columns = (sizes.columns - first).min(block);
-        for start in (0..sizes.inner).step_by(cut) {
-            let steps = (sizes.inner - start).min(cut);
-            let right = match panels {
-                Some(panels) => Laid::Packed(panels.at(start, first)),
-                // SAFETY: steps and columns lie inside the right side.
-                None => unsafe { lay_out(&mut room, right, (start, steps), (first, columns), sizes.rows) },
-            };
-            let add = out.add || start > 0;
-            let part = Part { out, left, right, start, steps, first, columns, add, whole };
-            // SAFETY: as the caller promises.
-            unsafe { part.run(sizes.rows, &mut strips) };
-        }
+    let (mut index, mut coming) = (0, visits.get(0));
+    while let Some(visit) = coming {
+        index += 1;
+        coming = visits.get(index);
+        let Visit { start, steps, first, columns } = visit;
+        let right_at = match panels {
+            Some(panels) => Laid::Packed(panels.at(start, first)),
+            // SAFETY: steps and columns lie inside the right side.
+            None => unsafe { lay_out(&mut room, right, (start, steps), (first, columns), sizes.rows) },
+        };
+        let ahead = match (coming, panels) {
+            (Some(coming), None) => coming.right_region(right, sizes.rows),
+            (Some(_), Some(_)) => None,
+            (None, _) => next.and_then(Operands::right_region),
+        };
+        let next_left = match coming {
+            Some(coming) => coming.left_region(left, sizes.rows),
+            None => next.and_then(Operands::left_region),
+        };
+        let add = out.add || start > 0;
+        let tiles = sizes.rows.div_ceil(ROWS) * columns.div_ceil(COLUMNS);
+        let ahead = Ahead::new(ahead, tiles, steps);
+        let part = Part { out, left, right: right_at, visit, add, ahead, next_left };
+        // SAFETY: as the caller promises.
+        unsafe { part.run(sizes.rows, &mut strips) };
     }
     room.give_back();
     strips.give_back();
+}
+
+/// A product whose rows are added to named ones: some rows of it at a time, in a buffer.
+///
+/// # Safety
+/// As for [`multiply`].
+unsafe fn multiply_aside(
+    (out, names): (&Out<'_>, &[u32]),
+    left: LeftSide<'_>,
+    right: RightSide<'_>,
+    sizes: Sizes,
+    next: Option<&Operands<'_>>,
+) {
+    let count = sizes.rows.div_ceil(ASIDE).max(1);
+    let height = sizes.rows.div_ceil(count).next_multiple_of(ROWS);
+    let mut results = memory::take(height.min(sizes.rows) * sizes.columns);
+    for start in (0..sizes.rows).step_by(height) {
+        let rows = start..(start + height).min(sizes.rows);
+        let results = &mut results[..rows.len() * sizes.columns];
+        let part = Sizes { rows: rows.len(), ..sizes };
+        let next = if rows.end == sizes.rows { next } else { None };
+        // SAFETY: as the caller promises; the buffer has room for these rows.
+        unsafe {
+            multiply(&Out::new(results, sizes.columns), left.rows(rows.clone()), (right, None), part, next);
+        }
+        let factors = out.factors.map(|factors| &factors[rows.clone()]);
+        add_rows(&Out { factors, ..*out }, &names[rows], results, sizes.columns);
+    }
+    memory::give_back(results);
 }
 
 /// Where the right side of some steps and columns lies.
@@ -90,8 +128,8 @@ unsafe fn lay_out<'a>(
     (first, columns): (usize, usize),
     rows: usize,
 ) -> Laid<'a> {
-    if let RightSide::ByStep(matrix, Steps { names, factors: None }) = right
-        && rows < WORTH_PACKING
+    if let RightSide::ByStep(matrix, Steps { names, .. }) = right
+        && stays(right, rows)
     {
         let skipped = if names.is_some() { 0 } else { start };
         let source = matrix.pointer.wrapping_add(skipped * matrix.row_stride + first);
@@ -106,42 +144,17 @@ unsafe fn lay_out<'a>(
     Laid::Packed(panels)
 }
 
-/// Rows that come next: so many lines of each.
-#[derive(Clone, Copy, Default)]
-struct Next<'a> {
-    rows: &'a [*const f32],
-    /// Cache lines of each.
-    lines: usize,
-}
-
-impl Next<'_> {
-    /// Calls for one of `parts` equal parts: all at once would keep the loads of a tile waiting.
-    fn call(&self, part: usize, parts: usize) {
-        let lines = self.rows.len() * self.lines;
-        for line in part * lines / parts..(part + 1) * lines / parts {
-            call(self.rows[line / self.lines].wrapping_add(line % self.lines * LINE));
-        }
-    }
-}
-
-/// Calls for the line of this number, into the L2 cache.
-fn call(place: *const f32) {
-    // SAFETY: a hint, which no address harms.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
-}
-
 /// Some steps and columns of a product.
 struct Part<'a> {
     out: &'a Out<'a>,
     left: LeftSide<'a>,
     right: Laid<'a>,
-    start: usize,
-    steps: usize,
-    first: usize,
-    columns: usize,
+    visit: Visit,
     add: bool,
-    /// All steps at once, summed aside in cuts and added to the target at the end.
-    whole: bool,
+    /// Of the right side that is packed next.
+    ahead: Ahead<'a>,
+    /// Strips that are packed next.
+    next_left: Option<Region<'a>>,
 }
 
 impl Part<'_> {
@@ -168,14 +181,17 @@ impl Part<'_> {
         let row_at = |row: usize| {
             let row = row.min(rows - 1);
             let row = names.map_or(row, |names| names[row] as usize);
-            matrix.pointer.wrapping_add(row * matrix.row_stride + self.start)
+            matrix.pointer.wrapping_add(row * matrix.row_stride + self.visit.start)
         };
         for row in (0..rows).step_by(ROWS) {
             let next: [*const f32; ROWS] = std::array::from_fn(|place| row_at(row + ROWS + place));
-            // The first lines of a row at least: the processor sees by itself how it goes on.
-            let lines = self.steps.div_ceil(LINE).min(FIRST_LINES * self.columns.div_ceil(COLUMNS));
-            let next = Next { rows: &next, lines };
-            let all = (0, self.columns);
+            let next = match row + ROWS < rows {
+                true => Some(Region::at(&next, self.visit.first_lines())),
+                false => self.next_left,
+            };
+            let next = Ahead::new(next, self.visit.columns.div_ceil(COLUMNS), self.visit.steps);
+            let next = [&next, &self.ahead];
+            let all = (0, self.visit.columns);
             // SAFETY: rows and columns lie inside.
             unsafe {
                 match rows - row {
@@ -208,18 +224,22 @@ impl Part<'_> {
     /// # Safety
     /// As for [`multiply`].
     unsafe fn by_step(&self, matrix: Matrix<'_>, steps: Steps<'_>, rows: usize, strips: &mut Room) {
-        let packed = strips.take(GROUP * self.steps * STRIP);
+        let packed = strips.take(GROUP * self.visit.steps * STRIP);
         for start in (0..rows).step_by(GROUP * ROWS) {
             let end = rows.min(start + GROUP * ROWS);
-            let left = StepRows::new(matrix, steps, (self.start, self.steps), start);
+            let left = StepRows::new(matrix, steps, (self.visit.start, self.visit.steps), start);
             // SAFETY: rows, steps and names lie inside the left side.
-            unsafe { pack::strips(left, (self.steps, end - start), packed) };
-            for first in (0..self.columns).step_by(COLUMNS) {
-                let columns = (first, (first + COLUMNS).min(self.columns));
+            unsafe { pack::strips(left, (self.visit.steps, end - start), packed) };
+            let coming = self.visit.group_region(self.left, end, rows).or(self.next_left);
+            let tiles = (end - start).div_ceil(ROWS) * self.visit.columns.div_ceil(COLUMNS);
+            let next_group = Ahead::new(coming, tiles, self.visit.steps);
+            for first in (0..self.visit.columns).step_by(COLUMNS) {
+                let columns = (first, (first + COLUMNS).min(self.visit.columns));
+                let next = [&next_group, &self.ahead];
                 for (index, row) in (start..end).step_by(ROWS).enumerate() {
-                    let start = packed.wrapping_add(index * self.steps * STRIP).cast_const();
+                    let start = packed.wrapping_add(index * self.visit.steps * STRIP).cast_const();
                     let left = Columns(Even { start, stride: STRIP });
-                    let (rows, next) = ((row, end), Next::default());
+                    let rows = (row, end);
                     // SAFETY: rows and columns lie inside, and the strip was packed.
                     unsafe {
                         match end - row {
@@ -238,18 +258,18 @@ impl Part<'_> {
     fn target<const R: usize>(&self, row: usize, used: usize) -> Target<R> {
         let out = self.out;
         if out.turned {
-            let first = out.pointer.wrapping_add(self.first * out.stride + row);
+            let first = out.pointer.wrapping_add(self.visit.first * out.stride + row);
             return Target { rows: [first; R], used, factors: [out.factor; R], add: self.add };
         }
         if out.names.is_none() && out.factors.is_none() && used == R {
-            let first = out.pointer.wrapping_add(row * out.stride + self.first);
+            let first = out.pointer.wrapping_add(row * out.stride + self.visit.first);
             let rows = std::array::from_fn(|at| first.wrapping_add(at * out.stride));
             return Target { rows, used, factors: [out.factor; R], add: self.add };
         }
         let place = |at: usize| {
             let row = row + at.min(used - 1);
             let row = out.names.map_or(row, |names| names[row] as usize);
-            out.pointer.wrapping_add(row * out.stride + self.first)
+            out.pointer.wrapping_add(row * out.stride + self.visit.first)
         };
         let factor = |at: usize| match out.factors {
             Some(factors) => out.factor * factors[row + at.min(used - 1)],
@@ -268,27 +288,25 @@ impl Part<'_> {
         left: L,
         (row, rows): (usize, usize),
         (first, end): (usize, usize),
-        next: Next<'_>,
+        next: [&Ahead<'_>; 2],
     ) {
         let target = &self.target::<R>(row, (rows - row).min(R));
-        let panels = (end - first).div_ceil(COLUMNS);
-        for (panel, first) in (first..end).step_by(COLUMNS).enumerate() {
+        for first in (first..end).step_by(COLUMNS) {
             let span = Span { first, count: (end - first).min(COLUMNS) };
-            next.call(panel, panels);
             // SAFETY: the columns lie inside the right side.
             unsafe {
                 match self.right {
                     Laid::Packed(start) => {
-                        let start = start.wrapping_add(first * self.steps);
-                        self.tile::<R, true, _, _>(left, Panel { start }, (target, span));
+                        let start = start.wrapping_add(first * self.visit.steps);
+                        self.tile::<R, true, _, _>(left, Panel { start }, (target, span), next);
                     }
                     Laid::Even(start, stride) => {
                         let right = Even { start: start.wrapping_add(first), stride };
-                        self.unpacked(left, right, (target, span));
+                        self.unpacked(left, right, (target, span), next);
                     }
                     Laid::Named(start, stride, names) => {
                         let (start, names) = (start.wrapping_add(first), names.as_ptr());
-                        self.unpacked(left, Named { start, stride, names }, (target, span));
+                        self.unpacked(left, Named { start, stride, names }, (target, span), next);
                     }
                 }
             }
@@ -305,13 +323,14 @@ impl Part<'_> {
         left: L,
         right: W,
         out: (&Target<R>, Span),
+        next: [&Ahead<'_>; 2],
     ) {
         // SAFETY: as the caller promises.
         unsafe {
             if out.1.count.is_multiple_of(COLUMNS / 2) {
-                self.tile::<R, true, L, W>(left, right, out);
+                self.tile::<R, true, L, W>(left, right, out, next);
             } else {
-                self.tile::<R, false, L, W>(left, right, out);
+                self.tile::<R, false, L, W>(left, right, out, next);
             }
         }
     }
@@ -324,14 +343,14 @@ impl Part<'_> {
         left: L,
         right: W,
         out: (&Target<R>, Span),
+        next: [&Ahead<'_>; 2],
     ) {
         // SAFETY: as the caller promises.
         unsafe {
-            if self.whole {
-                let turned = self.out.turned.then_some(self.out.stride);
-                sum_aside::<R, F, L, W>(left, right, self.steps, out, turned);
+            if self.out.turned {
+                sum_aside::<R, F, L, W>(left, right, self.visit.steps, (out, self.out.stride), next);
             } else {
-                by_width::<R, F, L, W>(left, right, self.steps, out);
+                by_width::<R, F, L, W>(left, right, self.visit.steps, out, next);
             }
         }
     }
@@ -345,19 +364,19 @@ unsafe fn by_width<const R: usize, const F: bool, L: Left<R>, W: Walk>(
     right: W,
     steps: usize,
     out: (&Target<R>, Span),
+    ahead: [&Ahead<'_>; 2],
 ) {
     // SAFETY: as the caller promises.
     unsafe {
         if out.1.count <= COLUMNS / 2 {
-            tile::<R, 1, F, L, W>(left, right, steps, out);
+            tile::<R, 1, F, L, W>(left, right, steps, out, ahead);
         } else {
-            tile::<R, 2, F, L, W>(left, right, steps, out);
+            tile::<R, 2, F, L, W>(left, right, steps, out, ahead);
         }
     }
 }
 
-/// Sums cuts of the inner axis in a buffer first, so that a row is added to its target once; `turned` is the distance of the target's
-/// columns if they are to become its rows.
+/// Sums cuts of the inner axis in a buffer first; then columns become rows of the target, `stride` apart.
 ///
 /// # Safety
 /// As for [`tile`].
@@ -365,8 +384,8 @@ unsafe fn sum_aside<const R: usize, const F: bool, L: Left<R>, W: Walk>(
     left: L,
     right: W,
     steps: usize,
-    (target, span): (&Target<R>, Span),
-    turned: Option<usize>,
+    ((target, span), stride): ((&Target<R>, Span), usize),
+    ahead: [&Ahead<'_>; 2],
 ) {
     let mut sums = [[0.0; COLUMNS]; R];
     let rows = sums.each_mut().map(|row| row.as_mut_ptr());
@@ -376,14 +395,9 @@ unsafe fn sum_aside<const R: usize, const F: bool, L: Left<R>, W: Walk>(
         // SAFETY: the cut lies inside both sides; the buffer's rows are as wide as the widest tile.
         unsafe {
             let (left, right) = (left.skip(start), right.skip(start));
-            by_width::<R, F, L, W>(left, right, (steps - start).min(STEPS), (&aside, columns));
+            by_width::<R, F, L, W>(left, right, (steps - start).min(STEPS), (&aside, columns), ahead);
         }
     }
     // SAFETY: the rows are the target's.
-    unsafe {
-        match turned {
-            None => put_rows(&sums, target, span),
-            Some(stride) => put_turned(&sums, target, span, stride),
-        }
-    }
+    unsafe { put_turned(&sums, target, span, stride) };
 }
