@@ -19,6 +19,7 @@
 //! planted test doubles whose true answer is known, and an instrument that cannot find what was planted is caught
 //! before it is trusted. Independent units are seeds across models and documents within one; tokens are neither.
 
+mod along;
 mod assignment;
 mod check;
 mod clustering;

@@ -73,8 +73,7 @@ impl Interrupt {
 
 /// While it lives, a wish to stop ends the program at once.
 ///
-/// For long computing that looks at no flag and holds nothing that could be lost: all that is to be kept is on the disk, and nothing is
-/// being written.
+/// For long computing that looks at no flag: nothing is being written, and what is to be kept is on the disk or is put there first.
 pub struct AtOnce {
     over: Arc<AtomicBool>,
     watch: Option<JoinHandle<()>>,
@@ -89,12 +88,17 @@ impl Interrupt {
     /// The wish is heard within a twentieth of a second. Drop what is returned before anything is written: a file that is half put in
     /// place would stay so.
     pub fn at_once(&self, message: String) -> AtOnce {
+        self.at_once_after(move || message)
+    }
+
+    /// As [`at_once`](Self::at_once), after `last` has kept what there is to keep and told what to say.
+    pub fn at_once_after(&self, last: impl FnOnce() -> String + Send + 'static) -> AtOnce {
         let (over, interrupt) = (Arc::new(AtomicBool::new(false)), self.clone());
         let ended = Arc::clone(&over);
         let watch = std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 if interrupt.flag().load(Ordering::Relaxed) {
-                    crate::output::message(format_args!("moescope: {message}"));
+                    crate::output::message(format_args!("moescope: {}", last()));
                     std::process::exit(interrupt.exit() as i32);
                 }
                 std::thread::park_timeout(GLANCE);

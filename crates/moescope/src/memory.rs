@@ -25,7 +25,7 @@ const UNKNOWN: u64 = 4 << 30;
 const EFFICIENCY: f64 = 0.7;
 
 /// Options of the commands that run a model of any size.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct MemoryArgs {
     /// Memory to take at most, such as 2GiB; weights that do not fit are read as they are needed, with the same results.
     /// Without it, 70 % of what is free.

@@ -216,3 +216,43 @@ fn a_comparison_without_other_models_and_other_models_without_a_comparison_are_r
     let (missing, _) = analyze("saturation", "moe", "missing", &["--against", "/nowhere/at/all"]);
     assert_eq!(missing.status.code(), Some(2));
 }
+
+/// Ctrl-C after so many milliseconds, while an instrument shuffles far longer than anybody waits.
+#[cfg(target_os = "linux")]
+fn interrupted_after(milliseconds: u64, out: &Path) -> Output {
+    use std::process::{Command, Stdio};
+    let (model, text) = (setting().join("moe"), setting().join("text"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moescope"));
+    command.args([
+        "--no-progress",
+        "analyze",
+        "induction,routing",
+        text_of(&model),
+        "--text",
+        text_of(&text),
+    ]);
+    command.args(["--out", text_of(out), "--positions", "32", "--permutations", "1000000"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn ctrl_c_keeps_what_instruments_have_found() {
+    let out = setting().join("interrupted");
+    // A machine that is busy may need longer to come to the second instrument.
+    let waits = [1_500, 5_000, 20_000];
+    let ended =
+        waits.iter().map(|wait| interrupted_after(*wait, &out)).find(|_| out.join("analysis.json").exists());
+    let ended = ended.expect("the first instrument ends some time");
+    assert_eq!(ended.status.code(), Some(130), "{}", said(&ended));
+    assert!(said(&ended).contains("what 1 of 2 instruments found is in"), "{}", said(&ended));
+    let written: Value = serde_json::from_slice(&fs::read(out.join("analysis.json")).unwrap()).unwrap();
+    assert!(written["instruments"][0].get("left_out").is_none());
+    assert_eq!(written["instruments"][1]["left_out"], "interrupted before its end");
+    assert!(out.join("tables/induction.parquet").exists() && out.join("report.html").exists());
+    assert!(!out.join("UNFINISHED").exists());
+}

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rand::RngExt;
 use rayon::prelude::*;
 
 use moescope_trace::LayerRouting;
 
+use crate::along::Along;
 use crate::routing::Permutations;
 use crate::statistics::{mean, standard_deviation};
 
@@ -106,15 +106,10 @@ pub fn telling_tokens(
             |(hits, load): (&Vec<u32>, &f64)| types.deviances(hits, *load).map(|d| d.1).fold(0.0, f64::max);
         hits.iter().zip(&loads).map(of).collect()
     };
-    let mut together: Vec<usize> = (0..ids.len()).collect();
-    together.sort_by_key(|token| documents[*token]);
+    let along = Along::new(documents);
     let shuffle = |draw: usize| {
-        let (mut rng, mut order) = (permutations.seed.index(draw as u64).rng(), vec![0; ids.len()]);
-        for document in together.chunk_by(|a, b| documents[*a] == documents[*b]) {
-            let moved = document.iter().cycle().skip(rng.random_range(0..document.len()));
-            document.iter().zip(moved).for_each(|(token, other)| order[*token] = *other);
-        }
-        largest(&types.hits(layer, |token| order[token]))
+        let order = along.draw(&mut permutations.seed.index(draw as u64).rng());
+        largest(&types.hits(layer, |token| order[token] as usize))
     };
     let nulls: Vec<Vec<f64>> = (0..permutations.count).into_par_iter().map(shuffle).collect(); // [draw][expert]
     let hits = types.hits(layer, |token| token);
@@ -172,6 +167,7 @@ fn loads(layer: &LayerRouting, tokens: usize) -> Vec<f64> {
 mod tests {
     use super::*;
     use moescope_base::Seed;
+    use rand::RngExt;
 
     fn layer(experts: usize, choices: Vec<u32>) -> LayerRouting {
         let tokens = choices.len();

@@ -39,8 +39,10 @@ pub struct Material<'a> {
     pub words: Vec<String>,
     /// Models that the subject is compared with; of checkpoints of one training, those before the subject.
     pub others: Vec<Other<'a>>,
+    /// Whether the model's matrices may stand in memory a second time, for instruments that run it with other weights.
+    pub room_for_weights: bool,
     /// The routes, once an instrument has asked for them.
-    routes: Option<RoutingTrace>,
+    pub(super) routes: Option<RoutingTrace>,
 }
 
 impl<'a> Material<'a> {
@@ -65,6 +67,7 @@ impl<'a> Material<'a> {
             replicates: 1000,
             words: Vec::new(),
             others: Vec::new(),
+            room_for_weights: true,
             routes: None,
         })
     }

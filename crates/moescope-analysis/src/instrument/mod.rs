@@ -6,6 +6,7 @@ mod other;
 mod picture;
 mod promise;
 mod property;
+mod scrambled;
 mod standard;
 
 use moescope_base::{Figure, Table};

@@ -4,6 +4,7 @@ use moescope_base::{Column, FeedForwardShape, Figure, FigureKind, Site, SubjectS
 
 use super::bank::Place;
 use super::dashboard::{Dashboard, Setting, dashboards};
+use super::known::{Known, known_table};
 use super::tables::{neuron_name, plain, profile, texts};
 use super::texts::Text;
 use super::{EXPERTS, NEURONS, layers};
@@ -45,10 +46,10 @@ impl Instrument for NeuronProfile {
             name: "neuron-profile",
             group: Group::Representation,
             question: "On which texts, tokens and domains are single neurons strong, how often, and what do they write?",
-            null: "values moved along each document; whole documents exchanged between domains",
-            does_not_show: "that the neuron stands for what its strongest texts share, nor that the model needs it, nor training: a neuron of random weights is known by tokens, too",
+            null: "values moved along each document; whole documents exchanged between domains; the numbers of every matrix in another order",
+            does_not_show: "that the neuron stands for what its strongest texts share, nor that the model needs it, nor training, unless more are known than with the weights in another order",
             source: "strongest texts and token tables of Bills et al. 2023, with a test; promoted tokens after Geva et al. 2022",
-            passes: "for each of at most 4 layers, one for each batch, and one of at most 64 sequences",
+            passes: "for each of at most 4 layers, one for each batch, and one of at most 64 sequences; all of it twice",
             routed: false,
             promises: PROMISES,
         }
@@ -64,18 +65,26 @@ impl Instrument for NeuronProfile {
             seed: material.seed.child("neuron profiles"),
             resampling: material.resampling("neuron profiles"),
         };
-        let mut found = Vec::new();
-        for layer in layers {
-            found.extend(dashboards(material, layer, &setting)?);
-        }
+        let all = |material: &mut Material<'_>| -> Result<Vec<Dashboard>, AnalysisError> {
+            let mut found = Vec::new();
+            for layer in &layers {
+                found.extend(dashboards(material, *layer, &setting)?);
+            }
+            Ok(found)
+        };
+        let found = all(material)?;
+        let scrambled = material.scrambled("neuron profiles", all)?;
+        let known = Known::of(&found);
+        let scrambled = scrambled.as_deref().map(Known::of);
         let names = material.domain_names().to_vec();
         let shown = most_telling(&found);
         let tables = vec![
             profile(&found, &names, material)?,
             texts(&found, &setting.text, material)?,
             passages(&found, &shown, &setting.text, material)?,
+            known_table(known, scrambled)?,
         ];
-        let figures = vec![scatter(&found, material), passages_figure(&found, &shown)];
+        let figures = vec![scatter(&found, (known, scrambled), material), passages_figure(&found, &shown)];
         Ok(Finding { tables, figures })
     }
 }
@@ -149,11 +158,10 @@ fn passages(
 }
 
 /// How often neurons are active, and how well they are known by a token.
-fn scatter(found: &[Dashboard], material: &Material<'_>) -> Figure {
+fn scatter(found: &[Dashboard], (all, scrambled): (Known, Option<Known>), material: &Material<'_>) -> Figure {
     let neurons: Vec<&Dashboard> = found.iter().filter(|dashboard| dashboard.neuron.is_some()).collect();
     let p: Vec<f64> = neurons.iter().map(|dashboard| dashboard.known.p_value).collect();
     let called = holm(&p);
-    let known = called.iter().filter(|p| **p <= 0.05).count();
     let named = neurons.iter().zip(&called).filter(|(_, p)| **p <= 0.05).map(|(neuron, _)| neuron);
     let best = named.max_by(|a, b| telling(a).total_cmp(&telling(b)));
     let example = best.and_then(|best| Some((best, best.known.first.first()?))).map_or_else(
@@ -167,11 +175,17 @@ fn scatter(found: &[Dashboard], material: &Material<'_>) -> Figure {
             )
         },
     );
+    let beside = scrambled.map_or_else(String::new, |other| {
+        format!(", {} of {} with the weights in another order", other.known, other.neurons)
+    });
     let nulls = neurons.iter().map(|dashboard| dashboard.known.null);
     let null = nulls.sum::<f64>() / neurons.len().max(1) as f64;
     Figure {
         id: "neuron_profile".into(),
-        title: format!("{known} of {} neurons that write most are known by a token{example}", neurons.len()),
+        title: format!(
+            "{} of {} neurons that write most are known by a token{beside}{example}",
+            all.known, all.neurons
+        ),
         caption: format!(
             "How often each is active, and how far its most telling token is beyond chance, in standard deviations ({null:.1} on average where values are moved along \
              documents); by Holm at 5 %. \

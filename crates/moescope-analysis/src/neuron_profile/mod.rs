@@ -6,6 +6,7 @@ mod choice;
 mod dashboard;
 mod domains;
 mod instrument;
+mod known;
 mod promoted;
 mod share;
 mod tables;

@@ -239,7 +239,12 @@ fn the_instrument_tells_neurons_texts_and_passages_and_has_draws_enough() {
     let again = run();
     assert_eq!(found.figures, again.figures, "the seed decides all");
     assert_eq!(found.tables[..2], again.tables[..2], "the seed decides all");
-    let [profile, texts, passages] = &found.tables[..] else { panic!("three tables") };
+    let [profile, texts, passages, known] = &found.tables[..] else { panic!("four tables") };
+    // Without attention each neuron is a function of its token, learned or not: that is what the second row is for.
+    let counted = |row: usize| ["neurons", "known"].map(|column| number(known, column, row));
+    assert_eq!((known.rows(), counted(0)), (2, counted(1)));
+    assert_ne!(number(known, "telling", 0), number(known, "telling", 1));
+    assert!(found.figures[0].title.contains("with the weights in another order"));
     let rows = super::NEURONS + EXPERTS * (NEURONS + 1) + 5;
     assert_eq!((profile.rows(), texts.rows() >= 2 * rows), (rows, true));
     let least = (0..rows).map(|row| number(profile, "telling_p", row)).fold(1.0, f64::min);

@@ -77,10 +77,10 @@ fn one_per_token(things: &Interned) -> Result<Choices<'_>, AnalysisError> {
 pub struct CrossLayerReport {
     /// Pairs of blocks.
     pub pairs: Vec<(usize, usize)>,
-    /// I(S_l; S_{l+1}), bits per token; null: sets exchanged between any tokens.
+    /// I(S_l; S_{l+1}), bits per token; null: sets moved along documents.
     pub marginal: Vec<InformationTest>,
     /// I(S_l; S_{l+1} | token), bits per token; null: sets exchanged between occurrences of the same token. What is
-    /// left when both layers merely read the token is 0.
+    /// left when both layers merely read the token is 0. What documents make both layers share is no null: it is found.
     pub given_token: Vec<InformationTest>,
 }
 
@@ -94,12 +94,13 @@ pub fn cross_layer_information(
 ) -> Result<CrossLayerReport, AnalysisError> {
     let paths = Paths::of(trace, PathKind::Sets)?;
     let token = Labels::token(trace.tokens());
+    let along = Exchange::Along(&trace.tokens().documents);
     let mut report = CrossLayerReport { pairs: Vec::new(), marginal: Vec::new(), given_token: Vec::new() };
     for (layers, stops) in paths.layers.windows(2).zip(paths.stops.windows(2)) {
         let (choices, label) = (one_per_token(&stops[0])?, Labels::new("next set", &stops[1].ids));
         let permutations = permutations.child("cross-layer").index(layers[0]);
         report.pairs.push((layers[0], layers[1]));
-        report.marginal.push(information(choices, &label, None, Exchange::Tokens, permutations)?);
+        report.marginal.push(information(choices, &label, None, along, permutations)?);
         report.given_token.push(information(choices, &label, Some(&token), Exchange::Tokens, permutations)?);
     }
     Ok(report)
@@ -213,7 +214,12 @@ mod tests {
 
     fn trace(ids: Vec<u32>, routes: Vec<Vec<u32>>) -> RoutingTrace {
         let n = ids.len();
-        planted::trace(planted::tokens(ids, vec![0; n], (0..n as u32).collect()), 16, 1, routes)
+        planted::trace(
+            planted::tokens(ids, vec![0; n], (0..n as u32).map(|t| t / 20).collect()),
+            16,
+            1,
+            routes,
+        )
     }
 
     fn unit<'a>(report: &'a PathInformationReport, name: &str) -> &'a PathInformation {

@@ -238,8 +238,8 @@ fn specialisation_reports(
 /// How many paths there are, what they cover, what they tell, and where tokens flow.
 ///
 /// Paths are counted twice: as sequences of whole sets of experts, and as sequences of first choices. For the
-/// null of a label, tokens are exchanged; for that of the domain whole documents are, since all tokens of a
-/// document have the same domain and exchanging them one by one would take them for independent.
+/// null of a label, paths are moved along documents; for that of the domain whole documents are exchanged, since all tokens of a
+/// document have the same domain.
 pub(crate) fn paths_finding(
     trace: &RoutingTrace,
     permutations: Permutations,
@@ -252,7 +252,8 @@ pub(crate) fn paths_finding(
     }
     let mut figures = vec![coverage_figure(&tables[0], &tables[1])];
     let token = Labels::token(tokens);
-    tables.push(path_information(trace, &token, Exchange::Tokens, permutations)?.table()?);
+    let exchange = Exchange::Along(&tokens.documents);
+    tables.push(path_information(trace, &token, exchange, permutations)?.table()?);
     let domain = Labels::domain(tokens);
     if domain.values() > 1 {
         let exchange = Exchange::Documents(&tokens.documents);

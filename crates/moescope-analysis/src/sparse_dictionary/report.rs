@@ -3,7 +3,7 @@
 use moescope_base::{Column, Figure, FigureKind, Site, Table};
 use moescope_dictionary::density_histogram;
 
-use super::instrument::{Feature, Row};
+use super::instrument::{Explained, Feature, Row};
 use super::letters::Absorbed;
 use super::losses::Lost;
 use crate::AnalysisError;
@@ -13,8 +13,12 @@ use crate::tabulate::bootstrap_columns;
 use crate::wording::counted;
 
 /// All tables and figures.
-pub(super) fn finding(rows: &[Row], material: &Material<'_>) -> Result<Finding, AnalysisError> {
-    let tables = vec![sites(rows)?, densities(rows)?, features(rows, material)?];
+pub(super) fn finding(
+    rows: &[Row],
+    scrambled: &Explained,
+    material: &Material<'_>,
+) -> Result<Finding, AnalysisError> {
+    let tables = vec![sites(rows, scrambled)?, densities(rows)?, features(rows, material)?];
     Ok(Finding { tables, figures: vec![explained(rows), found_again(rows)] })
 }
 
@@ -32,7 +36,7 @@ fn what(row: &Row) -> &'static str {
 }
 
 /// A row for each site: what is explained, whether features are alive and found again, what the loss pays, and absorption.
-fn sites(rows: &[Row]) -> Result<Table, AnalysisError> {
+fn sites(rows: &[Row], scrambled: &Explained) -> Result<Table, AnalysisError> {
     let count = |of: &dyn Fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
     let explained: Vec<_> = rows.iter().map(|row| row.learned.explained).collect();
     let names = rows.iter().map(|row| row.site.to_string()).collect();
@@ -58,7 +62,17 @@ fn sites(rows: &[Row]) -> Result<Table, AnalysisError> {
     columns.push(Column::null("explained", "share", GAUSSIAN, real(rows, |row| row.learned.explained_null)));
     let meaning = "t test of the difference from the null, over documents";
     columns.push(Column::p_value("explained", meaning, real(rows, |row| row.learned.explained_p)));
+    let beside = |at: usize| real(rows, |row| scrambled.get(&row.site).map_or(f64::NAN, |found| found[at]));
+    let beyond = real(rows, |row| row.learned.explained.estimate - row.learned.explained_null);
+    columns.push(Column::estimate(
+        "beyond",
+        "share",
+        "explained beyond dictionaries of Gaussian rows",
+        beyond,
+    ));
+    columns.push(Column::null("beyond", "share", SCRAMBLED, beside(0)));
     columns.extend(of_features(rows));
+    columns.push(Column::estimate("scrambled_found_again", "share of features", SCRAMBLED, beside(1)));
     columns.extend(of_losses(rows));
     columns.extend(of_letters(rows));
     let method = "Top-k autoencoders of one size with 4 active features, 51,200 rows with repeats, first tokens left out. Two fifths of the \
@@ -69,6 +83,9 @@ fn sites(rows: &[Row]) -> Result<Table, AnalysisError> {
 
 /// What most numbers are held against.
 const GAUSSIAN: &str = "dictionaries of Gaussian rows of the same mean and covariance";
+
+/// The model without training, about.
+const SCRAMBLED: &str = "the same of the model with the numbers of every matrix of its blocks in another order; absent where it cannot run so";
 
 /// Features that are dead, and those that are found again in other documents.
 fn of_features(rows: &[Row]) -> Vec<Column> {

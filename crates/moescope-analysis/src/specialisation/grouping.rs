@@ -3,16 +3,21 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Labels;
 use crate::AnalysisError;
+use crate::along::Along;
 
 /// What may be exchanged when there is nothing to find.
 #[derive(Clone, Copy, Debug)]
 pub enum Exchange<'a> {
     /// Whole routes of any two tokens that agree in what is given. Keeps the load of each expert and which experts go
-    /// together. Too liberal for labels that whole documents share, since tokens of one document are alike anyway.
+    /// together. Too liberal where tokens are not independent: labels that whole documents share, or that come in stretches as routes do.
     Tokens,
     /// Labels of whole documents: `documents[token]`. Keeps every route where it is. For labels, such as the domain,
     /// that all tokens of a document share.
     Documents(&'a [u32]),
+    /// Routes moved along each document by a random number of tokens, its end coming round to its beginning: `documents[token]`. Keeps the load of
+    /// each expert, which experts go together, what a document speaks of and stretches of neighbours that are alike. For labels that
+    /// change from token to token, where nothing is given.
+    Along(&'a [u32]),
 }
 
 /// Tokens sorted by condition (segments) and, within it, by label (groups).
@@ -30,7 +35,15 @@ pub(super) struct Grouping {
 #[derive(Clone, Debug)]
 pub(super) struct Regrouping {
     pub(super) start: Grouping,
-    documents: Option<DocumentLabels>,
+    how: How,
+}
+
+/// What a draw does.
+#[derive(Clone, Debug)]
+enum How {
+    Shuffle,
+    Relabel(DocumentLabels),
+    Move(Along),
 }
 
 #[derive(Clone, Debug)]
@@ -81,25 +94,51 @@ impl Regrouping {
         given: Option<&Labels>,
         exchange: Exchange<'_>,
     ) -> Result<Regrouping, AnalysisError> {
-        let documents = match exchange {
-            Exchange::Tokens => None,
-            Exchange::Documents(documents) => Some(DocumentLabels::new(labels, documents)?),
+        let how = match exchange {
+            Exchange::Tokens => How::Shuffle,
+            Exchange::Documents(documents) => How::Relabel(DocumentLabels::new(labels, documents)?),
+            Exchange::Along(documents) => {
+                check_along(labels, given, documents)?;
+                How::Move(Along::new(documents))
+            }
         };
-        Ok(Regrouping { start: Grouping::new(labels.codes(), given.map(Labels::codes)), documents })
+        Ok(Regrouping { start: Grouping::new(labels.codes(), given.map(Labels::codes)), how })
     }
 
     /// Turns `grouping` into one draw of the null.
     pub(super) fn draw(&self, grouping: &mut Grouping, rng: &mut ChaCha8Rng) {
         grouping.order.copy_from_slice(&self.start.order);
-        match &self.documents {
-            None => grouping.shuffle_within_segments(rng),
-            Some(documents) => {
+        match &self.how {
+            How::Shuffle => grouping.shuffle_within_segments(rng),
+            How::Relabel(documents) => {
                 let mut label = documents.label.clone();
                 label.shuffle(rng);
                 let labels: Vec<u32> = documents.document.iter().map(|d| label[*d as usize]).collect();
                 grouping.sort_within_segments(&labels);
             }
+            // Each place of a group then has the route of another token.
+            How::Move(along) => {
+                let from = along.draw(rng);
+                grouping.order.iter_mut().for_each(|token| *token = from[*token as usize]);
+            }
         }
+    }
+}
+
+/// Tokens of a document differ in what is given, so moving them along would take them out of their condition.
+fn check_along(labels: &Labels, given: Option<&Labels>, documents: &[u32]) -> Result<(), AnalysisError> {
+    let (method, wanted) = ("moving routes along documents", labels.codes().len());
+    if documents.len() != wanted {
+        return Err(AnalysisError::Length { method, what: "documents", found: documents.len(), wanted });
+    }
+    match given {
+        Some(given) => Err(AnalysisError::OutOfRange {
+            method,
+            what: "what is given",
+            found: format!("`{}`", given.name()),
+            wanted: "nothing; exchange tokens or documents instead".into(),
+        }),
+        None => Ok(()),
     }
 }
 
@@ -166,6 +205,24 @@ mod tests {
         first.sort_unstable();
         assert_eq!(first, [0, 1, 2]);
         assert_eq!(grouping.groups, regrouping.start.groups);
+    }
+
+    #[test]
+    fn routes_move_along_their_document() {
+        let (labels, documents) = (Labels::new("x", &[0, 1, 1, 0, 1]), [7, 7, 7, 8, 8]);
+        let regrouping = Regrouping::new(&labels, None, Exchange::Along(&documents)).unwrap();
+        let mut grouping = regrouping.start.clone();
+        assert_eq!(grouping.order, [0, 3, 1, 2, 4]);
+        for seed in 0..10 {
+            regrouping.draw(&mut grouping, &mut Seed(seed).rng());
+            // The routes that tokens 0, 1 and 2 have now are those of three neighbours, the last followed by the first.
+            let (first, second) = (grouping.order[0], [grouping.order[2], grouping.order[3]]);
+            assert_eq!(second, [(first + 1) % 3, (first + 2) % 3]);
+            assert_eq!(grouping.groups, regrouping.start.groups);
+        }
+        let given = Some(&labels);
+        assert!(Regrouping::new(&labels, given, Exchange::Along(&documents)).is_err());
+        assert!(Regrouping::new(&labels, None, Exchange::Along(&documents[..3])).is_err());
     }
 
     #[test]

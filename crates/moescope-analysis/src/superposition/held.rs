@@ -1,13 +1,11 @@
 //! Which features vectors hold at all.
 
-use std::collections::BTreeMap;
-
 use moescope_base::Seed;
-use rand::RngExt;
 use rayon::prelude::*;
 
 use super::directions::{Sums, parts};
 use super::geometry::Geometry;
+use crate::along::Along;
 use crate::matrix::Features;
 use crate::routing::Permutations;
 use crate::statistics::{holm, mean, standard_deviation};
@@ -52,23 +50,17 @@ impl Labelled<'_> {
         Geometry::new(&sums.directions(&all, &parts(all.len(), self.parts))).squares
     }
 
-    /// The labels, moved along each document by a random number of tokens, its end coming round to its beginning: vectors that drift along a document
-    /// and words that come in stretches would hold each other if single labels were exchanged.
-    fn exchanged(&self, seed: Seed) -> Vec<Option<usize>> {
-        let mut of = BTreeMap::<u32, Vec<usize>>::new();
-        self.documents.iter().enumerate().for_each(|(token, d)| of.entry(*d).or_default().push(token));
-        let (mut rng, mut labels) = (seed.rng(), self.labels.to_vec());
-        for tokens in of.values() {
-            let from = tokens.iter().cycle().skip(rng.random_range(0..tokens.len()));
-            tokens.iter().zip(from).for_each(|(token, from)| labels[*token] = self.labels[*from]);
-        }
-        labels
+    /// The labels, moved along each document: vectors that drift along a document and words that come in stretches would hold each other if single
+    /// labels were exchanged.
+    fn exchanged(&self, along: &Along, seed: Seed) -> Vec<Option<usize>> {
+        along.draw(&mut seed.rng()).into_iter().map(|from| self.labels[from as usize]).collect()
     }
 
     /// Which features have a direction. Squared lengths are compared with those of all features under the null, each in units of its own
     /// spread there, so that few draws suffice for many features.
     pub(super) fn held(&self, permutations: Permutations) -> Held {
-        let draw = |draw: usize| self.squares(&self.exchanged(permutations.seed.index(draw as u64)));
+        let along = Along::new(self.documents);
+        let draw = |draw: usize| self.squares(&self.exchanged(&along, permutations.seed.index(draw as u64)));
         let draws: Vec<Vec<f64>> = (0..permutations.count).into_par_iter().map(draw).collect();
         let scale: Vec<(f64, f64)> = (0..self.features)
             .map(|feature| {
@@ -107,6 +99,7 @@ impl Labelled<'_> {
 mod tests {
     use super::*;
     use crate::matrix::normal;
+    use rand::RngExt;
 
     const FEATURES: usize = 5;
 

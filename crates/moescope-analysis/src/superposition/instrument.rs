@@ -41,33 +41,40 @@ impl Instrument for Superposition {
             name: "superposition",
             group: Group::Representation,
             question: "How many features do stream and experts hold for each dimension, and how much do these interfere?",
-            null: "random directions of the same lengths; that there is a feature: labels moved along each document",
-            does_not_show: "features that are not asked for, nor that the model reads those that are, nor training: what goes with a token in the text goes into its direction in an untrained network, too",
+            null: "random directions of the same lengths; that there is a feature: labels moved along each document; the numbers of every matrix in another order",
+            does_not_show: "features that are not asked for, nor that the model reads those that are, nor training, unless there are more of them than with the weights in another order",
             source: "interference and dimensionality, Elhage et al. 2022; of single experts, arXiv 2510.23671, here with the noise taken out",
-            passes: "one or two for each batch, and one for each batch and each of at most 6 layers",
+            passes: "one or two for each batch, and one for each batch and each of at most 6 layers; all of it twice",
             routed: false,
             promises: PROMISES,
         }
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let stream = material.residual_stream(TOKENS)?;
-        // Models put very long vectors on the first token of a window, whatever it is.
-        let later: Vec<usize> = (0..stream.ids.len()).filter(|token| stream.positions[*token] > 0).collect();
-        let pick = |of: &[u32]| later.iter().map(|token| of[*token]).collect::<Vec<u32>>();
-        let mut rows = Vec::new();
-        for layer in spread_over(material.subject.shape().layers(), LAYERS) {
-            let (ids, documents) = (pick(&stream.ids), pick(&stream.documents));
-            let vectors = Vectors { values: stream.layers[layer].select(&later), ids, documents };
-            rows.extend(row(material, layer, "stream", &[vectors])?);
-            let (place, inside) = inside(material, layer)?;
-            rows.extend(row(material, layer, place, &inside)?);
-        }
+        let rows = all_rows(material)?;
         check::at_least(METHOD, "layers with four features that stand in eight documents", rows.len(), 1)?;
-        let table = table(&rows)?;
+        let scrambled = material.scrambled(METHOD, all_rows)?.unwrap_or_default();
+        let table = table(&rows, &scrambled)?;
         let figures = figures(&rows, &table);
         Ok(Finding { tables: vec![table], figures })
     }
+}
+
+/// What is told of the stream and the neurons of each layer that is looked at.
+fn all_rows(material: &mut Material<'_>) -> Result<Vec<Row>, AnalysisError> {
+    let stream = material.residual_stream(TOKENS)?;
+    // Models put very long vectors on the first token of a window, whatever it is.
+    let later: Vec<usize> = (0..stream.ids.len()).filter(|token| stream.positions[*token] > 0).collect();
+    let pick = |of: &[u32]| later.iter().map(|token| of[*token]).collect::<Vec<u32>>();
+    let mut rows = Vec::new();
+    for layer in spread_over(material.subject.shape().layers(), LAYERS) {
+        let (ids, documents) = (pick(&stream.ids), pick(&stream.documents));
+        let vectors = Vectors { values: stream.layers[layer].select(&later), ids, documents };
+        rows.extend(row(material, layer, "stream", &[vectors])?);
+        let (place, inside) = inside(material, layer)?;
+        rows.extend(row(material, layer, place, &inside)?);
+    }
+    Ok(rows)
 }
 
 /// What is told of some places of a layer together; none where none of them has features enough.

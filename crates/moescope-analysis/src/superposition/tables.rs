@@ -96,11 +96,19 @@ fn nothing() -> Bootstrap {
     Bootstrap { estimate: none, low: none, high: none, standard_error: none, units: 0, replicates: 0 }
 }
 
-/// One row for each layer and place.
+/// The model without training, about.
+const SCRAMBLED: &str = "the same of the model with the numbers of every matrix of its blocks in another order; absent where it cannot run so";
+
+/// One row for each layer and place, beside what is told of it with the weights in another order.
 ///
 /// # Errors
 /// If the columns make no table.
-pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
+pub(super) fn table(rows: &[Row], scrambled: &[Row]) -> Result<Table, AnalysisError> {
+    let beside = |of: fn(&Row) -> f64| {
+        let same =
+            |row: &Row| scrambled.iter().find(|other| (other.layer, other.place) == (row.layer, row.place));
+        rows.iter().map(|row| same(row).map_or(f64::NAN, of)).collect::<Vec<f64>>()
+    };
     let real = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
     let interval = |of: fn(&Row) -> Bootstrap| rows.iter().map(of).collect::<Vec<Bootstrap>>();
     let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
@@ -125,6 +133,12 @@ pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
             "held features for each dimension: a lower limit, at most those asked for",
             real(|row| row.per_dimension),
         ),
+        Column::null(
+            "per_dimension",
+            "features for each dimension",
+            SCRAMBLED,
+            beside(|row| row.per_dimension),
+        ),
         Column::estimate(
             "asked_per_dimension",
             "features for each dimension",
@@ -144,6 +158,13 @@ pub(super) fn table(rows: &[Row]) -> Result<Table, AnalysisError> {
             vec![0.0; rows.len()],
         ),
         Column::p_value("strength", "draws in which features are as long", real(|row| row.p_value)),
+        Column::estimate("scrambled_strength", "standard deviations", SCRAMBLED, beside(|row| row.strength)),
+        Column::estimate(
+            "scrambled_dimensionality",
+            "dimensions",
+            SCRAMBLED,
+            beside(|row| row.dimensionality.estimate),
+        ),
     ];
     let meaning = "sum of squared cosines with all other held features";
     columns.extend(bootstrap_columns(

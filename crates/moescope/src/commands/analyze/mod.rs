@@ -2,8 +2,9 @@
 
 mod needs;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use clap::Args;
 use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
@@ -13,7 +14,7 @@ use moescope_corpus::Corpus;
 use moescope_model::{ModelSubject, Work};
 use moescope_report::{Report, Section};
 
-use needs::{kept, looked_at, replaced, without_room};
+use needs::{kept, looked_at, replaced, scrambled, without_room};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -35,7 +36,7 @@ const DOCUMENT: &str = "analysis.json";
 /// `moescope analyze --list` tells what each instrument asks, what its null is and what it costs. Every sub-folder of the text
 /// folder is one domain. Instruments that the model or the text does not allow are named with the reason; with `all` that is no
 /// error.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AnalyzeArgs {
     /// Names of instruments, parted by commas, or `all`.
     #[arg(required_unless_present = "list")]
@@ -123,6 +124,10 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     // One of them is open at a time.
     let take = others.iter().map(|other| other.memory(&running(1))).collect::<Result<Vec<u64>, _>>()?;
     let (take, weights) = (take.into_iter().max().unwrap_or(0), replaced(&instruments, &shape));
+    // Beside the model where there is room: what these instruments find without it is whole but for a null.
+    let scrambled = scrambled(&instruments, &shape);
+    let room_for_weights = scrambled == 0 || fitting(take + scrambled.max(weights)).is_ok();
+    let weights = if room_for_weights { scrambled.max(weights) } else { weights };
     let mut left_out = Vec::new();
     let (sequences, beside) = match fitting(take + weights) {
         Ok(sequences) => (sequences, take + weights),
@@ -145,19 +150,67 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     material.permutations = args.permutations;
     material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
     material.words = texts(&tokenizer);
-    let mut outcomes = {
-        let _heeds = context.interrupt().at_once(NOTHING_WRITTEN.into());
-        outcomes(&instruments, routed, &mut material, context)
-            .map_err(|failure| context.interrupt().or(failure))?
+    material.room_for_weights = room_for_weights;
+    let found = SoFar::default();
+    let ended = {
+        let (so_far, kept_args, asked) = (found.clone(), args.clone(), instruments.clone());
+        let _heeds = context.interrupt().at_once_after(move || keep(&kept_args, tokens, &so_far, &asked));
+        outcomes(&instruments, routed, (&mut material, &found), context)
     };
+    if let Err(failure) = ended {
+        return Err(match context.interrupt().flag().load(Ordering::Relaxed) {
+            // An instrument that looks at the flag may be the first to hear.
+            true => {
+                Failure::interrupted(keep(args, tokens, &found, &instruments), context.interrupt().exit())
+            }
+            false => failure,
+        });
+    }
+    let mut outcomes = found.take();
     outcomes.append(&mut left_out);
     deliver(args, out, tokens, &outcomes, context)
+}
+
+/// What instruments found so far, within reach of whoever hears a wish to stop.
+#[derive(Clone, Default)]
+struct SoFar(Arc<Mutex<Vec<Outcome>>>);
+
+impl SoFar {
+    fn push(&self, outcome: Outcome) {
+        self.0.lock().expect("nobody panics with it").push(outcome);
+    }
+
+    fn take(&self) -> Vec<Outcome> {
+        std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
+    }
+}
+
+/// Writes what was found before a wish to stop, and says so.
+fn keep(args: &AnalyzeArgs, tokens: usize, found: &SoFar, asked: &[&'static dyn Instrument]) -> String {
+    let out = args.out.as_deref().expect("an analysis has a folder");
+    let mut outcomes = found.take();
+    let whole = outcomes.iter().filter(|outcome| outcome.found.is_ok()).count();
+    if whole == 0 {
+        return NOTHING_WRITTEN.into();
+    }
+    let rest = asked[outcomes.len()..].iter().map(|instrument| instrument.about());
+    outcomes.extend(rest.map(|about| Outcome { about, found: Err("interrupted before its end".into()) }));
+    let document = document(args, tokens, &outcomes);
+    match finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document)) {
+        Ok(()) => format!(
+            "interrupted before the end; what {} of {} found is in {}",
+            whole,
+            counted(asked.len(), "instrument", "instruments"),
+            out.display()
+        ),
+        Err(failure) => failure.message,
+    }
 }
 
 /// Tells what the work would take.
 fn plan(
     args: &AnalyzeArgs,
-    checkpoint: &std::path::Path,
+    checkpoint: &Path,
     intent: &Intent<'_>,
     context: &Context,
 ) -> Result<(), Failure> {
@@ -173,7 +226,7 @@ fn plan(
 /// Writes and tells what was found; instruments that were named and could not run are then an error all the same.
 fn deliver(
     args: &AnalyzeArgs,
-    out: &std::path::Path,
+    out: &Path,
     tokens: usize,
     outcomes: &[Outcome],
     context: &Context,
@@ -224,7 +277,7 @@ fn require_numbers(args: &AnalyzeArgs) -> Result<(), Failure> {
 }
 
 /// The findings for people, a line each.
-fn tell_person(out: &std::path::Path, outcomes: &[Outcome]) {
+fn tell_person(out: &Path, outcomes: &[Outcome]) {
     for outcome in outcomes {
         say!("{:20} {}", outcome.about.name, in_words(outcome));
     }
@@ -293,12 +346,11 @@ fn chosen(names: &str, others: bool) -> Result<Vec<&'static dyn Instrument>, Fai
 fn outcomes(
     instruments: &[&'static dyn Instrument],
     routed: bool,
-    material: &mut Material<'_>,
+    (material, found_so_far): (&mut Material<'_>, &SoFar),
     context: &Context,
-) -> Result<Vec<Outcome>, Failure> {
+) -> Result<(), Failure> {
     let (pool, progress) = (context.pool()?, context.progress());
     let started = std::time::Instant::now();
-    let mut outcomes = Vec::new();
     for (done, instrument) in instruments.iter().enumerate() {
         let about = instrument.about();
         let share = done as f64 / instruments.len() as f64;
@@ -312,10 +364,10 @@ fn outcomes(
             progress.clear();
             return Err(Failure::input("interrupted"));
         }
-        outcomes.push(Outcome { about, found });
+        found_so_far.push(Outcome { about, found });
     }
     progress.clear();
-    Ok(outcomes)
+    Ok(())
 }
 
 /// One line for a person.
@@ -359,7 +411,7 @@ fn document(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> serde_js
 /// Writes tables, report, and last `analysis.json`: a folder that has it is whole.
 fn write(
     args: &AnalyzeArgs,
-    out: &std::path::Path,
+    out: &Path,
     tokens: usize,
     outcomes: &[Outcome],
     document: &serde_json::Value,
@@ -389,8 +441,7 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
         })
     };
     let model = args.model.as_deref().unwrap_or_default();
-    let name =
-        std::path::Path::new(model).file_name().map_or_else(|| model.into(), |name| name.to_string_lossy());
+    let name = Path::new(model).file_name().map_or_else(|| model.into(), |name| name.to_string_lossy());
     let left_out = outcomes.iter().filter_map(|outcome| {
         outcome.found.as_ref().err().map(|reason| format!("{} was left out: {reason}", outcome.about.name))
     });

@@ -63,6 +63,9 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
 /// Instruments that put other weights in the place of the model's.
 const REPLACING: [&str; 3] = ["expert-merge", "expert-prune", "quantised-experts"];
 
+/// Instruments that read the model with its numbers in another order, too, if there is room.
+const SCRAMBLING: [&str; 3] = ["dictionary", "neuron-profile", "superposition"];
+
 /// Bytes that stand beside the model while instruments have other weights in the place of its own: at most all matrices of the experts, and of
 /// attention and routers where these are rounded.
 pub(super) fn replaced(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> u64 {
@@ -79,6 +82,24 @@ pub(super) fn replaced(instruments: &[&'static dyn Instrument], shape: &SubjectS
     let experts = if asked(&REPLACING) { of(&experts) } else { 0 };
     let attention = if asked(&["quantised-experts"]) { of(&attention) } else { 0 };
     4 * (experts + attention)
+}
+
+/// Bytes that stand beside the model while instruments run it with the numbers of its matrices in another order: at most all matrices of its blocks.
+pub(super) fn scrambled(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> u64 {
+    let asked = |i: &&dyn Instrument| SCRAMBLING.contains(&i.about().name);
+    if !instruments.iter().any(|instrument| asked(&&**instrument)) {
+        return 0;
+    }
+    let neurons = |layer: &FeedForwardShape| match layer {
+        FeedForwardShape::Dense { width } => *width,
+        // The shared expert, if there is one, is no wider than those that a token chooses together.
+        FeedForwardShape::Routed { experts, per_token, expert_width } => (experts + per_token) * expert_width,
+    };
+    let matrices = |layer: &FeedForwardShape| {
+        3 * neurons(layer) * shape.d_model
+            + 5 * shape.d_model * shape.d_model.max(shape.heads * shape.head_dim)
+    };
+    4 * shape.feed_forward.iter().map(matrices).sum::<usize>() as u64
 }
 
 /// Takes out the instruments whose weights have no room beside the model, and says so.
