@@ -112,6 +112,11 @@ impl MemoryArgs {
         Ok(all.div_ceil(all.div_ceil(fitting)))
     }
 
+    /// The way that weights take in passes of one sequence; none if not even that fits.
+    pub fn way(&self, path: &Path, work: &Work<'_>) -> Option<Way> {
+        MemoryPlan::new(path, work, self.bound()).ok().map(|plan| plan.way)
+    }
+
     /// Prints the plan. The time is that of a short calibration, of products and of reading, on this machine.
     ///
     /// Nothing is written. Reading counts once where weights stay in memory, and once for each pass where

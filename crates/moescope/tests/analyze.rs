@@ -254,5 +254,11 @@ fn ctrl_c_keeps_what_instruments_have_found() {
     assert!(written["instruments"][0].get("left_out").is_none());
     assert_eq!(written["instruments"][1]["left_out"], "interrupted before its end");
     assert!(out.join("tables/induction.parquet").exists() && out.join("report.html").exists());
-    assert!(!out.join("UNFINISHED").exists());
+    assert_eq!(written["interrupted"], true);
+    assert!(!out.join("unfinished.txt").exists());
+    // What was whole before is not given for less.
+    fs::write(out.join("analysis.json"), "{}").unwrap();
+    let again = interrupted_after(6_000, &out);
+    assert!(said(&again).contains("stays as it was"), "{}", said(&again));
+    assert_eq!(fs::read_to_string(out.join("analysis.json")).unwrap(), "{}");
 }

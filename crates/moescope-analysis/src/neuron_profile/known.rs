@@ -79,7 +79,7 @@ pub(super) fn known_table(own: Known, scrambled: Option<Known>) -> Result<Table,
         Column::null("telling", deviations, "values moved along each document", real(|known| known.null)),
     ];
     let method = "Neurons of a model that never learned are known by tokens, too: what goes with a token in the text goes into its vectors. The second \
-                  row, one draw, says how many; it is absent where the model cannot run with other weights. Neurons of one model are not \
+                  row, one draw, says how many; it is absent where there is no room for other weights, or some neurons get too few tokens with them. Neurons of one model are not \
                   independent, so there is no interval.";
     Ok(Table::new(
         "neuron_known",

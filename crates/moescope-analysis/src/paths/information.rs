@@ -177,7 +177,7 @@ impl CrossLayerReport {
             ),
         ];
         let meaning = "plug-in information between the sets of the two layers";
-        let null = "any tokens exchanged";
+        let null = "sets moved along documents";
         columns.extend(comparison_columns("information", "bits", meaning, null, &each(&self.marginal)));
         let meaning = "the same, given the token";
         let null = "occurrences of the same token exchanged";

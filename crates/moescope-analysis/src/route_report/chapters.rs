@@ -212,7 +212,7 @@ fn most_telling(report: &SpecialisationReport) -> usize {
 /// token and the position. A label with a single value tells nothing and is left out. The domain given the token is
 /// there because vocabulary alone tells topics apart: what remains of the information once the token is known
 /// is the better measure of a router that reads the context. The predicted token is tested as the true next one is:
-/// routes move between tokens, whatever their documents. It is made of the same stream that the routers read, so that
+/// routes move along documents. It is made of the same stream that the routers read, so that
 /// information about it is no sign that an expert decides it; `expert-importance` and `route-patch` intervene.
 fn specialisation_reports(
     trace: &RoutingTrace,

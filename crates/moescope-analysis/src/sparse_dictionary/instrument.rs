@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::HookPoint;
+use moescope_base::{HookPoint, Site};
 use moescope_dictionary::Rows;
 
 use super::learned::{Learned, learn};
@@ -76,7 +76,7 @@ impl Instrument for SparseDictionaries {
                 let (first, _) = site.part(&parts, Part::First)?;
                 let place = (&learned.dictionary, site.point, &first);
                 let lost = lost(material, &judging, place, material.resampling("loss of dictionaries"))?;
-                let stream = site.point.site() == moescope_base::Site::ResidPost;
+                let stream = site.point.site() == Site::ResidPost;
                 let absorbed = match stream && !material.words.is_empty() {
                     true => absorbed(&learned.dictionary, &site, &material.words, seed)?,
                     false => None,
@@ -108,15 +108,20 @@ fn explained(
             let seed = material.seed.child(METHOD).child(&site.point.to_string());
             if let Some(learned) = learn(&site, parts, seed, material.resampling(METHOD))? {
                 let beyond = learned.explained.estimate - learned.explained_null;
-                found.insert(site.point, [beyond, learned.found]);
+                found.insert(kind_of(&site.point), [beyond, learned.found]);
             }
         }
     }
     Ok(found)
 }
 
-/// Explained variance beyond Gaussian rows, and the share of features found again, of each site.
-pub(super) type Explained = BTreeMap<HookPoint, [f64; 2]>;
+/// Explained variance beyond Gaussian rows, and the share of features found again, of each kind of site.
+pub(super) type Explained = BTreeMap<(Option<usize>, Site), [f64; 2]>;
+
+/// Layer and kind of a site. The most used expert of a layer need not be the same with other weights.
+pub(super) fn kind_of(site: &HookPoint) -> (Option<usize>, Site) {
+    (site.layer(), site.site())
+}
 
 /// What is said of one site.
 pub(super) struct Row {

@@ -3,7 +3,7 @@
 use moescope_base::{Column, Figure, FigureKind, Site, Table};
 use moescope_dictionary::density_histogram;
 
-use super::instrument::{Explained, Feature, Row};
+use super::instrument::{Explained, Feature, Row, kind_of};
 use super::letters::Absorbed;
 use super::losses::Lost;
 use crate::AnalysisError;
@@ -19,7 +19,7 @@ pub(super) fn finding(
     material: &Material<'_>,
 ) -> Result<Finding, AnalysisError> {
     let tables = vec![sites(rows, scrambled)?, densities(rows)?, features(rows, material)?];
-    Ok(Finding { tables, figures: vec![explained(rows), found_again(rows)] })
+    Ok(Finding { tables, figures: vec![explained(rows, scrambled), found_again(rows)] })
 }
 
 fn real(rows: &[Row], of: impl Fn(&Row) -> f64) -> Vec<f64> {
@@ -62,7 +62,8 @@ fn sites(rows: &[Row], scrambled: &Explained) -> Result<Table, AnalysisError> {
     columns.push(Column::null("explained", "share", GAUSSIAN, real(rows, |row| row.learned.explained_null)));
     let meaning = "t test of the difference from the null, over documents";
     columns.push(Column::p_value("explained", meaning, real(rows, |row| row.learned.explained_p)));
-    let beside = |at: usize| real(rows, |row| scrambled.get(&row.site).map_or(f64::NAN, |found| found[at]));
+    let beside =
+        |at: usize| real(rows, |row| scrambled.get(&kind_of(&row.site)).map_or(f64::NAN, |found| found[at]));
     let beyond = real(rows, |row| row.learned.explained.estimate - row.learned.explained_null);
     columns.push(Column::estimate(
         "beyond",
@@ -85,7 +86,7 @@ fn sites(rows: &[Row], scrambled: &Explained) -> Result<Table, AnalysisError> {
 const GAUSSIAN: &str = "dictionaries of Gaussian rows of the same mean and covariance";
 
 /// The model without training, about.
-const SCRAMBLED: &str = "the same of the model with the numbers of every matrix of its blocks in another order; absent where it cannot run so";
+const SCRAMBLED: &str = "the same of the model with the numbers of the matrices of its blocks in another order; absent where there is no room for that, or too few rows";
 
 /// Features that are dead, and those that are found again in other documents.
 fn of_features(rows: &[Row]) -> Vec<Column> {
@@ -224,14 +225,17 @@ fn features(rows: &[Row], material: &Material<'_>) -> Result<Table, AnalysisErro
 }
 
 /// What is explained, against Gaussian rows.
-fn explained(rows: &[Row]) -> Figure {
+fn explained(rows: &[Row], scrambled: &Explained) -> Figure {
     let p: Vec<f64> = rows.iter().map(|row| row.learned.explained_p).collect();
     let beyond = holm(&p).into_iter().filter(|p| *p <= 0.05).count();
     let gain = |row: &&Row| row.learned.explained.estimate - row.learned.explained_null;
     let most = rows.iter().max_by(|a, b| gain(a).total_cmp(&gain(b)));
     let example = most.filter(|_| beyond > 0).map_or_else(String::new, |row| {
         let (own, null) = (row.learned.explained.estimate, row.learned.explained_null);
-        format!("; most at {}: {own:.2} against {null:.2}", row.site)
+        let beside = scrambled.get(&kind_of(&row.site)).map_or_else(String::new, |[beyond, _]| {
+            format!(", a gain of {:.2}, and of {beyond:.2} with the weights in another order", own - null)
+        });
+        format!("; most at {}: {own:.2} against {null:.2}{beside}", row.site)
     });
     Figure {
         id: "dictionaries".into(),

@@ -95,7 +95,8 @@ pub fn domain_given_token(
 ///
 /// What a document's subject alone makes expert and label share is part of the null. Where stretches of neighbours that are alike are long
 /// beside documents, the break where the end of a document meets its beginning makes the test a little liberal: one alarm of nine
-/// instead of one of twenty where they are a fifth as long.
+/// instead of one of twenty where they are a fifth as long. Documents of a few tokens often stay where they are: the test is then blunt, and the excess
+/// too small.
 ///
 /// # Errors
 /// As [`specialisation`].

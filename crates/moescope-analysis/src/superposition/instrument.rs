@@ -55,7 +55,7 @@ impl Instrument for Superposition {
         check::at_least(METHOD, "layers with four features that stand in eight documents", rows.len(), 1)?;
         let scrambled = material.scrambled(METHOD, all_rows)?.unwrap_or_default();
         let table = table(&rows, &scrambled)?;
-        let figures = figures(&rows, &table);
+        let figures = figures(&rows, &scrambled, &table);
         Ok(Finding { tables: vec![table], figures })
     }
 }

@@ -97,7 +97,7 @@ fn nothing() -> Bootstrap {
 }
 
 /// The model without training, about.
-const SCRAMBLED: &str = "the same of the model with the numbers of every matrix of its blocks in another order; absent where it cannot run so";
+const SCRAMBLED: &str = "the same of the model with the numbers of the matrices of its blocks in another order; absent where there is no room for that, or too few rows";
 
 /// One row for each layer and place, beside what is told of it with the weights in another order.
 ///
@@ -105,9 +105,7 @@ const SCRAMBLED: &str = "the same of the model with the numbers of every matrix 
 /// If the columns make no table.
 pub(super) fn table(rows: &[Row], scrambled: &[Row]) -> Result<Table, AnalysisError> {
     let beside = |of: fn(&Row) -> f64| {
-        let same =
-            |row: &Row| scrambled.iter().find(|other| (other.layer, other.place) == (row.layer, row.place));
-        rows.iter().map(|row| same(row).map_or(f64::NAN, of)).collect::<Vec<f64>>()
+        rows.iter().map(|row| same(scrambled, row).map_or(f64::NAN, of)).collect::<Vec<f64>>()
     };
     let real = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
     let interval = |of: fn(&Row) -> Bootstrap| rows.iter().map(of).collect::<Vec<Bootstrap>>();
@@ -158,6 +156,12 @@ pub(super) fn table(rows: &[Row], scrambled: &[Row]) -> Result<Table, AnalysisEr
             vec![0.0; rows.len()],
         ),
         Column::p_value("strength", "draws in which features are as long", real(|row| row.p_value)),
+        Column::estimate(
+            "scrambled_interference",
+            "dimensions",
+            SCRAMBLED,
+            beside(|row| row.interference.estimate),
+        ),
         Column::estimate("scrambled_strength", "standard deviations", SCRAMBLED, beside(|row| row.strength)),
         Column::estimate(
             "scrambled_dimensionality",
@@ -189,8 +193,13 @@ pub(super) fn table(rows: &[Row], scrambled: &[Row]) -> Result<Table, AnalysisEr
     Ok(Table::new("superposition", "How features share dimensions", method, columns)?)
 }
 
+/// The same place of the model with its weights in another order.
+fn same<'r>(scrambled: &'r [Row], row: &Row) -> Option<&'r Row> {
+    scrambled.iter().find(|other| (other.layer, other.place) == (row.layer, row.place))
+}
+
 /// Interference and dimensionality by layer.
-pub(super) fn figures(rows: &[Row], table: &Table) -> Vec<Figure> {
+pub(super) fn figures(rows: &[Row], scrambled: &[Row], table: &Table) -> Vec<Figure> {
     let lines = |id: &str, title: String, y: &str, caption: &str| Figure {
         id: id.into(),
         title,
@@ -208,7 +217,7 @@ pub(super) fn figures(rows: &[Row], table: &Table) -> Vec<Figure> {
             counted(told, "place", "places")
         ),
         (_, Some(row)) => format!(
-            "In {} of {} features share dimensions more than random directions do; most surely in the {} of layer {}: {:.2} ({:.2} to {:.2}) against {:.2}",
+            "In {} of {} features share dimensions more than random directions do; most surely in the {} of layer {}: {:.2} ({:.2} to {:.2}) against {:.2}{}",
             beyond.count(),
             counted(told, "place", "places"),
             row.place,
@@ -216,7 +225,12 @@ pub(super) fn figures(rows: &[Row], table: &Table) -> Vec<Figure> {
             row.interference.estimate,
             row.interference.low,
             row.interference.high,
-            row.random.interference
+            row.random.interference,
+            same(scrambled, row)
+                .filter(|other| other.interference.estimate.is_finite())
+                .map_or_else(String::new, |other| {
+                    format!(", with the weights in another order {:.2}", other.interference.estimate)
+                })
         ),
     };
     let shares = rows.iter().map(|row| row.dimensionality.estimate).filter(|share| share.is_finite());

@@ -132,10 +132,11 @@ fn row_factors(plan: &RoutePlan, factors: &[f32], rows: Range<usize>) -> Vec<f32
 /// Tasks that the matrices' gradients make at least, so that threads end at about the same time.
 const MATRIX_TASKS: usize = 16;
 
-/// Rows of a matrix that a task writes: all if there are many experts, since each task packs the expert's rows anew.
+/// Rows of a matrix that a task writes: many if there are many experts, since each task packs the expert's rows anew, but not so many that one busy
+/// expert keeps a thread for long.
 fn matrix_rows(experts: usize, outputs: usize) -> usize {
     let parts = MATRIX_TASKS.div_ceil(experts.max(1));
-    outputs.div_ceil(parts).max(TILE_ROWS).min(outputs.max(1))
+    outputs.div_ceil(parts).clamp(TILE_ROWS, 4 * TILE_ROWS).min(outputs.max(1))
 }
 
 /// Sums over the rows of each expert, `sides(slot rows, matrix rows)`: each part of a matrix is written by one task, a share of its
@@ -164,7 +165,7 @@ fn sum_each_matrix<'a>(
             let out = MatrixMut::new(part, outputs.len(), shape.inputs);
             let next = match shares.get(index + 1) {
                 Some(rows) => Some((rows.clone(), outputs.clone())),
-                None => after(plan, (expert, outputs.clone()), shape.outputs),
+                None => after(plan, (expert, outputs.end), (height, shape.outputs)),
             };
             let next = next.map(|(rows, outputs)| sides(rows, outputs));
             sum_over_rows(out, sides(rows.clone(), outputs.clone()), add, next);
@@ -172,14 +173,13 @@ fn sum_each_matrix<'a>(
     });
 }
 
-/// The first share and the matrix rows of the task after that of these rows of an expert's matrix.
+/// The first share and the matrix rows of the task after that which ends at a row of an expert's matrix.
 fn after(
     plan: &RoutePlan,
-    (expert, rows): (usize, Range<usize>),
-    outputs: usize,
+    (expert, end): (usize, usize),
+    (height, outputs): (usize, usize),
 ) -> Option<(Range<usize>, Range<usize>)> {
-    let height = rows.len();
-    let (expert, first) = if rows.end < outputs { (expert, rows.end) } else { (expert + 1, 0) };
+    let (expert, first) = if end < outputs { (expert, end) } else { (expert + 1, 0) };
     if expert == plan.experts() {
         return None;
     }

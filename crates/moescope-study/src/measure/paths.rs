@@ -48,7 +48,7 @@ pub struct PathMeasure {
     /// What the whole path tells about the domain. The null exchanges whole documents, since tokens of one document
     /// share their domain.
     pub domain: Information,
-    /// What the whole path tells about the token's id. The null exchanges tokens.
+    /// What the whole path tells about the token's id. The null moves paths along documents.
     pub token: Information,
     /// Adjusted share that the most telling single layer's set tells about the domain: what a path has to exceed to
     /// be more than one of its parts.
@@ -110,7 +110,8 @@ impl PathMeasure {
             Exchange::Documents(&tokens.documents),
             permutations,
         )?;
-        let token = path_information(trace, &Labels::token(tokens), Exchange::Tokens, permutations)?;
+        let along = Exchange::Along(&tokens.documents);
+        let token = path_information(trace, &Labels::token(tokens), along, permutations)?;
         Ok(PathMeasure {
             tokens: number.paths.used.tokens,
             distinct: number.paths.used.distinct,

@@ -38,7 +38,7 @@ pub struct LayerMeasure {
     pub entropy: Option<f64>,
     /// What one choice of an expert tells about the domain.
     pub domain: Information,
-    /// What one choice tells about the token's id.
+    /// What one choice tells about the token's id; the null moves routes along documents, as that of paths does.
     pub token: Information,
     /// What one choice tells about the domain once the token is known: specialisation in the domain itself and not in
     /// its vocabulary.

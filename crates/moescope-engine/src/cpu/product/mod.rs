@@ -20,7 +20,6 @@ mod visits;
 mod wide;
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use super::matrix::{Matrix, MatrixMut};
 use crate::LinearShape;
@@ -100,7 +99,7 @@ impl<'a> Out<'a> {
 impl<'a> LeftSide<'a> {
     /// Some of its rows.
     #[cfg(target_arch = "x86_64")]
-    fn rows(self, rows: Range<usize>) -> Self {
+    fn rows(self, rows: std::ops::Range<usize>) -> Self {
         match self {
             Self::ByRow(matrix, Some(names)) => Self::ByRow(matrix, Some(&names[rows])),
             Self::ByRow(matrix, None) => Self::ByRow(matrix.window(rows, 0..matrix.columns), None),

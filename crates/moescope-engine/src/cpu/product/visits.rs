@@ -5,7 +5,8 @@ use super::kernel::{COLUMNS, ROWS};
 use super::panels::{LINE, STEPS};
 use super::{LeftSide, Operands, RightSide, Sizes, Steps};
 
-/// Numbers of packed panels at a time, a quarter of an L2 cache: as much again is on its way for the next.
+/// Numbers of packed panels at a time, a quarter of an L2 cache: as much again is on its way for the next. Four times as many where the left side is
+/// packed, too.
 const PACKED: usize = 64 << 10;
 /// Rows from which on a right side whose rows are contiguous is worth packing.
 const WORTH_PACKING: usize = 96;

@@ -124,10 +124,14 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     // One of them is open at a time.
     let take = others.iter().map(|other| other.memory(&running(1))).collect::<Result<Vec<u64>, _>>()?;
     let (take, weights) = (take.into_iter().max().unwrap_or(0), replaced(&instruments, &shape));
-    // Beside the model where there is room: what these instruments find without it is whole but for a null.
+    // A null is not worth a model that no longer stays in memory.
     let scrambled = scrambled(&instruments, &shape);
-    let room_for_weights = scrambled == 0 || fitting(take + scrambled.max(weights)).is_ok();
-    let weights = if room_for_weights { scrambled.max(weights) } else { weights };
+    let way = |beside: u64| args.memory.way(checkpoint.path(), &work(1, beside));
+    let room_for_weights = match (way(take + weights), way(take + weights.max(scrambled))) {
+        (Some(without), Some(with)) => without == with,
+        _ => false,
+    };
+    let weights = if room_for_weights { weights.max(scrambled) } else { weights };
     let mut left_out = Vec::new();
     let (sequences, beside) = match fitting(take + weights) {
         Ok(sequences) => (sequences, take + weights),
@@ -151,58 +155,69 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
     material.words = texts(&tokenizer);
     material.room_for_weights = room_for_weights;
-    let found = SoFar::default();
+    let found = SoFar::new(left_out);
+    let keep = {
+        let (args, found, asked) = (args.clone(), found.clone(), instruments.clone());
+        move || keep(&args, tokens, &found, &asked)
+    };
     let ended = {
-        let (so_far, kept_args, asked) = (found.clone(), args.clone(), instruments.clone());
-        let _heeds = context.interrupt().at_once_after(move || keep(&kept_args, tokens, &so_far, &asked));
+        let _heeds = context.interrupt().at_once_after(keep.clone());
         outcomes(&instruments, routed, (&mut material, &found), context)
     };
     if let Err(failure) = ended {
         return Err(match context.interrupt().flag().load(Ordering::Relaxed) {
             // An instrument that looks at the flag may be the first to hear.
-            true => {
-                Failure::interrupted(keep(args, tokens, &found, &instruments), context.interrupt().exit())
-            }
+            true => Failure::interrupted(keep(), context.interrupt().exit()),
             false => failure,
         });
     }
-    let mut outcomes = found.take();
-    outcomes.append(&mut left_out);
-    deliver(args, out, tokens, &outcomes, context)
+    deliver(args, out, tokens, &found.take().1, context)
 }
 
-/// What instruments found so far, within reach of whoever hears a wish to stop.
-#[derive(Clone, Default)]
-struct SoFar(Arc<Mutex<Vec<Outcome>>>);
+/// What instruments found so far, within reach of whoever hears a wish to stop, and how many have ended.
+#[derive(Clone)]
+struct SoFar(Arc<Mutex<(usize, Vec<Outcome>)>>);
 
 impl SoFar {
-    fn push(&self, outcome: Outcome) {
-        self.0.lock().expect("nobody panics with it").push(outcome);
+    /// With those that were left out before any began.
+    fn new(left_out: Vec<Outcome>) -> SoFar {
+        SoFar(Arc::new(Mutex::new((0, left_out))))
     }
 
-    fn take(&self) -> Vec<Outcome> {
+    fn push(&self, outcome: Outcome) {
+        let mut so_far = self.0.lock().expect("nobody panics with it");
+        // Those that were left out stay last.
+        let ended = so_far.0;
+        so_far.1.insert(ended, outcome);
+        so_far.0 += 1;
+    }
+
+    fn take(&self) -> (usize, Vec<Outcome>) {
         std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
     }
 }
 
-/// Writes what was found before a wish to stop, and says so.
+/// Writes what was found before a wish to stop, unless a whole analysis stands there, and says so.
 fn keep(args: &AnalyzeArgs, tokens: usize, found: &SoFar, asked: &[&'static dyn Instrument]) -> String {
     let out = args.out.as_deref().expect("an analysis has a folder");
-    let mut outcomes = found.take();
+    let (ended, mut outcomes) = found.take();
     let whole = outcomes.iter().filter(|outcome| outcome.found.is_ok()).count();
     if whole == 0 {
         return NOTHING_WRITTEN.into();
     }
-    let rest = asked[outcomes.len()..].iter().map(|instrument| instrument.about());
-    outcomes.extend(rest.map(|about| Outcome { about, found: Err("interrupted before its end".into()) }));
-    let document = document(args, tokens, &outcomes);
-    match finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document)) {
-        Ok(()) => format!(
-            "interrupted before the end; what {} of {} found is in {}",
-            whole,
-            counted(asked.len(), "instrument", "instruments"),
+    if out.join(DOCUMENT).exists() {
+        return format!(
+            "interrupted before the end; the analysis that was in {} stays as it was",
             out.display()
-        ),
+        );
+    }
+    let all = counted(asked.len(), "instrument", "instruments");
+    let rest = asked[ended..].iter().map(|instrument| instrument.about());
+    outcomes.extend(rest.map(|about| Outcome { about, found: Err("interrupted before its end".into()) }));
+    let mut document = document(args, tokens, &outcomes);
+    document["interrupted"] = true.into();
+    match finish(out, DOCUMENT, || write(args, out, tokens, &outcomes, &document)) {
+        Ok(()) => format!("interrupted before the end; what {whole} of {all} found is in {}", out.display()),
         Err(failure) => failure.message,
     }
 }
@@ -360,11 +375,15 @@ fn outcomes(
             true => Err("the model is dense: it has no routed layer".to_owned()),
             false => pool.install(|| instrument.run(material)).map_err(|error| error.to_string()),
         };
-        if context.interrupt().flag().load(Ordering::Relaxed) {
+        let interrupted = context.interrupt().flag().load(Ordering::Relaxed);
+        // A pass that was stopped is an error, and no finding.
+        if found.is_ok() || !interrupted {
+            found_so_far.push(Outcome { about, found });
+        }
+        if interrupted {
             progress.clear();
             return Err(Failure::input("interrupted"));
         }
-        found_so_far.push(Outcome { about, found });
     }
     progress.clear();
     Ok(())

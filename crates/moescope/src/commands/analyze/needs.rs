@@ -84,22 +84,26 @@ pub(super) fn replaced(instruments: &[&'static dyn Instrument], shape: &SubjectS
     4 * (experts + attention)
 }
 
-/// Bytes that stand beside the model while instruments run it with the numbers of its matrices in another order: at most all matrices of its blocks.
+/// Bytes that stand beside the model while instruments run it with the numbers of its matrices in another order: about all matrices of its blocks,
+/// and three copies of the largest while it is exchanged.
 pub(super) fn scrambled(instruments: &[&'static dyn Instrument], shape: &SubjectShape) -> u64 {
-    let asked = |i: &&dyn Instrument| SCRAMBLING.contains(&i.about().name);
-    if !instruments.iter().any(|instrument| asked(&&**instrument)) {
+    let asked = |instrument: &&'static dyn Instrument| SCRAMBLING.contains(&instrument.about().name);
+    if !instruments.iter().any(asked) {
         return 0;
     }
     let neurons = |layer: &FeedForwardShape| match layer {
         FeedForwardShape::Dense { width } => *width,
-        // The shared expert, if there is one, is no wider than those that a token chooses together.
+        // A shared expert, if there is one, is seldom wider than those that a token chooses together.
         FeedForwardShape::Routed { experts, per_token, expert_width } => (experts + per_token) * expert_width,
     };
-    let matrices = |layer: &FeedForwardShape| {
-        3 * neurons(layer) * shape.d_model
-            + 5 * shape.d_model * shape.d_model.max(shape.heads * shape.head_dim)
+    let attention = shape.d_model * shape.d_model.max(shape.heads * shape.head_dim);
+    let matrices = |layer: &FeedForwardShape| 3 * neurons(layer) * shape.d_model + 5 * attention;
+    let widest = |layer: &FeedForwardShape| match layer {
+        FeedForwardShape::Dense { width } => *width,
+        FeedForwardShape::Routed { per_token, expert_width, .. } => per_token * expert_width,
     };
-    4 * shape.feed_forward.iter().map(matrices).sum::<usize>() as u64
+    let largest = shape.feed_forward.iter().map(widest).max().unwrap_or(0) * shape.d_model;
+    4 * (shape.feed_forward.iter().map(matrices).sum::<usize>() + 3 * largest.max(attention)) as u64
 }
 
 /// Takes out the instruments whose weights have no room beside the model, and says so.
