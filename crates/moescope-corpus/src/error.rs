@@ -35,7 +35,7 @@ pub enum CorpusError {
     },
     /// A domain holds no text at all.
     #[error(
-        "domain `{domain}` has no text: {files} readable files were found and none holds a document that is not blank; add documents, or remove the sub-folder"
+        "domain `{domain}` has no text: no document in its readable files ({files}) that is not blank; add documents, or remove the sub-folder"
     )]
     EmptyDomain {
         /// The domain's name.

@@ -63,6 +63,7 @@ pub mod others;
 pub mod out_folder;
 pub mod output;
 pub mod progress;
+pub mod shell;
 pub mod study_report;
 mod text_windows;
 pub mod validity_page;

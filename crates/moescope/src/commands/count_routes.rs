@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
+use crate::shell::word;
 
 /// What says what a folder of sums holds; written last.
 const COUNTS: &str = "counts.json";
@@ -339,7 +340,7 @@ fn report(job: &Job<'_>, counted: &Counted, chapters: &[Chapter]) -> Report {
         "moescope routing --from FOLDER... --token-rows {} --kept-paths {} --out {}",
         job.sizes.token_rows,
         job.sizes.kept_paths,
-        job.out.display()
+        word(job.out.display())
     );
     Report {
         title: format!("Routes of {}", counted.names().join(", ")),

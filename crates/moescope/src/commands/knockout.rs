@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
+use crate::shell::word;
 use crate::text_windows::{Windows, corpus_of, positions, tell_few};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
@@ -283,12 +284,12 @@ fn report(args: &KnockoutArgs, text: &Text, found: &Knockout, tables: &[Table]) 
         method: vec![table.method().to_owned()],
         ..Section::default()
     };
-    let paths: Vec<String> = args.text.iter().map(|path| path.display().to_string()).collect();
+    let paths: Vec<String> = args.text.iter().map(|path| word(path.display())).collect();
     let how = if args.how == How::Ban { "ban" } else { "zero" };
     let command = format!(
-        "moescope knockout {} --experts '{}' --text {} --vs {} --matched {} --how {how} --positions {} --tokens {} --seed {}",
-        args.model,
-        args.experts,
+        "moescope knockout {} --experts {} --text {} --vs {} --matched {} --how {how} --positions {} --tokens {} --seed {}",
+        word(&args.model),
+        word(&args.experts),
         paths.join(" "),
         args.vs,
         args.matched,

@@ -27,6 +27,7 @@ use crate::memory::{Intent, MemoryArgs};
 use crate::near_ties;
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
+use crate::shell::word;
 use crate::text_windows::{Batch, Windows, positions, texts};
 
 /// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
@@ -318,9 +319,9 @@ fn name(model: &Path) -> String {
 fn reproduce(args: &RoutingArgs) -> Vec<(String, String)> {
     let command = format!(
         "moescope routing {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}",
-        args.model(),
-        args.text().display(),
-        args.out.display(),
+        word(args.model()),
+        word(args.text().display()),
+        word(args.out.display()),
         args.positions,
         args.tokens,
         args.permutations,

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output;
 use crate::say;
+use crate::shell::word;
 use crate::study_report;
 
 /// Grow a family of models, look inside them, and answer the five questions.
@@ -170,11 +171,12 @@ fn write(study: &Study, results: &Results, conclusion: &Conclusion, args: &Study
 /// decide none.
 fn command_line(args: &StudyArgs) -> String {
     let what = match (&args.config, &args.preset) {
-        (Some(path), _) => format!("--config {}", path.display()),
+        (Some(path), _) => format!("--config {}", word(path.display())),
         (None, preset) => preset.clone().unwrap_or_else(|| "quick".into()),
     };
     let seeds = args.seeds.map_or_else(String::new, |n| format!(" --seeds {n}"));
-    let corpus = args.corpus.as_ref().map_or_else(String::new, |c| format!(" --corpus {}", c.display()));
+    let corpus =
+        args.corpus.as_ref().map_or_else(String::new, |c| format!(" --corpus {}", word(c.display())));
     format!("moescope study {what}{seeds}{corpus}")
 }
 

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::memory::{Intent, MemoryArgs};
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
+use crate::shell::word;
 use crate::text_windows::{Windows, corpus_of, positions, tell_few};
 
 /// What the folder has when it is whole.
@@ -323,14 +324,14 @@ impl Facts<'_> {
             method: vec![table.method().to_owned()],
             ..Section::default()
         };
-        let paths: Vec<String> = self.args.text.iter().map(|path| path.display().to_string()).collect();
+        let paths: Vec<String> = self.args.text.iter().map(|path| word(path.display())).collect();
         let target = self.sites.target.map_or_else(String::new, |target| format!(" --target {target}"));
         let command = format!(
             "moescope dictionary measure {} {} --text {} --site {}{target} --skip {} --positions {} --tokens {} --seed {}",
-            self.args.model,
-            self.args.dictionary.display(),
+            word(&self.args.model),
+            word(self.args.dictionary.display()),
             paths.join(" "),
-            self.sites.input,
+            word(self.sites.input),
             self.sites.skip,
             self.args.positions,
             self.args.tokens,
