@@ -99,6 +99,20 @@ fn nothing() -> Bootstrap {
 /// The model without training, about.
 const SCRAMBLED: &str = "the same of the model with the numbers of the matrices of its blocks in another order; absent where there is no room for that, or too few rows";
 
+/// What names a row, and its dimensions.
+fn keys(rows: &[Row]) -> Vec<Column> {
+    let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
+    vec![
+        Column::integer_key("layer", "", "block, counted from 0", whole(|row| row.layer)),
+        Column::key(
+            "place",
+            "the stream after the block, the neurons of its experts, or those of a dense layer",
+            rows.iter().map(|row| row.place.to_owned()).collect(),
+        ),
+        Column::count("dimensions", "", "coordinates of a vector there", whole(|row| row.width)),
+    ]
+}
+
 /// One row for each layer and place, beside what is told of it with the weights in another order.
 ///
 /// # Errors
@@ -109,15 +123,10 @@ pub(super) fn table(rows: &[Row], scrambled: &[Row]) -> Result<Table, AnalysisEr
     };
     let real = |of: fn(&Row) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
     let interval = |of: fn(&Row) -> Bootstrap| rows.iter().map(of).collect::<Vec<Bootstrap>>();
-    let whole = |of: fn(&Row) -> usize| rows.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
-    let mut columns = vec![
-        Column::integer_key("layer", "", "block, counted from 0", whole(|row| row.layer)),
-        Column::key(
-            "place",
-            "the stream after the block, the neurons of its experts, or those of a dense layer",
-            rows.iter().map(|row| row.place.to_owned()).collect(),
-        ),
-        Column::count("dimensions", "", "coordinates of a vector there", whole(|row| row.width)),
+    let other =
+        |name: &str, unit: &str, of: fn(&Row) -> f64| Column::estimate(name, unit, SCRAMBLED, beside(of));
+    let mut columns = keys(rows);
+    columns.extend([
         Column::estimate("asked", "features", "features that were looked for", real(|row| row.asked)),
         Column::estimate(
             "held",
@@ -156,20 +165,10 @@ pub(super) fn table(rows: &[Row], scrambled: &[Row]) -> Result<Table, AnalysisEr
             vec![0.0; rows.len()],
         ),
         Column::p_value("strength", "draws in which features are as long", real(|row| row.p_value)),
-        Column::estimate(
-            "scrambled_interference",
-            "dimensions",
-            SCRAMBLED,
-            beside(|row| row.interference.estimate),
-        ),
-        Column::estimate("scrambled_strength", "standard deviations", SCRAMBLED, beside(|row| row.strength)),
-        Column::estimate(
-            "scrambled_dimensionality",
-            "dimensions",
-            SCRAMBLED,
-            beside(|row| row.dimensionality.estimate),
-        ),
-    ];
+        other("scrambled_interference", "dimensions", |row| row.interference.estimate),
+        other("scrambled_strength", "standard deviations", |row| row.strength),
+        other("scrambled_dimensionality", "dimensions", |row| row.dimensionality.estimate),
+    ]);
     let meaning = "sum of squared cosines with all other held features";
     columns.extend(bootstrap_columns(
         "interference",

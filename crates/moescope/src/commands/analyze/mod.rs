@@ -2,6 +2,7 @@
 
 mod needs;
 mod report;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -12,9 +13,10 @@ use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, 
 use moescope_analysis::wording::counted;
 use moescope_base::Seed;
 use moescope_corpus::Corpus;
-use moescope_model::{ModelSubject, Work};
-use needs::{kept, looked_at, replaced, scrambled, without_room};
+use moescope_model::ModelSubject;
+use needs::{kept, looked_at};
 use report::{document, in_words, write};
+use room::{Passes, Room};
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -26,8 +28,6 @@ use crate::out_folder::{finish, require_own};
 use crate::say;
 use crate::text_windows::{Windows, positions, texts};
 
-/// Sequences in one forward pass where all weights are in memory.
-const BATCH: usize = 16;
 /// What the folder has when it is whole.
 const DOCUMENT: &str = "analysis.json";
 
@@ -100,19 +100,14 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     require_routes(names, &instruments, routed)?;
     let record = looked_at(&instruments, &shape);
     let tokens = windows.tokens();
-    let kept = kept(&instruments, &shape, tokens);
-    let work = |batch: usize, beside: u64| Work {
-        batch,
+    let passes = Passes {
+        memory: &args.memory,
+        path: checkpoint.path(),
+        windows: windows.windows.len(),
         positions,
         record: &record,
-        edits: &[],
-        gradients: false,
-        kept: kept + beside,
+        kept: kept(&instruments, &shape, tokens),
         threads: context.threads(),
-    };
-    let fitting = |beside: u64| {
-        let work = |batch: usize| work(batch, beside);
-        args.memory.sequences(checkpoint.path(), windows.windows.len(), BATCH, work)
     };
     let running = |sequences: usize| Running {
         sequences,
@@ -123,38 +118,21 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     };
     // One of them is open at a time.
     let take = others.iter().map(|other| other.memory(&running(1))).collect::<Result<Vec<u64>, _>>()?;
-    let (take, weights) = (take.into_iter().max().unwrap_or(0), replaced(&instruments, &shape));
-    // A null is not worth a model that no longer stays in memory.
-    let scrambled = scrambled(&instruments, &shape);
-    let way = |beside: u64| args.memory.way(checkpoint.path(), &work(1, beside));
-    let room_for_weights = match (way(take + weights), way(take + weights.max(scrambled))) {
-        (Some(without), Some(with)) => without == with,
-        _ => false,
-    };
-    let weights = if room_for_weights { weights.max(scrambled) } else { weights };
-    let mut left_out = Vec::new();
-    let (sequences, beside) = match fitting(take + weights) {
-        Ok(sequences) => (sequences, take + weights),
-        // Of all instruments, those run that fit.
-        Err(_) if names == "all" && weights > 0 => {
-            left_out = without_room(&mut instruments, weights);
-            (fitting(take)?, take)
-        }
-        Err(failure) => return Err(failure),
-    };
-    let work = |batch: usize| work(batch, beside);
+    let take = take.into_iter().max().unwrap_or(0);
+    let Room { sequences, beside, for_weights, left_out } =
+        passes.room(&mut instruments, &shape, take, names == "all")?;
+    let work = passes.work(sequences, beside);
     if args.memory.dry_run() {
         let passes = instruments.len() * windows.windows.len().div_ceil(sequences);
-        let intent = Intent { work: work(sequences), passes, disk: 0 };
-        return plan(args, checkpoint.path(), &intent, context);
+        return plan(args, checkpoint.path(), &Intent { work, passes, disk: 0 }, context);
     }
-    let opened = args.memory.open(checkpoint.path(), &work(sequences), context)?;
+    let opened = args.memory.open(checkpoint.path(), &work, context)?;
     let mut subject = ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag());
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
     material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
     material.words = texts(&tokenizer);
-    material.room_for_weights = room_for_weights;
+    material.room_for_weights = for_weights;
     let found = SoFar::new(left_out);
     let keep = {
         let (args, found, asked) = (args.clone(), found.clone(), instruments.clone());
