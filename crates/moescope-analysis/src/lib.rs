@@ -28,6 +28,7 @@ mod document_loss;
 mod error;
 mod expert_neurons;
 mod expert_weights;
+mod lens_passage;
 #[cfg(test)]
 mod lens_reference;
 mod next_token;

@@ -147,14 +147,14 @@ fn read(subject: &mut dyn Subject, sample: &Sample, seed: Seed) -> Result<Vec<Ve
 }
 
 /// A next-token distribution.
-struct Prediction {
+pub(crate) struct Prediction {
     log_probabilities: Vec<f64>,
     top: usize,
 }
 
 impl Prediction {
     /// One for each of `rows` rows of `logits[row, vocab]`.
-    fn all(logits: &[f32], rows: usize) -> Vec<Prediction> {
+    pub(crate) fn all(logits: &[f32], rows: usize) -> Vec<Prediction> {
         logits.par_chunks(logits.len() / rows).map(Prediction::of).collect()
     }
 
@@ -169,6 +169,11 @@ impl Prediction {
         let total: f64 = logits.iter().map(|l| (f64::from(*l) - most).exp()).sum();
         let log_probabilities = logits.iter().map(|l| f64::from(*l) - most - total.ln()).collect();
         Prediction { log_probabilities, top }
+    }
+
+    /// The most probable token, of equals the first, and its probability.
+    pub(crate) fn most_probable(&self) -> (u32, f64) {
+        (self.top as u32, self.log_probabilities[self.top].exp())
     }
 
     /// Divergence of `self` from `other` in nats.

@@ -3,6 +3,7 @@
 use moescope_base::{Figure, FigureKind};
 
 use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::lens_passage::Passage;
 use crate::logit_lens::logit_lens;
 use crate::next_token::predicted_ids;
 use crate::probe::{
@@ -362,7 +363,7 @@ impl Instrument for Lens {
             null: "the residual stream rotated at random",
             does_not_show: "what the model would compute if it stopped there: later blocks may rewrite the basis",
             source: "nostalgebraist 2020; Belrose et al. 2023 for its bias in early layers",
-            passes: "one for each batch, and three products with the unembedding for each block",
+            passes: "one for each batch, and three products with the unembedding for each block, and one of one sequence",
             routed: false,
             promises: LENS_PROMISES,
         }
@@ -384,6 +385,11 @@ impl Instrument for Lens {
             kind: FigureKind::Lines { x: "layer".into(), y: "agreement".into(), series: None, log2_x: false },
         };
         let table = lens.table("logit_lens", "How near the prediction is after each block")?;
-        Ok(Finding { tables: vec![table], figures: vec![figure] })
+        let mut finding = Finding { tables: vec![table], figures: vec![figure] };
+        if let Some(passage) = Passage::drawn(material)? {
+            finding.tables.push(passage.table(material)?);
+            finding.figures.push(passage.figure());
+        }
+        Ok(finding)
     }
 }

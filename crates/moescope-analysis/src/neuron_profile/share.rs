@@ -40,16 +40,7 @@ impl Parts {
     /// As [`bootstrap`], but for too few documents.
     pub(crate) fn interval(&self, resampling: Resampling) -> Result<Bootstrap, AnalysisError> {
         if self.of_document.len() < 2 {
-            let (estimate, units) = (self.mean(), self.of_document.len());
-            let none = f64::NAN;
-            return Ok(Bootstrap {
-                estimate,
-                low: none,
-                high: none,
-                standard_error: none,
-                units,
-                replicates: 0,
-            });
+            return Ok(Bootstrap::without_interval(self.mean(), self.of_document.len()));
         }
         let mean = |drawn: &[usize]| {
             let parts = drawn.iter().map(|document| self.of_document[*document]);

@@ -103,6 +103,19 @@ impl Instrument for PathPatching {
                 diagonal: true,
             },
         };
+        let matrix = Figure {
+            id: "path_patch_matrix".into(),
+            title: strongest_finding(&found.edges),
+            caption: "Gain of each pair less that of changes in random directions, diverging at 0; pairs that were not asked for are empty."
+                .into(),
+            table: "path_patch_edges".into(),
+            kind: FigureKind::Heatmap {
+                x: "receiver".into(),
+                y: "sender".into(),
+                value: "beyond".into(),
+                center: Some(0.0),
+            },
+        };
         let effects = Figure {
             id: "path_patch".into(),
             title: effects_finding(&found),
@@ -113,7 +126,23 @@ impl Instrument for PathPatching {
             kind: FigureKind::Bars { x: "path".into(), y: "kl".into(), series: Some("routes".into()) },
         };
         let tables = vec![edges_table(&found.edges)?, effects_table(&found.effects)?];
-        Ok(Finding { tables, figures: vec![edges, effects] })
+        Ok(Finding { tables, figures: vec![edges, matrix, effects] })
+    }
+}
+
+/// The pair that is read most beyond random directions, if any is told from chance.
+fn strongest_finding(edges: &[Edge]) -> String {
+    let beyond = |edge: &&Edge| edge.gain.estimate - edge.null;
+    let told = edges.iter().filter(|edge| edge.p <= LEVEL);
+    match told.max_by(|a, b| beyond(a).total_cmp(&beyond(b))) {
+        Some(edge) => format!(
+            "Expert {} reads expert {} most beyond random directions: {:.2} for each unit of change against {:.2}",
+            named(edge.receiver),
+            named(edge.sender),
+            edge.gain.estimate,
+            edge.null
+        ),
+        None => "No pair of experts is read beyond random directions".into(),
     }
 }
 
@@ -142,6 +171,12 @@ fn edges_table(edges: &[Edge]) -> Result<Table, AnalysisError> {
         unit,
         "root mean square over random directions",
         real(&|edge| edge.null),
+    ));
+    columns.push(Column::estimate(
+        "beyond",
+        unit,
+        "gain less that of random directions",
+        real(&|edge| edge.gain.estimate - edge.null),
     ));
     let meaning = "so large a gain in any edge, were all directions read alike";
     columns.push(Column::p_value("gain", meaning, real(&|edge| edge.p)));

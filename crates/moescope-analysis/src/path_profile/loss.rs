@@ -104,10 +104,7 @@ impl<'l> Losses<'l> {
         let without: Vec<f64> = self.of_document.iter().filter_map(without).collect();
         let freedom = self.sides(&own, &of_document).into_iter().min().unwrap_or(0);
         if freedom < 2 || without.iter().any(|mean| mean.is_nan()) {
-            let none = f64::NAN;
-            let (estimate, units) = (total.mean(), without.len());
-            let beyond =
-                Bootstrap { estimate, low: none, high: none, standard_error: none, units, replicates: 0 };
+            let beyond = Bootstrap::without_interval(total.mean(), without.len());
             return Beyond { beyond, p_value: 1.0 };
         }
         let beyond = jackknife(total.mean(), &without, without.len());

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use nalgebra::{DMatrix, DVector};
 
 use super::minimise::minimise;
@@ -15,6 +17,7 @@ pub(crate) struct Penalty {
 pub(crate) struct Classifier {
     scale: Standardisation,
     weights: DMatrix<f64>, // [class, coordinate + bias]
+    evaluations: usize,
 }
 
 impl Classifier {
@@ -28,8 +31,19 @@ impl Classifier {
         let rows = inputs.nrows();
         let objective = Objective { inputs, labels: &chosen, penalty };
         let start = DVector::zeros(penalty.classes * rows);
-        let found = minimise(|weights| objective.evaluate(weights), start);
-        Classifier { scale, weights: DMatrix::from_column_slice(penalty.classes, rows, found.as_slice()) }
+        let evaluations = Cell::new(0);
+        let evaluate = |weights: &DVector<f64>| {
+            evaluations.set(evaluations.get() + 1);
+            objective.evaluate(weights)
+        };
+        let found = minimise(evaluate, start);
+        let weights = DMatrix::from_column_slice(penalty.classes, rows, found.as_slice());
+        Classifier { scale, weights, evaluations: evaluations.get() }
+    }
+
+    /// How often the objective was evaluated to fit it.
+    pub(crate) fn evaluations(&self) -> usize {
+        self.evaluations
     }
 
     /// Log-probabilities of all classes, for each of some tokens.

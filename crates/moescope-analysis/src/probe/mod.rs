@@ -106,6 +106,20 @@ pub fn probe(task: ProbeTask<'_>, options: ProbeOptions) -> Result<Probe, Analys
     outcome.summarise(task.documents, &options)
 }
 
+/// How often one fit of a probe on all tokens evaluates its objective: what it costs.
+///
+/// - **Unit:** evaluations, each of two products of `[class, coordinate + 1]` with all tokens, one for the loss and one for its gradient.
+/// - **Does not show:** the cost of [`probe`], which fits once for each fold of the task and of its controls, on the tokens of the other folds.
+///
+/// # Errors
+/// As [`probe`].
+pub fn fitting_evaluations(task: ProbeTask<'_>, options: ProbeOptions) -> Result<usize, AnalysisError> {
+    refuse_bad_input(&task, &options)?;
+    let all: Vec<usize> = (0..task.labels.len()).collect();
+    let penalty = Penalty { classes: task.classes, ridge: options.penalty };
+    Ok(Classifier::fit(task.features, task.labels, &all, penalty).evaluations())
+}
+
 fn refuse_bad_input(task: &ProbeTask<'_>, options: &ProbeOptions) -> Result<(), AnalysisError> {
     let method = "probe";
     let tokens = task.features.tokens();
@@ -187,6 +201,16 @@ mod tests {
         assert!(found.selectivity.low > 0.3 && found.control < 0.55);
         assert!(found.majority < 0.6 && found.log_likelihood > found.log_likelihood_null);
         assert_eq!((found.tokens, found.accuracy.units), (600, 30));
+    }
+
+    #[test]
+    fn a_fit_with_nothing_to_learn_looks_once_and_another_goes_on() {
+        let mut flat = planted(0.0, 0.0, 1);
+        flat.features = Features::new(12, &[1.0; 12 * 600]).unwrap();
+        flat.labels = (0..600).map(|token| token % 3).collect();
+        assert_eq!(fitting_evaluations(flat.task(), OPTIONS).unwrap(), 1);
+        let evaluations = fitting_evaluations(planted(2.0, 0.0, 1).task(), OPTIONS).unwrap();
+        assert!((5..=200).contains(&evaluations), "{evaluations}");
     }
 
     #[test]

@@ -41,6 +41,14 @@ pub struct Bootstrap {
     pub replicates: usize,
 }
 
+impl Bootstrap {
+    /// An estimate from units that do not make an interval: too few, or none that could be resampled.
+    pub(crate) fn without_interval(estimate: f64, units: usize) -> Bootstrap {
+        let none = f64::NAN;
+        Bootstrap { estimate, low: none, high: none, standard_error: none, units, replicates: 0 }
+    }
+}
+
 /// How replicates become an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BootstrapMethod {
@@ -83,8 +91,7 @@ pub fn bootstrap(
     let estimate = statistic(&all);
     check::finite("bootstrap", &[estimate])?;
     if units < LEAST_UNITS {
-        let none = f64::NAN;
-        return Ok(Bootstrap { estimate, low: none, high: none, standard_error: none, units, replicates: 0 });
+        return Ok(Bootstrap::without_interval(estimate, units));
     }
     let mut draws = draw(units, &statistic, replicates, seed);
     draws.retain(|x| x.is_finite());

@@ -48,7 +48,7 @@ impl Row {
         documents.dedup();
         let interval = |of: fn(&Sharing) -> f64| {
             if sharing.is_empty() {
-                return Ok(nothing());
+                return Ok(Bootstrap::without_interval(f64::NAN, 0));
             }
             let over = |drawn: &[usize]| {
                 let drawn: Vec<u32> = drawn.iter().map(|document| documents[*document]).collect();
@@ -65,7 +65,7 @@ impl Row {
                 Ok(found) => Ok(Bootstrap { estimate, ..found }),
                 // Single deals may leave out features that are rare; over eight of them the estimate stands all the same.
                 Err(AnalysisError::NotFinite { .. } | AnalysisError::TooFew { .. }) => {
-                    Ok(Bootstrap { estimate, units: documents.len(), ..nothing() })
+                    Ok(Bootstrap::without_interval(estimate, documents.len()))
                 }
                 Err(error) => Err(error),
             }
@@ -88,12 +88,6 @@ impl Row {
             },
         })
     }
-}
-
-/// An interval where nothing is held.
-fn nothing() -> Bootstrap {
-    let none = f64::NAN;
-    Bootstrap { estimate: none, low: none, high: none, standard_error: none, units: 0, replicates: 0 }
 }
 
 /// The model without training, about.
