@@ -47,6 +47,14 @@ pub(crate) fn model(layers: usize, seed: u64, change: impl Fn(&str, &mut [f32]))
     model
 }
 
+/// Renames the experts of every layer: expert `e` is what `e + 1` was; for [`model`]'s `change`.
+pub(crate) fn rename(name: &str, data: &mut [f32]) {
+    if name.contains("mlp.experts") || name.contains("mlp.gate") {
+        let size = data.len() / EXPERTS;
+        data.rotate_left(size);
+    }
+}
+
 /// Makes an expert of a layer a copy of another, its neurons in the opposite order; for [`model`]'s `change`.
 pub(crate) fn twin(name: &str, data: &mut [f32], layer: usize, of: usize, expert: usize) {
     if !name.contains(&format!("layers.{layer}.mlp.experts")) {

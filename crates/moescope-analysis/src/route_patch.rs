@@ -380,6 +380,35 @@ mod tests {
     }
 
     #[test]
+    fn experts_may_be_renamed() {
+        let found = |rename: bool| {
+            let mut model = Model::initialise(description(), Seed(5)).unwrap();
+            for parameter in model.parameters_mut().iter_mut().filter(|_| rename) {
+                if parameter.name.contains("mlp.experts") || parameter.name.contains("mlp.gate") {
+                    let data = parameter.tensor.data_mut();
+                    let size = data.len() / 4;
+                    data.rotate_left(size);
+                }
+            }
+            let resampling = Resampling {
+                replicates: 50,
+                level: 0.95,
+                method: BootstrapMethod::Percentile,
+                seed: Seed(1),
+            };
+            route_patch(&mut ModelSubject::new(model), &samples(3), resampling).unwrap()
+        };
+        let (plain, turned) = (found(false), found(true));
+        for (own, twin) in plain.iter().zip(&turned) {
+            assert_eq!((own.layer, own.given), (twin.layer, twin.given));
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-5;
+            assert!(near(own.kl.estimate, twin.kl.estimate) && near(own.loss.estimate, twin.loss.estimate));
+            assert!(near(own.other_routes, twin.other_routes), "{own:?} {twin:?}");
+        }
+        assert!(plain.iter().any(|patch| patch.kl.estimate > 1e-6), "something to tell");
+    }
+
+    #[test]
     fn the_next_sequence_by_hand() {
         assert_eq!(of_next_sequence(&[1, 2, 3, 4, 5, 6], 2), [3, 4, 5, 6, 1, 2]);
     }

@@ -7,7 +7,7 @@ use super::instrument::Ablation;
 use super::tables::agreement;
 use crate::document_loss::{Judged, minus};
 use crate::instrument::{Instrument, Material};
-use crate::planted_model::{EXPERTS, batch, model, own_text, resampling};
+use crate::planted_model::{EXPERTS, batch, model, own_text, rename, resampling};
 
 /// Effects of all components of the planted model, whose attention writes nothing and whose text is drawn from its own predictions.
 fn found(change: impl Fn(&str, &mut [f32])) -> Vec<Effect> {
@@ -74,12 +74,7 @@ fn what_the_text_is_drawn_from_is_needed_and_heads_that_write_nothing_are_not() 
 
 #[test]
 fn experts_may_be_renamed() {
-    let turned = found(|name, data| {
-        if name.contains("mlp.experts") || name.contains("mlp.gate") {
-            let size = data.len() / EXPERTS;
-            data.rotate_left(size);
-        }
-    });
+    let turned = found(rename);
     let plain = found(|_, _| {});
     for expert in 0..EXPERTS {
         for how in [How::Zero, How::Renormalised] {

@@ -156,8 +156,10 @@ pub fn attribution(
 mod tests {
     use super::planted::{Planted, Routing};
     use super::*;
+    use crate::planted_model::{model, own_text, rename};
     use crate::statistics::BootstrapMethod;
     use moescope_base::Tokens;
+    use moescope_model::ModelSubject;
 
     fn options(replacement: Replacement) -> AttributionOptions {
         let resampling =
@@ -199,6 +201,25 @@ mod tests {
         let found = run(Routing::ById, [2.0, -3.0], Replacement::Mean);
         assert_eq!(found.flip_share.estimate, 0.0);
         assert!(found.error.estimate < 1e-5 && found.frozen_error.unwrap().estimate < 1e-5);
+    }
+
+    #[test]
+    fn experts_may_be_renamed() {
+        let sample = [own_text(&model(2, 3, |_, _| {}), 12, 5)];
+        let found = |change: fn(&str, &mut [f32])| {
+            let mut subject = ModelSubject::new(model(2, 3, change));
+            attribution(&mut subject, &sample, options(Replacement::Mean)).unwrap()
+        };
+        let (plain, turned) = (found(|_, _| {}), found(rename));
+        assert_eq!(plain.edits.len(), turned.edits.len());
+        for (own, twin) in plain.edits.iter().zip(&turned.edits) {
+            assert_eq!(
+                (own.layer, own.site, own.position, own.flipped),
+                (twin.layer, twin.site, twin.position, twin.flipped)
+            );
+            assert!((own.predicted - twin.predicted).abs() < 1e-4 && (own.actual - twin.actual).abs() < 1e-4);
+        }
+        assert!(plain.edits.iter().any(|edit| edit.actual.abs() > 1e-2), "something to tell");
     }
 
     #[test]

@@ -196,7 +196,9 @@ fn curve(
 mod tests {
     use super::super::planted::{Planted, samples};
     use super::*;
+    use crate::planted_model::{EXPERTS, model, own_text, rename, resampling};
     use crate::statistics::BootstrapMethod;
+    use moescope_model::ModelSubject;
 
     fn run(subject: &mut Planted, documents: u32, seed: u64) -> Importance {
         let resampling = Resampling {
@@ -246,6 +248,27 @@ mod tests {
         // The idle expert goes first and costs nothing; from there on each costs what another does.
         let last = found.curve[2];
         assert!(last.greedy.estimate <= last.random && last.greedy.estimate > 0.0, "{last:?}");
+    }
+
+    #[test]
+    fn experts_may_be_renamed() {
+        let sample = [own_text(&model(1, 3, |_, _| {}), 24, 5)];
+        let found = |change: fn(&str, &mut [f32])| {
+            let mut subject = ModelSubject::new(model(1, 3, change));
+            importance(&mut subject, &sample, resampling(1), Seed(1)).unwrap()
+        };
+        let (plain, turned) = (found(|_, _| {}), found(rename));
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-5;
+        for expert in &plain.experts {
+            let name = (expert.id.expert + EXPERTS - 1) % EXPERTS;
+            let twin = turned.experts.iter().find(|other| other.id.expert == name).unwrap();
+            assert_eq!(expert.load, twin.load);
+            assert!(near(expert.loss.estimate, twin.loss.estimate) && near(expert.loss.low, twin.loss.low));
+        }
+        for (point, twin) in plain.curve.iter().zip(&turned.curve) {
+            assert!(near(point.greedy.estimate, twin.greedy.estimate), "{point:?} {twin:?}");
+        }
+        assert!(plain.experts.iter().any(|expert| expert.loss.low > 0.01), "something to tell");
     }
 
     #[test]

@@ -179,3 +179,61 @@ fn in_a_model_that_has_learned_nothing_no_part_writes_what_comes() {
     let claimed = (0..200).filter(found).count();
     assert!(claimed < 22, "{claimed} of 200");
 }
+
+#[test]
+fn experts_and_tokens_may_be_renamed() {
+    let ids: Vec<u32> = (0..64).map(|i| (i * 7 + i * i * 3) % 24).collect();
+    let found = |rename: &dyn Fn(&str, &mut [f32]), ids: Vec<u32>| {
+        let mut model = Model::initialise(description(Variation::default(), None), Seed(7)).unwrap();
+        for parameter in model.parameters_mut() {
+            let name = parameter.name.clone();
+            rename(&name, parameter.tensor.data_mut());
+        }
+        let samples = [Sample::one_document_each(Tokens::new(ids, 8, 8).unwrap(), 0)];
+        logit_attribution(&mut ModelSubject::new(model), &samples, Seed(1), resampling()).unwrap()
+    };
+    let plain = found(&|_, _| {}, ids.clone());
+    let part = |found: &Attribution, part: Part| {
+        found.parts.iter().find(|one| one.part == part).map_or(0.0, |one| one.mean.estimate)
+    };
+    // Expert e of the routed block is what e + 1 was.
+    let turned = found(
+        &|name, data| {
+            if name.contains("layers.1.mlp") {
+                let size = data.len() / 5;
+                data.rotate_left(size);
+            }
+        },
+        ids.clone(),
+    );
+    // Token t is what t + 1 was, in the text and in both tables.
+    let retold = found(
+        &|name, data| {
+            if name.contains("embed_tokens") || name.contains("lm_head") {
+                data.rotate_left(16);
+            }
+        },
+        ids.iter().map(|id| (id + 23) % 24).collect(),
+    );
+    for expert in 0..5 {
+        let before = part(&plain, Part::Expert(1, expert));
+        assert!((before - part(&turned, Part::Expert(1, (expert + 4) % 5))).abs() < 1e-5);
+        assert!((before - part(&retold, Part::Expert(1, expert))).abs() < 1e-5);
+    }
+    assert!((0..5).any(|expert| part(&plain, Part::Expert(1, expert)).abs() > 1e-3), "something to tell");
+}
+
+#[test]
+fn an_expert_that_writes_what_comes_is_found_and_so_are_those_that_do_not() {
+    // Token 1 comes everywhere; the expert writes its direction with this weight, the embedding the other one.
+    let tokens = Tokens::new([0, 1, 1].repeat(6), 6, 3).unwrap();
+    let samples = [Sample::one_document_each(tokens, 0)];
+    let of = |weight: f32| {
+        let found = logit_attribution(&mut ByHand::new(weight), &samples, Seed(1), resampling()).unwrap();
+        let best = found.parts.iter().max_by(|a, b| a.mean.estimate.total_cmp(&b.mean.estimate)).unwrap();
+        (best.part, best.mean.low > 0.0)
+    };
+    assert_eq!(of(2.0), (Part::Expert(0, 0), true));
+    assert_ne!(of(-2.0), (Part::Expert(0, 0), true), "against what comes");
+    assert!(!of(0.0).1, "an expert that writes nothing");
+}

@@ -260,7 +260,7 @@ mod tests {
             let layer = |l| draw(80, 4, Seed(seed).index(l));
             run(vec![layer(0), layer(1), layer(2)], seed).independence.p_value
         };
-        let rate = planted::rejection_rate(100, p_value);
+        let rate = planted::rejection_rate(200, p_value);
         assert!(rate <= planted::HIGHEST_RATE, "{rate}");
     }
 

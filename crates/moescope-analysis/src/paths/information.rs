@@ -255,7 +255,7 @@ mod tests {
             assert!(path.test.information.observed > 1.8 && path.test.excess().abs() < 0.1);
             path.test.information.p_value
         };
-        let rate = planted::rejection_rate(100, p_value);
+        let rate = planted::rejection_rate(200, p_value);
         assert!(rate <= planted::HIGHEST_RATE, "{rate}");
     }
 

@@ -300,7 +300,7 @@ mod tests {
             let sets = planted::random_sets(60, 6, 2, weight, &mut Seed(seed).rng());
             run(6, 2, sets, 19).strongest_partner.p_value
         };
-        let rate = planted::rejection_rate(100, p_value);
+        let rate = planted::rejection_rate(200, p_value);
         assert!(rate <= planted::HIGHEST_RATE, "{rate}");
     }
 

@@ -220,7 +220,7 @@ mod tests {
             let sets = planted::random_sets(60, 6, 2, |e| f64::from(1 + e), &mut rng);
             run(text, 6, 2, sets).overlap.p_value
         };
-        let rate = planted::rejection_rate(100, p_value);
+        let rate = planted::rejection_rate(200, p_value);
         assert!(rate <= planted::HIGHEST_RATE, "{rate}");
     }
 

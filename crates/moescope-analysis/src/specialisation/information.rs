@@ -341,7 +341,7 @@ mod tests {
             test.information.p_value
         };
         for conditional in [false, true] {
-            let rate = planted::rejection_rate(100, |seed| p_value(seed, conditional));
+            let rate = planted::rejection_rate(200, |seed| p_value(seed, conditional));
             assert!(rate <= planted::HIGHEST_RATE, "{rate}");
         }
     }
@@ -381,8 +381,8 @@ mod tests {
             let (experts, domain, documents) = case(seed);
             run(&experts, &domain, None, Exchange::Documents(&documents), seed).information.p_value
         };
-        assert!(planted::rejection_rate(100, tokens) > 0.8);
-        let rate = planted::rejection_rate(100, whole);
+        assert!(planted::rejection_rate(200, tokens) > 0.8);
+        let rate = planted::rejection_rate(200, whole);
         assert!(rate <= planted::HIGHEST_RATE, "{rate}");
     }
 
