@@ -20,6 +20,7 @@ pub use other::{Open, Other};
 pub use picture::layer_figure;
 pub use promise::{LEVEL, Promise, Reading, Rule};
 pub use property::Property;
+pub(crate) use scrambled::SCRAMBLED;
 
 /// One analysis that can be asked for by name and run on any model.
 pub trait Instrument: Sync {

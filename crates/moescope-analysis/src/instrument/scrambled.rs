@@ -8,6 +8,9 @@ use rand::seq::SliceRandom;
 use super::Material;
 use crate::AnalysisError;
 
+/// What a column says of numbers that were read so.
+pub(crate) const SCRAMBLED: &str = "the same of the model with the numbers of the matrices of its blocks in another order; absent where there is no room for that, or too few rows";
+
 /// Matrices that an attention has, at most.
 const ATTENTION: usize = 8;
 

@@ -7,7 +7,7 @@ use super::instrument::{Explained, Feature, Row, kind_of};
 use super::letters::Absorbed;
 use super::losses::Lost;
 use crate::AnalysisError;
-use crate::instrument::{Finding, Material};
+use crate::instrument::{Finding, Material, SCRAMBLED};
 use crate::statistics::holm;
 use crate::tabulate::bootstrap_columns;
 use crate::wording::counted;
@@ -84,9 +84,6 @@ fn sites(rows: &[Row], scrambled: &Explained) -> Result<Table, AnalysisError> {
 
 /// What most numbers are held against.
 const GAUSSIAN: &str = "dictionaries of Gaussian rows of the same mean and covariance";
-
-/// The model without training, about.
-const SCRAMBLED: &str = "the same of the model with the numbers of the matrices of its blocks in another order; absent where there is no room for that, or too few rows";
 
 /// Features that are dead, and those that are found again in other documents.
 fn of_features(rows: &[Row]) -> Vec<Column> {

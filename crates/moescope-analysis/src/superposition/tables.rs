@@ -6,6 +6,7 @@ use super::REPLICATES;
 use super::geometry::Sharing;
 use super::place::Place;
 use crate::AnalysisError;
+use crate::instrument::SCRAMBLED;
 use crate::statistics::{Bootstrap, Resampling, bootstrap, mean};
 use crate::tabulate::bootstrap_columns;
 use crate::wording::counted;
@@ -89,9 +90,6 @@ impl Row {
         })
     }
 }
-
-/// The model without training, about.
-const SCRAMBLED: &str = "the same of the model with the numbers of the matrices of its blocks in another order; absent where there is no room for that, or too few rows";
 
 /// What names a row, and its dimensions.
 fn keys(rows: &[Row]) -> Vec<Column> {

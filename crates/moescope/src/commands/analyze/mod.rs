@@ -353,15 +353,12 @@ fn outcomes(
             true => Err("the model is dense: it has no routed layer".to_owned()),
             false => pool.install(|| instrument.run(material)).map_err(|error| error.to_string()),
         };
-        let interrupted = context.interrupt().flag().load(Ordering::Relaxed);
-        // A pass that was stopped is an error, and no finding.
-        if found.is_ok() || !interrupted {
-            found_so_far.push(Outcome { about, found });
-        }
-        if interrupted {
+        // A stopped pass may have cost an instrument no more than its null: what it says then is no finding.
+        if context.interrupt().flag().load(Ordering::Relaxed) {
             progress.clear();
             return Err(Failure::input("interrupted"));
         }
+        found_so_far.push(Outcome { about, found });
     }
     progress.clear();
     Ok(())
