@@ -1,13 +1,13 @@
 //! What the bench found as a page of Markdown: the generated part of `docs/validity.md`.
 
 use moescope_analysis::instrument::Property;
-use moescope_study::{Judgement, Validity};
+use moescope_study::{Judgement, Validity, ValidityOptions};
 
 /// What is planted, and one row for each promise.
 pub fn validity_page(found: &Validity) -> String {
     let mut page = format!(
-        "{} worlds of each kind, seed {}, {} permutations, {} replicates; {} of {} promises kept.\n\n| planted | which is |\n|---|---|\n",
-        found.options.seeds,
+        "{}, seed {}, {} permutations, {} replicates; {} of {} promises kept.\n\n| planted | which is |\n|---|---|\n",
+        counted_worlds(&found.options),
         found.options.seed.0,
         found.options.permutations,
         found.options.replicates,
@@ -22,6 +22,17 @@ pub fn validity_page(found: &Validity) -> String {
         page.push_str(&row(&cells(judgement)));
     }
     page
+}
+
+/// In how many worlds promises were read.
+pub fn counted_worlds(options: &ValidityOptions) -> String {
+    match options.seeds == options.silent_seeds {
+        true => format!("{} worlds of each kind", options.seeds),
+        false => format!(
+            "{} worlds of each kind, {} where silence is promised",
+            options.seeds, options.silent_seeds
+        ),
+    }
 }
 
 fn cells(judgement: &Judgement) -> [String; 7] {

@@ -76,7 +76,9 @@ fn mistakes_are_refused_and_leave_nothing() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, said) = call(&["validate", "--seeds", "0"]);
-    assert!(code == Some(2) && said.contains("wanted 1 or more"), "{said}");
+    assert!(code == Some(2) && said.contains("--seeds 0; wanted 1 or more"), "{said}");
+    let (code, said) = call(&["validate", "--silent-seeds", "0"]);
+    assert!(code == Some(2) && said.contains("--silent-seeds 0; wanted 1 or more"), "{said}");
     let (code, said) = call(&["validate", "--seeds", "1", "--out", folder.path().to_str().unwrap()]);
     assert!(code == Some(2) && said.contains("mine.txt"), "{said}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

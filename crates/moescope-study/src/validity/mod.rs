@@ -25,8 +25,10 @@ pub const REQUIRED: f64 = 0.9;
 /// How the bench is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValidityOptions {
-    /// Worlds of each property, each with weights, text and draws of its own.
+    /// Worlds of each property in which something must be found, each with weights, text and draws of its own.
     pub seeds: usize,
+    /// Worlds of each property where silence is promised; of these, the first are the same.
+    pub silent_seeds: usize,
     /// Origin of everything that is drawn.
     pub seed: Seed,
     /// Draws behind each permutation null.
@@ -51,6 +53,13 @@ pub struct Judgement {
     /// Where silence is promised: the probability of so many readings by chance alone, at a level of [`LEVEL`], with Holm's correction over
     /// all promises of silence. NaN where something must be found.
     pub by_chance: f64,
+}
+
+impl ValidityOptions {
+    /// Worlds in which a promise is read.
+    fn worlds_of(&self, promise: &Promise) -> usize {
+        if promise.finds { self.seeds } else { self.silent_seeds }
+    }
 }
 
 impl Judgement {
@@ -111,12 +120,12 @@ fn bench(
 ) -> Result<Validity, StudyError> {
     let jobs: Vec<(Property, usize)> = Property::ALL
         .into_iter()
-        .flat_map(|property| (0..options.seeds).map(move |s| (property, s)))
+        .flat_map(|property| (0..options.seeds.max(options.silent_seeds)).map(move |s| (property, s)))
         .collect();
     let done = AtomicUsize::new(0);
     let of_job = |(property, index): &(Property, usize)| {
         let seed = options.seed.child(property.name()).index(*index as u64);
-        let said = said(case, *property, seed, &options);
+        let said = said(case, (*property, *index), seed, &options);
         tell(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
         said
     };
@@ -126,8 +135,9 @@ fn bench(
         let about = instrument.about();
         for (number, promise) in about.promises.iter().enumerate() {
             let yes = said.iter().flatten().filter(|said| **said == (place, number, true)).count();
-            let rate = proportion(yes, options.seeds)?;
-            let by_chance = if promise.finds { f64::NAN } else { at_least(yes, options.seeds, LEVEL)? };
+            let worlds = options.worlds_of(promise);
+            let rate = proportion(yes, worlds)?;
+            let by_chance = if promise.finds { f64::NAN } else { at_least(yes, worlds, LEVEL)? };
             judgements.push(Judgement { about, promise: *promise, rate, by_chance });
         }
     }
@@ -137,15 +147,20 @@ fn bench(
     Ok(Validity { options, judgements })
 }
 
-/// What the readings say on one world: place of the instrument, number of its promise, yes or no.
+/// What the readings say on one world of a property: place of the instrument, number of its promise, yes or no.
 fn said(
     case: &[&'static dyn Instrument],
-    property: Property,
+    (property, index): (Property, usize),
     seed: Seed,
     options: &ValidityOptions,
 ) -> Result<Vec<(usize, usize, bool)>, StudyError> {
-    let concerned = |about: &About| about.promises.iter().any(|promise| promise.planted == property);
-    let instruments = case.iter().enumerate().filter(|(_, instrument)| concerned(&instrument.about()));
+    let read = |promise: &Promise| promise.planted == property && index < options.worlds_of(promise);
+    let concerned = |about: &About| about.promises.iter().any(read);
+    let mut instruments =
+        case.iter().enumerate().filter(|(_, instrument)| concerned(&instrument.about())).peekable();
+    if instruments.peek().is_none() {
+        return Ok(Vec::new());
+    }
     let world = worlds::world(property, seed)?;
     let mut subject = ModelSubject::new(world.model);
     let mut material = Material::new(&mut subject, world.batches, seed.child("instruments"))?;
@@ -163,7 +178,7 @@ fn said(
         };
         let finding = instrument.run(&mut material).map_err(failed)?;
         for (number, promise) in about.promises.iter().enumerate() {
-            if promise.planted == property {
+            if read(promise) {
                 said.push((place, number, promise.reading.holds(&finding).map_err(failed)?));
             }
         }

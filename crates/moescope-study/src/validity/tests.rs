@@ -2,7 +2,7 @@ use super::*;
 use std::collections::BTreeSet;
 
 fn options(seeds: usize) -> ValidityOptions {
-    ValidityOptions { seeds, seed: Seed(1), permutations: 99, replicates: 100 }
+    ValidityOptions { seeds, silent_seeds: seeds, seed: Seed(1), permutations: 99, replicates: 100 }
 }
 
 #[test]
@@ -55,6 +55,20 @@ fn a_broken_promise_is_called_by_its_name() {
     };
     assert_eq!((judged(true, 18, f64::NAN), judged(true, 17, f64::NAN)), ("found", "missed"));
     assert_eq!((judged(false, 5, 0.12), judged(false, 7, 0.002)), ("silent", "false alarm"));
+}
+
+#[test]
+fn silence_may_be_read_in_more_worlds_and_the_first_of_them_say_the_same() {
+    let of = |seeds, silent_seeds| {
+        let options = ValidityOptions { silent_seeds, ..options(seeds) };
+        bench(&[moescope_analysis::instrument::named("calibration").unwrap()], options, &|_, _| {}).unwrap()
+    };
+    let (few, many) = (of(2, 2), of(2, 6));
+    for (few, many) in few.judgements.iter().zip(&many.judgements) {
+        assert_eq!(many.rate.trials, if many.promise.finds { 2 } else { 6 });
+        assert!(many.rate.hits >= few.rate.hits, "more worlds are added to the same");
+        assert!(!many.promise.finds || few == many);
+    }
 }
 
 #[test]

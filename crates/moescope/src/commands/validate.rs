@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::out_folder::{finish, require_own};
 use crate::say;
-use crate::validity_page::validity_page;
+use crate::validity_page::{counted_worlds, validity_page};
 
 /// What the folder has when it is whole.
 const DOCUMENT: &str = "validity.json";
@@ -33,6 +33,9 @@ pub struct ValidateArgs {
     /// Worlds of each property.
     #[arg(long, value_name = "N", default_value_t = 20)]
     seeds: usize,
+    /// Worlds of each property where an instrument promises silence, for narrow rates of false alarms; as many as `--seeds` unless said.
+    #[arg(long, value_name = "N")]
+    silent_seeds: Option<usize>,
     /// Origin of everything that is drawn.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -46,15 +49,24 @@ pub struct ValidateArgs {
 /// # Errors
 /// If no seed is asked for, a file cannot be written, or a promise is broken.
 pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
-    if args.seeds == 0 {
-        return Err(Failure::input("--seeds 0; wanted 1 or more, and 20 for rates that tell something"));
+    let silent_seeds = args.silent_seeds.unwrap_or(args.seeds);
+    if args.seeds == 0 || silent_seeds == 0 {
+        let option = if args.seeds == 0 { "--seeds" } else { "--silent-seeds" };
+        return Err(Failure::input(format!(
+            "{option} 0; wanted 1 or more, and 20 for rates that tell something"
+        )));
     }
     if let Some(out) = &args.out {
         require_own(out, "the result of a bench", &[DOCUMENT])?;
     }
     let seed = Seed(args.seed);
-    let options =
-        ValidityOptions { seeds: args.seeds, seed, permutations: PERMUTATIONS, replicates: REPLICATES };
+    let options = ValidityOptions {
+        seeds: args.seeds,
+        silent_seeds,
+        seed,
+        permutations: PERMUTATIONS,
+        replicates: REPLICATES,
+    };
     let (pool, progress) = (context.pool()?, context.progress());
     let started = std::time::Instant::now();
     let tell = |done: usize, all: usize| {
@@ -103,12 +115,10 @@ fn tell_person(args: &ValidateArgs, found: &Validity) {
 fn summary(found: &Validity) -> String {
     let broken = found.broken().count();
     let all = found.judgements.len();
+    let worlds = counted_worlds(&found.options);
     match broken {
-        0 => format!(
-            "All {all} promises of the instruments are kept in {} worlds of each kind",
-            found.options.seeds
-        ),
-        _ => format!("{broken} of {all} promises are broken in {} worlds of each kind", found.options.seeds),
+        0 => format!("All {all} promises of the instruments are kept in {worlds}"),
+        _ => format!("{broken} of {all} promises are broken in {worlds}"),
     }
 }
 
@@ -130,7 +140,8 @@ fn document(args: &ValidateArgs, found: &Validity) -> serde_json::Value {
     };
     serde_json::json!({
         "schema": 1,
-        "seeds": args.seeds,
+        "seeds": found.options.seeds,
+        "silent_seeds": found.options.silent_seeds,
         "seed": args.seed,
         "permutations": PERMUTATIONS,
         "replicates": REPLICATES,
@@ -188,10 +199,11 @@ fn report(args: &ValidateArgs, found: &Validity) -> Result<Report, Failure> {
         prose: planted.to_vec(),
         ..Section::default()
     };
-    let command = format!("moescope validate --seeds {} --seed {}", args.seeds, args.seed);
+    let silent = args.silent_seeds.map_or_else(String::new, |worlds| format!(" --silent-seeds {worlds}"));
+    let command = format!("moescope validate --seeds {}{silent} --seed {}", args.seeds, args.seed);
     Ok(Report {
         title: "What may be believed".into(),
-        subtitle: format!("{} promises, {} worlds of each kind", found.judgements.len(), args.seeds),
+        subtitle: format!("{} promises, {}", found.judgements.len(), counted_worlds(&found.options)),
         lead: vec![format!("{}.", summary(found))],
         sections: vec![results, worlds],
         reproduce: vec![
