@@ -54,8 +54,14 @@ pub enum ColumnData {
     Text(Vec<String>),
     /// Counts and identifiers.
     Integer(Vec<i64>),
-    /// Numbers.
-    Real(Vec<f64>),
+    /// Numbers; one that is not finite is `null` in JSON, which has no word for it, and NaN when it is read back.
+    Real(#[serde(deserialize_with = "numbers")] Vec<f64>),
+}
+
+/// Reads numbers, NaN where there is none.
+fn numbers<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    let numbers = Vec::<Option<f64>>::deserialize(from)?;
+    Ok(numbers.into_iter().map(|number| number.unwrap_or(f64::NAN)).collect())
 }
 
 /// Columns that make no table.

@@ -3,6 +3,7 @@
 use moescope_base::{Answer, Answers, Confidence, Figure, QuestionId, Table};
 
 use crate::StudyError;
+use crate::analyses::Analysis;
 use crate::claim::{Claim, Claims, Decision};
 use crate::questions;
 use crate::results::Results;
@@ -14,14 +15,17 @@ pub struct Conclusion {
     pub lead: Vec<String>,
     /// The five answers, Q1 to Q5, as programs read them (`answers.json`).
     pub answers: Answers,
-    /// One chapter of evidence for each question in order, after one on the models themselves.
+    /// One chapter of evidence for each question in order, after one on the models themselves, and before one for each instrument of
+    /// the case that was asked.
     pub chapters: Vec<Chapter>,
 }
 
 /// The evidence for one question.
 #[derive(Clone, Debug)]
 pub struct Chapter {
-    /// The question; none for the chapter on the models.
+    /// Anchor in the report: `q1` to `q5` for the questions.
+    pub id: String,
+    /// The question; none for the chapter on the models, and for those of instruments.
     pub question: Option<QuestionId>,
     /// Heading.
     pub heading: String,
@@ -53,7 +57,8 @@ pub fn conclude(results: &Results) -> Result<Conclusion, StudyError> {
         questions::q5(results)?,
     ];
     let (answers, chapters): (Vec<Answer>, Vec<Chapter>) = answered.into_iter().unzip();
-    let chapters = [models].into_iter().chain(chapters).collect();
+    let asked = results.analyses.iter().map(Analysis::chapter).collect::<Result<Vec<Chapter>, _>>()?;
+    let chapters = [models].into_iter().chain(chapters).chain(asked).collect();
     Ok(Conclusion { lead, answers: Answers { schema: 1, questions: answers }, chapters })
 }
 

@@ -140,6 +140,10 @@ pub struct Instruments {
     pub permutations: usize,
     /// Numbers of expert sets that each layer may still use in the restriction of paths; one point of the curve each.
     pub restriction: Vec<usize>,
+    /// Instruments of the case, by the names that `moescope analyze --list` tells, that every language model of the study at the study's
+    /// rate is asked beside what the questions need. None if it is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub case: Vec<String>,
 }
 
 /// Differences that count as none, each in the unit of what it is compared with.

@@ -91,6 +91,11 @@ impl Dataset {
         &self.tokenizer
     }
 
+    /// The text of each token by id, for people.
+    pub fn words(&self) -> Vec<String> {
+        (0..self.facts.vocabulary as u32).map(|id| self.tokenizer.text(id).to_owned()).collect()
+    }
+
     /// The training batches of a seed: the same windows in the same order for every family, so that families of one
     /// seed can be compared in pairs. Every domain is drawn equally often, whatever its size.
     ///

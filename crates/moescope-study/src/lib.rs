@@ -17,6 +17,7 @@
 //! function of them. So a verdict can be tested on results written by hand, an interrupted study ends with the same
 //! answers, and a changed rule needs no model to be trained again.
 
+mod analyses;
 mod claim;
 mod compare;
 mod conclusion;
@@ -38,6 +39,7 @@ mod tabulate;
 mod tasks;
 mod validity;
 
+pub use analyses::{Analysis, Found};
 pub use claim::{Claim, Decision, LEVEL};
 pub use compare::{Comparison, Pair};
 pub use conclusion::{Chapter, Conclusion, conclude};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::analyses::Analysis;
 use crate::compare::Comparison;
 use crate::dataset::DatasetFacts;
 use crate::measure::Measures;
@@ -26,6 +27,8 @@ pub struct Results {
     pub runs: BTreeMap<Run, Measures>,
     /// Comparisons of models, by seed.
     pub comparisons: BTreeMap<u64, Comparison>,
+    /// What instruments of the case found, in the order of the configuration; no answer rests on them.
+    pub analyses: Vec<Analysis>,
 }
 
 /// What is known about a synthetic task before any model is trained.

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use moescope_corpus::tasks::Task;
 
+use crate::analyses::{Analysis, Asking};
 use crate::compare::{Comparison, View};
 use crate::dataset::Dataset;
 use crate::folder::StudyFolder;
@@ -95,12 +96,14 @@ impl Study {
         let progress = Progress::new(listener, total);
         let runs = self.grow_all(&roster, workers, &progress, stop)?;
         let comparisons = self.compare_all(workers, &progress, stop)?;
+        let analyses = self.analyse_all(&roster, workers, &progress, stop)?;
         Ok(Results {
             config: self.config.clone(),
             dataset: self.dataset.facts().clone(),
             tasks: self.tasks.iter().map(|(workload, task)| (*workload, task_facts(task))).collect(),
             runs,
             comparisons,
+            analyses,
         })
     }
 
@@ -189,6 +192,42 @@ impl Study {
             self.folder.kept(&path, || self.compare(*seed))
         })?;
         Ok(seeds.into_iter().zip(comparisons).collect())
+    }
+
+    /// Third stage: instruments of the case on every language model at the study's rate, kept in the folders of the runs.
+    fn analyse_all(
+        &self,
+        roster: &[Run],
+        workers: usize,
+        progress: &Progress<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Analysis>, StudyError> {
+        let names = &self.config.instruments.case;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let runs: Vec<Run> = roster
+            .iter()
+            .copied()
+            .filter(|run| run.workload == Workload::Language && run.rate == Rate::Base)
+            .collect();
+        let jobs: Vec<(&String, Run)> =
+            names.iter().flat_map(|name| runs.iter().map(move |run| (name, *run))).collect();
+        progress.stage("asking instruments of the case", jobs.len());
+        let asking = Asking { config: &self.config, folder: &self.folder, dataset: &self.dataset };
+        let found = work(&jobs, workers, stop, |(name, run)| {
+            let path = self.folder.run(run).join("analyses").join(format!("{name}.json"));
+            let found = self.folder.kept(&path, || asking.found(name, run));
+            let found = found.map_err(|error| error.in_run(run))?;
+            progress.finished(&format!("{run}, {name}"), found.in_words());
+            Ok(found)
+        })?;
+        let mut found = runs.iter().copied().cycle().zip(found);
+        let analysis = |name: &String| Analysis {
+            instrument: name.clone(),
+            runs: found.by_ref().take(runs.len()).collect(),
+        };
+        Ok(names.iter().map(analysis).collect())
     }
 
     /// Compares the models of a seed with the wide model of the next one, the last seed with the first.

@@ -4,7 +4,6 @@
 //! whole of what joins them.
 
 use moescope_analysis::wording::counted;
-use moescope_base::QuestionId;
 use moescope_host::{Machine, bytes_in_words};
 use moescope_report::{Report, Section};
 use moescope_study::{Chapter, Conclusion, Results};
@@ -30,10 +29,10 @@ pub fn build(results: &Results, conclusion: &Conclusion, command: &str) -> Repor
     }
 }
 
-/// A chapter as a section; the chapter on the models, which belongs to no question, gets the anchor `models`.
+/// A chapter as a section.
 fn section(chapter: &Chapter) -> Section {
     Section {
-        id: chapter.question.map_or_else(|| "models".into(), |q: QuestionId| q.to_string().to_lowercase()),
+        id: chapter.id.clone(),
         heading: chapter.heading.clone(),
         question: chapter.question,
         prose: chapter.prose.clone(),

@@ -1,5 +1,6 @@
 //! Whether the values of a configuration make sense, and agree with each other.
 
+use moescope_analysis::instrument::{CASE, named};
 use moescope_corpus::Vocabulary;
 
 use super::StudyConfig;
@@ -20,6 +21,7 @@ impl StudyConfig {
         self.check_reals()?;
         self.check_model()?;
         self.check_granularities()?;
+        self.check_case()?;
         require(
             self.training.warmup.saturating_add(self.training.decay) <= self.training.steps,
             "training.warmup",
@@ -67,6 +69,30 @@ impl StudyConfig {
             format!("{sets} entries"),
             "2 to 64 entries",
         )
+    }
+
+    /// Instruments are known, named once, and can be asked of what a study keeps.
+    fn check_case(&self) -> Result<(), StudyError> {
+        let known = || CASE.iter().map(|instrument| instrument.about().name);
+        for (at, name) in self.instruments.case.iter().enumerate() {
+            let refuse =
+                |wanted: &str| StudyError::out_of_range("instruments.case", format!("{name:?}"), wanted);
+            if named(name).is_none() {
+                let near = moescope_base::nearest_name(name, known())
+                    .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+                let all = known().collect::<Vec<_>>().join(", ");
+                return Err(refuse(&format!("an instrument; {near}Known: {all}")));
+            }
+            if name == "saturation" {
+                return Err(refuse(
+                    "instruments that look at a model as it is in the end: a study keeps no earlier checkpoints",
+                ));
+            }
+            if self.instruments.case[..at].contains(name) {
+                return Err(refuse("each instrument once"));
+            }
+        }
+        Ok(())
     }
 
     /// Rates, coefficients and margins are numbers of the right sign, and the seeds do not run over.

@@ -23,6 +23,7 @@ pub(crate) fn models(results: &Results) -> Result<(Vec<String>, Chapter), StudyE
     };
     let (rate_table, rate_figure) = rates::exhibit(results)?;
     let chapter = Chapter {
+        id: "models".into(),
         question: None,
         heading: "The models".into(),
         prose: vec![design(results)],

@@ -60,6 +60,7 @@ pub(crate) fn results(planted: &Planted) -> Results {
         tasks: Workload::TASKS.into_iter().map(|task| (task, facts.clone())).collect(),
         runs,
         comparisons,
+        analyses: Vec::new(),
         config,
     }
 }

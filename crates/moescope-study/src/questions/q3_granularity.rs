@@ -49,6 +49,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let answer =
         put_together(QuestionId::Q3, verdict(results, &quantities, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
+        id: "q3".into(),
         question: Some(QuestionId::Q3),
         heading: "What does granularity do to representations?".into(),
         prose: vec![format!(

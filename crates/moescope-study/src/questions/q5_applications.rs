@@ -55,6 +55,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let answer =
         put_together(QuestionId::Q5, verdict(results, &applications, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
+        id: "q5".into(),
         question: Some(QuestionId::Q5),
         heading: "Where does granular MoE outperform coarse MoE?".into(),
         prose: vec![format!(

@@ -38,6 +38,9 @@ pub struct StudyArgs {
     /// Folder with one sub-folder of text for each domain, instead of the configuration's corpus.
     #[arg(long, value_name = "DIR")]
     corpus: Option<PathBuf>,
+    /// Instruments of `moescope analyze`, parted by commas, that every language model is asked as well, instead of the configuration's.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    case: Vec<String>,
     /// Go on with the study that is in the folder.
     #[arg(long)]
     resume: bool,
@@ -74,7 +77,7 @@ pub fn run(args: &StudyArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// The configuration that the arguments ask for: a file or a preset, with seeds and corpus replaced where they are
-/// given, and checked as a whole afterwards. What is stored in the folder is the result, so a resumed study needs the
+/// given, likewise the case, and checked as a whole afterwards. What is stored in the folder is the result, so a resumed study needs the
 /// same arguments.
 fn configuration(args: &StudyArgs) -> Result<StudyConfig, Failure> {
     let (text, source) = match (&args.config, &args.preset) {
@@ -87,6 +90,9 @@ fn configuration(args: &StudyArgs) -> Result<StudyConfig, Failure> {
     }
     if let Some(corpus) = &args.corpus {
         config.data.corpus.clone_from(corpus);
+    }
+    if !args.case.is_empty() {
+        config.instruments.case.clone_from(&args.case);
     }
     config.check()?;
     Ok(config)
@@ -160,6 +166,12 @@ fn write(study: &Study, results: &Results, conclusion: &Conclusion, args: &Study
     for table in conclusion.chapters.iter().flat_map(|c| &c.tables) {
         moescope_report::write_parquet(table, &tables.join(format!("{}.parquet", table.name())))?;
     }
+    for (run, found) in results.analyses.iter().flat_map(|analysis| &analysis.runs) {
+        for table in found.tables() {
+            let place = folder.run(run).join("analyses").join(format!("{}.parquet", table.name()));
+            moescope_report::write_parquet(table, &place)?;
+        }
+    }
     let report = study_report::build(results, conclusion, &command_line(args));
     moescope_report::write_html(&report, &folder.root().join("report.html"))?;
     // Last, so that a folder with answers is a finished study.
@@ -177,7 +189,11 @@ fn command_line(args: &StudyArgs) -> String {
     let seeds = args.seeds.map_or_else(String::new, |n| format!(" --seeds {n}"));
     let corpus =
         args.corpus.as_ref().map_or_else(String::new, |c| format!(" --corpus {}", word(c.display())));
-    format!("moescope study {what}{seeds}{corpus}")
+    let case = match args.case.is_empty() {
+        true => String::new(),
+        false => format!(" --case {}", word(args.case.join(","))),
+    };
+    format!("moescope study {what}{seeds}{corpus}{case}")
 }
 
 /// Prints the answers: for people question, verdict and certainty, as JSON the whole of `answers.json`.

@@ -40,6 +40,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     ];
     let answer = put_together(QuestionId::Q1, verdict(results, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
+        id: "q1".into(),
         question: Some(QuestionId::Q1),
         heading: "Do techniques made for dense networks work on MoE?".into(),
         prose: vec![

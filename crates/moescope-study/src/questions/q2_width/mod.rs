@@ -37,6 +37,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let needed = ["moe_dense", "moe_wide", "moe_topk", "position"];
     let answer = put_together(QuestionId::Q2, verdict(results, &claims, &widths), &needed, &claims, &limits);
     let chapter = Chapter {
+        id: "q2".into(),
         question: Some(QuestionId::Q2),
         heading: "A very wide layer, or something of its own?".into(),
         prose: vec![

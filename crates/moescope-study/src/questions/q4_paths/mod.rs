@@ -45,6 +45,7 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
     let needed = ["few", "committee", "random", "frozen", "hash"];
     let answer = put_together(QuestionId::Q4, verdict(results, &claims), &needed, &claims, &limits);
     let chapter = Chapter {
+        id: "q4".into(),
         question: Some(QuestionId::Q4),
         heading: "What do the many paths do?".into(),
         prose: vec![

@@ -1,0 +1,186 @@
+//! Tables of one instrument on many models as one table over seeds.
+
+use std::collections::BTreeMap;
+
+use moescope_base::{Column, ColumnData, ColumnRole, Table};
+
+use crate::StudyError;
+use crate::tabulate::Estimates;
+
+/// The tables of the same name of one family: one for each seed.
+pub(super) struct OfFamily<'a> {
+    /// Name of the family, as the runs bear it.
+    pub(super) family: String,
+    /// Its tables.
+    pub(super) tables: Vec<&'a Table>,
+}
+
+/// Columns that name what one training has made. Expert 3 of one model is not expert 3 of another: over these, means are taken.
+const OF_ONE_TRAINING: [&str; 15] = [
+    "expert",
+    "next_expert",
+    "partner",
+    "neuron",
+    "head",
+    "unit",
+    "path",
+    "pair",
+    "sender",
+    "receiver",
+    "component",
+    "other",
+    "checkpoint",
+    "step",
+    "line",
+];
+
+/// Whether the entries of a key mean the same in every model. `first` and `second` are layers but in tables that have the layer
+/// beside them, where they are experts.
+fn comparable(table: &Table, column: &Column) -> bool {
+    let of_layers = table.column("layer").is_none();
+    let name = column.name.as_str();
+    column.role == ColumnRole::Key
+        && !OF_ONE_TRAINING.contains(&name)
+        && (of_layers || !["first", "second"].contains(&name))
+}
+
+/// The entry of a row, with the number of an expert in a hook name left out.
+fn entry(column: &Column, row: usize) -> String {
+    let entry = column.data.label(row);
+    match entry.split_once(".experts.") {
+        Some((before, after)) => {
+            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}.experts.*{after}")
+        }
+        None => entry,
+    }
+}
+
+/// One row for each family and each place that all models have, such as a layer: mean over seeds of the mean over what only one model
+/// has, such as its experts, with t-interval, number of seeds and mean null.
+///
+/// `None` if no table has a number.
+///
+/// # Errors
+/// If the columns make no table.
+pub(super) fn over_seeds(name: &str, families: &[OfFamily<'_>]) -> Result<Option<Table>, StudyError> {
+    let Some(first) = families.iter().flat_map(|family| &family.tables).next() else { return Ok(None) };
+    let keys: Vec<&Column> = first.columns().iter().filter(|column| comparable(first, column)).collect();
+    let averaged: Vec<&str> = first
+        .columns()
+        .iter()
+        .filter(|column| column.role == ColumnRole::Key && !comparable(first, column))
+        .map(|column| column.name.as_str())
+        .collect();
+    let rows = rows(families, &keys);
+    let mut columns = vec![Column::key(
+        "family",
+        "kind of model",
+        rows.iter().map(|(family, _)| families[*family].family.clone()).collect(),
+    )];
+    for (place, key) in keys.iter().enumerate() {
+        columns.push(key_column(key, rows.iter().map(|(_, group)| group[place].clone()).collect()));
+    }
+    let before = columns.len();
+    for estimate in first.columns().iter().filter(|c| c.role == ColumnRole::Estimate) {
+        columns.extend(summary(families, &keys, &rows, estimate)?);
+    }
+    if columns.len() == before {
+        return Ok(None);
+    }
+    let over = match averaged.is_empty() {
+        true => String::new(),
+        false => format!(", each the mean over {}", averaged.join(", ")),
+    };
+    let method = format!(
+        "One value for each seed{over}; mean and 95 % t-interval over seeds. Intervals within a model are in its own table. {}",
+        first.method()
+    );
+    Ok(Some(Table::new(name, first.title(), method, columns)?))
+}
+
+/// Family and entries of the comparable keys: the rows in the order of families and tables.
+type Row = (usize, Vec<String>);
+
+fn rows(families: &[OfFamily<'_>], keys: &[&Column]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut seen: BTreeMap<Row, ()> = BTreeMap::new();
+    for (place, family) in families.iter().enumerate() {
+        for table in &family.tables {
+            for row in (0..table.rows()).map(|row| (place, group(table, keys, row))) {
+                if seen.insert(row.clone(), ()).is_none() {
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// The entries of the comparable keys in a row.
+fn group(table: &Table, keys: &[&Column], row: usize) -> Vec<String> {
+    keys.iter().map(|key| table.column(&key.name).map_or_else(String::new, |c| entry(c, row))).collect()
+}
+
+/// A key as it was: numbers stay numbers, so that they make an axis.
+fn key_column(key: &Column, entries: Vec<String>) -> Column {
+    let numbers: Option<Vec<i64>> = match key.data {
+        ColumnData::Integer(_) => entries.iter().map(|entry| entry.parse().ok()).collect(),
+        _ => None,
+    };
+    match numbers {
+        Some(numbers) => Column::integer_key(&key.name, &key.unit, &key.meaning, numbers),
+        None => Column::key(&key.name, &key.meaning, entries),
+    }
+}
+
+/// The columns of one number; none if no model has it.
+fn summary(
+    families: &[OfFamily<'_>],
+    keys: &[&Column],
+    rows: &[Row],
+    estimate: &Column,
+) -> Result<Vec<Column>, StudyError> {
+    let of = |pick: &dyn Fn(&Table) -> Option<Column>| -> Vec<Vec<f64>> {
+        let by_family: Vec<Vec<BTreeMap<Vec<String>, f64>>> = families
+            .iter()
+            .map(|family| family.tables.iter().map(|table| means(table, keys, pick(table))).collect())
+            .collect();
+        let value = |(family, group): &Row| {
+            by_family[*family].iter().map(|means| means.get(group).copied().unwrap_or(f64::NAN)).collect()
+        };
+        rows.iter().map(value).collect()
+    };
+    let values = of(&|table| table.column(&estimate.name).cloned());
+    if values.iter().flatten().all(|value| !value.is_finite()) {
+        return Ok(Vec::new());
+    }
+    let name = estimate.name.as_str();
+    let mut columns = Estimates::of(&values)?.columns(name, &estimate.unit, &estimate.meaning);
+    let nulls = of(&|table| table.companion(ColumnRole::Null, name).cloned());
+    let nulls: Vec<f64> = nulls.iter().map(|nulls| mean(nulls.iter().copied())).collect();
+    if nulls.iter().any(|null| null.is_finite()) {
+        columns.push(Column::null(name, &estimate.unit, "mean over seeds of the nulls of the models", nulls));
+    }
+    Ok(columns)
+}
+
+/// Mean of a column in each group of rows of one model.
+fn means(table: &Table, keys: &[&Column], column: Option<Column>) -> BTreeMap<Vec<String>, f64> {
+    let mut values: BTreeMap<Vec<String>, Vec<f64>> = BTreeMap::new();
+    if let Some(column) = column {
+        for row in 0..table.rows() {
+            values
+                .entry(group(table, keys, row))
+                .or_default()
+                .push(column.data.number(row).unwrap_or(f64::NAN));
+        }
+    }
+    values.into_iter().map(|(group, values)| (group, mean(values.into_iter()))).collect()
+}
+
+/// Mean of what is finite; NaN of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let known: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    known.iter().sum::<f64>() / known.len() as f64
+}
