@@ -20,8 +20,9 @@ impl ProgressLine {
     /// A line, drawn only if `visible`.
     pub fn new(visible: bool) -> ProgressLine {
         let bar = visible.then(|| {
-            let style = ProgressStyle::with_template("{bar:12} {percent:>3} %  {prefix}  {wide_msg}")
-                .expect("the template is well formed");
+            let style =
+                ProgressStyle::with_template("{bar:12} {percent:>3} %  {elapsed} {prefix}  {wide_msg}")
+                    .expect("the template is well formed");
             ProgressBar::with_draw_target(Some(PARTS), ProgressDrawTarget::stderr_with_hz(8))
                 .with_style(style)
         });

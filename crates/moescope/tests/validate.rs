@@ -68,6 +68,32 @@ fn the_page_hides_no_broken_promise() {
 }
 
 #[test]
+fn an_instrument_alone_does_what_it_does_among_all() {
+    let output = Command::cargo_bin("moescope")
+        .unwrap()
+        .args([
+            "--json",
+            "--no-progress",
+            "validate",
+            "--seeds",
+            "2",
+            "--silent-seeds",
+            "3",
+            "--only",
+            "expert-cache",
+        ])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let judgements = told["judgements"].as_array().unwrap();
+    assert!(!judgements.is_empty() && judgements.iter().all(|j| j["instrument"] == "expert-cache"));
+    for judgement in judgements {
+        let silent = judgement["promise"]["finds"] == false;
+        assert_eq!(judgement["worlds"], if silent { 3 } else { 2 }, "{judgement}");
+    }
+}
+
+#[test]
 fn mistakes_are_refused_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("mine.txt"), "mine").unwrap();
@@ -79,6 +105,8 @@ fn mistakes_are_refused_and_leave_nothing() {
     assert!(code == Some(2) && said.contains("--seeds 0; wanted 1 or more"), "{said}");
     let (code, said) = call(&["validate", "--silent-seeds", "0"]);
     assert!(code == Some(2) && said.contains("--silent-seeds 0; wanted 1 or more"), "{said}");
+    let (code, said) = call(&["validate", "--only", "routing,calibraton"]);
+    assert!(code == Some(2) && said.contains("did you mean `calibration`"), "{said}");
     let (code, said) = call(&["validate", "--seeds", "1", "--out", folder.path().to_str().unwrap()]);
     assert!(code == Some(2) && said.contains("mine.txt"), "{said}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

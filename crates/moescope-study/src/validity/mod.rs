@@ -11,7 +11,7 @@ mod worlds;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Other, Promise, Property};
+use moescope_analysis::instrument::{About, Instrument, LEVEL, Material, Other, Promise, Property};
 use moescope_analysis::statistics::{Proportion, at_least, holm, proportion};
 use moescope_base::{Seed, Subject};
 use moescope_model::ModelSubject;
@@ -99,27 +99,25 @@ impl Validity {
     }
 }
 
-/// Runs every instrument of the case wherever it has promised something. `tell` hears how many worlds are done, of how many.
+/// Runs instruments, such as all of [`CASE`](moescope_analysis::instrument::CASE), wherever they have promised something. `tell` hears how
+/// many worlds are done, of how many.
 ///
-/// The result does not depend on the number of threads.
+/// The result does not depend on the number of threads, and what an instrument does not on which others are asked.
 ///
 /// # Errors
 /// If no seed is asked for, or an instrument cannot run on a world of which it promises something.
 pub fn validity(
-    options: ValidityOptions,
-    tell: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Validity, StudyError> {
-    bench(CASE, options, tell)
-}
-
-/// The same for some instruments.
-fn bench(
     case: &[&'static dyn Instrument],
     options: ValidityOptions,
     tell: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Validity, StudyError> {
+    let planted = |property: &Property| {
+        case.iter()
+            .any(|instrument| instrument.about().promises.iter().any(|promise| promise.planted == *property))
+    };
     let jobs: Vec<(Property, usize)> = Property::ALL
         .into_iter()
+        .filter(planted)
         .flat_map(|property| (0..options.seeds.max(options.silent_seeds)).map(move |s| (property, s)))
         .collect();
     let done = AtomicUsize::new(0);

@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use moescope_analysis::instrument::{LEVEL, Property};
+use moescope_analysis::instrument::{CASE, LEVEL, Property};
 use moescope_base::{Figure, FigureKind, Seed};
 use moescope_report::{Report, Section};
 use moescope_study::{Judgement, REQUIRED, Validity, ValidityOptions, validity};
 
+use super::analyze::by_names;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::out_folder::{finish, require_own};
 use crate::say;
+use crate::shell::word;
 use crate::validity_page::{counted_worlds, validity_page};
 
 /// What the folder has when it is whole.
@@ -36,6 +38,9 @@ pub struct ValidateArgs {
     /// Worlds of each property where an instrument promises silence, for narrow rates of false alarms; as many as `--seeds` unless said.
     #[arg(long, value_name = "N")]
     silent_seeds: Option<usize>,
+    /// Instruments, parted by commas, where not all of the case are to be run; each does the same as among all.
+    #[arg(long, value_name = "NAMES")]
+    only: Option<String>,
     /// Origin of everything that is drawn.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -56,6 +61,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
             "{option} 0; wanted 1 or more, and 20 for rates that tell something"
         )));
     }
+    let case = args.only.as_deref().map_or_else(|| Ok(CASE.to_vec()), by_names)?;
     if let Some(out) = &args.out {
         require_own(out, "the result of a bench", &[DOCUMENT])?;
     }
@@ -73,7 +79,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
         let left = started.elapsed().mul_f64(all.saturating_sub(done) as f64 / done as f64);
         progress.advance(done as f64 / all as f64, Some(left), &format!("world {done} of {all}"));
     };
-    let found = pool.install(|| validity(options, &tell))?;
+    let found = pool.install(|| validity(&case, options, &tell))?;
     progress.clear();
     let document = document(args, &found);
     if let Some(out) = &args.out {
@@ -200,7 +206,8 @@ fn report(args: &ValidateArgs, found: &Validity) -> Result<Report, Failure> {
         ..Section::default()
     };
     let silent = args.silent_seeds.map_or_else(String::new, |worlds| format!(" --silent-seeds {worlds}"));
-    let command = format!("moescope validate --seeds {}{silent} --seed {}", args.seeds, args.seed);
+    let only = args.only.as_deref().map_or_else(String::new, |names| format!(" --only {}", word(names)));
+    let command = format!("moescope validate --seeds {}{silent}{only} --seed {}", args.seeds, args.seed);
     Ok(Report {
         title: "What may be believed".into(),
         subtitle: format!("{} promises, {}", found.judgements.len(), counted_worlds(&found.options)),

@@ -3,6 +3,7 @@
 mod needs;
 mod report;
 mod room;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ use moescope_model::ModelSubject;
 use needs::{kept, looked_at};
 use report::{document, in_words, write};
 use room::{Passes, Room};
+use watch::Watch;
 
 use crate::checkpoint::Checkpoint;
 use crate::context::Context;
@@ -127,7 +129,8 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         return plan(args, checkpoint.path(), &Intent { work, passes, disk: 0 }, context);
     }
     let opened = args.memory.open(checkpoint.path(), &work, context)?;
-    let mut subject = ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag());
+    let watch = Watch::new(context.progress(), &instruments);
+    let mut subject = watch.over(ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag()));
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
     material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
@@ -140,7 +143,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     };
     let ended = {
         let _heeds = context.interrupt().at_once_after(keep.clone());
-        outcomes(&instruments, routed, (&mut material, &found), context)
+        outcomes((&instruments, &watch), routed, (&mut material, &found), context)
     };
     if let Err(failure) = ended {
         return Err(match context.interrupt().flag().load(Ordering::Relaxed) {
@@ -307,6 +310,22 @@ fn chosen(names: &str, others: bool) -> Result<Vec<&'static dyn Instrument>, Fai
     if names == "all" {
         return Ok(CASE.iter().copied().filter(|instrument| others || !instrument.against()).collect());
     }
+    let found = by_names(names)?;
+    if others && !found.iter().any(|instrument| instrument.against()) {
+        let comparing: Vec<&str> = CASE.iter().filter(|i| i.against()).map(|i| i.about().name).collect();
+        return Err(Failure::input(format!(
+            "--against compares models, which none of these instruments does; ask for one of {}, or leave it out",
+            comparing.join(", ")
+        )));
+    }
+    Ok(found)
+}
+
+/// The instruments of a list of names, parted by commas.
+///
+/// # Errors
+/// If a name is none, or is named twice.
+pub(super) fn by_names(names: &str) -> Result<Vec<&'static dyn Instrument>, Failure> {
     let known = || CASE.iter().map(|instrument| instrument.about().name);
     let found: Result<Vec<&'static dyn Instrument>, Failure> = names
         .split(',')
@@ -325,41 +344,31 @@ fn chosen(names: &str, others: bool) -> Result<Vec<&'static dyn Instrument>, Fai
     if let Some((_, twice)) = twice {
         return Err(Failure::input(format!("`{}` is named twice", twice.about().name)));
     }
-    if others && !found.iter().any(|instrument| instrument.against()) {
-        let comparing: Vec<&str> = CASE.iter().filter(|i| i.against()).map(|i| i.about().name).collect();
-        return Err(Failure::input(format!(
-            "--against compares models, which none of these instruments does; ask for one of {}, or leave it out",
-            comparing.join(", ")
-        )));
-    }
     Ok(found)
 }
 
 /// Runs one instrument after the other; what cannot run is left out, with the reason.
 fn outcomes(
-    instruments: &[&'static dyn Instrument],
+    (instruments, watch): (&[&'static dyn Instrument], &Watch),
     routed: bool,
     (material, found_so_far): (&mut Material<'_>, &SoFar),
     context: &Context,
 ) -> Result<(), Failure> {
-    let (pool, progress) = (context.pool()?, context.progress());
-    let started = std::time::Instant::now();
+    let pool = context.pool()?;
     for (done, instrument) in instruments.iter().enumerate() {
         let about = instrument.about();
-        let share = done as f64 / instruments.len() as f64;
-        let left = (done > 0).then(|| started.elapsed().mul_f64((1.0 - share) / share));
-        progress.advance(share, left, about.name);
+        watch.begin(done);
         let found = match about.routed && !routed {
             true => Err("the model is dense: it has no routed layer".to_owned()),
             false => pool.install(|| instrument.run(material)).map_err(|error| error.to_string()),
         };
         // A stopped pass may have cost an instrument no more than its null: what it says then is no finding.
         if context.interrupt().flag().load(Ordering::Relaxed) {
-            progress.clear();
+            watch.clear();
             return Err(Failure::input("interrupted"));
         }
         found_so_far.push(Outcome { about, found });
     }
-    progress.clear();
+    watch.clear();
     Ok(())
 }
