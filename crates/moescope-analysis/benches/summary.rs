@@ -21,7 +21,7 @@ fn main() -> Result<(), AnalysisError> {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let (tokens, shuffles) =
         (numbers.first().copied().unwrap_or(1_000_000), numbers.get(1).copied().unwrap_or(99));
-    let trace = planted::trace(tokens, 4096, 4, 16, 2);
+    let trace = planted::trace(0, tokens, 4096, 4, 16, 2);
     let (table, shuffled) = (trace.tokens(), Permutations::new(shuffles, Seed(1)));
     let token = Labels::token(table);
     let analyses: Vec<Analysis<'_>> = vec![

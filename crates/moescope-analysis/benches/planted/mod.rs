@@ -20,8 +20,13 @@ impl Draw {
     }
 }
 
-fn tokens(count: usize, vocabulary: u64) -> TokenTable {
-    let mut draw = Draw(1);
+/// Where the draws of one stream of a part of the text begin.
+fn seed(part: u64, stream: u64) -> u64 {
+    stream + part.wrapping_mul(0x0123_4567_89ab_cdef)
+}
+
+fn tokens(part: u64, count: usize, vocabulary: u64) -> TokenTable {
+    let mut draw = Draw(seed(part, 1));
     let ids: Vec<u32> = (0..count).map(|_| draw.skewed(vocabulary)).collect();
     TokenTable {
         next_ids: ids.iter().skip(1).chain([&0]).copied().collect(),
@@ -36,8 +41,8 @@ fn tokens(count: usize, vocabulary: u64) -> TokenTable {
     }
 }
 
-fn layer(tokens: usize, layer: usize, experts: usize, per_token: usize) -> LayerRouting {
-    let mut draw = Draw(7 + layer as u64);
+fn layer(part: u64, tokens: usize, layer: usize, experts: usize, per_token: usize) -> LayerRouting {
+    let mut draw = Draw(seed(part, 7 + layer as u64));
     let mut choices = Vec::with_capacity(tokens * per_token);
     for _ in 0..tokens {
         let start = choices.len();
@@ -61,14 +66,15 @@ fn layer(tokens: usize, layer: usize, experts: usize, per_token: usize) -> Layer
     }
 }
 
-/// A trace of so many tokens through layers of one shape.
+/// A trace of so many tokens through layers of one shape; parts of one text differ in their number.
 pub(crate) fn trace(
+    part: u64,
     count: usize,
     vocabulary: u64,
     layers: usize,
     experts: usize,
     per_token: usize,
 ) -> RoutingTrace {
-    let all = (0..layers).map(|l| layer(count, l, experts, per_token)).collect();
-    RoutingTrace::new(tokens(count, vocabulary), all).expect("the columns have equal lengths")
+    let all = (0..layers).map(|l| layer(part, count, l, experts, per_token)).collect();
+    RoutingTrace::new(tokens(part, count, vocabulary), all).expect("the columns have equal lengths")
 }
