@@ -123,7 +123,7 @@ fn defined(found: Result<Compared, AnalysisError>) -> Result<Option<Compared>, A
 }
 
 /// Whether two vectors differ.
-fn varies(features: &Features) -> bool {
+pub(crate) fn varies(features: &Features) -> bool {
     (1..features.tokens()).any(|token| features.row(token) != features.row(0))
 }
 
@@ -143,7 +143,7 @@ fn mean_of(pairs: &[ExpertPair], without: &[Vec<f64>], documents: usize) -> Laye
 }
 
 /// What tables say of the measures.
-const MEANING: &str = "1 where answers differ by a rotation and a scale";
+const MEANING: &str = "1 where answers differ by a rotation and a scale (RSA: by a scale alone)";
 
 /// One row for each pair and measure.
 pub(super) fn table(pairs: &[ExpertPair]) -> Result<Table, AnalysisError> {

@@ -19,6 +19,7 @@ mod tests;
 pub use answers::looked_at;
 pub use dimensions::ExpertDimensions;
 pub use instrument::ExpertRepresentation;
+pub(crate) use likeness::varies;
 pub use likeness::{ExpertPair, expert_pairs};
 
 /// Its name in errors and seeds.

@@ -25,7 +25,7 @@ const GROUPS: usize = 10;
 /// - **Does not show:** that matched experts are used alike: all answer all tokens, most of which a router would not have sent to them.
 /// - **Source:** units of two networks matched by what they answer, Li et al. 2016 (arXiv 1511.07543); CKA, Kornblith et al. 2019, unbiased
 ///   (Song et al. 2012; as a cosine of doubly centred kernels, Székely and Rizzo 2014).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ExpertAlignment {
     /// Block of the first model.
     pub layer: usize,
@@ -43,8 +43,15 @@ pub struct ExpertAlignment {
     pub shuffled: f64,
     /// Share of all, the observed one among them, that are at least as large.
     pub p_value: f64,
+    /// Of each expert of the first model the one of the second that it is matched to: `[expert]`.
+    pub partners: Vec<usize>,
+}
+
+impl ExpertAlignment {
     /// Experts that keep their name when they are matched.
-    pub kept: usize,
+    pub fn kept(&self) -> usize {
+        self.partners.iter().enumerate().filter(|(own, partner)| own == *partner).count()
+    }
 }
 
 /// What the experts of a layer answer to the same tokens, as products of the answers: `[expert][token, token]`.
@@ -110,16 +117,17 @@ pub fn expert_alignment(
     );
     let above = draws.iter().filter(|draw| **draw >= seen.mean - 1e-12).count();
     let as_named: Vec<usize> = (0..experts).collect();
+    let matched = halves.interval(first, second, &seen.partners);
     Ok(ExpertAlignment {
         layer,
         other,
         experts,
         named: halves.interval(first, second, &as_named),
         any: seen.any,
-        matched: halves.interval(first, second, &seen.partners),
+        matched,
         shuffled: draws.iter().sum::<f64>() / draws.len() as f64,
         p_value: (1 + above) as f64 / (1 + draws.len()) as f64,
-        kept: seen.partners.iter().enumerate().filter(|(own, partner)| own == *partner).count(),
+        partners: seen.partners,
     })
 }
 
@@ -133,16 +141,20 @@ struct Matched {
 }
 
 /// Tokens of every second document, which decide a matching, and of the others, which judge it.
-struct Halves {
+pub(super) struct Halves {
     deciding: Vec<usize>,
-    judging: Vec<usize>,
+    pub(super) judging: Vec<usize>,
     /// Document of each token that judges, numbered from 0.
     places: Vec<usize>,
     documents: usize,
 }
 
 impl Halves {
-    fn new(documents: &[u32]) -> Result<Halves, AnalysisError> {
+    /// From the documents of all tokens.
+    ///
+    /// # Errors
+    /// With fewer than eight documents, or fewer than eight tokens in a half of them.
+    pub(super) fn new(documents: &[u32]) -> Result<Halves, AnalysisError> {
         let mut names = documents.to_vec();
         names.sort_unstable();
         names.dedup();
@@ -252,10 +264,10 @@ mod tests {
         let found = align(&kernels(own.clone()), &kernels(renamed), 39, 1);
         assert!((found.matched.estimate - 1.0).abs() < 1e-9 && found.matched.low > 0.999, "{found:?}");
         assert!(found.named.high < 0.5 && found.shuffled < 0.5, "{found:?}");
-        assert_eq!((found.p_value, found.kept, found.experts), (1.0 / 40.0, 0, 4));
+        assert_eq!((found.p_value, found.kept(), found.experts), (1.0 / 40.0, 0, 4));
         // As named, nothing has to be matched.
         let same = align(&kernels(own), &kernels(turned), 9, 1);
-        assert_eq!(same.kept, 4);
+        assert_eq!(same.kept(), 4);
         assert!((same.named.estimate - 1.0).abs() < 1e-9 && same.any < 0.6, "{same:?}");
     }
 
@@ -283,7 +295,7 @@ mod tests {
         let renamed: Vec<Features> = [3, 0, 2, 1].map(|expert| near[expert].clone()).into();
         let (own, near, renamed) = (kernels(own), kernels(near), kernels(renamed));
         let (plain, other) = (align(&own, &near, 9, 1), align(&own, &renamed, 9, 1));
-        assert!((plain.matched.estimate - other.matched.estimate).abs() < 1e-9 && plain.kept == 4);
+        assert!((plain.matched.estimate - other.matched.estimate).abs() < 1e-9 && plain.kept() == 4);
         assert!((plain.any - other.any).abs() < 1e-9 && plain.matched.estimate > 0.2, "{plain:?}");
     }
 

@@ -2,10 +2,12 @@
 
 use moescope_base::{Column, Figure, FigureKind, Subject, SubjectShape, Table};
 
-use super::alignment::{ExpertAlignment, ExpertKernels, METHOD, expert_alignment};
+use super::alignment::{ExpertAlignment, ExpertKernels, Halves, METHOD, expert_alignment};
+use super::by_measure::{self, PairedLikeness, answers, chosen, paired};
 use super::{of_other, wanted};
 use crate::expert_representation::answers::{Asked, layers, routed};
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::matrix::Features;
 use crate::routing::Permutations;
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
@@ -58,8 +60,8 @@ impl Instrument for ExpertAlignments {
             question: "Do the experts of two models answer alike, as they are named and once they are matched (`--against`)?",
             null: "the tokens of the other model exchanged and its experts matched anew; as named, all pairs of experts",
             does_not_show: "that matched experts are used alike: all answer all tokens; nor that likeness was learned, where experts read alike",
-            source: "units matched by what they answer, Li et al. 2016 (arXiv 1511.07543), here experts by unbiased linear CKA, Kornblith et al. 2019",
-            passes: "one for each set of as many experts as a token chooses, of each of at most 4 layers, of at most 64 sequences; as many of each other model",
+            source: "units matched by what they answer, Li et al. 2016 (arXiv 1511.07543), here experts by unbiased linear CKA, Kornblith et al. 2019; other measures as in `similarity`",
+            passes: "one for each set of as many experts as a token chooses, of each of at most 4 layers, of at most 64 sequences; as many of each other model, and at most 8 more for each layer",
             routed: true,
             promises: PROMISES,
         }
@@ -72,20 +74,18 @@ impl Instrument for ExpertAlignments {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         wanted(material, METHOD)?;
         let asked = Asked::drawn(material, METHOD, TOKENS)?;
-        let own = kernels(material.subject, &asked)?;
+        let own = layers_of(material.subject, &asked)?;
         check::at_least(METHOD, "routed layers", own.len(), 1)?;
         let permutations = material.permutations(METHOD);
         let permutations = Permutations { count: permutations.count.min(SHUFFLES), ..permutations };
-        let mut found = Vec::new();
+        let (mut found, mut by_measure) = (Vec::new(), Vec::new());
         for number in 0..material.others.len() {
-            let theirs = of_other(material, number, |other| kernels(other, &asked))?;
-            let told = format!("{} in one model and {} in the other", own.len(), theirs.len());
-            let same = own.len() == theirs.len();
-            check::in_range(METHOD, "number of routed layers", told, same, "one number in both")?;
-            for (at, ((layer, first), (other, second))) in own.iter().zip(&theirs).enumerate() {
-                let draws = permutations.index(number).index(at);
-                let row = expert_alignment((*layer, first), (*other, second), &asked.documents, draws)?;
-                found.push((material.others[number].name.clone(), row));
+            let draws = permutations.index(number);
+            let rows = of_other(material, number, |other| compare(&own, other, &asked, draws))?;
+            let name = &material.others[number].name;
+            for (alignment, measures) in rows {
+                found.push((name.clone(), alignment));
+                by_measure.extend(measures.into_iter().map(|row| (name.clone(), row)));
             }
         }
         let figure = Figure {
@@ -97,33 +97,88 @@ impl Instrument for ExpertAlignments {
             table: "expert_alignment".into(),
             kind: FigureKind::Bars { x: "layer".into(), y: "matched".into(), series: Some("other".into()) },
         };
-        Ok(Finding { tables: vec![table(&found)?], figures: vec![figure] })
+        Ok(Finding { tables: vec![table(&found)?, by_measure::table(&by_measure)?], figures: vec![figure] })
     }
 }
 
-/// What all experts of some layers answer.
-fn kernels(
-    subject: &mut (dyn Subject + Send),
-    asked: &Asked,
-) -> Result<Vec<(usize, ExpertKernels)>, AnalysisError> {
+/// One layer of the first model: what all its experts answer, and some of them at full length.
+struct OwnLayer {
+    layer: usize,
+    kernels: ExpertKernels,
+    chosen: Vec<usize>,
+    answers: Vec<Features>,
+}
+
+/// The layers of the first model.
+fn layers_of(subject: &mut (dyn Subject + Send), asked: &Asked) -> Result<Vec<OwnLayer>, AnalysisError> {
     let mut found = Vec::new();
     for layer in layers(subject.shape(), LAYERS) {
-        let (experts, per_token) = routed(subject.shape(), layer);
-        let all: Vec<usize> = (0..experts).collect();
-        let mut kernels = ExpertKernels::default();
-        for group in all.chunks(per_token.max(1)) {
-            asked.answers(subject, layer, group)?.iter().for_each(|answers| kernels.push(answers));
-        }
-        found.push((layer, kernels));
+        let chosen = chosen(routed(subject.shape(), layer).0);
+        let kernels = kernels(subject, asked, layer)?;
+        let answers = answers(subject, asked, layer, &chosen)?;
+        found.push(OwnLayer { layer, kernels, chosen, answers });
     }
     Ok(found)
 }
 
-/// Bytes that the instrument keeps, for plans of memory: the kernels of all experts of some layers, and of one layer in other orders of tokens.
+/// Compares every layer with that of another model: as a whole, and some experts by all measures.
+fn compare(
+    own: &[OwnLayer],
+    other: &mut (dyn Subject + Send),
+    asked: &Asked,
+    permutations: Permutations,
+) -> Result<Vec<(ExpertAlignment, Vec<PairedLikeness>)>, AnalysisError> {
+    let theirs = layers(other.shape(), LAYERS);
+    let told = format!("{} in one model and {} in the other", own.len(), theirs.len());
+    check::in_range(
+        METHOD,
+        "number of routed layers",
+        told,
+        own.len() == theirs.len(),
+        "one number in both",
+    )?;
+    let judging = Halves::new(&asked.documents)?.judging;
+    let documents: Vec<u32> = judging.iter().map(|token| asked.documents[*token]).collect();
+    let mut found = Vec::new();
+    for (at, (own, layer)) in own.iter().zip(theirs).enumerate() {
+        let second = kernels(other, asked, layer)?;
+        let draws = permutations.index(at);
+        let row = expert_alignment((own.layer, &own.kernels), (layer, &second), &asked.documents, draws)?;
+        let partners: Vec<usize> = own.chosen.iter().map(|expert| row.partners[*expert]).collect();
+        let mut measures = Vec::new();
+        for (matched, experts) in [(false, &own.chosen), (true, &partners)] {
+            let theirs = answers(other, asked, layer, experts)?;
+            let text = (judging.as_slice(), documents.as_slice());
+            measures.extend(paired((own.layer, matched), &own.answers, &theirs, text, draws)?);
+        }
+        found.push((row, measures));
+    }
+    Ok(found)
+}
+
+/// What all experts of a layer answer.
+fn kernels(
+    subject: &mut (dyn Subject + Send),
+    asked: &Asked,
+    layer: usize,
+) -> Result<ExpertKernels, AnalysisError> {
+    let (experts, per_token) = routed(subject.shape(), layer);
+    let all: Vec<usize> = (0..experts).collect();
+    let mut kernels = ExpertKernels::default();
+    for group in all.chunks(per_token.max(1)) {
+        asked.answers(subject, layer, group)?.iter().for_each(|answers| kernels.push(answers));
+    }
+    Ok(kernels)
+}
+
+/// Bytes that the instrument keeps, for plans of memory: the kernels of all experts of some layers, and of one layer in other orders of tokens, and
+/// the answers of some.
 pub fn kept(shape: &SubjectShape) -> u64 {
+    let own_layers = layers(shape, LAYERS).len();
     let experts = layers(shape, LAYERS).into_iter().map(|layer| routed(shape, layer).0);
     let (all, most) = experts.fold((0, 0), |(all, most), experts| (all + experts, most.max(experts)));
-    (8 * TOKENS * TOKENS * (2 * all + 4 * most)) as u64
+    let answers = 8 * TOKENS * shape.d_model * (own_layers + 2) * by_measure::EXPERTS;
+    (8 * TOKENS * TOKENS * (2 * all + 4 * most) + answers) as u64
 }
 
 /// One row for each other model and layer.
@@ -154,7 +209,7 @@ fn table(found: &[(String, ExpertAlignment)]) -> Result<Table, AnalysisError> {
         "kept",
         "experts",
         "that keep their name when matched",
-        integer(|row| row.kept),
+        integer(ExpertAlignment::kept),
     ));
     let method = "Routed layers in order, the first with the first. All experts answer the same tokens, whatever the routers chose. Experts are matched one to one on every \
                   second document; likeness is that on the others, with intervals by leaving out groups of documents. Does not show that matched experts are used alike.";
@@ -205,7 +260,7 @@ mod tests {
                 matched: found(matched, 0.0, 1.0),
                 shuffled: 0.0,
                 p_value: 0.05,
-                kept: 1,
+                partners: vec![0, 2, 3, 1],
             };
             (name.to_owned(), alignment)
         };

@@ -10,6 +10,7 @@
 
 mod agreement;
 mod alignment;
+mod by_measure;
 mod expert_alignment;
 mod matching;
 mod saturation;

@@ -255,7 +255,7 @@ fn table(name: &str, pairs: &[LayerPair]) -> Result<Table, AnalysisError> {
     columns.extend(comparison_columns(
         "likeness",
         "",
-        "1 where they differ by a rotation and a scale",
+        "1 where they differ by a rotation and a scale (RSA: by a scale alone)",
         null,
         &comparisons,
     ));

@@ -10,7 +10,7 @@ const VARIANCE: f64 = 0.99;
 /// Of these at most so many.
 const COMPONENTS: usize = 64;
 
-/// A measure of likeness; 1 for representations that differ by a rotation and a scale.
+/// A measure of likeness; 1 for representations that differ by a rotation and a scale ([`Measure::Rsa`]: by a scale alone).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
     /// Unbiased CKA with linear kernels: Kornblith et al. 2019, Nguyen et al. 2021.
