@@ -2,9 +2,11 @@
 
 use moescope_base::{Figure, FigureKind};
 
+use super::contexts::{self, ContextAgreement, context_agreement};
 use super::{LayerPredictability, Predictor, input_clusters, predictability, table};
 use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::wording::counted;
 
 /// The instrument `predictability`.
 pub struct Predictability;
@@ -32,6 +34,14 @@ const BY_CLUSTER: Reading = Reading {
     rule: Rule::MoreThan(0.0),
 };
 
+const BY_OCCURRENCE: Reading = Reading {
+    says: "a token takes the same route in another document",
+    table: "context_agreement",
+    rows: &[],
+    value: "gain",
+    rule: Rule::MoreThan(0.0),
+};
+
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::TokenRoutes, BY_TOKEN),
     Promise::finds(Property::PositionRoutes, BY_POSITION),
@@ -42,6 +52,9 @@ const PROMISES: &[Promise] = &[
     Promise::finds(Property::TokenRoutes, BY_CLUSTER),
     Promise::finds(Property::PositionRoutes, BY_CLUSTER),
     Promise::is_silent(Property::RandomRoutes, BY_CLUSTER),
+    Promise::finds(Property::TokenRoutes, BY_OCCURRENCE),
+    Promise::is_silent(Property::PositionRoutes, BY_OCCURRENCE),
+    Promise::is_silent(Property::RandomRoutes, BY_OCCURRENCE),
 ];
 
 impl Instrument for Predictability {
@@ -49,8 +62,8 @@ impl Instrument for Predictability {
         About {
             name: "predictability",
             group: Group::Routing,
-            question: "How much of a route follows from the token, the bigram or the position alone, and how much from the cluster of what the router reads?",
-            null: "the layer's most used experts, whatever the token",
+            question: "How much of a route follows from the token, the bigram or the position alone, how much from the cluster of what the router reads, and does a token take the same route in another context?",
+            null: "the layer's most used experts, whatever the token; between contexts, two tokens of any id",
             does_not_show: "that the router looks at the token and not at what goes with it; clusters are of the router's own input",
             source: "the baseline behind context-independent specialisation, Xue et al. 2024 (OpenMoE); geometry of the stream, arXiv 2604.09780",
             passes: "three for each batch",
@@ -71,7 +84,35 @@ impl Instrument for Predictability {
             table: "predictability".into(),
             kind: FigureKind::Bars { x: "layer".into(), y: "overlap".into(), series: Some("known".into()) },
         };
-        Ok(Finding { tables: vec![table(&found)?], figures: vec![figure] })
+        let mut finding = Finding { tables: vec![table(&found)?], figures: vec![figure] };
+        let agreement = context_agreement(&trace, seed, resampling)?;
+        if !agreement.is_empty() {
+            finding.tables.push(contexts::table(&agreement)?);
+            finding.figures.push(contexts_figure(&agreement));
+        }
+        Ok(finding)
+    }
+}
+
+/// Agreement of the same token between documents, beside that of any two.
+fn contexts_figure(found: &[ContextAgreement]) -> Figure {
+    let told = found.iter().filter(|row| row.gain.low > 0.0).count();
+    let mean = |of: fn(&ContextAgreement) -> f64| {
+        crate::statistics::mean(&found.iter().map(of).collect::<Vec<f64>>())
+    };
+    Figure {
+        id: "context_agreement".into(),
+        title: format!(
+            "In {told} of {} a token's routes in two documents agree beyond those of any two tokens: {:.2} on average, {:.2} by the loads",
+            counted(found.len(), "layer", "layers"),
+            mean(|row| row.same.estimate),
+            mean(|row| row.any)
+        ),
+        caption: "Jaccard index of the experts of one token in two documents, with 95 % intervals over documents; the null is that of two tokens of any id. \
+                  At 1 the context decides nothing."
+            .into(),
+        table: "context_agreement".into(),
+        kind: FigureKind::Lines { x: "layer".into(), y: "same".into(), series: None, log2_x: false },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Predictability: how much of a route is known before the model has computed anything, and how much from the cluster of what the router reads.
 
+mod contexts;
 mod instrument;
 mod router_inputs;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
+pub use contexts::{ContextAgreement, context_agreement};
 pub use instrument::Predictability;
 pub use router_inputs::{InputClusters, input_clusters};
 
