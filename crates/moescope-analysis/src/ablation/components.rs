@@ -3,6 +3,7 @@
 use std::fmt;
 
 use moescope_base::{FeedForwardShape, HookPoint, Site, SubjectShape};
+use moescope_trace::LayerRouting;
 use rand::seq::SliceRandom;
 
 use super::{BANKS, EXPERTS, HEADS, LAYERS, NEURONS};
@@ -16,6 +17,8 @@ use crate::neuron_profile::largest_writers;
 pub(super) enum Component {
     /// One attention head of a layer.
     Head { layer: usize, head: usize },
+    /// What the attention of a layer adds, all heads together.
+    Attention { layer: usize },
     /// What a feed-forward layer adds, all experts together.
     FeedForward { layer: usize },
     /// What one expert answers.
@@ -29,6 +32,7 @@ impl Component {
     pub(super) fn kind(self) -> &'static str {
         match self {
             Component::Head { .. } => "head",
+            Component::Attention { .. } => "attention",
             Component::FeedForward { .. } => "feed-forward",
             Component::Expert { .. } => "expert",
             Component::Neuron { .. } => "neuron",
@@ -39,6 +43,7 @@ impl Component {
     pub(super) fn at(self) -> HookPoint {
         match self {
             Component::Head { layer, .. } => HookPoint::block(Site::AttnZ, layer),
+            Component::Attention { layer } => HookPoint::block(Site::AttnOut, layer),
             Component::FeedForward { layer } => HookPoint::block(Site::MlpOut, layer),
             Component::Expert { layer, expert } => HookPoint::expert(Site::ExpertOut, layer, expert),
             Component::Neuron { at, .. } => at,
@@ -50,15 +55,15 @@ impl Component {
         match self {
             Component::Head { head, .. } => head * (all / heads)..(head + 1) * (all / heads),
             Component::Neuron { neuron, .. } => neuron..neuron + 1,
-            Component::FeedForward { .. } | Component::Expert { .. } => 0..all,
+            Component::Attention { .. } | Component::FeedForward { .. } | Component::Expert { .. } => 0..all,
         }
     }
 
-    /// Its layer and number there; a feed-forward layer has none.
+    /// Its layer and number there; attention and feed-forward layers have none.
     pub(super) fn place(self) -> (usize, Option<usize>) {
         match self {
             Component::Head { layer, head } => (layer, Some(head)),
-            Component::FeedForward { layer } => (layer, None),
+            Component::Attention { layer } | Component::FeedForward { layer } => (layer, None),
             Component::Expert { layer, expert } => (layer, Some(expert)),
             Component::Neuron { at, neuron } => (at.layer().unwrap_or(0), Some(neuron)),
         }
@@ -69,6 +74,7 @@ impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Component::Head { layer, head } => write!(f, "head {layer}.{head}"),
+            Component::Attention { layer } => write!(f, "attention {layer}"),
             Component::FeedForward { layer } => write!(f, "feed-forward {layer}"),
             Component::Expert { layer, expert } => write!(f, "expert {layer}:{expert}"),
             Component::Neuron { at, neuron } => match (at.layer().unwrap_or(0), at.expert_index()) {
@@ -89,6 +95,7 @@ impl fmt::Display for Component {
 pub(super) fn components(material: &mut Material<'_>) -> Result<Vec<Component>, AnalysisError> {
     let shape = material.subject.shape().clone();
     let mut found = heads(&shape, material);
+    found.extend(spread_over(shape.layers(), LAYERS).map(|layer| Component::Attention { layer }));
     found.extend(spread_over(shape.layers(), LAYERS).map(|layer| Component::FeedForward { layer }));
     found.extend(experts(&shape, material)?);
     for layer in spread_over(shape.layers(), BANKS) {
@@ -115,19 +122,25 @@ fn experts(shape: &SubjectShape, material: &mut Material<'_>) -> Result<Vec<Comp
     if routed.is_empty() {
         return Ok(Vec::new());
     }
-    let (some, each) = (EXPERTS.min(routed.len()), (EXPERTS / routed.len()).max(1));
-    let looked_at: Vec<usize> = (0..some).map(|at| routed[at * routed.len() / some]).collect();
+    let each = (EXPERTS / routed.len()).max(1);
+    let looked_at: Vec<usize> = spread_over(routed.len(), EXPERTS).map(|at| routed[at]).collect();
     let mut found = Vec::new();
     for layer in material.routes()?.layers().iter().filter(|layer| looked_at.contains(&layer.layer)) {
-        let mut tokens = vec![0_usize; layer.experts];
-        layer.choices.iter().for_each(|expert| tokens[*expert as usize] += 1);
-        let mut order: Vec<usize> = (0..layer.experts).filter(|expert| tokens[*expert] > 0).collect();
-        order.sort_by_key(|expert| (std::cmp::Reverse(tokens[*expert]), *expert));
+        let mut order = by_use(layer);
         order.truncate(each);
         order.sort_unstable();
         found.extend(order.into_iter().map(|expert| Component::Expert { layer: layer.layer, expert }));
     }
     Ok(found)
+}
+
+/// Experts that a token chooses, those with the most tokens first.
+pub(super) fn by_use(layer: &LayerRouting) -> Vec<usize> {
+    let mut tokens = vec![0_usize; layer.experts];
+    layer.choices.iter().for_each(|expert| tokens[*expert as usize] += 1);
+    let mut order: Vec<usize> = (0..layer.experts).filter(|expert| tokens[*expert] > 0).collect();
+    order.sort_by_key(|expert| (std::cmp::Reverse(tokens[*expert]), *expert));
+    order
 }
 
 /// Whether weights of the other experts of a token can be made to sum to what they did: where a token has others.

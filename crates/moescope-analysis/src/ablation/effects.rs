@@ -122,7 +122,7 @@ fn ways(component: Component, material: &Material<'_>) -> Vec<How> {
 }
 
 /// The value at a point in every sample.
-fn recorded(
+pub(super) fn recorded(
     material: &mut Material<'_>,
     samples: &[Sample],
     at: HookPoint,
@@ -137,7 +137,7 @@ fn recorded(
 /// Mean of each column over all samples; zeros where no token is there.
 ///
 /// Of an expert it is the mean over the tokens that choose it, which is what it answers when nothing is known of the token but that it came here.
-fn means(values: &[Value]) -> Vec<f32> {
+pub(super) fn means(values: &[Value]) -> Vec<f32> {
     let width = values.iter().map(Value::columns).max().unwrap_or(0);
     let (mut sums, mut rows) = (vec![0.0_f64; width], 0.0_f64);
     for row in values.iter().flat_map(|value| value.real().unwrap_or_default().chunks_exact(width.max(1))) {
@@ -197,7 +197,7 @@ impl Weights {
 /// The rows of a value in all samples, and from which of them each takes its value where it is resampled.
 ///
 /// Rows stand in the order of samples and tokens, however an expert orders its own, so that neither batches nor the engine decide who takes whose place.
-struct Others {
+pub(super) struct Others {
     rows: Vec<f32>,
     /// Of each row, the row whose value it takes.
     from: Vec<usize>,
@@ -206,7 +206,8 @@ struct Others {
 }
 
 impl Others {
-    fn of(values: &[Value], seed: Seed) -> Others {
+    /// Of a value in all samples.
+    pub(super) fn of(values: &[Value], seed: Seed) -> Others {
         let (mut rows, mut first) = (Vec::new(), Vec::new());
         let width = values.iter().map(Value::columns).max().unwrap_or(0).max(1);
         for value in values {
@@ -229,7 +230,7 @@ fn in_order(value: &Value) -> Vec<(u32, usize)> {
 }
 
 /// The edits of one sample, of this number; the component comes with the number of heads of the model.
-fn edits(
+pub(super) fn edits(
     (component, heads): (Component, usize),
     how: How,
     value: &Value,

@@ -4,6 +4,7 @@ use super::METHOD;
 use super::SEQUENCES;
 use super::components::components;
 use super::effects::{Effect, effects};
+use super::sets;
 use super::tables::{agreement, agreement_figure, figure, largest, table};
 use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
@@ -41,11 +42,11 @@ impl Instrument for Ablation {
         About {
             name: "ablation",
             group: Group::Causal,
-            question: "What does the model lose without single heads, neurons, experts and layers, and does it matter how they are taken out?",
+            question: "What does the model lose without single heads, neurons, experts and layers and without sets of experts, and does it matter how they are taken out?",
             null: "a component that does nothing",
             does_not_show: "what a component does, nor what another would do in its place after training",
             source: "zero, mean and resample ablation as told apart by Chan et al. 2022 (causal scrubbing) and Zhang and Nanda 2023 (arXiv 2309.16042)",
-            passes: "three or four for each of at most 32 heads, 24 experts, 8 layers and 12 neurons, of at most 32 sequences",
+            passes: "three or four for each of at most 32 heads, 24 experts, 16 layers, 12 neurons and 8 sets of experts, of at most 32 sequences",
             routed: false,
             promises: PROMISES,
         }
@@ -65,6 +66,11 @@ impl Instrument for Ablation {
         if let Some(table) = agreement(&found, resampling)? {
             figures.push(agreement_figure(&table));
             tables.push(table);
+        }
+        let sets = sets::effects(material, &samples, resampling, seed)?;
+        if !sets.is_empty() {
+            figures.push(sets::figure(&sets));
+            tables.push(sets::table(&sets)?);
         }
         Ok(Finding { tables, figures })
     }

@@ -17,7 +17,7 @@ fn keys(rows: &[&Effect]) -> Vec<Column> {
         Column::key("component", "what is taken out", text(&|row| row.component.to_string())),
         Column::key(
             "kind",
-            "head, feed-forward layer, expert or neuron",
+            "head, attention, feed-forward layer, expert or neuron",
             text(&|row| row.component.kind().into()),
         ),
         Column::integer_key(
@@ -154,12 +154,13 @@ pub(super) fn figure(found: &Effects) -> Figure {
         let Bootstrap { estimate, low, high, .. } = effect.loss;
         format!("; most without {}, by {estimate:.3} ({low:.3} to {high:.3}) nats", effect.component)
     });
-    let kinds = ["head", "feed-forward", "expert", "neuron"].map(|kind| {
+    let kinds = ["head", "attention", "feed-forward", "expert", "neuron"].map(|kind| {
         let of = |effect: &&&Effect| effect.component.kind() == kind;
         let (all, some) =
             (zero.iter().filter(of).count(), needed.clone().filter(|(effect, _)| of(effect)).count());
         (all > 0).then(|| {
-            format!("{some} of {all} {kind}{}", if kind == "feed-forward" { " layers" } else { "s" })
+            let layers = matches!(kind, "attention" | "feed-forward");
+            format!("{some} of {all} {kind}{}", if layers { " layers" } else { "s" })
         })
     });
     let kinds: Vec<String> = kinds.into_iter().flatten().collect();

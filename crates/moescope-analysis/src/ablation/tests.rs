@@ -62,7 +62,7 @@ fn what_the_text_is_drawn_from_is_needed_and_heads_that_write_nothing_are_not() 
     // Expert and neurons are there as well, an expert in four ways.
     let kinds: std::collections::BTreeSet<&str> =
         found.iter().map(|effect| effect.component.kind()).collect();
-    assert_eq!(kinds.len(), 4);
+    assert_eq!(kinds.len(), 5);
     let experts = found.iter().filter(|effect| effect.component.kind() == "expert").count();
     assert_eq!(experts, 4 * EXPERTS);
     // Without the whole layer more is lost than without any of its experts.
@@ -93,7 +93,7 @@ fn the_instrument_tells_which_components_are_needed_and_whether_the_ways_agree()
     let mut material = Material::new(&mut subject, vec![batch(&sample)], Seed(1)).unwrap();
     material.replicates = 50;
     let told = Ablation.run(&mut material).unwrap();
-    assert_eq!(told.tables.len(), 3);
+    assert_eq!(told.tables.len(), 4);
     assert!(told.figures[0].title.contains("of 2 feed-forward layers"), "{}", told.figures[0].title);
     assert!(told.figures[0].title.contains("0 of 4 heads"), "{}", told.figures[0].title);
     let table = &told.tables[2];
