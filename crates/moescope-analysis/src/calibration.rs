@@ -1,5 +1,7 @@
 //! Calibration: whether tokens that are predicted with confidence p come true a share p of the time.
 
+mod gives;
+
 use moescope_base::{Column, Figure, FigureKind, HookPoint, Request, Seed, Site, Subject, Table};
 use rand::RngExt;
 use rayon::prelude::*;
@@ -315,6 +317,7 @@ impl Instrument for CalibrationError {
             source: "expected calibration error, Guo et al. 2017; groups of equal size, Nixon et al. 2019",
             passes: "one for each batch",
             routed: false,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,7 @@
 //! Standing committees: whether a few experts carry most of the weight, and whether they are the same for every domain.
 
+mod gives;
+
 use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
@@ -319,6 +321,7 @@ impl Instrument for Committee {
             source: "standing committees, arXiv 2601.03425; Gini coefficient and Jaccard index",
             passes: "one for each batch",
             routed: true,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

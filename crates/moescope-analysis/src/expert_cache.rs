@@ -1,5 +1,7 @@
 //! Expert cache: how often an expert that a token needs is among those used most recently.
 
+mod gives;
+
 use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 use rand::seq::SliceRandom;
@@ -203,6 +205,7 @@ impl Instrument for ExpertCache {
             source: "stack distances: Mattson et al. 1970; caches of experts: Eliseev and Mazur 2023",
             passes: "one for each batch",
             routed: true,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,7 @@
 //! Expert similarity: how alike the weights of the experts of a layer are, as they stand and with their neurons matched.
 
+mod gives;
+
 use moescope_base::{Column, FeedForwardShape, Figure, FigureKind, Parameters, Seed, SubjectShape, Table};
 use rand::seq::{IndexedRandom, SliceRandom};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -236,6 +238,7 @@ impl Instrument for ExpertSimilarity {
             source: "similarity with reordered neurons, Lo et al. 2024 (arXiv 2406.18219)",
             passes: "none; products of the neurons of at most 120 pairs of experts for each layer",
             routed: true,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,7 @@
 //! Intrinsic dimension: how many numbers it takes to say where a vector lies among its neighbours.
 
+mod gives;
+
 use moescope_base::{Column, Figure, FigureKind, Seed, Table};
 use rayon::prelude::*;
 
@@ -189,6 +191,7 @@ impl Instrument for TwoNeighbours {
             source: "TwoNN, Facco et al. 2017",
             passes: "one for each batch",
             routed: false,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,7 @@
 //! Routes or contents: whether a routed layer matters by where it sends a token or by what it reads.
 
+mod gives;
+
 use std::collections::BTreeMap;
 
 use moescope_base::{
@@ -264,6 +266,7 @@ impl Instrument for RoutePatching {
             source: "activation patching, Vig et al. 2020, with the choice of experts and what they read exchanged one by one",
             passes: "one, and six for each routed layer, of at most 128 sequences",
             routed: true,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,7 @@
 //! Router geometry: how the directions that a router looks for lie to each other and to the tokens that it sends.
 
+mod gives;
+
 use std::collections::BTreeMap;
 
 use moescope_base::{Column, Figure, FigureKind, HookPoint, Request, Site, Table, WeightMatrix};
@@ -298,6 +300,7 @@ impl Instrument for RouterGeometry {
             source: "router directions and router–expert alignment, arXiv 2605.12476; effective rank, Roy and Vetterli 2007",
             passes: "one for each batch",
             routed: true,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

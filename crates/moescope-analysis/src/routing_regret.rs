@@ -1,5 +1,7 @@
 //! Routing regret: whether other experts would have predicted better than those that the router chose.
 
+mod gives;
+
 use std::collections::BTreeMap;
 
 use moescope_base::{
@@ -235,6 +237,7 @@ impl Instrument for RoutingRegret {
             source: "counterfactual routing, arXiv 2605.07260, with matched nulls",
             passes: "one, and 14 for each of at most 8 layers, of at most 64 sequences",
             routed: true,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,6 +1,6 @@
 //! The case of instruments as a page of Markdown: the generated half of `docs/instruments.md`.
 
-use moescope_analysis::instrument::About;
+use moescope_analysis::instrument::{About, Number};
 
 /// One row for each instrument, from what the instrument says of itself.
 pub fn instruments_page(instruments: &[About]) -> String {
@@ -18,9 +18,39 @@ pub fn instruments_page(instruments: &[About]) -> String {
             about.source.to_owned(),
             about.passes.to_owned(),
         ];
-        // A bar inside a cell would end it.
-        let cells = cells.map(|cell| cell.replace('|', "\\|"));
-        page.push_str(&format!("| {} |\n", cells.join(" | ")));
+        page.push_str(&row(cells));
     }
     page
+}
+
+/// One row for each table that an instrument gives, from what the instrument says of itself.
+pub fn tables_page(instruments: &[About]) -> String {
+    let mut page =
+        String::from("| instrument | table | a row is | results (unit, range) |\n|---|---|---|---|\n");
+    for about in instruments {
+        for gives in about.gives {
+            let names =
+                |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<String>>();
+            let rows = if gives.rows.is_empty() { "all".to_owned() } else { names(gives.rows).join(", ") };
+            let numbers: Vec<String> = gives.numbers.iter().map(number).collect();
+            page.push_str(&row([
+                format!("`{}`", about.name),
+                format!("`{}`", gives.table),
+                rows,
+                numbers.join(", "),
+            ]));
+        }
+    }
+    page
+}
+
+/// A result with its column as code.
+fn number(number: &Number) -> String {
+    let said = number.to_string();
+    said.replacen(number.column, &format!("`{}`", number.column), 1)
+}
+
+fn row<const CELLS: usize>(cells: [String; CELLS]) -> String {
+    // A bar inside a cell would end it.
+    format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }

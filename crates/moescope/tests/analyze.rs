@@ -66,12 +66,23 @@ fn document(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Every table of an analysis is one that its instrument says it gives.
+fn assert_tables_were_said(told: &Value) {
+    for instrument in told["instruments"].as_array().unwrap() {
+        let gives = instrument["about"]["gives"].as_array().unwrap();
+        for table in instrument["tables"].as_array().into_iter().flatten() {
+            assert!(gives.iter().any(|gives| gives["table"] == *table), "{table} of {}", instrument["about"]);
+        }
+    }
+}
+
 #[test]
 fn all_instruments_run_on_a_routed_model_and_repeat_to_the_byte() {
     let (output, out) = analyze("all", "moe", "all", &[]);
     let told = document(&output);
     let instruments = told["instruments"].as_array().unwrap();
     assert!(instruments.len() >= 10);
+    assert_tables_were_said(&told);
     for instrument in instruments {
         assert!(instrument.get("left_out").is_none(), "{instrument}");
         for table in instrument["tables"].as_array().unwrap() {
@@ -98,6 +109,7 @@ fn all_instruments_run_on_a_routed_model_and_repeat_to_the_byte() {
 #[test]
 fn on_a_dense_model_what_needs_routes_is_left_out_or_refused() {
     let told = document(&analyze("all", "dense", "dense-all", &[]).0);
+    assert_tables_were_said(&told);
     let left: Vec<&str> = told["instruments"]
         .as_array()
         .unwrap()
@@ -152,16 +164,23 @@ fn mistakes_are_named_with_the_next_step() {
 }
 
 #[test]
-fn the_list_tells_question_null_and_limit_of_each() {
+fn the_list_tells_question_null_limit_and_results_of_each() {
     let output = call(&["--json", "analyze", "--list"]);
     let told = document(&output);
     for instrument in told["instruments"].as_array().unwrap() {
         for key in ["name", "question", "null", "does_not_show", "source", "passes"] {
             assert!(instrument[key].as_str().is_some_and(|text| !text.is_empty()), "{instrument}");
         }
+        for table in instrument["gives"].as_array().unwrap() {
+            let number = &table["numbers"][0];
+            assert!(table["rows"].is_array() && number["column"].is_string() && number["unit"].is_string());
+            assert!(number["range"].is_object() || number["range"].is_string(), "{number}");
+        }
     }
     let plain = call(&["analyze", "--list"]);
-    assert!(String::from_utf8_lossy(&plain.stdout).contains("induction  (causal)"));
+    let plain = String::from_utf8_lossy(&plain.stdout);
+    assert!(plain.contains("induction  (causal)"));
+    assert!(plain.contains("gives expert_cache [layer, room]: hit_rate (share of slots, 0 to 1)"), "{plain}");
 }
 
 #[test]
@@ -171,6 +190,7 @@ fn checkpoints_and_other_models_are_compared_with_the_last() {
     let (output, out) = analyze("saturation,model-agreement,model-similarity", "moe", "against", &against);
     let told = document(&output);
     assert_eq!(told["against"][0], text_of(&checkpoints));
+    assert_tables_were_said(&told);
     for table in ["saturation", "model_agreement", "model_similarity"] {
         assert!(out.join(format!("tables/{table}.parquet")).exists(), "{table}");
     }

@@ -48,6 +48,7 @@ impl Instrument for Ablation {
             source: "zero, mean and resample ablation as told apart by Chan et al. 2022 (causal scrubbing) and Zhang and Nanda 2023 (arXiv 2309.16042)",
             passes: "three or four for each of at most 32 heads, 24 experts, 16 layers, 12 neurons and 8 sets of experts, of at most 32 sequences",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

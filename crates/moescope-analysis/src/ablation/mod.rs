@@ -9,6 +9,7 @@
 
 mod components;
 mod effects;
+mod gives;
 mod instrument;
 mod sets;
 mod tables;

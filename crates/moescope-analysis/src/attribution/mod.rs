@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod experiment;
+mod gives;
 mod integrated;
 mod patching;
 #[cfg(test)]

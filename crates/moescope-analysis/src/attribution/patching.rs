@@ -63,6 +63,7 @@ impl Instrument for AttributionPatching {
             source: "attribution patching, Nanda 2023 and Syed et al. 2023, and integrated gradients, Sundararajan et al. 2017, against ablation by the mean",
             passes: "33 with gradients and 4 for each batch, 65 and 8 with routed layers",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -58,6 +58,7 @@ impl Instrument for CausalTracing {
             source: "causal tracing, Meng et al. 2022 (arXiv 2202.05262), with single experts and with routes held or free (arXiv 2606.03780)",
             passes: "seven, and at most 36 for each of at most 6 blocks, of at most 32 sequences",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

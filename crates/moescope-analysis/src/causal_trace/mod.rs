@@ -1,6 +1,7 @@
 //! Causal tracing: which vectors, restored one at a time, bring a prediction back after the embedding of what it depends on was disturbed.
 
 mod cases;
+mod gives;
 mod instrument;
 mod passes;
 #[cfg(test)]

@@ -63,6 +63,7 @@ impl Instrument for DomainShift {
             source: "agreement of sets as in OLMoE (Muennighoff et al. 2024); sensitivity to shuffled tokens, Sinha et al. 2021 (arXiv 2104.06644)",
             passes: "one for the routes, and 10 of at most 64 sequences",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

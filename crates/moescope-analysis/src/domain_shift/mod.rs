@@ -13,6 +13,7 @@
 
 mod disturbance;
 mod domains;
+mod gives;
 mod instrument;
 mod shift;
 #[cfg(test)]

@@ -66,6 +66,7 @@ impl Instrument for ExpertMerging {
             source: "loss barrier, Entezari et al. 2022 (arXiv 2110.06296); matching by assignment, Ainsworth et al. 2023 (arXiv 2209.04836); merging by use, Li et al. 2024 (arXiv 2310.01334)",
             passes: "8 for each of 4 pairs of at most 4 layers, and at most 21 for the curve, of at most 64 sequences; matching of neurons besides",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -15,6 +15,7 @@
 
 mod barrier;
 mod curve;
+mod gives;
 mod grouping;
 mod instrument;
 mod layer;

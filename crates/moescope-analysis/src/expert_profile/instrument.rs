@@ -37,6 +37,7 @@ impl Instrument for ExpertProfile {
             source: "vocabulary specialisation of Muennighoff et al. 2024 (OLMoE) with a test; promoted tokens after Geva et al. 2022",
             passes: "one for each batch, and for each layer one of at most 64 sequences",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

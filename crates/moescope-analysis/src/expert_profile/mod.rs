@@ -1,5 +1,6 @@
 //! Profile of every expert: how much it is used, which tokens and which domain tell that it is chosen, and what its answers promote.
 
+mod gives;
 mod instrument;
 mod promoted;
 mod telling;

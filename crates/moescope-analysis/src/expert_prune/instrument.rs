@@ -63,6 +63,7 @@ impl Instrument for ExpertPruning {
             source: "use, Chen et al. 2022 (arXiv 2206.00277); routed weight, Muzio et al. 2024 (arXiv 2404.05089); weighted answers, Lasby et al. 2025 (arXiv 2510.13999); neurons by size and weight, Sun et al. 2024 (arXiv 2306.11695)",
             passes: "one for each layer and, up to 128 experts, for each expert, 72 for the curves of experts and 20 for those of neurons, of at most 64 sequences",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

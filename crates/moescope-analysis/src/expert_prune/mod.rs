@@ -12,6 +12,7 @@
 //! What single experts are worth, one by one and with intervals, is the instrument `expert-importance`; here are the curves of many criteria.
 
 mod curve;
+mod gives;
 mod instrument;
 mod neurons;
 mod scores;

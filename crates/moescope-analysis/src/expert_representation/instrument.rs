@@ -66,6 +66,7 @@ impl Instrument for ExpertRepresentation {
             source: "measures as in `similarity`, of experts on the same tokens, Lo et al. 2024 (arXiv 2406.18219); TwoNN, Facco et al. 2017; effective rank, Roy and Vetterli 2007",
             passes: "two, and one for each of at most 8 experts over those of a token, for each of at most 2 layers, of at most 64 sequences",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -11,6 +11,7 @@
 
 pub(crate) mod answers;
 mod dimensions;
+mod gives;
 mod instrument;
 mod likeness;
 #[cfg(test)]

@@ -59,6 +59,7 @@ impl Instrument for PrefillDecode {
             source: "loads in prefill and decoding of DeepSeek-AI 2024 (arXiv 2412.19437, §3.4), here with a null; total variation between loads",
             passes: "26 of at most 64 sequences, growing by a token each",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -6,6 +6,7 @@
 
 mod compare;
 mod generate;
+mod gives;
 mod instrument;
 mod prompt;
 

@@ -1,5 +1,7 @@
 //! Induction heads: heads that look at what followed the last time the present token was there.
 
+mod gives;
+
 use moescope_base::{
     Column, Edit, Figure, FigureKind, HookPoint, Request, Seed, Site, Subject, Table, TokenSelection, Tokens,
     Value, ValueEdit,
@@ -312,6 +314,7 @@ impl Instrument for InductionHeads {
             source: "Olsson et al. 2022, prefix-matching score on repeated random tokens",
             passes: "13 of a small batch of its own",
             routed: false,
+            gives: gives::GIVES,
             promises: PROMISES,
         }
     }

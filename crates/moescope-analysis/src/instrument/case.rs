@@ -89,6 +89,7 @@ pub fn named(name: &str) -> Option<&'static dyn Instrument> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instrument::Range;
     use std::collections::BTreeSet;
 
     #[test]
@@ -103,5 +104,23 @@ mod tests {
             }
         }
         assert!(named("none").is_none());
+    }
+
+    #[test]
+    fn every_table_and_column_is_said_once_and_every_bound_is_one() {
+        let mut tables = BTreeSet::new();
+        for gives in CASE.iter().flat_map(|instrument| instrument.about().gives) {
+            assert!(tables.insert(gives.table), "{} is given twice", gives.table);
+            let columns: Vec<&str> =
+                gives.rows.iter().copied().chain(gives.numbers.iter().map(|number| number.column)).collect();
+            assert_eq!(columns.iter().collect::<BTreeSet<_>>().len(), columns.len(), "{}", gives.table);
+            assert!(!gives.numbers.is_empty(), "{}", gives.table);
+            for number in gives.numbers {
+                if let Range::Within(low, high) = number.range {
+                    assert!(low < high, "{}: {number}", gives.table);
+                }
+            }
+        }
+        assert!(CASE.iter().all(|instrument| !instrument.about().gives.is_empty()));
     }
 }

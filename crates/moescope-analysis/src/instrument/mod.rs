@@ -1,6 +1,7 @@
 //! The case of instruments: what each one asks, what it needs, and how it is run on any subject.
 
 mod case;
+mod gives;
 mod material;
 mod other;
 mod picture;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::AnalysisError;
 
 pub use case::{CASE, named};
+pub use gives::{Gives, Number, Range};
 pub use material::{Material, ResidualStream, stream_of};
 pub use other::{Open, Other};
 pub use picture::layer_figure;
@@ -59,6 +61,8 @@ pub struct About {
     pub passes: &'static str,
     /// Whether it needs a model with routed layers.
     pub routed: bool,
+    /// What its numbers are: each of its tables with what a row is, and its results with unit and range.
+    pub gives: &'static [Gives],
     /// What it finds where that is planted, and what it does not find; the bench of `moescope validate` holds it to this.
     pub promises: &'static [Promise],
 }

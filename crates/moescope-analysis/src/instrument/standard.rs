@@ -1,5 +1,7 @@
 //! Instruments that studies use as well, as the case offers them.
 
+mod gives;
+
 use moescope_base::{Figure, FigureKind};
 
 use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
@@ -55,6 +57,7 @@ impl Instrument for RouteLoad {
             source: "dispatch fractions of Fedus et al. 2022; co-activation over all pairs; locality of Jiang et al. 2024",
             passes: "one for each batch",
             routed: true,
+            gives: gives::ROUTING,
             promises: ROUTE_LOAD_PROMISES,
         }
     }
@@ -162,6 +165,7 @@ impl Instrument for Specialisation {
             source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE); divergence over clusters, arXiv 2604.02178",
             passes: "three for each batch; one, and one more for each layer, for at most 64 sequences",
             routed: true,
+            gives: gives::SPECIALISATION,
             promises: SPECIALISATION_PROMISES,
         }
     }
@@ -219,6 +223,7 @@ impl Instrument for Paths {
             source: "effective number with unseen mass after Chao and Shen 2003",
             passes: "one for each batch",
             routed: true,
+            gives: gives::PATHS,
             promises: PATHS_PROMISES,
         }
     }
@@ -271,6 +276,7 @@ impl Instrument for DomainProbe {
             source: "Alain and Bengio 2016; control tasks, Hewitt and Liang 2019; online code, Voita and Titov 2020",
             passes: "one for each batch",
             routed: false,
+            gives: gives::DOMAIN_PROBE,
             promises: DOMAIN_PROBE_PROMISES,
         }
     }
@@ -365,6 +371,7 @@ impl Instrument for Lens {
             source: "nostalgebraist 2020; Belrose et al. 2023 for its bias in early layers",
             passes: "one for each batch, and three products with the unembedding for each block, and one of one sequence",
             routed: false,
+            gives: gives::LOGIT_LENS,
             promises: LENS_PROMISES,
         }
     }

@@ -52,6 +52,7 @@ impl Instrument for JacobianLens {
             source: "averaged Jacobians, Hernandez et al. 2023 (arXiv 2308.09124), and linear short cuts, Din et al. 2023 (arXiv 2303.09435), by central differences",
             passes: "at most 79 for each of at most 4 blocks, of at most 64 sequences",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,6 @@
 //! The Jacobian lens: the average derivative of the final residual stream by that of a block, as a map that carries changes to the end.
 
+mod gives;
 mod instrument;
 mod passes;
 mod subspace;

@@ -52,6 +52,7 @@ impl Instrument for ExpertImportances {
             source: "ablation against random components, Meyes et al. 2019; pruning of experts after training, Lu et al. 2024 (arXiv 2402.14800), there by the error of the layer's output",
             passes: "one for each batch and expert (128 at most), and 4 for each point of the curve",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,6 +1,7 @@
 //! Knocking experts out: what the model loses with them, against what it loses with others of like load.
 
 mod experts;
+mod gives;
 mod importance;
 mod instrument;
 mod matched;

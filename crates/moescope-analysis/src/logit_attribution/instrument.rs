@@ -53,6 +53,7 @@ impl Instrument for LogitAttribution {
             source: "direct logit attribution, Elhage et al. 2021, here of single experts with their weights as applied",
             passes: "one of at most 64 sequences, and one product with the unembedding for each coordinate of the stream",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,6 @@
 //! Direct logit attribution: what every head and every expert adds to the logit of the token that comes.
 
+mod gives;
 mod instrument;
 mod parts;
 mod readout;

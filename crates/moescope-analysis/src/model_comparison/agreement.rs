@@ -53,6 +53,7 @@ impl Instrument for ModelAgreement {
             source: "assignment of units across networks, Li et al. 2016 (arXiv 1511.07543), here of experts by their tokens",
             passes: "one for each batch, and one of each other model",
             routed: true,
+            gives: super::gives::MODEL_AGREEMENT,
             promises: PROMISES,
         }
     }

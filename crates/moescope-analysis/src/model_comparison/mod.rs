@@ -12,6 +12,7 @@ mod agreement;
 mod alignment;
 mod by_measure;
 mod expert_alignment;
+mod gives;
 mod matching;
 mod saturation;
 mod streams;

@@ -49,6 +49,7 @@ impl Instrument for RouteSaturation {
             source: "router saturation of OLMoE, Muennighoff et al. 2024, with chance taken out",
             passes: "one for each batch, and one of each checkpoint",
             routed: true,
+            gives: super::gives::SATURATION,
             promises: PROMISES,
         }
     }

@@ -48,6 +48,7 @@ impl Instrument for ModelSimilarity {
             source: "linear CKA, Kornblith et al. 2019, unbiased (Song et al. 2012)",
             passes: "one for each batch, and one of each other model",
             routed: false,
+            gives: super::gives::MODEL_SIMILARITY,
             promises: PROMISES,
         }
     }

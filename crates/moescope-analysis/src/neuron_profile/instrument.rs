@@ -51,6 +51,7 @@ impl Instrument for NeuronProfile {
             source: "strongest texts and token tables of Bills et al. 2023, with a test; promoted tokens after Geva et al. 2022",
             passes: "for each of at most 4 layers, one for each batch, and one of at most 64 sequences; all of it twice",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -5,6 +5,7 @@ mod bank;
 mod choice;
 mod dashboard;
 mod domains;
+mod gives;
 mod instrument;
 mod known;
 mod promoted;

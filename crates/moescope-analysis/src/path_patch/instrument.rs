@@ -75,6 +75,7 @@ impl Instrument for PathPatching {
             source: "path patching, Goldowsky-Dill et al. 2023 (arXiv 2304.05969) and Wang et al. 2022 (arXiv 2211.00593), with experts and routers as nodes",
             passes: "about 60 for each of at most 8 experts, of at most 32 sequences",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

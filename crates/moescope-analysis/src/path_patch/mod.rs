@@ -1,6 +1,7 @@
 //! Path patching from expert to expert: what the change of one expert's write does to a later receiver through its input alone.
 
 mod edges;
+mod gives;
 mod instrument;
 mod passes;
 mod search;

@@ -62,6 +62,7 @@ impl Instrument for PathProfile {
             source: "single paths of one meaning among experts of many, Yuan et al. 2026 (arXiv 2604.17837), here with a test; purity after Simpson 1949",
             passes: "two for each batch",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

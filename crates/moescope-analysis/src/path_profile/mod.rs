@@ -6,6 +6,7 @@
 //! So a path that is purer than its experts is no sign of experts that work together; it says what a reader may expect of a token that is met on
 //! this path. Whether the second layer looks at the choice of the first is what the instrument `paths` asks, with the token given.
 
+mod gives;
 mod instrument;
 mod loss;
 mod predictions;

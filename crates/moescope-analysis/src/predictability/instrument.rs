@@ -68,6 +68,7 @@ impl Instrument for Predictability {
             source: "the baseline behind context-independent specialisation, Xue et al. 2024 (OpenMoE); geometry of the stream, arXiv 2604.09780",
             passes: "three for each batch",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,6 +1,7 @@
 //! Predictability: how much of a route is known before the model has computed anything, and how much from the cluster of what the router reads.
 
 mod contexts;
+mod gives;
 mod instrument;
 mod router_inputs;
 #[cfg(test)]

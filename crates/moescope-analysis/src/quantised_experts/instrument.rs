@@ -59,6 +59,7 @@ impl Instrument for QuantisedExperts {
             source: "absmax rounding, Dettmers et al. 2022 (arXiv 2208.07339); experts against other parts, Kim et al. 2023 (arXiv 2310.02410) and Li et al. 2024 (arXiv 2406.08155)",
             passes: "100 for the parts and at most 32 for single experts, of at most 64 sequences",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -9,6 +9,7 @@
 //! - By domain: whether the text decides what rounded experts cost.
 //! - By expert: each alone, so that use can be held against cost.
 
+mod gives;
 mod instrument;
 mod parts;
 mod rounding;

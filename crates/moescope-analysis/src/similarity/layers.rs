@@ -211,6 +211,7 @@ impl Instrument for LayerSimilarity {
             source: "CKA: Kornblith et al. 2019, unbiased; SVCCA: Raghu et al. 2017; PWCCA: Morcos et al. 2018; Procrustes: Ding et al. 2021; RSA: Kriegeskorte et al. 2008",
             passes: "one for each batch",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

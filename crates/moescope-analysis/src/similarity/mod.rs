@@ -1,5 +1,6 @@
 //! Similarity of representations: unbiased linear centred kernel alignment with intervals, and five other measures beside it.
 
+mod gives;
 mod hsic;
 mod layers;
 mod measures;

@@ -57,6 +57,7 @@ impl Instrument for SparseDictionaries {
             source: "top-k autoencoders, Gao et al. 2024 (arXiv 2406.04093); loss recovered, Bricken et al. 2023; features found again across seeds, Paulo and Belrose 2025 (arXiv 2501.16615), here across documents as well; absorption, Chanin et al. 2024 (arXiv 2409.14507)",
             passes: "4 of at most 256 sequences, and 3 for each of at most 6 sites, of at most 64; 8 trainings of 51,200 rows for each site",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

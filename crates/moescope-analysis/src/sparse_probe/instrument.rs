@@ -59,6 +59,7 @@ impl Instrument for SparseProbe {
             source: "k-sparse probing, Gurnee et al. 2023; over the neurons of experts, arXiv 2604.02178",
             passes: "one for each batch and layer",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -5,6 +5,7 @@
 //! threshold alone), judged on the documents left out. If one neuron does as well as many, the feature has a neuron of its own.
 
 mod feature;
+mod gives;
 mod instrument;
 mod judge;
 mod neurons;

@@ -61,6 +61,7 @@ impl Instrument for StreamSpectrum {
             source: "effective rank, Roy and Vetterli 2007; participation ratio, Gao et al. 2017; control and content, Yuan et al. 2026 (arXiv 2604.17837)",
             passes: "one for each of at most 2 blocks and for each routed layer, of at most 256 sequences",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

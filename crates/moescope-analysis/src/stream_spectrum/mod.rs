@@ -5,6 +5,7 @@
 //! weights, and what it cannot: control and content.
 
 mod control;
+mod gives;
 mod instrument;
 
 pub use control::{ControlShare, control_share};

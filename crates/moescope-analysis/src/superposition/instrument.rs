@@ -46,6 +46,7 @@ impl Instrument for Superposition {
             source: "interference and dimensionality, Elhage et al. 2022; of single experts, arXiv 2510.23671, here with the noise taken out",
             passes: "one or two for each batch, and one for each batch and each of at most 6 layers; all of it twice",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -2,6 +2,7 @@
 
 mod directions;
 mod geometry;
+mod gives;
 mod held;
 mod instrument;
 mod place;

@@ -58,6 +58,7 @@ impl Instrument for TunedLens {
             source: "tuned lens, Belrose et al. 2023 (arXiv 2303.08112), with corrections of rank 2 by expert and by path",
             passes: "one for each batch; and for each of at most 6 blocks 1,160 products of 64 tokens with the unembedding, there and back",
             routed: false,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

@@ -1,5 +1,6 @@
 //! The tuned lens: an affine translator after each block, trained to predict what the model predicts in the end.
 
+mod gives;
 mod instrument;
 mod measure;
 mod readout;

@@ -68,6 +68,7 @@ impl Instrument for ExpertWeightSizes {
             source: "effective rank, Roy and Vetterli 2007; size of outputs and scores, Lo et al. 2024 (arXiv 2406.18219)",
             passes: "one for each batch of at most 64 sequences, for each of at most 8 layers; singular values of at most 256 neurons of every expert of these",
             routed: true,
+            gives: super::gives::GIVES,
             promises: PROMISES,
         }
     }

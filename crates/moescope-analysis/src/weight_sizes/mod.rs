@@ -1,5 +1,6 @@
 //! How large the matrices of experts are and how many directions they use, and whether large experts answer more and are chosen more often.
 
+mod gives;
 mod instrument;
 mod sizes;
 mod table;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use clap::Args;
-use moescope_analysis::instrument::{About, CASE, Finding, Instrument, Material, named};
+use moescope_analysis::instrument::{About, CASE, Finding, Gives, Instrument, Material, Number, named};
 use moescope_analysis::wording::counted;
 use moescope_base::Seed;
 use moescope_corpus::Corpus;
@@ -300,9 +300,20 @@ fn list(context: &Context) -> Result<(), Failure> {
         say!("    null: {}", about.null);
         say!("    does not show: {}", about.does_not_show);
         say!("    source: {}", about.source);
-        say!("    forward passes: {}\n", about.passes);
+        say!("    forward passes: {}", about.passes);
+        for gives in about.gives {
+            say!("    gives {}", in_one_line(gives));
+        }
+        say!("");
     }
     Ok(())
+}
+
+/// A table: its name, what a row is, and its results with unit and range.
+fn in_one_line(gives: &Gives) -> String {
+    let rows = if gives.rows.is_empty() { "one row".to_owned() } else { gives.rows.join(", ") };
+    let numbers: Vec<String> = gives.numbers.iter().map(Number::to_string).collect();
+    format!("{} [{rows}]: {}", gives.table, numbers.join(", "))
 }
 
 /// The instruments of a list of names; `all` are those that other models are not needed for, unless there are some.

@@ -1,0 +1,28 @@
+//! What the tables of `committee` hold.
+
+use crate::instrument::{Gives, Number};
+
+/// What `committee` gives.
+pub(super) const GIVES: &[Gives] = &[
+    Gives {
+        table: "committee",
+        rows: &["layer"],
+        numbers: &[
+            Number::at_least("experts", "experts", 1.0),
+            Number::up_to("size", "experts", 1.0, "experts"),
+            Number::share("gini", "ratio").noting("0: even"),
+        ],
+    },
+    Gives {
+        table: "committee_domains",
+        rows: &["layer"],
+        numbers: &[
+            Number::up_to("set", "experts", 1.0, "half of the experts"),
+            Number::share("weight", "Jaccard index"),
+            Number::any("weight_excess", "Jaccard index"),
+            Number::share("sets", "Jaccard index"),
+            Number::any("sets_excess", "Jaccard index"),
+            Number::share("chance", "Jaccard index"),
+        ],
+    },
+];

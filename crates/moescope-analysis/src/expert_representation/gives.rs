@@ -1,0 +1,35 @@
+//! What the tables of `expert-representation` hold.
+
+use crate::instrument::{Gives, Number};
+
+/// What `expert-representation` gives.
+pub(super) const GIVES: &[Gives] = &[
+    Gives {
+        table: "expert_likeness",
+        rows: &["measure", "layer", "first", "second"],
+        numbers: &[
+            Number::within("likeness", "", -1.0, 1.0).noting("below 0 only CKA and RSA"),
+            Number::any("likeness_excess", ""),
+            Number::within("input", "", -1.0, 1.0),
+        ],
+    },
+    Gives {
+        table: "expert_likeness_means",
+        rows: &["measure", "layer"],
+        numbers: &[
+            Number::within("likeness", "", -1.0, 1.0),
+            Number::within("input", "", -1.0, 1.0),
+            Number::at_least("pairs", "pairs", 1.0),
+        ],
+    },
+    Gives {
+        table: "expert_dimensions",
+        rows: &["whose", "of", "layer"],
+        numbers: &[
+            Number::at_least("rows", "rows", 1.0),
+            Number::at_least("dimension", "dimensions", 0.0),
+            Number::up_to("effective_rank", "dimensions", 1.0, "width, or rows less one"),
+            Number::up_to("participation_ratio", "dimensions", 1.0, "width, or rows less one"),
+        ],
+    },
+];

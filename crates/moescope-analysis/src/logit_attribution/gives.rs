@@ -1,0 +1,16 @@
+//! What the tables of `logit-attribution` hold.
+
+use crate::instrument::{Gives, Number};
+
+/// Results of `logit_attribution` and of its like.
+const LOGIT_ATTRIBUTION: &[Number] = &[
+    Number::any("logit", "logits").noting("above 0: for the token that comes"),
+    Number::any("where_active", "logits").noting("above 0: for the token that comes"),
+    Number::share("active", "share of tokens"),
+];
+
+/// What `logit-attribution` gives.
+pub(super) const GIVES: &[Gives] = &[
+    Gives { table: "logit_attribution", rows: &["part", "kind"], numbers: LOGIT_ATTRIBUTION },
+    Gives { table: "logit_attribution_largest", rows: &["part", "kind"], numbers: LOGIT_ATTRIBUTION },
+];

@@ -1,0 +1,40 @@
+//! What the tables of `saturation`, `expert-alignment`, `model-similarity` and `model-agreement` hold.
+
+use crate::instrument::{Gives, Number};
+
+/// What `saturation` gives.
+pub(super) const SATURATION: &[Gives] = &[Gives {
+    table: "saturation",
+    rows: &["checkpoint", "step", "layer"],
+    numbers: &[
+        Number::at_most("corrected", "share of what is possible", 1.0).noting("0: as sets drawn at random"),
+        Number::share("agreement", "share of experts"),
+        Number::at_most("load_corrected", "share of what is possible", 1.0).noting("0: as the loads alone"),
+    ],
+}];
+
+/// What `expert-alignment` gives.
+pub(super) const EXPERT_ALIGNMENT: &[Gives] = &[Gives {
+    table: "expert_alignment",
+    rows: &["other", "layer", "other_layer"],
+    numbers: &[
+        Number::at_least("experts", "experts", 1.0),
+        Number::within("matched", "", -1.0, 1.0).noting("1: alike but for rotation and scale"),
+        Number::within("named", "", -1.0, 1.0).noting("1: alike but for rotation and scale"),
+        Number::up_to("kept", "experts", 0.0, "experts"),
+    ],
+}];
+
+/// What `model-similarity` gives.
+pub(super) const MODEL_SIMILARITY: &[Gives] = &[Gives {
+    table: "model_similarity",
+    rows: &["other", "layer", "other_layer"],
+    numbers: &[Number::within("cka", "", -1.0, 1.0).noting("1: alike but for rotation and scale")],
+}];
+
+/// What `model-agreement` gives.
+pub(super) const MODEL_AGREEMENT: &[Gives] = &[Gives {
+    table: "model_agreement",
+    rows: &["other", "layer", "other_layer"],
+    numbers: &[Number::share("matched", "share of experts"), Number::share("plain", "share of experts")],
+}];

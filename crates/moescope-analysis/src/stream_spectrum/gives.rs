@@ -1,0 +1,27 @@
+//! What the tables of `spectrum` hold.
+
+use crate::instrument::{Gives, Number};
+
+/// What `spectrum` gives.
+pub(super) const GIVES: &[Gives] = &[
+    Gives {
+        table: "spectrum_of_sites",
+        rows: &["site"],
+        numbers: &[
+            Number::at_least("rows", "rows", 1.0),
+            Number::at_least("dimensions", "dimensions", 1.0),
+            Number::up_to("effective_rank", "dimensions", 1.0, "dimensions, or rows less one"),
+            Number::up_to("participation_ratio", "dimensions", 1.0, "dimensions, or rows less one"),
+            Number::at_least("total_variance", "squared activation", 0.0),
+        ],
+    },
+    Gives {
+        table: "control_share",
+        rows: &["layer"],
+        numbers: &[
+            Number::up_to("rank", "dimensions", 1.0, "experts less one"),
+            Number::at_least("width", "dimensions", 1.0),
+            Number::share("share", "share of variance"),
+        ],
+    },
+];
