@@ -17,7 +17,7 @@ pub(super) const GIVES: &[Gives] = &[
         table: "attribution_errors",
         rows: &["edits", "prediction"],
         numbers: &[Number::at_least("error", "of the mean effect", 0.0)
-            .noting("0: exact, 1: as good as no prediction")],
+            .noting("0: exact, 1: no better than predicting no effect")],
     },
     Gives {
         table: "attribution_edits",

@@ -9,7 +9,7 @@ pub(super) const GIVES: &[Gives] = &[Gives {
     numbers: &[
         Number::any("recovery", "share of what noise takes").noting("0: nothing comes back, 1: all"),
         Number::within("effect", "probability", -1.0, 1.0),
-        Number::share("total", "probability"),
+        Number::within("total", "probability", -1.0, 1.0).noting("above 0: the noise takes something"),
         Number::at_least("cases", "sequences", 1.0),
     ],
 }];

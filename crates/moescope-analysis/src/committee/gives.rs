@@ -19,9 +19,9 @@ pub(super) const GIVES: &[Gives] = &[
         numbers: &[
             Number::up_to("set", "experts", 1.0, "half of the experts"),
             Number::share("weight", "Jaccard index"),
-            Number::any("weight_excess", "Jaccard index"),
+            Number::within("weight_excess", "Jaccard index", -1.0, 1.0),
             Number::share("sets", "Jaccard index"),
-            Number::any("sets_excess", "Jaccard index"),
+            Number::within("sets_excess", "Jaccard index", -1.0, 1.0),
             Number::share("chance", "Jaccard index"),
         ],
     },

@@ -8,8 +8,8 @@ pub(super) const GIVES: &[Gives] = &[
         table: "expert_likeness",
         rows: &["measure", "layer", "first", "second"],
         numbers: &[
-            Number::within("likeness", "", -1.0, 1.0).noting("below 0 only CKA and RSA"),
-            Number::any("likeness_excess", ""),
+            Number::within("likeness", "", -1.0, 1.0).noting("below 0 for CKA and RSA alone"),
+            Number::within("likeness_excess", "", -2.0, 2.0),
             Number::within("input", "", -1.0, 1.0),
         ],
     },
@@ -28,8 +28,8 @@ pub(super) const GIVES: &[Gives] = &[
         numbers: &[
             Number::at_least("rows", "rows", 1.0),
             Number::at_least("dimension", "dimensions", 0.0),
-            Number::up_to("effective_rank", "dimensions", 1.0, "width, or rows less one"),
-            Number::up_to("participation_ratio", "dimensions", 1.0, "width, or rows less one"),
+            Number::up_to("effective_rank", "dimensions", 1.0, "the smaller of width and rows less one"),
+            Number::up_to("participation_ratio", "dimensions", 1.0, "the smaller of width and rows less one"),
         ],
     },
 ];

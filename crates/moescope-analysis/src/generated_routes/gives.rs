@@ -9,7 +9,7 @@ pub(super) const GIVES: &[Gives] = &[
         rows: &["layer"],
         numbers: &[
             Number::share("distance", "share of slots"),
-            Number::any("distance_excess", "share of slots"),
+            Number::within("distance_excess", "share of slots", -1.0, 1.0),
             Number::any("entropy_change", "nats").noting("above 0: less decided while generating"),
             Number::within("handed_on_change", "share", -1.0, 1.0)
                 .noting("above 0: more is handed on while generating"),
@@ -27,7 +27,7 @@ pub(super) const GIVES: &[Gives] = &[
             Number::share("generated", "share of experts"),
             Number::share("covered", "share of slots"),
             Number::share("nearness", "share of slots"),
-            Number::any("nearness_excess", "share of slots"),
+            Number::within("nearness_excess", "share of slots", -1.0, 1.0),
         ],
     },
 ];

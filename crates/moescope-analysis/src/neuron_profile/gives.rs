@@ -11,7 +11,7 @@ pub(super) const GIVES: &[Gives] = &[
             Number::share("density", "share of tokens"),
             Number::at_least("write", "length in the stream", 0.0),
             Number::words("tokens"),
-            Number::any("telling", "standard deviations").noting("0: the token tells nothing"),
+            Number::at_least("telling", "standard deviations", 0.0),
             Number::words("domain"),
             Number::at_least("selectivity", "times", 1.0),
             Number::words("promotes"),

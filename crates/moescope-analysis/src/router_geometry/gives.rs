@@ -9,13 +9,13 @@ pub(super) const GIVES: &[Gives] = &[Gives {
     numbers: &[
         Number::at_least("experts", "experts", 1.0),
         Number::within("alignment", "cosine", -1.0, 1.0),
-        Number::any("alignment_excess", "cosine"),
+        Number::within("alignment_excess", "cosine", -2.0, 2.0),
         Number::up_to("chosen", "experts", 0.0, "experts"),
         Number::share("mean_cosine", "cosine"),
-        Number::any("mean_cosine_excess", "cosine"),
+        Number::within("mean_cosine_excess", "cosine", -1.0, 1.0),
         Number::share("largest_cosine", "cosine"),
-        Number::any("largest_cosine_excess", "cosine"),
-        Number::up_to("effective_rank", "directions", 1.0, "experts, or the width"),
+        Number::within("largest_cosine_excess", "cosine", -1.0, 1.0),
+        Number::up_to("effective_rank", "directions", 1.0, "the smaller of experts and width"),
         Number::any("effective_rank_excess", "directions"),
     ],
 }];

@@ -10,8 +10,13 @@ pub(super) const GIVES: &[Gives] = &[
         numbers: &[
             Number::at_least("rows", "rows", 1.0),
             Number::at_least("dimensions", "dimensions", 1.0),
-            Number::up_to("effective_rank", "dimensions", 1.0, "dimensions, or rows less one"),
-            Number::up_to("participation_ratio", "dimensions", 1.0, "dimensions, or rows less one"),
+            Number::up_to("effective_rank", "dimensions", 1.0, "the smaller of dimensions and rows less one"),
+            Number::up_to(
+                "participation_ratio",
+                "dimensions",
+                1.0,
+                "the smaller of dimensions and rows less one",
+            ),
             Number::at_least("total_variance", "squared activation", 0.0),
         ],
     },

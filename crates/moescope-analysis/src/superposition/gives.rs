@@ -8,7 +8,7 @@ pub(super) const GIVES: &[Gives] = &[Gives {
     rows: &["layer", "place"],
     numbers: &[
         Number::at_least("dimensions", "", 1.0),
-        Number::at_least("asked", "features", 0.0),
+        Number::within("asked", "features", 0.0, 48.0),
         Number::up_to("held", "features", 0.0, "asked"),
         Number::up_to("per_dimension", "features for each dimension", 0.0, "asked_per_dimension"),
         Number::at_least("asked_per_dimension", "features for each dimension", 0.0),

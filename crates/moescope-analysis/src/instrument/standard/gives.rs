@@ -37,7 +37,7 @@ pub(super) const ROUTING: &[Gives] = &[
         numbers: &[
             Number::up_to("entropy", "nats", 0.0, "ln(experts)"),
             Number::up_to("effective_choices", "experts", 1.0, "experts"),
-            Number::at_least("margin", "selection score", 0.0),
+            Number::any("margin", "selection score").noting("below 0: better ones were not allowed"),
             Number::share("near_ties", "share of tokens"),
         ],
     },
@@ -51,7 +51,7 @@ pub(super) const ROUTING: &[Gives] = &[
         rows: &["layer"],
         numbers: &[
             Number::share("strongest_partner", "probability"),
-            Number::any("strongest_partner_excess", "probability"),
+            Number::within("strongest_partner_excess", "probability", -1.0, 1.0),
             Number::share("chance", "probability"),
         ],
     },
@@ -73,11 +73,11 @@ pub(super) const ROUTING: &[Gives] = &[
         rows: &["layer"],
         numbers: &[
             Number::share("overlap", "share of experts"),
-            Number::any("overlap_excess", "share of experts"),
+            Number::within("overlap_excess", "share of experts", -1.0, 1.0),
             Number::share("order_overlap", "share of experts"),
-            Number::any("order_overlap_excess", "share of experts"),
+            Number::within("order_overlap_excess", "share of experts", -1.0, 1.0),
             Number::share("first_choice", "share of tokens"),
-            Number::any("first_choice_excess", "share of tokens"),
+            Number::within("first_choice_excess", "share of tokens", -1.0, 1.0),
         ],
     },
 ];
@@ -113,7 +113,7 @@ pub(super) const SPECIALISATION: &[Gives] = &[
         rows: &["side", "clusters", "layer"],
         numbers: &[
             Number::share("divergence", "bits"),
-            Number::any("divergence_excess", "bits"),
+            Number::within("divergence_excess", "bits", -1.0, 1.0),
             Number::share("multinomial", "bits"),
             Number::within("beyond", "bits", -1.0, 1.0).noting("0: as slots drawn from the layer"),
         ],
