@@ -9,8 +9,8 @@ const PAGE: &str = include_str!("../../../docs/instruments.md");
 fn assert_up_to_date(marker: &str, make: fn(&[About]) -> String) {
     let abouts: Vec<About> = CASE.iter().map(|instrument| instrument.about()).collect();
     let made = make(&abouts);
-    let (_, rest) = PAGE.split_once(&format!("<!-- {marker} -->\n\n")).unwrap();
-    let (found, _) = rest.split_once("\n<!-- end -->").unwrap();
+    let (_, rest) = PAGE.split_once(&format!("<!-- {marker} -->\n\n")).expect("the page has the marker");
+    let (found, _) = rest.split_once("\n<!-- end -->").expect("the part has an end");
     assert_eq!(
         found, made,
         "the table after `{marker}` in docs/instruments.md is not that of the instruments; put there:\n{made}"

@@ -40,7 +40,7 @@ pub struct Number {
 pub enum Range {
     /// From the one to the other, both possible.
     Within(f64, f64),
-    /// From a number to what the model or the text sets, in words.
+    /// From a number to what the model or the text sets: the number in another column of the row where there is one of this name, else in words.
     UpTo(f64, &'static str),
     /// So much or more.
     AtLeast(f64),
@@ -71,7 +71,7 @@ impl Gives {
         }
         let columns = self.numbers.iter().filter_map(|number| Some((number, table.column(number.column)?)));
         unlike.extend(columns.filter_map(|(number, column)| {
-            let why = number.range.broken_by(&column.data)?;
+            let why = number.range.broken_by(&column.data, table)?;
             Some(format!("{}: `{}` is said to be {}, but is {why}", self.table, column.name, number.range))
         }));
         unlike
@@ -138,29 +138,44 @@ impl Number {
 impl Range {
     /// Whether a number is in the range, but for rounding; of a bound that is set by model or text only the other one is known.
     pub fn holds(self, number: f64) -> bool {
-        let from = |low: f64| number >= low - ROUNDING * low.abs().max(1.0);
-        let to = |high: f64| number <= high + ROUNDING * high.abs().max(1.0);
         match self {
-            Range::Within(low, high) => from(low) && to(high),
-            Range::UpTo(low, _) | Range::AtLeast(low) => from(low),
-            Range::AtMost(high) => to(high),
+            Range::Within(low, high) => at_most(low, number) && at_most(number, high),
+            Range::UpTo(low, _) | Range::AtLeast(low) => at_most(low, number),
+            Range::AtMost(high) => at_most(number, high),
             Range::Any => true,
             Range::Words => false,
         }
     }
 
     /// The first entry that is not in the range, in words.
-    fn broken_by(self, data: &ColumnData) -> Option<String> {
+    fn broken_by(self, data: &ColumnData, table: &Table) -> Option<String> {
         if let ColumnData::Text(_) = data {
             return (self != Range::Words).then(|| "words".into());
         }
-        let numbers = (0..data.len()).filter_map(|row| data.number(row)).filter(|number| number.is_finite());
-        numbers.into_iter().find(|number| !self.holds(*number)).map(|number| number.to_string())
+        let bound = match self {
+            Range::UpTo(_, column) => table.column(column).map(|column| &column.data),
+            _ => None,
+        };
+        let broken = |(row, number): (usize, f64)| {
+            let high = bound.and_then(|bound| bound.number(row)).filter(|high| high.is_finite());
+            match high {
+                _ if !self.holds(number) => Some(number.to_string()),
+                Some(high) if !at_most(number, high) => Some(format!("{number} where that is {high}")),
+                _ => None,
+            }
+        };
+        let numbers = (0..data.len()).filter_map(|row| Some((row, data.number(row)?)));
+        numbers.filter(|(_, number)| number.is_finite()).find_map(broken)
     }
 }
 
-/// What rounding may add to a number, relative to the bound: many are made of single-precision ones.
+/// What rounding may add to a number: many are made of single-precision ones.
 const ROUNDING: f64 = 1e-6;
+
+/// Whether a number is no larger than another, but for rounding.
+fn at_most(number: f64, other: f64) -> bool {
+    number <= other + ROUNDING * other.abs().max(1.0)
+}
 
 impl fmt::Display for Range {
     /// In plain words, such as `0 to 1`, `1 to experts`, `0 or more`.
@@ -226,6 +241,25 @@ mod tests {
         const NUMBER: &[Number] = &[Number::any("which", "")];
         let words = Gives { numbers: NUMBER, ..GIVES };
         assert!(words.unlike(&table("experts", 1.0, "layer")).iter().any(|why| why.contains("but is words")));
+    }
+
+    #[test]
+    fn a_bound_that_is_another_column_holds_row_by_row() {
+        const BOUND: Gives = Gives {
+            table: "t",
+            rows: &[],
+            numbers: &[Number::up_to("held", "", 0.0, "asked"), Number::at_least("asked", "", 0.0)],
+        };
+        let table = |held: Vec<f64>| {
+            let columns = vec![
+                Column::estimate("held", "", "held", held),
+                Column::estimate("asked", "", "asked", vec![2.0, 3.0]),
+            ];
+            Table::new("t", "T", "", columns).unwrap()
+        };
+        assert!(BOUND.unlike(&table(vec![2.0, 3.0])).is_empty());
+        let unlike = BOUND.unlike(&table(vec![3.0, 3.0]));
+        assert!(unlike.len() == 1 && unlike[0].contains("but is 3 where that is 2"), "{unlike:?}");
     }
 
     #[test]

@@ -25,12 +25,15 @@ pub(super) const EXPERT_ALIGNMENT: &[Gives] = &[Gives {
     ],
 }];
 
+/// Results of `model_similarity` and of its like.
+const LIKENESS: &[Number] =
+    &[Number::within("cka", "", -1.0, 1.0).noting("1: alike but for rotation and scale")];
+
 /// What `model-similarity` gives.
-pub(super) const MODEL_SIMILARITY: &[Gives] = &[Gives {
-    table: "model_similarity",
-    rows: &["other", "layer", "other_layer"],
-    numbers: &[Number::within("cka", "", -1.0, 1.0).noting("1: alike but for rotation and scale")],
-}];
+pub(super) const MODEL_SIMILARITY: &[Gives] = &[
+    Gives { table: "model_similarity", rows: &["other", "layer", "other_layer"], numbers: LIKENESS },
+    Gives { table: "model_similarity_last", rows: &["other", "layer", "other_layer"], numbers: LIKENESS },
+];
 
 /// What `model-agreement` gives.
 pub(super) const MODEL_AGREEMENT: &[Gives] = &[Gives {

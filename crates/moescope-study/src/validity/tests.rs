@@ -62,12 +62,29 @@ fn few_seeds_keep_what_is_promised_to_be_found_whatever_the_threads() {
 #[test]
 fn every_table_has_the_rows_results_units_and_ranges_that_its_instrument_says() {
     one_seed();
+    run_with_two_others("model-similarity");
     let unlike = UNLIKE.lock().unwrap();
     assert!(unlike.is_empty(), "tables are not what `gives` of their instruments says: {unlike:#?}");
     let tables = CASE.iter().flat_map(|instrument| instrument.about().gives).map(|gives| gives.table);
     let (said, seen): (BTreeSet<&str>, _) = (tables.collect(), SEEN.lock().unwrap());
     // The planted models have too few blocks for a path before the last.
     assert_eq!(said.difference(&seen).collect::<Vec<_>>(), [&"tuned_lens_by_path"], "never seen");
+}
+
+/// Runs an instrument on a model with two others to compare it with, which the bench never has.
+fn run_with_two_others(name: &str) {
+    let world = worlds::world(Property::PermutedTwin, Seed(5)).unwrap();
+    let twin = world.other.unwrap();
+    let mut subject = ModelSubject::new(world.model);
+    let mut material = Material::new(&mut subject, world.batches, Seed(1)).unwrap();
+    (material.permutations, material.replicates) = (19, 50);
+    let other = |name: &str| {
+        let twin = twin.clone();
+        let open = move || Ok(Box::new(ModelSubject::new(twin.clone())) as Box<dyn Subject + Send>);
+        Other::named(name, Box::new(open))
+    };
+    material.others = vec![other("first"), other("second")];
+    Held(moescope_analysis::instrument::named(name).unwrap()).run(&mut material).unwrap();
 }
 
 /// Where tables are not what their instruments say of them.
