@@ -1,4 +1,9 @@
 //! What the tables of `attribution-patching` hold.
+//!
+//! Effects are changes of the summed loss of a sequence, above 0 where the edit makes it worse. Errors
+//! are means of sizes over means of sizes: never below 0, and above 1 where the prediction is worse
+//! than none. The metrics of `attribution_patching` have units of their own, so that its one column of
+//! values has no common bound.
 
 use crate::instrument::{Gives, Number};
 

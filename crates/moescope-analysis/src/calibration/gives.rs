@@ -1,4 +1,8 @@
 //! What the tables of `calibration` hold.
+//!
+//! All numbers are means of probabilities, or distances between two such means, and stay within 0 and
+//! 1. Groups are of equal size; with fewer predictions than groups there are fewer groups, and none is
+//! empty.
 
 use crate::instrument::{Gives, Number};
 

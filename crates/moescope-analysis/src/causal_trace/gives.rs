@@ -1,4 +1,8 @@
 //! What the tables of `causal-trace` hold.
+//!
+//! Probabilities come back from a disturbance that is drawn anew after the case was chosen: on average
+//! it takes something, but it need not, so that `total` may fall below 0 and the share of it that comes
+//! back has no bound. One restored vector may also do harm.
 
 use crate::instrument::{Gives, Number};
 

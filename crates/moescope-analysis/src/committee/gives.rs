@@ -1,4 +1,8 @@
 //! What the tables of `committee` hold.
+//!
+//! A committee has one member at least and all experts at most. Weights as applied are no less than 0,
+//! so that the Gini coefficient stays below one. Jaccard indices compare sets, or shares that sum to
+//! one, and so do their chances; an excess over exchanged documents has either sign.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,8 @@
 //! What the tables of `domain-shift` hold.
+//!
+//! Distances between loads are total variations, half the sum of differences of shares, and agreement
+//! is a share of the chosen experts: from 0 to 1. A disturbance may also help by chance, so that the
+//! change of the loss has either sign. Amounts are what was done to the text and no result.
 
 use crate::instrument::{Gives, Number};
 

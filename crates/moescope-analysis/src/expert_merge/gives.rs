@@ -1,4 +1,8 @@
 //! What the tables of `expert-merge` hold.
+//!
+//! Barriers are measured against the straight line between the losses at its ends and may be below 0
+//! where the middle is better than both. Cosines are those of flattened weights. The share of experts
+//! that are gone is of those that may be merged, so that it stays below one.
 
 use crate::instrument::{Gives, Number};
 

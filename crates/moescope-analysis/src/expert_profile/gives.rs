@@ -1,4 +1,8 @@
 //! What the tables of `expert-profile` hold.
+//!
+//! Deviance is a signed root; the most telling token has one above 0, or there is none and 0 stands.
+//! The lift is that of the domain with the largest one, and the mean of lifts over domains, weighted by
+//! tokens, is 1: it cannot be smaller.
 
 use crate::instrument::{Gives, Number};
 

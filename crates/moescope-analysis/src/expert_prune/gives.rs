@@ -1,4 +1,8 @@
 //! What the tables of `expert-prune` hold.
+//!
+//! Losses are differences from the model as it is, of either sign. What a criterion spares is a
+//! difference from random removals of the same size: above 0 where the criterion knows something, below
+//! where what it calls unimportant is needed more than others.
 
 use crate::instrument::{Gives, Number};
 

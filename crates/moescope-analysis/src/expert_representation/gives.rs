@@ -1,4 +1,9 @@
 //! What the tables of `expert-representation` hold.
+//!
+//! Canonical correlations and Procrustes stay between 0 and 1. Unbiased CKA is a cosine between centred
+//! kernels and RSA a rank correlation, which may both be negative; for unrelated answers they are as
+//! often below 0 as above. Ranks of a covariance are at most its width and at most one less than the
+//! rows.
 
 use crate::instrument::{Gives, Number};
 

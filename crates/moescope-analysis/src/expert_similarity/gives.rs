@@ -1,4 +1,8 @@
 //! What the tables of `expert-similarity` hold.
+//!
+//! Cosines of flattened weights. A matching takes the best of many partners, so that `matched` is
+//! hardly ever negative, but nothing forbids it. Layers of one expert have no pair and are left out; of
+//! many experts 120 pairs are drawn.
 
 use crate::instrument::{Gives, Number};
 

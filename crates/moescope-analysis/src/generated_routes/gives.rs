@@ -1,4 +1,8 @@
 //! What the tables of `prefill-decode` hold.
+//!
+//! Loads are compared by total variation, from 0 to 1. Changes are what is generated less what the text
+//! has: those of shares stay between −1 and 1, that of an entropy has no bound that is the same for all
+//! layers. The expert that gains most is a number, not a result to be averaged.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,8 @@
 //! What the tables of `induction` hold.
+//!
+//! Attention to one earlier position is a share of all. The loss may rise or fall from the first copy
+//! to the second, and without a head; a head that was not taken out has no rise, and where few heads
+//! were, there is no correlation.
 
 use crate::instrument::{Gives, Number};
 

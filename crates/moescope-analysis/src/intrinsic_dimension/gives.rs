@@ -1,4 +1,7 @@
 //! What the tables of `intrinsic-dimension` hold.
+//!
+//! The estimate is a number of neighbours over a sum of logarithms of ratios of at least 1: above 0,
+//! without a bound of its own. It exceeds the width of the stream only by chance.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,8 @@
 //! What the tables of `jacobian-lens` hold.
+//!
+//! Cosines between a predicted and a true change are between −1 and 1, and a gain is a difference of
+//! two of them. The variance is that of the directions along which the stream was moved, as a share of
+//! all.
 
 use crate::instrument::{Gives, Number};
 

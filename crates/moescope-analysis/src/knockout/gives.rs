@@ -1,4 +1,7 @@
 //! What the tables of `expert-importance` hold.
+//!
+//! The loss without an expert may also be smaller: then the expert misleads on this text. Exactly 0 is
+//! an expert that no token chooses.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,8 @@
 //! What the tables of `logit-attribution` hold.
+//!
+//! Logits against the mean over the vocabulary: what a part adds to the token that comes, negative
+//! where it speaks against it. All parts together sum to the logit, so that single ones have no bound.
+//! Parts that write for some tokens have a mean over these beside that over all.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,9 @@
 //! What the tables of `saturation`, `expert-alignment`, `model-similarity` and `model-agreement` hold.
+//!
+//! Agreements of sets are shares of the chosen experts. Corrected for chance they are at most 1, and
+//! below 0 where models agree less than sets drawn at random; how far below depends on the share of
+//! experts that is chosen. Unbiased CKA is a cosine between centred kernels: negative as often as
+//! positive for unrelated streams.
 
 use crate::instrument::{Gives, Number};
 

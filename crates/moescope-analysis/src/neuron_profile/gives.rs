@@ -1,4 +1,8 @@
 //! What the tables of `neuron-profile` hold.
+//!
+//! Activations have either sign, lengths have none. The most telling token is beyond chance, or there
+//! is none and 0 stands. Selectivity is the largest of the means by domain in units of the mean over
+//! all, which is a weighted mean of these: 1 or more.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,8 @@
 //! What the tables of `path-patch` hold.
+//!
+//! Divergences and lengths are never negative. A gain less that of random directions is below 0 where
+//! the receiver is deaf to what the sender says, and the loss may fall with a changed path as well as
+//! rise.
 
 use crate::instrument::{Gives, Number};
 

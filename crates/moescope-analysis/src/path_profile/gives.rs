@@ -1,4 +1,8 @@
 //! What the tables of `path-profile` hold.
+//!
+//! A purity is the probability that two tokens of different documents agree, and a path minus an expert
+//! is a difference of two of these. The lift is that of the domain with the largest one: 1 or more,
+//! since lifts average to 1. Losses are never negative, differences of losses may be.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,7 @@
 //! What the tables of `predictability` hold.
+//!
+//! Guessed experts are a share of the chosen ones. A predictor may do worse than the loads alone where
+//! its counts are small: then the paired gain is below 0, which is no finding.
 
 use crate::instrument::{Gives, Number};
 

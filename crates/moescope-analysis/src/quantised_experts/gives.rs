@@ -1,4 +1,8 @@
 //! What the tables of `quantised-experts` hold.
+//!
+//! Rounding to even levels with 0 among them moves no weight by more than its size, so that the
+//! relative error stays within 1. Losses may fall by chance. Noise is as long as the rounding: what is
+//! beyond it tells that rounding does not point where it hurts.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,7 @@
 //! What the tables of `route-patch` hold.
+//!
+//! Divergence from the unpatched prediction is never negative; the loss of the true next token may fall
+//! where another sequence's routes serve it better.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,8 @@
 //! What the tables of `router-geometry` hold.
+//!
+//! Cosines of rows count without their sign, since a row turned round reads the same direction; that of
+//! a row and its inputs has one. The effective rank is the exponential of an entropy over at most as
+//! many directions as there are experts or coordinates.
 
 use crate::instrument::{Gives, Number};
 

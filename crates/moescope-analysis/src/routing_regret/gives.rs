@@ -1,4 +1,8 @@
 //! What the tables of `routing-regret` hold.
+//!
+//! The chosen set is among those that are tried, so that regret is never negative, and never shows that
+//! the choice was good: for that stands the advantage, which is below 0 where sets drawn at random
+//! predict better.
 
 use crate::instrument::{Gives, Number};
 

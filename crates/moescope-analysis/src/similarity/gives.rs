@@ -1,4 +1,8 @@
 //! What the tables of `similarity` hold.
+//!
+//! Canonical correlations and Procrustes stay between 0 and 1. Unbiased CKA is a cosine between centred
+//! kernels and RSA a rank correlation: both may be negative. An excess is a difference of two such
+//! numbers, and slightly above 1 where equal layers meet a null slightly below 0.
 
 use crate::instrument::{Gives, Number};
 

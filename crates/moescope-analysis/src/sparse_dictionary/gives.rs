@@ -1,4 +1,9 @@
 //! What the tables of `dictionary` hold.
+//!
+//! Explained variance in other documents is at most 1 and below 0 where the dictionary writes worse
+//! than the mean of the site. The share of the loss that is kept has no bound: a dictionary may be
+//! worse than the mean, or better than what is there. Shares of features count either all or the active
+//! ones.
 
 use crate::instrument::{Gives, Number};
 

@@ -1,4 +1,7 @@
 //! What the tables of `sparse-probe` hold.
+//!
+//! F1 is the harmonic mean of two shares. Layer, expert and neuron of `sparse_probe_features` name what
+//! was found and are no sizes.
 
 use crate::instrument::{Gives, Number};
 

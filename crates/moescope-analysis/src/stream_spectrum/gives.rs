@@ -1,4 +1,8 @@
 //! What the tables of `spectrum` hold.
+//!
+//! Effective rank and participation ratio count directions of a covariance: one at least, and at most
+//! its width or one less than the rows. A router tells experts apart by differences of its rows, of
+//! which there are one fewer than experts.
 
 use crate::instrument::{Gives, Number};
 

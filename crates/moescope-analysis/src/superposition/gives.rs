@@ -1,4 +1,8 @@
 //! What the tables of `superposition` hold.
+//!
+//! Lengths and products are freed of noise by estimating directions in parts of the documents, so that
+//! they average 0 where there is nothing and may be negative in one text: interference, a ratio of such
+//! sums, may be, too. Dimensionality is cut to 0 and 1. Strength is a mean of standard scores.
 
 use crate::instrument::{Gives, Number};
 

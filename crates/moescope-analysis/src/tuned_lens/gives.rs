@@ -1,4 +1,8 @@
 //! What the tables of `tuned-lens` hold.
+//!
+//! Divergences of predictions are never negative. Gains are differences of divergences of the same
+//! tokens, below 0 where the lens that knows more was trained worse, which happens where tokens are
+//! few.
 
 use crate::instrument::{Gives, Number};
 

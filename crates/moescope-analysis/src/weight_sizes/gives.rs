@@ -1,4 +1,8 @@
 //! What the tables of `expert-weights` hold.
+//!
+//! Norms are in units of the weights. Ranks count directions of a matrix, one at least and at most its
+//! smaller side, of which at most 256 neurons are looked at. A matrix of zeros has no rank and is
+//! refused. The largest norm over the median cannot be below 1.
 
 use crate::instrument::{Gives, Number};
 

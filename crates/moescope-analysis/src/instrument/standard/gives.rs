@@ -1,4 +1,10 @@
 //! What the tables of `routing`, `specialisation`, `paths`, `domain-probe` and `logit-lens` hold.
+//!
+//! Loads are shares of slots, their evenness counts experts: from one to all. Counted information is
+//! never negative and never more than the entropy of the label, but its null is above 0, so that an
+//! excess, and the shares that are made of it, fall below 0 where there is nothing to find; they never
+//! exceed 1. The margin of a choice is negative where a router may not take the best expert, as routers
+//! with groups do. Corrected entropies of paths may exceed what is possible.
 
 use crate::instrument::{Gives, Number};
 
