@@ -1,8 +1,7 @@
 //! What the tables of `calibration` hold.
 //!
-//! All numbers are means of probabilities, or distances between two such means, and stay within 0 and
-//! 1. Groups are of equal size; with fewer predictions than groups there are fewer groups, and none is
-//! empty.
+//! All numbers are means of probabilities, or distances between two such means: from 0 to 1. Groups are
+//! of equal size; with fewer predictions than groups there are fewer groups, and none is empty.
 
 use crate::instrument::{Gives, Number};
 
