@@ -27,4 +27,13 @@ pub(super) const GIVES: &[Gives] = &[
             Number::at_least("components", "", 4.0),
         ],
     },
+    Gives {
+        table: "ablation_sets",
+        rows: &["layer", "set", "how"],
+        numbers: &[
+            Number::words("experts"),
+            Number::share("load", "share of slots"),
+            Number::any("loss", "nats per token").noting("above 0: the model needs them"),
+        ],
+    },
 ];

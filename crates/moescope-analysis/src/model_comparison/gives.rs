@@ -19,16 +19,27 @@ pub(super) const SATURATION: &[Gives] = &[Gives {
 }];
 
 /// What `expert-alignment` gives.
-pub(super) const EXPERT_ALIGNMENT: &[Gives] = &[Gives {
-    table: "expert_alignment",
-    rows: &["other", "layer", "other_layer"],
-    numbers: &[
-        Number::at_least("experts", "experts", 1.0),
-        Number::within("matched", "", -1.0, 1.0).noting("1: alike but for rotation and scale"),
-        Number::within("named", "", -1.0, 1.0).noting("1: alike but for rotation and scale"),
-        Number::up_to("kept", "experts", 0.0, "experts"),
-    ],
-}];
+pub(super) const EXPERT_ALIGNMENT: &[Gives] = &[
+    Gives {
+        table: "expert_alignment",
+        rows: &["other", "layer", "other_layer"],
+        numbers: &[
+            Number::at_least("experts", "experts", 1.0),
+            Number::within("matched", "", -1.0, 1.0).noting("1: alike but for rotation and scale"),
+            Number::within("named", "", -1.0, 1.0).noting("1: alike but for rotation and scale"),
+            Number::up_to("kept", "experts", 0.0, "experts"),
+        ],
+    },
+    Gives {
+        table: "expert_alignment_measures",
+        rows: &["other", "layer", "measure", "experts"],
+        numbers: &[
+            Number::within("likeness", "", -1.0, 1.0)
+                .noting("1: alike but for rotation and scale (RSA: for scale)"),
+            Number::at_least("pairs", "pairs", 1.0),
+        ],
+    },
+];
 
 /// Results of `model_similarity` and of its like.
 const LIKENESS: &[Number] =

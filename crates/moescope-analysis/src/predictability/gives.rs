@@ -6,12 +6,23 @@
 use crate::instrument::{Gives, Number};
 
 /// What `predictability` gives.
-pub(super) const GIVES: &[Gives] = &[Gives {
-    table: "predictability",
-    rows: &["layer", "known"],
-    numbers: &[
-        Number::share("overlap", "share of experts"),
-        Number::within("gain", "share of experts", -1.0, 1.0).noting("above 0: more than the loads tell"),
-        Number::share("seen", "share of tokens"),
-    ],
-}];
+pub(super) const GIVES: &[Gives] = &[
+    Gives {
+        table: "predictability",
+        rows: &["layer", "known"],
+        numbers: &[
+            Number::share("overlap", "share of experts"),
+            Number::within("gain", "share of experts", -1.0, 1.0).noting("above 0: more than the loads tell"),
+            Number::share("seen", "share of tokens"),
+        ],
+    },
+    Gives {
+        table: "context_agreement",
+        rows: &["layer"],
+        numbers: &[
+            Number::share("same", "Jaccard index").noting("1: the context decides nothing"),
+            Number::within("gain", "Jaccard index", -1.0, 1.0).noting("above 0: the token decides something"),
+            Number::at_least("tokens", "tokens", 1.0),
+        ],
+    },
+];
