@@ -147,7 +147,7 @@ const TOLD: usize = 8;
 const TOKENS: usize = 4;
 
 /// The active features whose cosine with one of the second dictionary is largest, with the tokens that carry them.
-fn features(learned: &Learned, site: &Gathered) -> Result<Vec<Feature>, AnalysisError> {
+pub(super) fn features(learned: &Learned, site: &Gathered) -> Result<Vec<Feature>, AnalysisError> {
     let mut order: Vec<usize> = (0..learned.cosines.len()).filter(|f| learned.densities[*f] > 0.0).collect();
     order.sort_by(|a, b| learned.cosines[*b].total_cmp(&learned.cosines[*a]).then(a.cmp(b)));
     order.truncate(TOLD);

@@ -180,7 +180,42 @@ fn of_rows(rows: &Tensor, seed: Seed) -> Result<Dictionary, DictionaryError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::by_hand::dictionary;
     use super::*;
+    use moescope_dictionary::Rule;
+
+    /// What two dictionaries make of four rows, two of each unit.
+    fn pair(dictionaries: [Dictionary; 2], rows: &[f32]) -> Pair {
+        let rows = Rows::of(Tensor::new([4, 2], rows.to_vec()).unwrap());
+        let judged = dictionaries.each_ref().map(|dictionary| {
+            let mut judged = Evaluation::new(dictionary);
+            judged.add(dictionary, &rows, &[0, 0, 1, 1]).unwrap();
+            judged
+        });
+        Pair { dictionaries, judged }
+    }
+
+    #[test]
+    fn what_two_dictionaries_explain_and_share_by_hand() {
+        // The first writes both axes, and has a direction that no row reaches; the second writes the first axis alone.
+        let first = dictionary(Rule::Relu, &[[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], &[0.0, 0.0, -100.0]);
+        let second = dictionary(Rule::Relu, &[[1.0, 0.0], [0.6, 0.8]], &[0.0, -100.0]);
+        let found = pair([first, second], &[1.0, 0.0, 0.0, 2.0, 3.0, 0.0, 0.0, 0.0]);
+        // About the means 1 and ½ the squares sum to 6 and 3; the second misses 2² of them.
+        let [whole, part] = found.explained(&[0, 1]);
+        assert!((whole - 1.0).abs() < 1e-9 && (part - (1.0 - 4.0 / 9.0)).abs() < 1e-9, "{whole} {part}");
+        // The second unit alone: squares of 4.5 along the first axis, all explained.
+        assert!((found.explained(&[1])[1] - 1.0).abs() < 1e-9);
+        assert_eq!(found.judged[0].densities(), [0.5, 0.25, 0.0]);
+        assert!((found.judged[0].dead_share() - 1.0 / 3.0).abs() < 1e-12);
+        // The first direction is found, the second has a cosine of 0.8; the third is found, but dead.
+        let cosines = found.cosines().unwrap();
+        assert!(cosines.iter().zip([1.0, 0.8, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{cosines:?}");
+        assert_eq!(found.found().unwrap(), 0.5);
+        // Where no feature is active nothing is found.
+        let silent = || dictionary(Rule::Relu, &[[1.0, 0.0]], &[-100.0]);
+        assert_eq!(pair([silent(), silent()], &[1.0; 8]).found().unwrap(), 0.0);
+    }
 
     #[test]
     fn documents_get_numbers_in_their_order() {

@@ -6,6 +6,8 @@
 //! Gaussian rows of the same mean and covariance, in which there are no features: whatever a dictionary explains of those, and whatever two
 //! of them share, follows from which coordinates vary together.
 
+#[cfg(test)]
+mod by_hand;
 mod gives;
 mod instrument;
 mod learned;
