@@ -197,3 +197,96 @@ fn frozen_error(edits: &[EditEffect]) -> f64 {
 fn flip_share(edits: &[EditEffect]) -> f64 {
     edits.iter().filter(|e| e.flipped).count() as f64 / edits.len() as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::BootstrapMethod;
+    use moescope_base::{Seed, Site};
+
+    fn edit(document: u32, predicted: f64, actual: f64, frozen: f64, flipped: bool) -> EditEffect {
+        EditEffect {
+            document,
+            layer: 0,
+            site: Site::MlpOut,
+            position: 0,
+            predicted,
+            actual,
+            frozen: Some(frozen),
+            flipped,
+            integrated: Some(actual / 2.0),
+            integrated_frozen: Some(frozen),
+        }
+    }
+
+    fn resampling() -> Resampling {
+        Resampling { replicates: 50, level: 0.95, method: BootstrapMethod::Percentile, seed: Seed(1) }
+    }
+
+    /// Predicted 1, 2, 3 and 2; what happened 2, 2, −1 and 1; the last two flip.
+    fn edits() -> Vec<EditEffect> {
+        vec![
+            edit(0, 1.0, 2.0, 1.0, false),
+            edit(1, 2.0, 2.0, 2.0, false),
+            edit(2, 3.0, -1.0, 4.0, true),
+            edit(3, 2.0, 1.0, 2.0, true),
+        ]
+    }
+
+    #[test]
+    fn errors_slope_and_correlation_by_hand() {
+        let found = evaluate(edits(), 7, resampling()).unwrap();
+        let near = |found: Bootstrap, wanted: f64| {
+            assert!((found.estimate - wanted).abs() < 1e-12, "{found:?}, {wanted}");
+        };
+        // Misses 1, 0, 4 and 1 of effects of 2, 2, 1 and 1.
+        near(found.error, 6.0 / 6.0);
+        near(found.error_without_flip.unwrap(), 1.0 / 4.0);
+        near(found.error_with_flip.unwrap(), 5.0 / 2.0);
+        near(found.flip_share, 0.5);
+        // About the means 2 and 1: products −1, 0, −2 and 0; squares 1, 0, 1 and 0, and 1, 1, 4 and 0.
+        near(found.slope, -3.0 / 2.0);
+        near(found.pearson, -3.0 / 12.0_f64.sqrt());
+        // Ranks 1, 2½, 4, 2½ and 3½, 3½, 1, 2: products about 2½ are −1.5, 0, −2.25 and 0; squares 4.5 each.
+        near(found.spearman, -3.75 / 4.5);
+        // Against the effects with routes held, 1, 2, 4 and 2, the misses are 0, 0, 1 and 0.
+        near(found.frozen_error.unwrap(), 1.0 / 9.0);
+        near(found.frozen_error_with_flip.unwrap(), 1.0 / 6.0);
+        let integrated = found.integrated.unwrap();
+        near(integrated.error, 0.5);
+        near(integrated.frozen_error.unwrap(), 0.0);
+        assert_eq!((integrated.steps, found.error.units), (7, 4));
+    }
+
+    #[test]
+    fn the_order_of_edits_and_the_unit_of_the_loss_do_not_matter() {
+        let plain = evaluate(edits(), 7, resampling()).unwrap();
+        let scaled = |edit: &EditEffect| EditEffect {
+            predicted: 3.0 * edit.predicted,
+            actual: 3.0 * edit.actual,
+            frozen: edit.frozen.map(|x| 3.0 * x),
+            ..*edit
+        };
+        let other = evaluate(edits().iter().rev().map(scaled).collect(), 7, resampling()).unwrap();
+        for (own, other) in [
+            (plain.error, other.error),
+            (plain.slope, other.slope),
+            (plain.pearson, other.pearson),
+            (plain.spearman, other.spearman),
+            (plain.frozen_error.unwrap(), other.frozen_error.unwrap()),
+        ] {
+            assert!((own.estimate - other.estimate).abs() < 1e-12, "{own:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn predictions_that_know_nothing_of_the_effects_correlate_with_nothing() {
+        let mut rng = Seed(3).rng();
+        let mut drawn = || crate::matrix::normal(&mut rng);
+        let edits = (0..400).map(|at| edit(at / 4, drawn(), drawn(), drawn(), at % 3 == 0)).collect();
+        let found = evaluate(edits, 0, resampling()).unwrap();
+        assert!(found.pearson.low < 0.0 && found.pearson.high > 0.0, "{:?}", found.pearson);
+        assert!(found.slope.low < 0.0 && found.slope.high > 0.0, "{:?}", found.slope);
+        assert!(found.error.low > 1.0, "no better than predicting nothing: {:?}", found.error);
+    }
+}

@@ -155,7 +155,7 @@ pub fn attribution(
 
 #[cfg(test)]
 mod tests {
-    use super::planted::{Planted, Routing};
+    use super::planted::{Planted, READ, Routing, WIDTH, embed};
     use super::*;
     use crate::planted_model::{model, own_text, rename};
     use crate::statistics::BootstrapMethod;
@@ -195,6 +195,64 @@ mod tests {
             assert_eq!(found.flip_share.estimate, 0.0);
             assert!(found.error_with_flip.is_none() && found.frozen_error.is_none());
         }
+    }
+
+    /// Id of an edited token, and the mean vector that attention writes over its batch.
+    fn edited(edit: &EditEffect) -> ([f64; WIDTH], [f64; WIDTH]) {
+        let samples = samples();
+        let (sample, row) =
+            (&samples[edit.document as usize / 8], edit.document as usize % 8 * 6 + edit.position);
+        let all: Vec<[f64; WIDTH]> =
+            sample.tokens().ids().iter().map(|id| embed(*id).map(f64::from)).collect();
+        let mean = std::array::from_fn(|c| all.iter().map(|x| x[c]).sum::<f64>() / all.len() as f64);
+        (all[row], mean)
+    }
+
+    fn read(vector: [f64; WIDTH]) -> f64 {
+        READ.iter().zip(vector).map(|(r, x)| f64::from(*r) * x).sum()
+    }
+
+    #[test]
+    fn the_effect_of_an_edit_of_a_linear_model_by_hand() {
+        // Attention writes a, the expert 2 a, and the loss is READ · 3 a. Without a the loss falls by READ · 3 a, without 2 a by READ · 2 a.
+        let found = run(Routing::Dense, [2.0, 2.0], Replacement::Zero);
+        for edit in &found.edits {
+            let a = read(edited(edit).0);
+            let wanted = if edit.site == Site::AttnOut { -3.0 * a } else { -2.0 * a };
+            for number in [edit.predicted, edit.actual, edit.integrated.unwrap()] {
+                assert!((number - wanted).abs() < 1e-4, "{edit:?}, {wanted}");
+            }
+        }
+        for site in [Site::AttnOut, Site::MlpOut] {
+            assert!(found.edits.iter().any(|edit| edit.site == site && edit.actual.abs() > 1.0));
+        }
+    }
+
+    #[test]
+    fn what_a_flip_does_is_missed_by_hand() {
+        // Where attention writes a with a₀ > 0, the expert writes −3 a, and the loss is READ · −2 a. The mean m with m₀ ≤ 0 goes to the other
+        // expert, and the loss is then READ · 3 m. The gradient says READ · −2 (m − a), and so it is with the routes held.
+        let found = run(Routing::BySign, [2.0, -3.0], Replacement::Mean);
+        let (mut flips, mut stays) = (0, 0);
+        for edit in found.edits.iter().filter(|edit| edit.site == Site::AttnOut) {
+            let (a, m) = edited(edit);
+            let factor = |x: [f64; WIDTH]| if x[0] > 0.0 { -2.0 } else { 3.0 };
+            let wanted = [
+                factor(a) * (read(m) - read(a)),
+                factor(m) * read(m) - factor(a) * read(a),
+                factor(a) * (read(m) - read(a)),
+            ];
+            for (number, wanted) in [edit.predicted, edit.actual, edit.frozen.unwrap()].iter().zip(wanted) {
+                assert!((number - wanted).abs() < 1e-4, "{edit:?}, {wanted}");
+            }
+            let flipped = (a[0] > 0.0) != (m[0] > 0.0);
+            assert_eq!(edit.flipped, flipped, "{edit:?}");
+            // What is missed is the difference of the two experts at the mean.
+            let missed = if flipped { (factor(m) - factor(a)) * read(m) } else { 0.0 };
+            assert!((edit.actual - edit.predicted - missed).abs() < 1e-4, "{edit:?}");
+            (flips, stays) = (flips + usize::from(flipped), stays + usize::from(!flipped));
+        }
+        assert!(flips > 3 && stays > 3, "{flips} {stays}");
     }
 
     #[test]

@@ -7,9 +7,9 @@ use moescope_base::{
     SubjectShape, TokenSelection, Value, ValueData, ValueEdit,
 };
 
-const WIDTH: usize = 3;
+pub(super) const WIDTH: usize = 3;
 /// How the loss reads the residual stream.
-const READ: [f32; WIDTH] = [0.5, -1.0, 0.25];
+pub(super) const READ: [f32; WIDTH] = [0.5, -1.0, 0.25];
 
 /// How the planted subject chooses one of its two experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Subject for Planted {
 
 /// Different for every id; the first coordinate has both signs, and the mean vector is far from zero, so that a flip to the
 /// other expert matters also when the mean replaces the vector.
-fn embed(id: u32) -> [f32; WIDTH] {
+pub(super) fn embed(id: u32) -> [f32; WIDTH] {
     let x = id as f32;
     [(1.7 * x).sin(), (0.9 * x + 1.0).cos() + 1.5, (2.3 * x + 0.5).sin()]
 }
