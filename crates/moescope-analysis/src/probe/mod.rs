@@ -195,6 +195,57 @@ mod tests {
     }
 
     #[test]
+    fn one_token_that_lies_on_the_other_side_is_missed_by_hand() {
+        // Four documents with both labels twice each; the sign of the one coordinate is the label, but for one token of sixteen. Whichever two
+        // documents are learned from, at most one of their eight tokens is on the wrong side, so that the sign decides: 15 of 16 are right.
+        let labels: Vec<u32> = (0..16).map(|token| token % 2).collect();
+        let documents: Vec<u32> = (0..16).map(|token| token / 4).collect();
+        let values: Vec<f64> =
+            (0..16).map(|token| if (token % 2 == 1) != (token == 6) { 1.0 } else { -1.0 }).collect();
+        let features = Features::new(1, &values).unwrap();
+        let options = ProbeOptions { folds: 2, ..OPTIONS };
+        // One type for all tokens has one label, which is known everywhere.
+        let task = ProbeTask {
+            features: &features,
+            labels: &labels,
+            classes: 2,
+            documents: &documents,
+            types: &[7; 16],
+        };
+        let found = probe(task, options).unwrap();
+        assert_eq!((found.accuracy.estimate, found.control), (15.0 / 16.0, 1.0));
+        assert!((found.selectivity.estimate + 1.0 / 16.0).abs() < 1e-12, "{found:?}");
+        // Both labels are as frequent in every part: the first counts as the most frequent, and each has a probability of 5 / 10.
+        assert_eq!(found.majority, 0.5);
+        assert!((found.log_likelihood_null - 0.5_f64.ln()).abs() < 1e-12);
+        assert!(found.log_likelihood > found.log_likelihood_null && found.log_likelihood < 0.0);
+        // Without the exception all are right.
+        let values: Vec<f64> = labels.iter().map(|label| 2.0 * f64::from(*label) - 1.0).collect();
+        let clear = Features::new(1, &values).unwrap();
+        assert_eq!(probe(ProbeTask { features: &clear, ..task }, options).unwrap().accuracy.estimate, 1.0);
+        // A coordinate that tells nothing leaves the first of two labels: half are right.
+        let flat = Features::new(1, &[3.0; 16]).unwrap();
+        let found = probe(ProbeTask { features: &flat, ..task }, options).unwrap();
+        assert_eq!((found.accuracy.estimate, found.selectivity.estimate), (0.5, -0.5));
+    }
+
+    #[test]
+    fn the_names_of_labels_types_and_documents_do_not_matter() {
+        let base = planted(2.0, 0.0, 9);
+        let plain = probe(base.task(), OPTIONS).unwrap();
+        let documents: Vec<u32> = base.documents.iter().map(|document| 7 * document + 3).collect();
+        let types: Vec<u32> = base.types.iter().map(|kind| 100 + 5 * kind).collect();
+        let renamed =
+            probe(ProbeTask { documents: &documents, types: &types, ..base.task() }, OPTIONS).unwrap();
+        assert_eq!(plain, renamed);
+        // Other names of labels deal documents to other folds.
+        let labels: Vec<u32> = base.labels.iter().map(|label| 2 - label).collect();
+        let renamed = probe(ProbeTask { labels: &labels, ..base.task() }, OPTIONS).unwrap();
+        assert!((renamed.accuracy.estimate - plain.accuracy.estimate).abs() < 0.05, "{plain:?} {renamed:?}");
+        assert!((renamed.log_likelihood - plain.log_likelihood).abs() < 0.1);
+    }
+
+    #[test]
     fn a_planted_label_is_read_from_documents_never_seen() {
         let found = probe(planted(4.0, 0.0, 1).task(), OPTIONS).unwrap();
         assert!(found.accuracy.low > 0.9, "{found:?}");

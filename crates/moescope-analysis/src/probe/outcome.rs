@@ -90,3 +90,40 @@ impl Outcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moescope_base::Seed;
+
+    fn verdicts(right: [bool; 2], log_likelihood: f64) -> Vec<Verdict> {
+        let one = |right: bool| Verdict {
+            right,
+            log_likelihood,
+            majority_right: !right,
+            frequency_log_likelihood: -2.0,
+        };
+        right.map(one).to_vec()
+    }
+
+    #[test]
+    fn accuracy_and_selectivity_by_hand() {
+        // Four tokens in two folds, which are not in order; the task is right about three of them, two controls about two and about one.
+        let options = ProbeOptions { folds: 2, penalty: 1e-2, controls: 2, replicates: 50, seed: Seed(1) };
+        let mut outcome = Outcome::empty(4);
+        outcome.enter(0, 2, &[0, 2], &verdicts([true, true], -0.5));
+        outcome.enter(0, 2, &[1, 3], &verdicts([true, false], -1.5));
+        outcome.enter(1, 2, &[0, 2], &verdicts([true, false], -9.0));
+        outcome.enter(1, 2, &[1, 3], &verdicts([true, false], -9.0));
+        outcome.enter(2, 2, &[0, 2], &verdicts([false, false], -9.0));
+        outcome.enter(2, 2, &[1, 3], &verdicts([false, true], -9.0));
+        let found = outcome.summarise(&[0, 1, 2, 3], &options).unwrap();
+        assert_eq!((found.accuracy.estimate, found.control), (0.75, 3.0 / 8.0));
+        assert_eq!(found.selectivity.estimate, 0.75 - 3.0 / 8.0);
+        // Likelihoods and the most frequent class are those of the task alone.
+        assert_eq!((found.majority, found.log_likelihood, found.log_likelihood_null), (0.25, -1.0, -2.0));
+        assert_eq!((found.tokens, found.accuracy.units), (4, 4));
+        // By token: ½, ½, 1 and −½ above its controls.
+        assert!(found.selectivity.low >= -0.5 && found.selectivity.high <= 1.0, "{found:?}");
+    }
+}
