@@ -170,3 +170,80 @@ fn finding(found: &[Row]) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::planted;
+    use crate::statistics::BootstrapMethod;
+    use crate::statistics::Resampling;
+    use moescope_base::Seed;
+    use moescope_trace::RoutingTrace;
+
+    /// Eight documents of two tokens; two of four experts for each token.
+    fn trace(choices: Vec<u32>) -> RoutingTrace {
+        let documents = (0..16).map(|token| token / 2).collect();
+        planted::trace(planted::tokens(vec![0; 16], vec![0; 16], documents), 4, 2, vec![choices])
+    }
+
+    fn row(name: &str, step: i64, earlier: &RoutingTrace, last: &RoutingTrace) -> Row {
+        let resampling =
+            Resampling { replicates: 50, level: 0.95, method: BootstrapMethod::Percentile, seed: Seed(1) };
+        let found = route_agreement(earlier, last, Permutations::new(1, Seed(1)), resampling).unwrap();
+        (name.to_owned(), step, found[0].clone())
+    }
+
+    #[test]
+    fn chance_is_taken_out_by_hand() {
+        // Of every four slots three agree: 3 / 4, of which 2 / 4 are what sets drawn at random have in common.
+        let last = trace([0, 1, 2, 3].repeat(8));
+        let earlier = trace([0, 2, 2, 3].repeat(8));
+        let found = vec![row("first", 10, &earlier, &last), row("second", 20, &last, &last)];
+        let table = table(&found).unwrap();
+        let number = |column: &str, row: usize| table.column(column).unwrap().data.number(row).unwrap();
+        assert_eq!((number("agreement", 0), number("corrected", 0)), (0.75, 0.5));
+        assert_eq!((number("agreement", 1), number("corrected", 1)), (1.0, 1.0));
+        // Loads of the experts: 1/2, 0, 1, 1/2 then, and 1/2 each in the end, which share Σ p q / 2 = 1/2.
+        assert_eq!((number("agreement_null", 0), number("load_corrected", 0)), (0.5, 0.5));
+        assert_eq!((number("step", 0), number("step", 1), number("corrected_null", 0)), (10.0, 20.0, 0.0));
+        assert!(finding(&found).contains("to 50 % at the first checkpoint and to 100 %"));
+        // All documents agree alike, so that the interval is the estimate.
+        assert_eq!((number("corrected_low", 0), number("corrected_high", 0)), (0.5, 0.5));
+    }
+
+    #[test]
+    fn routes_that_nothing_relates_are_settled_to_nothing() {
+        let mut rng = Seed(3).rng();
+        let text = planted::text(40, 40, 9, &mut Seed(1).rng());
+        let mut drawn = || planted::random_sets(1600, 6, 2, |_| 1.0, &mut rng);
+        let [one, other] = [drawn(), drawn()].map(|sets| planted::trace(text.clone(), 6, 2, vec![sets]));
+        let found = row("stranger", 1, &one, &other);
+        assert!(corrected(&found.2).estimate.abs() < 0.05, "{found:?}");
+    }
+
+    #[test]
+    fn both_checkpoints_renamed_alike_have_settled_as_far_and_one_alone_has_not() {
+        let mut rng = Seed(4).rng();
+        let text = planted::text(20, 20, 9, &mut Seed(1).rng());
+        let last = planted::random_sets(400, 6, 2, |_| 1.0, &mut rng);
+        let others = planted::random_sets(400, 6, 2, |_| 1.0, &mut rng);
+        // A third of the tokens go elsewhere at the earlier checkpoint.
+        let earlier = (0..400).flat_map(|token: usize| {
+            let of = if token.is_multiple_of(3) { &others } else { &last };
+            of[2 * token..][..2].to_vec()
+        });
+        let earlier = planted::trace(text.clone(), 6, 2, vec![earlier.collect()]);
+        let last = planted::trace(text, 6, 2, vec![last]);
+        let settled = |earlier: &RoutingTrace, last: &RoutingTrace| {
+            let found = row("earlier", 1, earlier, last).2;
+            (corrected(&found), found.load_chance)
+        };
+        let plain = settled(&earlier, &last);
+        assert!(plain.0.estimate > 0.6 && plain.0.estimate < 0.75, "{plain:?}");
+        let (new, old) = (planted::renamed(&last, 5), planted::renamed(&earlier, 5));
+        let both = settled(&old, &new);
+        assert_eq!(both.0, plain.0);
+        assert!((both.1 - plain.1).abs() < 1e-12);
+        assert!(settled(&earlier, &new).0.estimate < 0.5);
+    }
+}

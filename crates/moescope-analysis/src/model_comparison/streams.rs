@@ -190,3 +190,131 @@ fn finding(found: &[(String, Pair)]) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::{Features, normal, random_rotation};
+    use moescope_base::Seed;
+    use nalgebra::DMatrix;
+    use rand::seq::SliceRandom;
+
+    const OPTIONS: SimilarityOptions = SimilarityOptions { permutations: 39, seed: Seed(1) };
+
+    /// Sixteen tokens with the numbers 1 and −1 in turns of this length.
+    fn signs(period: usize) -> Features {
+        let one = |token: usize| if (token / period).is_multiple_of(2) { 1.0 } else { -1.0 };
+        Features::new(2, &(0..16).flat_map(|token| [one(token), 0.0]).collect::<Vec<f64>>()).unwrap()
+    }
+
+    fn noise(tokens: usize, width: usize, seed: u64) -> Features {
+        let mut rng = Seed(seed).rng();
+        Features::new(width, &(0..tokens * width).map(|_| normal(&mut rng)).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// The features with as much noise beside them.
+    fn blurred(features: &Features, seed: u64) -> Features {
+        let noise = noise(features.tokens(), features.width(), seed);
+        let both = |token: usize| features.row(token).iter().zip(noise.row(token)).map(|(x, n)| x + n);
+        Features::new(features.width(), &(0..features.tokens()).flat_map(both).collect::<Vec<f64>>()).unwrap()
+    }
+
+    /// Documents of four tokens.
+    fn stream(layers: Vec<Features>) -> ResidualStream {
+        let documents = (0..layers[0].tokens() as u32).map(|token| token / 4).collect();
+        ResidualStream { layers, documents, ..ResidualStream::default() }
+    }
+
+    fn run(own: Vec<Features>, theirs: Vec<Features>) -> Vec<Pair> {
+        compare(&stream(own), &stream(theirs), OPTIONS).unwrap()
+    }
+
+    #[test]
+    fn two_layers_against_one_by_hand() {
+        // Turns of one token and of two agree as often as not. Off the diagonal tr(K̃L̃) = 0 − 16 and every row sums to −1, so that
+        // HSIC₁ · 16 · 13 is −16 + 256 / 210 − 2 / 14 · 16 of the two and 240 + 256 / 210 − 2 / 14 · 16 of each with itself: −1 / 14.
+        let found = run(vec![signs(1), signs(2)], vec![signs(2)]);
+        let told: Vec<(usize, usize, f64)> = found.iter().map(|pair| (pair.0, pair.1, pair.2.cka)).collect();
+        assert_eq!((told[0].0, told[0].1, told[1].0, told[1].1, told.len()), (0, 0, 1, 0, 2));
+        assert!((told[0].2 + 1.0 / 14.0).abs() < 1e-12 && (told[1].2 - 1.0).abs() < 1e-12, "{told:?}");
+        assert!(found.iter().all(|pair| (pair.2.tokens, pair.2.documents) == (16, 4)));
+        let named: Vec<(String, Pair)> = found.iter().map(|pair| ("twin".into(), *pair)).collect();
+        let table = table(&named).unwrap();
+        let number = |column: &str, row: usize| table.column(column).unwrap().data.number(row).unwrap();
+        assert_eq!((number("layer", 1), number("other_layer", 1)), (1.0, 0.0));
+        assert!((number("cka", 0) + 1.0 / 14.0).abs() < 1e-12);
+        assert!(finding(&named).contains("have a CKA of 1.00"), "the last blocks alone: {}", finding(&named));
+    }
+
+    #[test]
+    fn a_rotated_scaled_and_shifted_stream_of_either_model_is_as_alike() {
+        let (own, theirs) = (noise(40, 5, 1), blurred(&noise(40, 5, 1), 2));
+        let turned = |features: &Features, seed: u64| {
+            let turned = features.rotate(&(3.0 * random_rotation(5, Seed(seed)))).unwrap();
+            let shift = |token: usize| turned.row(token).iter().map(|x| x + 7.0);
+            Features::new(5, &(0..40).flat_map(shift).collect::<Vec<f64>>()).unwrap()
+        };
+        let plain = run(vec![own.clone()], vec![theirs.clone()])[0].2;
+        assert!(plain.cka > 0.3 && plain.cka < 0.9, "{plain:?}");
+        let others = [
+            run(vec![turned(&own, 3)], vec![theirs.clone()]),
+            run(vec![own.clone()], vec![turned(&theirs, 4)]),
+            run(vec![turned(&own, 3)], vec![turned(&theirs, 4)]),
+        ];
+        for other in others {
+            let other = other[0].2;
+            assert!((other.cka - plain.cka).abs() < 1e-9 && (other.low - plain.low).abs() < 1e-9);
+            assert!((other.shuffled.null_mean - plain.shuffled.null_mean).abs() < 1e-9, "{other:?}");
+        }
+        // A map that is no rotation is another stream.
+        let stretched = DMatrix::from_fn(5, 5, |row, column| f64::from(u8::from(row == 0 && column == 0)));
+        let flat = run(vec![own.rotate(&stretched).unwrap()], vec![theirs])[0].2;
+        assert!((flat.cka - plain.cka).abs() > 0.1, "{flat:?}");
+    }
+
+    #[test]
+    fn a_planted_likeness_is_found_and_shuffled_tokens_are_near_nothing() {
+        let own = noise(160, 6, 5);
+        let theirs = blurred(&own, 6);
+        let found = run(vec![own.clone()], vec![theirs.clone()])[0].2;
+        assert!(found.low > 0.3 && found.shuffled.p_value == 1.0 / 40.0, "{found:?}");
+        assert!(found.shuffled.null_mean.abs() < 0.02, "{found:?}");
+        let mut order: Vec<usize> = (0..160).collect();
+        order.shuffle(&mut Seed(7).rng());
+        let shuffled = run(vec![own], vec![theirs.select(&order)])[0].2;
+        assert!(shuffled.cka.abs() < 0.05 && shuffled.low < 0.0 && shuffled.high > 0.0, "{shuffled:?}");
+    }
+
+    #[test]
+    fn the_order_of_documents_does_not_matter() {
+        let (own, theirs) = (noise(40, 5, 8), blurred(&noise(40, 5, 8), 9));
+        let order: Vec<usize> =
+            (0..10).rev().flat_map(|document| (0..4).map(move |t| 4 * document + t)).collect();
+        let plain = run(vec![own.clone()], vec![theirs.clone()])[0].2;
+        let turned = run(vec![own.select(&order)], vec![theirs.select(&order)])[0].2;
+        assert!((plain.cka - turned.cka).abs() < 1e-9 && (plain.high - turned.high).abs() < 1e-9);
+    }
+
+    #[test]
+    fn few_layers_are_all_compared_and_of_many_the_last_is_among_those() {
+        assert_eq!((spaced(3), spaced(16)), (vec![0, 1, 2], vec![1, 3, 5, 7, 9, 11, 13, 15]));
+    }
+
+    #[test]
+    fn the_title_of_several_models_names_the_least_and_the_most_alike() {
+        let of = |name: &str, theirs: Features| -> Vec<(String, Pair)> {
+            let pairs = run(vec![signs(2), signs(1)], vec![signs(4), theirs]);
+            pairs.into_iter().map(|pair| (name.to_owned(), pair)).collect()
+        };
+        let found = [of("near", signs(1)), of("far", signs(2)), of("same", signs(1))].concat();
+        let last: Vec<(String, f64)> =
+            after_last_blocks(&found).into_iter().map(|(name, pair)| (name, pair.2.cka)).collect();
+        assert_eq!(last.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(), ["near", "far", "same"]);
+        assert!(
+            (last[0].1 - 1.0).abs() < 1e-9 && (last[1].1 + 1.0 / 14.0).abs() < 1e-9,
+            "the last blocks alone: {last:?}"
+        );
+        let told = finding(&found);
+        assert!(told.contains("of 3 others have a CKA of -0.07 (far) to 1.00"), "{told}");
+    }
+}

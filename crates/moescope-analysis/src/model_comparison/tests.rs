@@ -1,6 +1,6 @@
 use super::*;
 use crate::instrument::{Instrument, Other};
-use crate::planted_model::{EXPERTS, batch, model, own_text, resampling};
+use crate::planted_model::{EXPERTS, batch, model, own_text, rename, resampling};
 use crate::routing::{Permutations, planted};
 use moescope_base::Seed;
 use moescope_model::{Model, ModelSubject};
@@ -122,6 +122,38 @@ fn a_model_with_renamed_experts_is_the_same_to_what_should_not_see_names() {
     assert!(number(&RouteSaturation, renamed(1), "corrected") < 0.7);
     assert_eq!(number(&RouteSaturation, model(2, 1, |_, _| {}), "corrected"), 1.0);
     assert!(number(&ModelSimilarity, model(2, 9, |_, _| {}), "cka") < 0.9);
+}
+
+#[test]
+fn checkpoints_renamed_alike_have_settled_as_far() {
+    // An earlier checkpoint: the routers with something else added to them.
+    let before = |name: &str, data: &mut [f32]| {
+        if name.contains("mlp.gate.") {
+            data.iter_mut().enumerate().for_each(|(at, weight)| *weight += 0.1 * (at as f32).sin());
+        }
+    };
+    let settled = |turn: bool| {
+        let name = |name: &str, data: &mut [f32]| {
+            if turn {
+                rename(name, data);
+            }
+        };
+        let earlier = model(2, 1, |parameter, data| {
+            before(parameter, data);
+            name(parameter, data);
+        });
+        let table = run(&RouteSaturation, &model(2, 1, name), earlier).unwrap().tables.remove(0);
+        let of = |column: &str| {
+            let column = table.column(column).unwrap();
+            (0..table.rows()).map(|row| column.data.number(row).unwrap()).collect::<Vec<f64>>()
+        };
+        [of("corrected"), of("corrected_low"), of("agreement"), of("agreement_null")]
+    };
+    let (plain, renamed) = (settled(false), settled(true));
+    assert!(plain[0].iter().all(|share| *share > 0.1 && *share < 0.95), "{plain:?}");
+    for (own, other) in plain.iter().flatten().zip(renamed.iter().flatten()) {
+        assert!((own - other).abs() < 1e-9, "{plain:?} {renamed:?}");
+    }
 }
 
 #[test]
