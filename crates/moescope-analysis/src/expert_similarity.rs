@@ -278,6 +278,7 @@ fn finding(layers: &[LayerSimilarity]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::random_rotation;
     use crate::planted_parameters::PlantedParameters;
     use moescope_base::WeightMatrix;
     use proptest::prelude::*;
@@ -339,6 +340,42 @@ mod tests {
             expert_similarity(&mut broken, &shape, 20, seed),
             Err(AnalysisError::NotFinite { .. })
         ));
+    }
+
+    #[test]
+    fn names_of_experts_and_a_turned_basis_of_the_stream_do_not_matter() {
+        let mut planted = PlantedParameters::gaussian(4, 20, 6, 7);
+        planted.experts[2] = planted.experts[0].clone();
+        planted.reorder(2, &(0..20).rev().collect::<Vec<_>>());
+        let rotation = random_rotation(6, Seed(3));
+        let turned = |[gate, up, down]: &[WeightMatrix; 3]| {
+            // Gate and up read the stream along rows, down writes it along columns.
+            let reads = [gate, up].map(|matrix| {
+                let rows = (0..20).flat_map(|row| {
+                    let of = |at: usize| {
+                        (0..6).map(|c| rotation[(at, c)] as f32 * matrix.row(row)[c]).sum::<f32>()
+                    };
+                    (0..6).map(of).collect::<Vec<f32>>()
+                });
+                WeightMatrix::new(6, rows.collect()).unwrap()
+            });
+            let entry = |row: usize, column: usize| -> f32 {
+                (0..6).map(|c| rotation[(row, c)] as f32 * down.row(c)[column]).sum()
+            };
+            let down = (0..6).flat_map(|row| (0..20).map(move |column| (row, column)));
+            let down = WeightMatrix::new(20, down.map(|(row, column)| entry(row, column)).collect()).unwrap();
+            let [gate, up] = reads;
+            [gate, up, down]
+        };
+        let experts = planted.experts.iter().rev().map(turned).collect();
+        let other = PlantedParameters { experts, ..planted.clone() };
+        let (own, other) = (run(&planted, 1), run(&other, 1));
+        assert_eq!((own.alike(), other.alike()), (1, 1));
+        for (first, second) in [(0, 1), (0, 2), (1, 3), (2, 3)] {
+            let (own, other) = (pair(&own, first, second), pair(&other, 3 - second, 3 - first));
+            assert!((own.plain - other.plain).abs() < 1e-5, "{own:?} {other:?}");
+            assert!((own.matched - other.matched).abs() < 1e-5, "{own:?} {other:?}");
+        }
     }
 
     proptest! {

@@ -229,9 +229,11 @@ fn monotonicity(divergence: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planted_model::{model, own_text, rename, turn_basis};
     use moescope_base::{
         FeedForwardShape, Observation, SubjectError, SubjectShape, Tokens, Value, ValueData,
     };
+    use moescope_model::ModelSubject;
     use proptest::prelude::*;
 
     const WIDTH: usize = 8;
@@ -359,6 +361,46 @@ mod tests {
         let parts = logit_lens(&mut subject, &halves, Seed(1)).unwrap();
         assert_eq!((whole.layers[0], whole.tokens), (parts.layers[0], parts.tokens));
         assert_eq!(whole.table("lens", "Lens").unwrap().rows(), 2);
+    }
+
+    #[test]
+    fn a_basis_of_the_stream_that_is_turned_with_all_that_reads_and_writes_it_changes_nothing() {
+        let plain = model(3, 4, |_, _| {});
+        let text = [own_text(&plain, 8, 2)];
+        let rotation = random_rotation(plain.description().d_model, Seed(9));
+        let turned = model(3, 4, |name, data| turn_basis(name, data, &rotation, [16, 8]));
+        let [own, other] =
+            [plain, turned].map(|model| logit_lens(&mut ModelSubject::new(model), &text, Seed(1)).unwrap());
+        assert!(own.layers[0].divergence.mean > 0.1, "{own:?}");
+        for (own, other) in own.layers.iter().zip(&other.layers) {
+            let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-3, "{own:?} {other:?}");
+            near(own.divergence.mean, other.divergence.mean);
+            near(own.divergence.high, other.divergence.high);
+            near(own.agreement.mean, other.agreement.mean);
+        }
+        // Turned where it is read out alone, the lens reads something else.
+        let astray = model(3, 4, |name, data| {
+            if name == "lm_head.weight" {
+                turn_basis(name, data, &rotation, [16, 8]);
+            }
+        });
+        let astray = logit_lens(&mut ModelSubject::new(astray), &text, Seed(1)).unwrap();
+        assert!(
+            (astray.layers[0].divergence.mean - own.layers[0].divergence.mean).abs() > 0.05,
+            "{astray:?}"
+        );
+    }
+
+    #[test]
+    fn the_names_of_experts_do_not_matter() {
+        let plain = model(2, 5, |_, _| {});
+        let text = [own_text(&plain, 8, 2)];
+        let [own, other] = [plain, model(2, 5, rename)]
+            .map(|model| logit_lens(&mut ModelSubject::new(model), &text, Seed(1)).unwrap());
+        for (own, other) in own.layers.iter().zip(&other.layers) {
+            assert!((own.divergence.mean - other.divergence.mean).abs() < 1e-4, "{own:?} {other:?}");
+            assert!((own.rotated_divergence.mean - other.rotated_divergence.mean).abs() < 1e-3);
+        }
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
 use moescope_model::{Description, FeedForward, Model, ModelSubject, Positions, Routed, Router, Variation};
 use moescope_trace::TokenTable;
+use nalgebra::DMatrix;
 use rand::RngExt;
 
 use crate::Sample;
@@ -52,6 +53,30 @@ pub(crate) fn rename(name: &str, data: &mut [f32]) {
     if name.contains("mlp.experts") || name.contains("mlp.gate") {
         let size = data.len() / EXPERTS;
         data.rotate_left(size);
+    }
+}
+
+/// Turns the basis of the stream: every matrix that reads it and every one that writes it; for [`model`]'s `change`, and for any model whose norms have
+/// unit gains, since these alone know the axes. `inner` are the columns of the matrices that write it: of attention, and of an expert.
+pub(crate) fn turn_basis(name: &str, data: &mut [f32], rotation: &DMatrix<f64>, inner: [usize; 2]) {
+    let width = rotation.nrows();
+    let turn = |vector: &[f32]| -> Vec<f32> {
+        let of = |row: usize| -> f64 {
+            vector.iter().enumerate().map(|(at, x)| rotation[(row, at)] * f64::from(*x)).sum()
+        };
+        (0..width).map(|row| of(row) as f32).collect()
+    };
+    let writes =
+        [("o_proj", inner[0]), ("down_proj", inner[1])].into_iter().find(|(part, _)| name.contains(part));
+    if let Some((_, columns)) = writes {
+        for matrix in data.chunks_exact_mut(width * columns) {
+            for column in 0..columns {
+                let vector: Vec<f32> = (0..width).map(|row| matrix[row * columns + column]).collect();
+                turn(&vector).iter().enumerate().for_each(|(row, x)| matrix[row * columns + column] = *x);
+            }
+        }
+    } else if !name.contains("norm") {
+        data.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(&turn(row)));
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::matrix::random_rotation;
+use crate::planted_model::turn_basis;
 use crate::statistics::BootstrapMethod;
 use moescope_base::Tokens;
 use moescope_model::{Description, FeedForward, Model, ModelSubject, Routed, Router, Variation};
@@ -74,6 +76,49 @@ fn heads_that_turn_what_they_read_are_carried_by_the_map_and_not_by_the_identity
         }
     }));
     assert!(found.cosine.estimate > found.identity + 0.1 && found.gain.low > 0.0, "{found:?}");
+}
+
+/// Heads of the second block write strongly, and experts of both do.
+fn loud(name: &str, data: &mut [f32]) {
+    if name.contains("layers.1.self_attn.v_proj") || name.contains("down_proj") {
+        data.iter_mut().for_each(|weight| *weight *= 20.0);
+    }
+}
+
+#[test]
+fn a_basis_of_the_stream_that_is_turned_with_all_that_reads_and_writes_it_changes_little() {
+    let rotation = random_rotation(12, Seed(4));
+    let own = run(model(loud));
+    let turned = run(model(|name, data| {
+        loud(name, data);
+        turn_basis(name, data, &rotation, [12, 6]);
+    }));
+    assert!(own.cosine.estimate > own.identity + 0.02, "something is carried: {own:?}");
+    assert_eq!((own.directions, own.flips), (turned.directions, turned.flips));
+    // Differences of single precision stand in the derivatives.
+    for (own, other) in [
+        (own.variance, turned.variance),
+        (own.cosine.estimate, turned.cosine.estimate),
+        (own.identity, turned.identity),
+        (own.gain.low, turned.gain.low),
+        (own.cosine_free.estimate, turned.cosine_free.estimate),
+    ] {
+        assert!((own - other).abs() < 2e-3, "{own} {other}");
+    }
+}
+
+#[test]
+fn the_names_of_experts_do_not_matter() {
+    let own = run(model(loud));
+    let other = run(model(|name, data| {
+        loud(name, data);
+        if name.contains("mlp.experts") || name.contains("mlp.gate.") {
+            data.rotate_left(data.len() / 4);
+        }
+    }));
+    assert!((own.cosine.estimate - other.cosine.estimate).abs() < 1e-3, "{own:?} {other:?}");
+    let [own, other] = [own, other].map(|found| found.conditioned.unwrap().gain.estimate);
+    assert!((own - other).abs() < 1e-3, "{own} {other}");
 }
 
 #[test]

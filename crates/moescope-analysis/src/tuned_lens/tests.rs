@@ -4,9 +4,11 @@ use moescope_base::{
     FeedForwardShape, Observation, Request, Site, Subject, SubjectError, SubjectShape, Tokens, Value,
     ValueData,
 };
+use moescope_model::ModelSubject;
 use nalgebra::DMatrix;
 
 use super::*;
+use crate::matrix::random_rotation;
 use crate::statistics::BootstrapMethod;
 use crate::{AnalysisError, Sample};
 
@@ -151,6 +153,27 @@ fn a_sign_that_the_expert_decides_is_read_by_the_lens_by_expert_whatever_experts
 }
 
 #[test]
+fn a_basis_of_the_stream_that_is_turned_with_all_that_reads_and_writes_it_changes_little() {
+    use crate::planted_model::{model, own_text, turn_basis};
+    let plain = model(2, 4, |_, _| {});
+    let text = [own_text(&plain, 24, 2)];
+    let rotation = random_rotation(plain.description().d_model, Seed(9));
+    let turned = model(2, 4, |name, data| turn_basis(name, data, &rotation, [16, 8]));
+    let resampling =
+        Resampling { replicates: 50, level: 0.95, method: BootstrapMethod::Percentile, seed: Seed(1) };
+    let options =
+        TunedLensOptions { tokens: 400, layers: 2, rank: 2, shuffles: 1, resampling, seed: Seed(1) };
+    let [own, other] = [plain, turned]
+        .map(|model| tuned_lens(&mut ModelSubject::new(model), &text, options).unwrap().layers[0]);
+    assert!(own.gain.low > 0.0, "something is learned: {own:?}");
+    let near = |a: f64, b: f64, by: f64| assert!((a - b).abs() < by, "{own:?} {other:?}");
+    near(own.logit.estimate, other.logit.estimate, 1e-3);
+    near(own.constant, other.constant, 1e-3);
+    // Steps of Adam are taken along the axes, which the training alone therefore knows.
+    near(own.tuned.estimate, other.tuned.estimate, 0.15 * own.gain.estimate);
+}
+
+#[test]
 fn a_capped_unembedding_a_single_block_and_few_documents_are_refused() {
     struct Capped(Planted);
     impl Subject for Capped {
@@ -181,7 +204,7 @@ fn a_capped_unembedding_a_single_block_and_few_documents_are_refused() {
 
 #[test]
 fn a_norm_and_a_matrix_are_found_out_from_what_is_read_out() {
-    use moescope_model::{Description, FeedForward, Model, ModelSubject, Variation};
+    use moescope_model::{Description, FeedForward, Model, Variation};
     let description = Description {
         vocab: 20,
         d_model: 12,
