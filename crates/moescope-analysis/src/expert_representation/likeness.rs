@@ -5,7 +5,7 @@ use moescope_base::{Column, Table};
 use crate::AnalysisError;
 use crate::matrix::Features;
 use crate::routing::{NullComparison, Permutations, comparison_columns};
-use crate::similarity::{Compared, Measure, Parts, compared};
+use crate::similarity::{Compared, Measure, Parts, compared, compared_mutually};
 use crate::statistics::{Bootstrap, jackknife, mean};
 use crate::tabulate::bootstrap_columns;
 
@@ -93,7 +93,8 @@ pub(super) fn of_layer(
         for (place, (first, one)) in prepared.iter().enumerate() {
             for (other, (second, two)) in prepared.iter().enumerate().skip(place + 1) {
                 let draws = permutations.index(pairs.len() + own.len());
-                let Some(found) = defined(compared(one, two, measure, draws))? else { continue };
+                // Which of two experts has the lower number must not matter.
+                let Some(found) = defined(compared_mutually(one, two, measure, draws))? else { continue };
                 own.push(ExpertPair {
                     layer,
                     first: *first,

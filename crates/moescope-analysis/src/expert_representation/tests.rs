@@ -64,9 +64,23 @@ fn a_basis_of_its_own_changes_nothing() {
     let turned = second.rotate(&(2.0 * random_rotation(4, Seed(4)))).unwrap();
     let own = pairs(vec![first.clone(), second], &input, 9, 1);
     let other = pairs(vec![first, turned], &input, 9, 1);
-    for (a, b) in own.iter().zip(&other).filter(|(a, _)| a.measure != Measure::Rsa) {
+    // Correlations of coordinates follow the basis, and so do weights by the size of coordinates.
+    let follows = |measure: Measure| matches!(measure, Measure::Rsa | Measure::Pwcca);
+    for (a, b) in own.iter().zip(&other).filter(|(a, _)| !follows(a.measure)) {
         assert!((a.likeness.observed - b.likeness.observed).abs() < 1e-9, "{a:?} {b:?}");
         assert!((a.interval.low - b.interval.low).abs() < 1e-9 && (a.input - b.input).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn which_of_two_experts_stands_first_does_not_matter_to_any_measure() {
+    let (first, second, input) = (noise(24, 4, 1), noise(24, 6, 2), noise(24, 4, 3));
+    let own = pairs(vec![first.clone(), second.clone()], &input, 1, 1);
+    let other = pairs(vec![second, first], &input, 1, 1);
+    assert_eq!(own.len(), Measure::ALL.len());
+    for (a, b) in own.iter().zip(&other) {
+        assert!((a.likeness.observed - b.likeness.observed).abs() < 1e-9, "{a:?} {b:?}");
+        assert!((a.interval.high - b.interval.high).abs() < 1e-9 && (a.input - b.input).abs() < 1e-9);
     }
 }
 

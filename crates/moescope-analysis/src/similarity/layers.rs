@@ -124,9 +124,31 @@ pub(crate) fn compared(
     measure: Measure,
     permutations: Permutations,
 ) -> Result<Compared, AnalysisError> {
+    compared_by(first, second, permutations, |own, other, order| own.compare(other, order, measure))
+}
+
+/// As [`compared`] where neither stands first, see [`Prepared::compare_mutually`].
+///
+/// # Errors
+/// As [`compared`].
+pub(crate) fn compared_mutually(
+    first: &[Prepared],
+    second: &[Prepared],
+    measure: Measure,
+    permutations: Permutations,
+) -> Result<Compared, AnalysisError> {
+    compared_by(first, second, permutations, |own, other, order| own.compare_mutually(other, order, measure))
+}
+
+fn compared_by(
+    first: &[Prepared],
+    second: &[Prepared],
+    permutations: Permutations,
+    compare: impl Fn(&Prepared, &Prepared, &[usize]) -> f64 + Sync,
+) -> Result<Compared, AnalysisError> {
     let of = |at: usize| {
         let order: Vec<usize> = (0..first[at].tokens()).collect();
-        first[at].compare(&second[at], &order, measure)
+        compare(&first[at], &second[at], &order)
     };
     let groups = first.len() - 1;
     let observed = of(groups);
@@ -137,7 +159,7 @@ pub(crate) fn compared(
         |shuffled, rng| {
             shuffled.copy_from_slice(&order);
             shuffled.shuffle(rng);
-            first[groups].compare(&second[groups], shuffled, measure)
+            compare(&first[groups], &second[groups], shuffled)
         },
     );
     Ok(Compared { observed, without: (0..groups).map(of).collect(), draws })

@@ -117,6 +117,18 @@ impl Prepared {
         }
     }
 
+    /// As [`compare`](Self::compare) where neither of the two stands first, as of experts, whose order is that of their names: a measure that follows
+    /// one of them is the mean of both ways.
+    pub fn compare_mutually(&self, other: &Prepared, order: &[usize], measure: Measure) -> f64 {
+        if measure != Measure::Pwcca {
+            return self.compare(other, order, measure);
+        }
+        let svd = self.common(other, order).svd(true, true);
+        let (u, v) = (svd.u.expect("asked for"), svd.v_t.expect("asked for"));
+        let rho = svd.singular_values.as_slice();
+        f64::midpoint(by_weight(&u.tr_mul(&self.loadings), rho), by_weight(&(v * &other.loadings), rho))
+    }
+
     /// Products of the components: `[own, other]`.
     fn common(&self, other: &Prepared, order: &[usize]) -> DMatrix<f64> {
         product_by_column(&self.scores, &other.scores.select_rows(order))
@@ -125,12 +137,15 @@ impl Prepared {
     fn weighted(&self, other: &Prepared, order: &[usize]) -> f64 {
         let svd = self.common(other, order).svd(true, false);
         let u = svd.u.expect("asked for");
-        // How much of every coordinate lies along each canonical variate.
-        let along = u.tr_mul(&self.loadings); // [variate, coordinate]
-        let weights: Vec<f64> = along.row_iter().map(|row| row.iter().map(|x| x.abs()).sum()).collect();
-        let pairs = weights.iter().zip(svd.singular_values.iter());
-        pairs.map(|(weight, rho)| weight * rho.min(1.0)).sum::<f64>() / weights.iter().sum::<f64>()
+        by_weight(&u.tr_mul(&self.loadings), svd.singular_values.as_slice())
     }
+}
+
+/// Mean of the canonical correlations, each by how much of all coordinates lies along its variate: `along[variate, coordinate]`.
+fn by_weight(along: &DMatrix<f64>, correlations: &[f64]) -> f64 {
+    let weights: Vec<f64> = along.row_iter().map(|row| row.iter().map(|x| x.abs()).sum()).collect();
+    let pairs = weights.iter().zip(correlations);
+    pairs.map(|(weight, rho)| weight * rho.min(1.0)).sum::<f64>() / weights.iter().sum::<f64>()
 }
 
 fn indexed(matrix: &mut DMatrix<f64>) -> impl Iterator<Item = ((usize, usize), &mut f64)> {
@@ -277,6 +292,25 @@ mod tests {
             }
         }
         assert!(all(&first, &first).into_iter().all(|found| (found - 1.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn both_ways_are_the_mean_of_each_and_one_way_where_that_is_the_same() {
+        let [first, second] = [(5, 1), (3, 2)].map(|(width, seed)| {
+            let mut rng = moescope_base::Seed(seed).rng();
+            let values: Vec<f64> = (0..40 * width).map(|_| crate::matrix::normal(&mut rng)).collect();
+            Prepared::new(&Features::new(width, &values).unwrap())
+        });
+        // Token t beside token t + 3 is token t + 37 beside token t the other way.
+        let order: Vec<usize> = (0..40).map(|token| (token + 3) % 40).collect();
+        let back: Vec<usize> = (0..40).map(|token| (token + 37) % 40).collect();
+        for measure in Measure::ALL {
+            let (there, here) =
+                (first.compare(&second, &order, measure), second.compare(&first, &back, measure));
+            let mutual = first.compare_mutually(&second, &order, measure);
+            assert!((mutual - f64::midpoint(there, here)).abs() < 1e-9, "{measure:?}");
+            assert_eq!((there - here).abs() > 1e-6, measure == Measure::Pwcca, "{measure:?}");
+        }
     }
 
     #[test]

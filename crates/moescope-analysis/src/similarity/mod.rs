@@ -14,7 +14,7 @@ use crate::statistics::{PermutationTest, Tail, permutation_test, standard_deviat
 use crate::tabulate::labels;
 use crate::{AnalysisError, check};
 
-pub(crate) use layers::{Compared, Parts, compared};
+pub(crate) use layers::{Compared, Parts, compared, compared_mutually};
 pub use layers::{LayerPair, LayerSimilarity, layer_similarity};
 pub use measures::{Measure, Prepared};
 
