@@ -13,6 +13,8 @@ use crate::{AnalysisError, check};
 const SAMPLE: usize = 1000;
 /// Share of the largest ratios that is left out, as the source does: they are the least reliable.
 const DISCARDED: f64 = 0.1;
+/// Vectors nearer to each other than this share of their size are the same but for rounding.
+const ROUNDING: f64 = 1e-6;
 
 /// Dimension of the surface that vectors lie on, from the distances to the two nearest neighbours of each.
 ///
@@ -35,7 +37,8 @@ pub struct IntrinsicDimension {
     pub vectors: usize,
 }
 
-/// Estimates the intrinsic dimension of vectors; equal vectors count once.
+/// Estimates the intrinsic dimension of vectors; equal vectors count once, and so do those that rounding alone tells apart: which they are depends
+/// on the basis.
 ///
 /// # Errors
 /// If there are fewer than ten different vectors.
@@ -46,6 +49,7 @@ pub fn intrinsic_dimension(features: &Features) -> Result<IntrinsicDimension, An
         a.iter().zip(*b).map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
     });
     rows.dedup();
+    let rows = distinct(&rows);
     check::at_least(method, "different vectors", rows.len(), 10)?;
     let mut logs: Vec<f64> = (0..rows.len()).into_par_iter().map(|row| log_ratio(&rows, row)).collect();
     logs.retain(|log| log.is_finite());
@@ -66,11 +70,24 @@ pub fn intrinsic_dimension(features: &Features) -> Result<IntrinsicDimension, An
     })
 }
 
+/// The rows that no earlier one equals up to rounding.
+fn distinct<'r>(rows: &[&'r [f64]]) -> Vec<&'r [f64]> {
+    let sizes: f64 = rows.iter().map(|row| row.iter().map(|x| x * x).sum::<f64>()).sum();
+    let least = ROUNDING.powi(2) * sizes / rows.len() as f64;
+    let equals = |row: usize| (0..row).any(|other| square(rows[row], rows[other]) <= least);
+    (0..rows.len()).into_par_iter().filter(|row| !equals(*row)).map(|row| rows[row]).collect()
+}
+
+/// Square of the distance of two vectors.
+fn square(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
 /// Logarithm of the ratio of the distances to the second and the first neighbour.
 fn log_ratio(rows: &[&[f64]], row: usize) -> f64 {
     let (mut first, mut second) = (f64::INFINITY, f64::INFINITY);
     for other in (0..rows.len()).filter(|other| *other != row) {
-        let square: f64 = rows[row].iter().zip(rows[other]).map(|(a, b)| (a - b) * (a - b)).sum();
+        let square = square(rows[row], rows[other]);
         if square < first {
             (first, second) = (square, first);
         } else if square < second {
@@ -289,6 +306,13 @@ mod tests {
         let twice: Vec<f64> = (0..200).flat_map(|i| once.row(i % 100).to_vec()).collect();
         let twice = Features::new(3, &twice).unwrap();
         assert_eq!(intrinsic_dimension(&once).unwrap(), intrinsic_dimension(&twice).unwrap());
+        // So do vectors that rounding tells apart.
+        let nearly: Vec<f64> = (0..200)
+            .flat_map(|i| once.row(i % 100).iter().map(move |x| x * (1.0 + 1e-8 * (i / 100) as f64)))
+            .collect();
+        let nearly = intrinsic_dimension(&Features::new(3, &nearly).unwrap()).unwrap();
+        assert_eq!(nearly.vectors, 100);
+        assert!((nearly.dimension - intrinsic_dimension(&once).unwrap().dimension).abs() < 1e-4);
         assert!(intrinsic_dimension(&cube(5, 2, 3, 4)).is_err());
     }
 }
