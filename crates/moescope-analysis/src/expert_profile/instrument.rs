@@ -173,3 +173,48 @@ fn figure(rows: &[Row], material: &Material<'_>) -> Figure {
         kind: FigureKind::Heatmap { x: "expert".into(), y: "layer".into(), value: "telling".into(), center: None },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planted_model::{EXPERTS, batch, model, own_text, rename};
+    use crate::routing::planted;
+    use moescope_base::Seed;
+    use moescope_model::ModelSubject;
+
+    #[test]
+    fn the_strongest_domain_by_hand() {
+        // Six tokens, four of domain 0 and two of domain 1. Expert 0 gets three of the first and none of the second: 3/4 of a load of 1/2. Expert 1
+        // gets one of each: 1/2 of the second domain at a load of 1/3. Expert 2 gets one of the second at 1/6, expert 3 nothing.
+        let layer = planted::layer(0, 4, 1, vec![0, 0, 0, 1, 1, 2]);
+        let found = domains(&layer, &[0, 0, 0, 0, 1, 1], 2);
+        assert_eq!(found, [Some((0, 1.5)), Some((1, 1.5)), Some((1, 3.0)), None]);
+        // Where an expert is chosen alike everywhere, the first domain is named, at its average.
+        assert_eq!(domains(&planted::layer(0, 1, 1, vec![0; 4]), &[0, 1, 1, 0], 2), [Some((0, 1.0))]);
+    }
+
+    /// What is told of every expert of the planted model, in the order of experts.
+    fn told(turn: bool) -> Vec<(f64, f64, String, String)> {
+        let text = own_text(&model(1, 3, |_, _| {}), 16, 5);
+        let mut subject = ModelSubject::new(if turn { model(1, 3, rename) } else { model(1, 3, |_, _| {}) });
+        let mut material = Material::new(&mut subject, vec![batch(&text)], Seed(1)).unwrap();
+        material.permutations = 19;
+        let table = ExpertProfile.run(&mut material).unwrap().tables.remove(0);
+        let number = |column: &str, row: usize| table.column(column).unwrap().data.number(row).unwrap();
+        let label = |column: &str, row: usize| table.column(column).unwrap().data.label(row);
+        let row = |row: usize| {
+            (number("load", row), number("telling", row), label("tokens", row), label("promotes", row))
+        };
+        assert_eq!(table.rows(), EXPERTS);
+        (0..EXPERTS).map(row).collect()
+    }
+
+    #[test]
+    fn experts_keep_their_profiles_under_other_names() {
+        let (plain, renamed) = (told(false), told(true));
+        assert!(plain.iter().any(|row| row.1 > 4.0), "routers read the token: {plain:?}");
+        for (expert, row) in plain.iter().enumerate() {
+            assert_eq!(*row, renamed[(expert + EXPERTS - 1) % EXPERTS], "expert {expert}");
+        }
+    }
+}
