@@ -187,3 +187,111 @@ pub(super) fn ban(layer: usize, experts: &[usize]) -> Edit {
 fn routes(seen: &Observation, chosen: HookPoint, given: HookPoint) -> Option<(&[i64], &[f32])> {
     Some((seen.values.get(&chosen)?.integer()?, seen.values.get(&given)?.real()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Sample;
+    use moescope_base::{Request, SubjectError, SubjectShape, Tokens, Value, ValueData};
+
+    /// Three experts, two for each token: 0 and 1 with three quarters and a quarter for the token 0, 1 and 2 with a half each for the token 1.
+    struct Planted(SubjectShape);
+
+    impl Planted {
+        fn new() -> Planted {
+            let routed = FeedForwardShape::Routed { experts: 3, per_token: 2, expert_width: 1 };
+            let feed_forward = vec![FeedForwardShape::Dense { width: 1 }, routed];
+            let options = Default::default();
+            Planted(SubjectShape { d_model: 2, vocab: 2, heads: 1, head_dim: 1, feed_forward, options })
+        }
+
+        /// What an expert adds at a token: of lengths 5, 1 and 2, and 10; at the last of a sequence, which predicts nothing, very much.
+        fn answer(expert: usize, id: u32, last: bool) -> [f32; 2] {
+            match (last, expert, id) {
+                (true, ..) => [1000.0, 0.0],
+                (_, 0, _) => [3.0, -4.0],
+                (_, 1, 0) => [0.0, 1.0],
+                (_, 1, _) => [-2.0, 0.0],
+                _ => [6.0, 8.0],
+            }
+        }
+
+        fn value(tokens: &Tokens, point: HookPoint) -> Value {
+            let (ids, positions) = (tokens.ids(), tokens.positions());
+            let routes = vec![tokens.batch(), positions, 2];
+            let last = |token: usize| (token + 1).is_multiple_of(positions);
+            match (point.site(), point.expert_index()) {
+                (Site::RouterIndices, _) => {
+                    let sets = ids.iter().flat_map(|id| [i64::from(*id), i64::from(*id) + 1]).collect();
+                    Value::new(point, routes, ValueData::Integer(sets), None).unwrap()
+                }
+                (Site::RouterWeights, _) => {
+                    let weights = ids.iter().flat_map(|id| if *id == 0 { [0.75, 0.25] } else { [0.5, 0.5] });
+                    Value::new(point, routes, ValueData::Real(weights.collect()), None).unwrap()
+                }
+                (_, expert) => {
+                    let expert = expert.unwrap();
+                    let own: Vec<usize> = (0..ids.len())
+                        .filter(|t| [0, 1].map(|x| ids[*t] as usize + x).contains(&expert))
+                        .collect();
+                    let data = own.iter().flat_map(|t| Planted::answer(expert, ids[*t], last(*t))).collect();
+                    let rows = own.iter().map(|token| *token as u32).collect();
+                    Value::new(point, vec![own.len(), 2], ValueData::Real(data), Some(rows)).unwrap()
+                }
+            }
+        }
+    }
+
+    impl Subject for Planted {
+        fn shape(&self) -> &SubjectShape {
+            &self.0
+        }
+
+        /// Without expert 0 the token 0 loses six, without expert 1 every token one, without expert 2 the token 1 gains two.
+        fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
+            let tokens = request.tokens;
+            let out = |expert: u32| {
+                request.edits.iter().any(|edit| {
+                    let Edit::Route { layer: 1, change: RouteEdit::SetWeight { experts, .. } } = edit else {
+                        return false;
+                    };
+                    experts.contains(&expert)
+                })
+            };
+            let loss = |token: usize| {
+                let id = tokens.ids()[token];
+                let lost = [(0, 0, 6.0), (1, 0, 1.0), (1, 1, 1.0), (2, 1, -2.0)];
+                9.0 + lost.iter().filter(|(e, of, _)| *of == id && out(*e)).map(|(.., x)| x).sum::<f32>()
+            };
+            let followed = |token: &usize| !(token + 1).is_multiple_of(tokens.positions());
+            let loss = (0..tokens.len()).filter(followed).map(loss).collect();
+            let values =
+                request.record.iter().map(|point| (*point, Planted::value(tokens, *point))).collect();
+            Ok(Observation { values, loss, ..Observation::default() })
+        }
+
+        fn unembed(&mut self, _: &[f32]) -> Result<Vec<f32>, SubjectError> {
+            Err(SubjectError::Input { reason: "the planted subject has no vocabulary".into() })
+        }
+    }
+
+    #[test]
+    fn what_experts_are_worth_by_hand() {
+        // Eight documents of three tokens, of which two predict another. Those that decide are 0 1 0; the others, which must not matter, 1 1 1.
+        let ids = [[0, 1, 0], [1, 1, 1]].concat().repeat(4);
+        let samples = [Sample::one_document_each(Tokens::new(ids, 8, 3).unwrap(), 0)];
+        let judged = Judged::new(METHOD, &samples).unwrap();
+        let (deciding, _) = judged.halves().unwrap();
+        let mut subject = Planted::new();
+        let layers = Layers::of(&subject).unwrap();
+        assert_eq!(layers.sizes, [(1, 3, 2)], "the dense block has no experts");
+        let free = judged.losses(&mut subject, &[]).unwrap();
+        let scores = layers.scores(&mut subject, &judged, &free, &deciding).unwrap();
+        assert_eq!(scores[&Criterion::Use], [[4.0, 8.0, 4.0]]);
+        assert_eq!(scores[&Criterion::Weight], [[3.0, 1.0 + 2.0, 2.0]]);
+        assert_eq!(scores[&Criterion::Answer], [[5.0, 1.5, 10.0]]);
+        // Half of the deciding tokens lose six, all lose one, half gain two.
+        let losses = &scores[&Criterion::Loss][0];
+        assert!(losses.iter().zip([3.0, 1.0, -1.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{losses:?}");
+    }
+}

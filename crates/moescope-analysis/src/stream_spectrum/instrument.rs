@@ -297,3 +297,101 @@ fn share_figure(shares: &[(usize, ControlShare)]) -> Figure {
         kind: FigureKind::Bars { x: "layer".into(), y: "share".into(), series: None },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planted_model::{batch, model, own_text, rename, turn_basis};
+    use crate::turn::Turn;
+    use moescope_engine::Tensor;
+    use moescope_model::{Model, ModelSubject};
+
+    #[test]
+    fn a_spectrum_and_its_interval_by_hand() {
+        // Every document has the points (±3, 0) and (0, ±1): shares of the variance of 9 / 10 and 1 / 10, also without any of them.
+        let points = [3.0, 0.0, -3.0, 0.0, 0.0, 1.0, 0.0, -1.0];
+        let documents: Vec<u32> = (0..64).map(|row| 100 - row / 4).collect();
+        let found = directions(&points.repeat(16), 2, &documents, Seed(1)).unwrap();
+        let entropy = -(0.9_f64 * 0.9_f64.ln() + 0.1 * 0.1_f64.ln());
+        for (found, wanted) in [(found.ratio, 1.0 / 0.82), (found.rank, entropy.exp())] {
+            let all = [found.estimate, found.low, found.high];
+            assert!(
+                all.iter().all(|x| (x - wanted).abs() < 1e-9) && found.standard_error < 1e-9,
+                "{found:?}"
+            );
+            assert_eq!(found.units, 16, "documents");
+        }
+        // A document that alone varies along another axis makes the interval wide.
+        let mut lopsided = points.repeat(16);
+        lopsided[1] = 30.0;
+        let found = directions(&lopsided, 2, &documents, Seed(1)).unwrap();
+        assert!(found.ratio.high > 1.2 * found.ratio.estimate && found.ratio.low >= 1.0, "{:?}", found.ratio);
+        assert!(directions(&points, 2, &[0, 0, 1, 2], Seed(1)).is_err(), "three documents");
+    }
+
+    #[test]
+    fn a_turned_basis_and_the_order_of_rows_change_nothing() {
+        let mut rng = Seed(3).rng();
+        let data: Vec<f32> = (0..60 * 8)
+            .map(|at| (crate::matrix::normal(&mut rng) / (1.0 + (at % 8) as f64)) as f32)
+            .collect();
+        let documents: Vec<u32> = (0..60).map(|row| row / 5).collect();
+        let plain = directions(&data, 8, &documents, Seed(1)).unwrap();
+        let turned = directions(&Turn::new(8, Seed(5)).of_rows(&data), 8, &documents, Seed(1)).unwrap();
+        let backwards: Vec<f32> = data.chunks_exact(8).rev().flatten().copied().collect();
+        let names: Vec<u32> = documents.iter().rev().copied().collect();
+        let reversed = directions(&backwards, 8, &names, Seed(1)).unwrap();
+        for other in [turned, reversed] {
+            let near = |a: Bootstrap, b: Bootstrap| {
+                assert!(
+                    (a.estimate - b.estimate).abs() < 1e-4 && (a.high - b.high).abs() < 1e-3,
+                    "{a:?} {b:?}"
+                );
+            };
+            near(plain.rank, other.rank);
+            near(plain.ratio, other.ratio);
+        }
+    }
+
+    #[test]
+    fn rows_are_taken_evenly() {
+        let site = Gathered {
+            point: HookPoint::block(Site::ResidPost, 0),
+            rows: Tensor::new([6, 1], (0..6).map(|row| row as f32).collect()).unwrap(),
+            ids: vec![0; 6],
+            documents: vec![5, 5, 6, 6, 7, 7],
+        };
+        assert_eq!(spread(&site, 3), (vec![0.0, 2.0, 4.0], vec![5, 6, 7]));
+        assert_eq!(spread(&site, 6).0.len(), 6);
+    }
+
+    /// Numbers of the stream and of the layer; an expert is another where names of experts are.
+    fn told(model: Model, text: &Sample) -> Vec<f64> {
+        let mut subject = ModelSubject::new(model);
+        let mut material = Material::new(&mut subject, vec![batch(text)], Seed(1)).unwrap();
+        (material.permutations, material.replicates) = (19, 50);
+        let found = StreamSpectrum.run(&mut material).unwrap();
+        let of = |table: &Table, column: &str| -> Vec<f64> {
+            let column = table.column(column).unwrap();
+            (0..table.rows()).filter_map(|row| column.data.number(row)).collect()
+        };
+        let [spectra, shares] = [&found.tables[0], &found.tables[1]];
+        [of(spectra, "effective_rank"), of(spectra, "participation_ratio"), of(shares, "share")].concat()
+    }
+
+    #[test]
+    fn names_of_experts_and_the_basis_of_the_stream_do_not_matter() {
+        let plain = model(2, 3, |_, _| {});
+        let text = own_text(&plain, 24, 5);
+        let rotation = crate::matrix::random_rotation(plain.description().d_model, Seed(9));
+        let own = told(plain, &text);
+        assert!(own.len() >= 14, "{own:?}");
+        let turned = model(2, 3, |name, data| turn_basis(name, data, &rotation, [16, 8]));
+        for other in [told(model(2, 3, rename), &text), told(turned, &text)] {
+            assert_eq!(own.len(), other.len());
+            for (a, b) in own.iter().zip(&other) {
+                assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{own:?} {other:?}");
+            }
+        }
+    }
+}
