@@ -1,6 +1,8 @@
 //! The case of instruments: what each one asks, what it needs, and how it is run on any subject.
 
 mod case;
+#[cfg(test)]
+mod invariance;
 mod gives;
 mod material;
 mod other;

@@ -180,9 +180,10 @@ mod tests {
     use moescope_base::Seed;
     use moescope_trace::RoutingTrace;
 
-    /// Eight documents of two tokens; two of four experts for each token.
-    fn trace(choices: Vec<u32>) -> RoutingTrace {
-        let documents = (0..16).map(|token| token / 2).collect();
+    /// Four documents of four tokens; two of four experts for each token.
+    fn trace(choices: [u32; 8]) -> RoutingTrace {
+        let choices = choices.repeat(4);
+        let documents = (0..16).map(|token| token / 4).collect();
         planted::trace(planted::tokens(vec![0; 16], vec![0; 16], documents), 4, 2, vec![choices])
     }
 
@@ -195,20 +196,21 @@ mod tests {
 
     #[test]
     fn chance_is_taken_out_by_hand() {
-        // Of every four slots three agree: 3 / 4, of which 2 / 4 are what sets drawn at random have in common.
-        let last = trace([0, 1, 2, 3].repeat(8));
-        let earlier = trace([0, 2, 2, 3].repeat(8));
+        // Of every eight slots seven agree: 7 / 8, of which 2 / 4 are what sets drawn at random have in common.
+        let last = trace([0, 1, 0, 1, 0, 1, 2, 3]);
+        let earlier = trace([0, 2, 0, 1, 0, 1, 2, 3]);
         let found = vec![row("first", 10, &earlier, &last), row("second", 20, &last, &last)];
         let table = table(&found).unwrap();
         let number = |column: &str, row: usize| table.column(column).unwrap().data.number(row).unwrap();
-        assert_eq!((number("agreement", 0), number("corrected", 0)), (0.75, 0.5));
+        assert_eq!((number("agreement", 0), number("corrected", 0)), (0.875, 0.75));
         assert_eq!((number("agreement", 1), number("corrected", 1)), (1.0, 1.0));
-        // Loads of the experts: 1/2, 0, 1, 1/2 then, and 1/2 each in the end, which share Σ p q / 2 = 1/2.
-        assert_eq!((number("agreement_null", 0), number("load_corrected", 0)), (0.5, 0.5));
+        // Loads of the experts: 3/4, 1/2, 1/2 and 1/4 then, and 3/4, 3/4, 1/4 and 1/4 in the end, which share Σ p q / 2 = 9/16 of the slots.
+        assert_eq!(number("agreement_null", 0), 0.5625);
+        assert!((number("load_corrected", 0) - 5.0 / 7.0).abs() < 1e-12);
         assert_eq!((number("step", 0), number("step", 1), number("corrected_null", 0)), (10.0, 20.0, 0.0));
-        assert!(finding(&found).contains("to 50 % at the first checkpoint and to 100 %"));
+        assert!(finding(&found).contains("to 75 % at the first checkpoint and to 100 %"));
         // All documents agree alike, so that the interval is the estimate.
-        assert_eq!((number("corrected_low", 0), number("corrected_high", 0)), (0.5, 0.5));
+        assert_eq!((number("corrected_low", 0), number("corrected_high", 0)), (0.75, 0.75));
     }
 
     #[test]

@@ -1,0 +1,256 @@
+//! What instruments must not see: in which basis the stream stands, and what experts are called.
+//!
+//! Norms of unit gain know no axes, so that a model whose stream is turned, with all that reads it and all that writes it, computes the same. Experts
+//! of other names stand in other rows of tables, so that the numbers of a column are compared in their order of size.
+
+use moescope_base::{ColumnRole, Seed, Table, Tokens};
+use moescope_model::{Description, FeedForward, Model, ModelSubject, Routed, Router, Variation};
+use moescope_trace::TokenTable;
+
+use super::{CASE, Group, Instrument, Material, named};
+use crate::matrix::random_rotation;
+use crate::planted_model::turn_basis;
+use crate::routing::planted;
+
+const WIDTH: usize = 16;
+const EXPERTS: usize = 4;
+/// Tokens of a document.
+const LENGTH: usize = 12;
+/// Documents of each of two batches.
+const DOCUMENTS: usize = 8;
+
+/// Instruments that the basis may change, and why.
+const SEES_AXES: &[(&str, &str)] = &[
+    ("domain-probe", "coordinates are brought to one scale, each by itself"),
+    ("dictionary", "trainings begin with directions that do not turn along; this text is short for them"),
+    ("superposition", "this text is short for its features"),
+    ("tuned-lens", "steps of Adam are taken along the axes"),
+    ("causal-trace", "noise is drawn along the axes"),
+    ("quantised-experts", "numbers are rounded along the axes"),
+    ("domain-shift", "noise is drawn along the axes"),
+];
+/// Columns of other instruments that it may change: random directions are drawn along the axes, and receivers are those that stand out from them.
+const COLUMNS_THAT_SEE_AXES: &[&str] = &["path_patch_edges beyond", "path_patch kl", "path_patch loss"];
+/// Measures of likeness that follow the size of coordinates.
+const MEASURES_THAT_SEE_AXES: &[&str] = &["RSA", "PWCCA"];
+
+/// Instruments that names of experts may change, and why.
+const SEES_NAMES: &[(&str, &str)] = &[
+    ("predictability", "of equal counts the lower number is predicted"),
+    ("dictionary", "the number of an expert seeds its training; this text is short for it"),
+    ("superposition", "this text is short for its features"),
+    ("tuned-lens", "the number of an expert seeds the beginning of its correction"),
+    ("routing-regret", "a few other sets are drawn of all that there are"),
+];
+/// Columns of other instruments that they may change: what is drawn for a null, less which something is told, and a name; and of experts that are
+/// used alike the lower number goes first.
+const COLUMNS_THAT_SEE_NAMES: &[&str] = &[
+    "expert_pruning loss",
+    "expert_pruning saved",
+    "neuron_pruning saved",
+    "quantised_parts beyond",
+    "prefill_decode gained",
+];
+
+/// Two routed blocks whose heads, routers and experts all say something.
+fn model(change: impl Fn(&str, &mut [f32])) -> Model {
+    let router = Router::learned(true);
+    let routed = Routed { experts: EXPERTS, expert_width: 6, per_token: 2, router, shared: None };
+    let description = Description {
+        vocab: 60,
+        d_model: WIDTH,
+        heads: 2,
+        key_value_heads: 2,
+        head_dim: 8,
+        rope_theta: 10_000.0,
+        norm_epsilon: 1e-6,
+        max_positions: 64,
+        tied_embeddings: false,
+        qk_norm: false,
+        feed_forward: vec![FeedForward::Routed(routed); 2],
+        variation: Variation::default(),
+    };
+    let mut model = Model::initialise(description, Seed(11)).unwrap();
+    for parameter in model.parameters_mut() {
+        let data = parameter.tensor.data_mut();
+        let factor = if parameter.name.contains("norm") { 1.0 } else { 5.0 };
+        data.iter_mut().for_each(|weight| *weight *= factor);
+        change(&parameter.name.clone(), parameter.tensor.data_mut());
+    }
+    model
+}
+
+fn plain() -> Model {
+    model(|_, _| {})
+}
+
+fn turned() -> Model {
+    let rotation = random_rotation(WIDTH, Seed(5));
+    model(|name, data| turn_basis(name, data, &rotation, [16, 6]))
+}
+
+fn renamed() -> Model {
+    model(|name, data| {
+        if name.contains("mlp.experts") || name.contains("mlp.gate.") {
+            data.rotate_left(data.len() / EXPERTS);
+        }
+    })
+}
+
+/// The text in two batches; documents belong to two domains in turn.
+fn batches() -> Vec<(Tokens, TokenTable)> {
+    let batch = |number: usize| {
+        let mut table = planted::text(DOCUMENTS, LENGTH, 60, &mut Seed(number as u64).rng());
+        table.documents.iter_mut().for_each(|document| *document += (number * DOCUMENTS) as u32);
+        (Tokens::new(table.ids.clone(), DOCUMENTS, LENGTH).unwrap(), table)
+    };
+    (0..2).map(batch).collect()
+}
+
+/// Estimates of an instrument: name of table and column, and the numbers in the order of rows, but for rows of these measures.
+fn estimates(instrument: &dyn Instrument, model: Model, without: &[&str]) -> Vec<(String, Vec<f64>)> {
+    let mut subject = ModelSubject::new(model);
+    let mut material = Material::new(&mut subject, batches(), Seed(1)).unwrap();
+    (material.permutations, material.replicates, material.room_for_weights) = (9, 20, false);
+    let found = instrument.run(&mut material);
+    let found = found.unwrap_or_else(|error| panic!("{}: {error}", instrument.about().name));
+    let rows = |table: &Table| -> Vec<usize> {
+        let measure = |row: &usize| table.column("measure").map(|column| column.data.label(*row));
+        (0..table.rows())
+            .filter(|row| measure(row).is_none_or(|name| !without.contains(&name.as_str())))
+            .collect()
+    };
+    let mut told = Vec::new();
+    for table in &found.tables {
+        for column in table.columns().iter().filter(|column| column.role == ColumnRole::Estimate) {
+            let numbers = rows(table).iter().filter_map(|row| column.data.number(*row)).collect();
+            told.push((format!("{} {}", table.name(), column.name), numbers));
+        }
+    }
+    told
+}
+
+/// The largest difference of two lists as a share of what rounding may do.
+fn apart(own: &[f64], other: &[f64]) -> f64 {
+    let one = |(a, b): (&f64, &f64)| match (a.is_nan(), b.is_nan()) {
+        (true, true) => 0.0,
+        (false, false) => (a - b).abs() / (3e-4 + 3e-3 * a.abs().max(b.abs())),
+        _ => f64::INFINITY,
+    };
+    own.iter().zip(other).map(one).fold(if own.len() == other.len() { 0.0 } else { f64::INFINITY }, f64::max)
+}
+
+fn sorted(numbers: &[f64]) -> Vec<f64> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_by(f64::total_cmp);
+    numbers
+}
+
+/// The instruments of a group that look at one model and are not excused.
+fn of(group: Group, excused: &'static [(&str, &str)]) -> impl Iterator<Item = &'static dyn Instrument> {
+    let looks = move |instrument: &&dyn Instrument| {
+        let about = instrument.about();
+        about.group == group && !instrument.against() && excused.iter().all(|(name, _)| *name != about.name)
+    };
+    CASE.iter().copied().filter(looks)
+}
+
+fn same_in_a_turned_basis(group: Group) {
+    let mut looked = 0;
+    for instrument in of(group, SEES_AXES) {
+        let own = estimates(instrument, plain(), MEASURES_THAT_SEE_AXES);
+        let other = estimates(instrument, turned(), MEASURES_THAT_SEE_AXES);
+        for ((name, own), (_, other)) in own.iter().zip(&other) {
+            if !COLUMNS_THAT_SEE_AXES.contains(&name.as_str()) {
+                assert!(apart(own, other) < 1.0, "{name}: {own:?} {other:?}");
+                looked += own.len();
+            }
+        }
+    }
+    assert!(looked > 0, "an instrument of the group tells a number");
+}
+
+fn same_under_other_names(group: Group) {
+    let mut looked = 0;
+    for instrument in of(group, SEES_NAMES) {
+        let (own, other) = (estimates(instrument, plain(), &[]), estimates(instrument, renamed(), &[]));
+        for ((name, own), (_, other)) in own.iter().zip(&other) {
+            if !COLUMNS_THAT_SEE_NAMES.contains(&name.as_str()) && !name.ends_with("_excess") {
+                let (own, other) = (sorted(own), sorted(other));
+                assert!(apart(&own, &other) < 1.0, "{name}: {own:?} {other:?}");
+                looked += own.len();
+            }
+        }
+    }
+    assert!(looked > 0, "an instrument of the group tells a number");
+}
+
+#[test]
+fn a_turned_basis_changes_no_number_of_routes_and_paths() {
+    same_in_a_turned_basis(Group::Routing);
+    same_in_a_turned_basis(Group::Paths);
+}
+
+#[test]
+fn a_turned_basis_changes_no_number_of_representations() {
+    same_in_a_turned_basis(Group::Representation);
+}
+
+#[test]
+fn a_turned_basis_changes_no_number_of_weights_and_lenses() {
+    same_in_a_turned_basis(Group::Weights);
+    same_in_a_turned_basis(Group::Lenses);
+}
+
+#[test]
+fn a_turned_basis_changes_no_number_of_interventions() {
+    same_in_a_turned_basis(Group::Causal);
+}
+
+#[test]
+fn a_turned_basis_changes_no_number_of_practice() {
+    same_in_a_turned_basis(Group::Practice);
+}
+
+#[test]
+fn other_names_of_experts_change_no_number_of_routes_and_paths() {
+    same_under_other_names(Group::Routing);
+    same_under_other_names(Group::Paths);
+}
+
+#[test]
+fn other_names_of_experts_change_no_number_of_representations() {
+    same_under_other_names(Group::Representation);
+}
+
+#[test]
+fn other_names_of_experts_change_no_number_of_weights_and_lenses() {
+    same_under_other_names(Group::Weights);
+    same_under_other_names(Group::Lenses);
+}
+
+#[test]
+fn other_names_of_experts_change_no_number_of_interventions() {
+    same_under_other_names(Group::Causal);
+}
+
+#[test]
+fn other_names_of_experts_change_no_number_of_practice() {
+    same_under_other_names(Group::Practice);
+}
+
+#[test]
+fn what_may_see_axes_or_names_does() {
+    let differs = |name: &str, column: &str, other: Model| {
+        let instrument = named(name).unwrap();
+        let (own, other) = (estimates(instrument, plain(), &[]), estimates(instrument, other, &[]));
+        let of = |told: &[(String, Vec<f64>)]| told.iter().find(|row| row.0 == column).unwrap().1.clone();
+        apart(&of(&own), &of(&other)) > 1.0
+    };
+    assert!(differs("quantised-experts", "quantised_parts error", turned()));
+    assert!(differs("domain-shift", "shift_loss loss", turned()));
+    assert!(differs("routing", "routing_load_by_expert load", renamed()), "rows stand in another order");
+    for (name, why) in SEES_AXES.iter().chain(SEES_NAMES) {
+        assert!(named(name).is_some(), "{name}: {why}");
+    }
+}
