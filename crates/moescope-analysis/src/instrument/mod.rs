@@ -1,9 +1,9 @@
 //! The case of instruments: what each one asks, what it needs, and how it is run on any subject.
 
 mod case;
+mod gives;
 #[cfg(test)]
 mod invariance;
-mod gives;
 mod material;
 mod other;
 mod picture;

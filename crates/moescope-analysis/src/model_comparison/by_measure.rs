@@ -8,7 +8,7 @@ use crate::expert_representation::answers::{Asked, routed};
 use crate::expert_representation::varies;
 use crate::matrix::Features;
 use crate::routing::Permutations;
-use crate::similarity::{Measure, Parts, compared};
+use crate::similarity::{Measure, Parts, compared_mutually};
 use crate::statistics::{Bootstrap, jackknife, mean};
 use crate::tabulate::bootstrap_columns;
 
@@ -88,7 +88,7 @@ pub(super) fn paired(
     for measure in Measure::ALL {
         let mut pairs = Vec::new();
         for (at, (one, two)) in own.iter().zip(&theirs).enumerate() {
-            match compared(one, two, measure, permutations.index(at)) {
+            match compared_mutually(one, two, measure, permutations.index(at)) {
                 Err(AnalysisError::NotFinite { .. }) => {}
                 other => pairs.push(other?),
             }
