@@ -109,7 +109,7 @@ fn analysed(names: &str, model: &Path, folder: &Path) -> (Value, BTreeMap<String
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let left_out = told["instruments"].as_array().unwrap().iter().filter_map(|instrument| {
         let reason = instrument.get("left_out")?.as_str()?.to_owned();
-        Some((instrument["name"].as_str().unwrap().to_owned(), reason))
+        Some((instrument["about"]["name"].as_str().unwrap().to_owned(), reason))
     });
     let left_out = left_out.collect();
     assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("</html>"));
