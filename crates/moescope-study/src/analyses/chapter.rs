@@ -39,11 +39,11 @@ impl Analysis {
         Ok(Chapter {
             id: format!("case-{}", self.instrument),
             question: None,
-            heading: about.question.into(),
+            heading: format!("Beside the questions: {}", about.name),
             prose: vec![format!(
-                "Instrument `{}` of the case, on the validation text. No answer of this study rests on it, and nothing here is corrected for \
+                "{} The instrument `{}` of the case was asked, on the validation text. No answer of this study rests on it, and nothing here is corrected for \
                  the number of rows: differences that were not asked for beforehand are a beginning, no finding.",
-                about.name
+                about.question, about.name
             )],
             figures,
             tables,
@@ -94,6 +94,9 @@ impl Analysis {
 fn figure(id: &str, table: &Table) -> Option<Figure> {
     let keys: Vec<&Column> = table.columns().iter().filter(|column| column.role == ColumnRole::Key).collect();
     let value = table.columns().iter().find(|column| column.role == ColumnRole::Estimate)?;
+    if !varies(value, table) {
+        return None;
+    }
     let families = distinct(keys[0]);
     let number = |column: &Column| matches!(column.data, ColumnData::Integer(_));
     let kind = match keys[1..] {
@@ -126,6 +129,17 @@ fn figure(id: &str, table: &Table) -> Option<Figure> {
     })
 }
 
+/// Whether the number differs between seeds somewhere; a mean that follows from the sizes of a model shows nothing.
+fn varies(value: &Column, table: &Table) -> bool {
+    let end = |role: fn(String) -> ColumnRole| table.companion(role, &value.name);
+    let (low, high) = (end(ColumnRole::Low), end(ColumnRole::High));
+    (0..table.rows()).any(|row| {
+        let of =
+            |column: Option<&Column>| column.and_then(|column| column.data.number(row)).unwrap_or(f64::NAN);
+        of(high) - of(low) > 1e-9 * of(high).abs()
+    })
+}
+
 /// Different entries of a key.
 fn distinct(column: &Column) -> usize {
     (0..column.data.len()).map(|row| column.data.label(row)).collect::<BTreeSet<String>>().len()
@@ -149,10 +163,13 @@ fn title(keys: &[&Column], value: &Column, table: &Table) -> Option<String> {
             true => format!(" [{}, {}]", digits(low), digits(high)),
             false => String::new(),
         };
-        format!("{}{interval} ({})", digits(number(row)), place(row))
+        format!("{}{interval} in {}", digits(number(row)), place(row))
     };
     let largest = known().max_by(|a, b| number(*a).total_cmp(&number(*b)))?;
     let smallest = known().min_by(|a, b| number(*a).total_cmp(&number(*b)))?;
-    let unit = if value.unit.is_empty() { String::new() } else { format!(", {}", value.unit) };
-    Some(format!("{}{unit}: from {} to {}", value.name.replace('_', " "), told(smallest), told(largest)))
+    let unit = if value.unit.is_empty() { String::new() } else { format!(" ({})", value.unit) };
+    let mut name = value.name.replace('_', " ");
+    // A title begins with a capital letter.
+    name[..1].make_ascii_uppercase();
+    Some(format!("{name}{unit}: from {} to {}", told(smallest), told(largest)))
 }

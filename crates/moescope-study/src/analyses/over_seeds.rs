@@ -16,7 +16,7 @@ pub(super) struct OfFamily<'a> {
 }
 
 /// Columns that name what one training has made. Expert 3 of one model is not expert 3 of another: over these, means are taken.
-const OF_ONE_TRAINING: [&str; 15] = [
+const OF_ONE_TRAINING: [&str; 14] = [
     "expert",
     "next_expert",
     "partner",
@@ -31,17 +31,16 @@ const OF_ONE_TRAINING: [&str; 15] = [
     "other",
     "checkpoint",
     "step",
-    "line",
 ];
 
-/// Whether the entries of a key mean the same in every model. `first` and `second` are layers but in tables that have the layer
-/// beside them, where they are experts.
+/// Whether the entries of a key mean the same in every model. Numbers called `first` and `second` are layers but in tables that have the
+/// layer beside them, where they are experts.
 fn comparable(table: &Table, column: &Column) -> bool {
-    let of_layers = table.column("layer").is_none();
+    let of_experts = table.column("layer").is_some() && matches!(column.data, ColumnData::Integer(_));
     let name = column.name.as_str();
     column.role == ColumnRole::Key
         && !OF_ONE_TRAINING.contains(&name)
-        && (of_layers || !["first", "second"].contains(&name))
+        && !(of_experts && ["first", "second"].contains(&name))
 }
 
 /// The entry of a row, with the number of an expert in a hook name left out.
@@ -59,12 +58,16 @@ fn entry(column: &Column, row: usize) -> String {
 /// One row for each family and each place that all models have, such as a layer: mean over seeds of the mean over what only one model
 /// has, such as its experts, with t-interval, number of seeds and mean null.
 ///
-/// `None` if no table has a number.
+/// `None` if no table has a number, or they hold running text.
 ///
 /// # Errors
 /// If the columns make no table.
 pub(super) fn over_seeds(name: &str, families: &[OfFamily<'_>]) -> Result<Option<Table>, StudyError> {
     let Some(first) = families.iter().flat_map(|family| &family.tables).next() else { return Ok(None) };
+    // Texts that are shown piece by piece are not the same ones in any two models.
+    if first.column("passage").is_some() || first.column("line").is_some() {
+        return Ok(None);
+    }
     let keys: Vec<&Column> = first.columns().iter().filter(|column| comparable(first, column)).collect();
     let averaged: Vec<&str> = first
         .columns()
