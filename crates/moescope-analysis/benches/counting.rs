@@ -54,7 +54,7 @@ fn long(tokens: usize, layers: usize, experts: usize, per_token: usize) {
     for part in 0..parts {
         let trace = planted::trace(part as u64, TOKENS, 50_304, layers, experts, per_token);
         let start = ProcessTime::now();
-        counts.add(&trace, "bench").expect("each part is new");
+        counts.add(&trace, &format!("part {part}")).expect("each part is new");
         core_seconds += start.elapsed().as_secs_f64();
         if (part + 1) % parts.div_ceil(10) == 0 {
             let (done, spent) = (counts.tokens() / 1_000_000, started.elapsed().as_secs());
