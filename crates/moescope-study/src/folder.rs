@@ -38,6 +38,16 @@ struct Sealed {
     content: Box<RawValue>,
 }
 
+/// Whether the text of a configuration is this one but for the instruments of the case.
+fn same_but_for_case(text: &str, config: &StudyConfig) -> bool {
+    let (mut wanted, found) = (config.clone(), toml::from_str::<StudyConfig>(text));
+    wanted.instruments.case.clear();
+    found.is_ok_and(|mut found| {
+        found.instruments.case.clear();
+        found == wanted
+    })
+}
+
 /// What a finished study has and an unfinished one has not.
 const CONCLUSION: [&str; 2] = ["answers.json", "report.html"];
 
@@ -45,7 +55,8 @@ impl StudyFolder {
     /// Opens the folder of a study, or makes it.
     ///
     /// A folder is compared by the text of its configuration, so that any changed value counts as another study:
-    /// results of two configurations must never be mixed. What differs only in its comments is the same.
+    /// results of two configurations must never be mixed. What differs only in its comments is the same, and so is what asks other
+    /// instruments of the case, on which no other result depends.
     ///
     /// The folder is held until the value is dropped. Leftovers of a program that was killed are removed, and so are
     /// answers and report of an earlier call: should this one fail, because a file was damaged say, nothing may look
@@ -64,11 +75,17 @@ impl StudyFolder {
                 &format!("already holds the study `{}`", name_of(&found)),
                 "add `--resume` to go on with it, or choose another `--out`",
             )),
-            Ok(found) if found != wanted => Err(folder.refuse(
+            Ok(found) if found != wanted && !same_but_for_case(&found, config) => Err(folder.refuse(
                 &format!("holds the study `{}` with another configuration", name_of(&found)),
                 "resume with the configuration in its study.toml, or choose another `--out`",
             )),
-            Ok(_) => folder.held()?.cleared(),
+            Ok(found) => {
+                let folder = folder.held()?.cleared()?;
+                if found != wanted {
+                    folder.write_text(&marker, &wanted)?;
+                }
+                Ok(folder)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 folder.require_empty()?;
                 create_folder(&folder.root)?;

@@ -14,7 +14,8 @@ pub fn validity_page(found: &Validity) -> String {
         found.judgements.len() - found.broken().count(),
         found.judgements.len()
     );
-    for property in Property::ALL {
+    let concerned = |property: &Property| found.judgements.iter().any(|j| j.promise.planted == *property);
+    for property in Property::ALL.into_iter().filter(concerned) {
         page.push_str(&row(&[property.name().into(), property.planted().into()]));
     }
     page.push_str("\n| instrument | says | where there is | promised | does | 95 % interval | verdict |\n|---|---|---|---|---|---|---|\n");

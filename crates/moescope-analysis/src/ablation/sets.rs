@@ -36,7 +36,7 @@ pub(super) struct SetEffect {
     pub(super) p_value: f64,
 }
 
-/// Takes out a quarter of the experts of each of some layers, by use; nothing of a dense model.
+/// Takes out a quarter of the experts of each of some layers, sixteen at most, by use; nothing of a dense model, nor where a layer uses one expert.
 ///
 /// # Errors
 /// If the subject cannot answer, or there are too few documents.
@@ -73,7 +73,10 @@ fn sets(material: &mut Material<'_>, layers: &[usize]) -> Result<Vec<SetEffect>,
     let mut found = Vec::new();
     for layer in material.routes()?.layers().iter().filter(|layer| layers.contains(&layer.layer)) {
         let order = by_use(layer);
-        let size = (layer.experts / 4).clamp(1, SET).min(order.len());
+        let size = (layer.experts / 4).clamp(1, SET).min(order.len() / 2);
+        if size == 0 {
+            continue;
+        }
         let load = |experts: &[usize]| {
             let hits = layer.choices.iter().filter(|expert| experts.contains(&(**expert as usize))).count();
             hits as f64 / layer.choices.len().max(1) as f64
@@ -127,7 +130,11 @@ pub(super) fn table(found: &[SetEffect]) -> Result<Table, AnalysisError> {
     let names = |row: &SetEffect| row.experts.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
     let mut columns = vec![
         Column::integer_key("layer", "", "block", found.iter().map(|row| row.layer as i64).collect()),
-        Column::key("set", "a quarter of its experts", text(&|row| which(row).into())),
+        Column::key(
+            "set",
+            "a quarter of the experts of a layer, one at least, sixteen at most",
+            text(&which),
+        ),
         Column::key("how", "what stands in the place of their answers", text(&|row| row.how.name().into())),
         Column::text("experts", "their numbers", text(&names)),
         Column::estimate(
@@ -148,8 +155,8 @@ pub(super) fn table(found: &[SetEffect]) -> Result<Table, AnalysisError> {
     Ok(Table::new("ablation_sets", "What the model loses without sets of experts", method, columns)?)
 }
 
-fn which(row: &SetEffect) -> &'static str {
-    if row.most_used { "most used" } else { "least used" }
+fn which(row: &SetEffect) -> String {
+    format!("{} used of layer {}", if row.most_used { "most" } else { "least" }, row.layer)
 }
 
 /// What sets are worth, as zeros.
@@ -161,10 +168,12 @@ pub(super) fn figure(found: &[SetEffect]) -> Figure {
         of.filter(|(row, p)| **p <= 0.05 && row.loss.estimate > 0.0).count()
     };
     let layers = zero.len() / 2;
+    let most = zero.iter().map(|row| row.experts.len()).max().unwrap_or(0);
     Figure {
         id: "ablation_sets".into(),
         title: format!(
-            "The loss rises without the most used quarter of the experts in {} of {}, without the least used in {}",
+            "The loss rises without the {} together in {} of {} looked at, without as many least used in {}",
+            counted(most, "most used expert", "most used experts"),
             needed(true),
             counted(layers, "layer", "layers"),
             needed(false)
@@ -173,7 +182,7 @@ pub(super) fn figure(found: &[SetEffect]) -> Figure {
                   counts zeros, by Holm at 5 %. The table has the load of each set."
             .into(),
         table: "ablation_sets".into(),
-        kind: FigureKind::Bars { x: "layer".into(), y: "loss".into(), series: Some("set".into()) },
+        kind: FigureKind::Bars { x: "set".into(), y: "loss".into(), series: Some("how".into()) },
     }
 }
 
@@ -212,7 +221,7 @@ mod tests {
         assert!(most.load >= least.load && most.experts != least.experts);
         let table = table(&found).unwrap();
         assert_eq!(table.rows(), found.len());
-        assert!(figure(&found).title.contains("of 1 layer,"), "{}", figure(&found).title);
+        assert!(figure(&found).title.contains("of 1 layer looked at,"), "{}", figure(&found).title);
     }
 
     #[test]

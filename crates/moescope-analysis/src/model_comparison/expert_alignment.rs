@@ -61,7 +61,7 @@ impl Instrument for ExpertAlignments {
             null: "the tokens of the other model exchanged and its experts matched anew; as named, all pairs of experts",
             does_not_show: "that matched experts are used alike: all answer all tokens; nor that likeness was learned, where experts read alike",
             source: "units matched by what they answer, Li et al. 2016 (arXiv 1511.07543), here experts by unbiased linear CKA, Kornblith et al. 2019; other measures as in `similarity`",
-            passes: "one for each set of as many experts as a token chooses, of each of at most 4 layers, of at most 64 sequences; as many of each other model, and at most 8 more for each layer",
+            passes: "one for each set of as many experts as a token chooses, of each of at most 4 layers, of at most 64 sequences; as many of each other model, and at most 4 more for each layer and 8 of each other model",
             routed: true,
             gives: super::gives::EXPERT_ALIGNMENT,
             promises: PROMISES,

@@ -63,7 +63,7 @@ impl Instrument for Predictability {
             name: "predictability",
             group: Group::Routing,
             question: "How much of a route follows from the token, the bigram or the position alone, how much from the cluster of what the router reads, and does a token take the same route in another context?",
-            null: "the layer's most used experts, whatever the token; between contexts, two tokens of any id",
+            null: "the layer's most used experts, whatever the token; between contexts, any other token of the second document",
             does_not_show: "that the router looks at the token and not at what goes with it; clusters are of the router's own input",
             source: "the baseline behind context-independent specialisation, Xue et al. 2024 (OpenMoE); geometry of the stream, arXiv 2604.09780",
             passes: "three for each batch",
@@ -104,12 +104,12 @@ fn contexts_figure(found: &[ContextAgreement]) -> Figure {
     Figure {
         id: "context_agreement".into(),
         title: format!(
-            "In {told} of {} a token's routes in two documents agree beyond those of any two tokens: {:.2} on average, {:.2} by the loads",
+            "In {told} of {} a token's routes in two documents agree beyond those of other tokens there: {:.2} on average, {:.2} with any token of the second document",
             counted(found.len(), "layer", "layers"),
             mean(|row| row.same.estimate),
             mean(|row| row.any)
         ),
-        caption: "Jaccard index of the experts of one token in two documents, with 95 % intervals over documents; the null is that of two tokens of any id. \
+        caption: "Jaccard index of the experts of one token in two documents, with 95 % intervals over documents; the null is that with any other token of the second document. \
                   At 1 the context decides nothing."
             .into(),
         table: "context_agreement".into(),

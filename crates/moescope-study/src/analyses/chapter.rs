@@ -21,7 +21,8 @@ impl Analysis {
     /// # Errors
     /// If columns make no table.
     pub(crate) fn chapter(&self) -> Result<Chapter, StudyError> {
-        let about = named(&self.instrument).expect("the configuration was checked").about();
+        let instrument = named(&self.instrument).expect("the configuration was checked");
+        let (about, compares) = (instrument.about(), instrument.against());
         let mut names: Vec<&str> = Vec::new();
         for table in self.runs.values().flat_map(Found::tables) {
             if !names.contains(&table.name()) {
@@ -31,7 +32,7 @@ impl Analysis {
         let (mut tables, mut figures) = (vec![self.sayings()?], Vec::new());
         for name in names {
             let id = format!("{}_{name}", self.instrument.replace('-', "_"));
-            if let Some(table) = over_seeds(&format!("over_seeds_{id}"), &self.by_family(name))? {
+            if let Some(table) = over_seeds(&format!("over_seeds_{id}"), &self.by_family(name), compares)? {
                 figures.extend(figure(&id, &table));
                 tables.push(table);
             }
@@ -116,9 +117,13 @@ fn figure(id: &str, table: &Table) -> Option<Figure> {
         id: format!("case_{id}"),
         title: title(&keys, value, table)?,
         caption: format!(
-            "{}: {}. Mean and 95 % t-interval over seeds of {families} families{}.",
+            "{}: {}. {} over seeds of {families} families{}.",
             value.name.replace('_', " "),
             value.meaning,
+            match table.companion(ColumnRole::Low, &value.name) {
+                Some(_) => "Mean and 95 % t-interval",
+                None => "Mean",
+            },
             match table.companion(ColumnRole::Null, &value.name) {
                 Some(_) => "; the null is the mean of those of the models",
                 None => "",
@@ -137,7 +142,7 @@ fn varies(value: &Column, table: &Table) -> bool {
         let of =
             |column: Option<&Column>| column.and_then(|column| column.data.number(row)).unwrap_or(f64::NAN);
         of(high) - of(low) > 1e-9 * of(high).abs()
-    })
+    }) || low.is_none()
 }
 
 /// Different entries of a key.
@@ -170,6 +175,8 @@ fn title(keys: &[&Column], value: &Column, table: &Table) -> Option<String> {
     let unit = if value.unit.is_empty() { String::new() } else { format!(" ({})", value.unit) };
     let mut name = value.name.replace('_', " ");
     // A title begins with a capital letter.
-    name[..1].make_ascii_uppercase();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
     Some(format!("{name}{unit}: from {} to {}", told(smallest), told(largest)))
 }

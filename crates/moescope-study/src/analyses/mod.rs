@@ -9,7 +9,8 @@ mod over_seeds;
 
 use std::collections::BTreeMap;
 
-use moescope_analysis::instrument::{Finding, Instrument, Material, Other, named};
+use moescope_analysis::AnalysisError;
+use moescope_analysis::instrument::{Finding, Material, Other, named};
 use moescope_base::{Seed, Subject, SubjectError, Table, Tokens};
 use moescope_model::{Model, ModelSubject};
 use moescope_trace::TokenTable;
@@ -52,7 +53,7 @@ impl Found {
     pub fn in_words(&self) -> String {
         match self {
             Found::Tables { says, .. } => says.clone(),
-            Found::Nothing { reason } => format!("not asked: {reason}"),
+            Found::Nothing { reason } => format!("no answer: {reason}"),
         }
     }
 
@@ -86,7 +87,7 @@ impl Asking<'_> {
     /// the same family of the next seed, for the last seed that of the first.
     ///
     /// # Errors
-    /// If the model cannot be opened. What the model or the text does not allow is no error.
+    /// If a model cannot be opened or run. What the model or the text does not allow is no error.
     pub(crate) fn found(&self, name: &str, run: &Run) -> Result<Found, StudyError> {
         let instrument = named(name).expect("the configuration was checked");
         let mut subject = ModelSubject::new(Model::open(&self.folder.run(run))?);
@@ -100,10 +101,19 @@ impl Asking<'_> {
         if instrument.against() {
             material.others = vec![self.other(run)];
         }
-        Ok(match ask(instrument, &mut material) {
-            Ok(finding) => finding.into(),
-            Err(reason) => Found::Nothing { reason },
-        })
+        match instrument.run(&mut material) {
+            Ok(finding) => Ok(finding.into()),
+            // What another text or another model may allow is a result; whatever else went wrong may go right the next time.
+            Err(
+                error @ (AnalysisError::TooFew { .. }
+                | AnalysisError::Length { .. }
+                | AnalysisError::NotFinite { .. }
+                | AnalysisError::OutOfRange { .. }
+                | AnalysisError::Constant { .. }
+                | AnalysisError::NoWeights { .. }),
+            ) => Ok(Found::Nothing { reason: error.to_string() }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn batches(&self) -> Result<Vec<(Tokens, TokenTable)>, StudyError> {
@@ -124,11 +134,6 @@ impl Asking<'_> {
         };
         Other::named(&other.to_string(), Box::new(open))
     }
-}
-
-/// What the instrument finds, or why it cannot.
-fn ask(instrument: &dyn Instrument, material: &mut Material<'_>) -> Result<Finding, String> {
-    instrument.run(material).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tables of one instrument on many models as one table over seeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moescope_base::{Column, ColumnData, ColumnRole, Table};
 
@@ -16,31 +16,59 @@ pub(super) struct OfFamily<'a> {
 }
 
 /// Columns that name what one training has made. Expert 3 of one model is not expert 3 of another: over these, means are taken.
-const OF_ONE_TRAINING: [&str; 14] = [
+const OF_ONE_TRAINING: [&str; 16] = [
     "expert",
     "next_expert",
     "partner",
     "neuron",
     "head",
-    "unit",
+    "number",
+    "part",
+    "whose",
     "path",
     "pair",
     "sender",
     "receiver",
     "component",
-    "other",
+    "place",
     "checkpoint",
     "step",
 ];
 
-/// Whether the entries of a key mean the same in every model. Numbers called `first` and `second` are layers but in tables that have the
-/// layer beside them, where they are experts.
-fn comparable(table: &Table, column: &Column) -> bool {
-    let of_experts = table.column("layer").is_some() && matches!(column.data, ColumnData::Integer(_));
-    let name = column.name.as_str();
-    column.role == ColumnRole::Key
-        && !OF_ONE_TRAINING.contains(&name)
-        && !(of_experts && ["first", "second"].contains(&name))
+/// Whether the entries of a key mean the same in every model.
+///
+/// Numbers called `first` and `second` are layers but in tables that have the layer beside them, where they are experts; a feature with a number is
+/// one of a dictionary, one with a name is not; `other` is a model where models are compared.
+fn comparable(table: &Table, column: &Column, compares: bool) -> bool {
+    let numbered = matches!(column.data, ColumnData::Integer(_));
+    let of_experts = numbered && table.column("layer").is_some();
+    match column.name.as_str() {
+        "first" | "second" => !of_experts,
+        "feature" => !numbered,
+        "other" => !compares,
+        name => !OF_ONE_TRAINING.contains(&name),
+    }
+}
+
+/// The columns that name a row: the keys, and where these do not tell rows apart, as along a curve, the first number without a null or an interval that
+/// does. None if none does.
+fn names<'t>(table: &'t Table) -> Option<Vec<&'t Column>> {
+    let of = |role: ColumnRole| table.columns().iter().filter(move |column| column.role == role);
+    let keys: Vec<&Column> = of(ColumnRole::Key).collect();
+    let apart = |columns: &[&Column]| {
+        let label = |row: usize| columns.iter().map(|c| c.data.label(row)).collect::<Vec<String>>();
+        (0..table.rows()).map(label).collect::<BTreeSet<_>>().len() == table.rows()
+    };
+    if apart(&keys) {
+        return Some(keys);
+    }
+    let alone = |column: &&Column| {
+        table.companion(ColumnRole::Low, &column.name).is_none()
+            && table.companion(ColumnRole::Null, &column.name).is_none()
+            && !matches!(column.data, ColumnData::Text(_))
+    };
+    let along = of(ColumnRole::Estimate).filter(alone);
+    along.map(|column| [keys.as_slice(), &[column]].concat()).find(|columns| apart(columns))
 }
 
 /// The entry of a row, with the number of an expert in a hook name left out.
@@ -58,23 +86,25 @@ fn entry(column: &Column, row: usize) -> String {
 /// One row for each family and each place that all models have, such as a layer: mean over seeds of the mean over what only one model
 /// has, such as its experts, with t-interval, number of seeds and mean null.
 ///
-/// `None` if no table has a number, or they hold running text.
+/// Of instruments that compare models there is no interval: each model is in two comparisons, so that these are not independent.
+///
+/// `None` if no table has a number, they hold running text, or nothing tells their rows apart.
 ///
 /// # Errors
 /// If the columns make no table.
-pub(super) fn over_seeds(name: &str, families: &[OfFamily<'_>]) -> Result<Option<Table>, StudyError> {
+pub(super) fn over_seeds(
+    name: &str,
+    families: &[OfFamily<'_>],
+    compares: bool,
+) -> Result<Option<Table>, StudyError> {
     let Some(first) = families.iter().flat_map(|family| &family.tables).next() else { return Ok(None) };
     // Texts that are shown piece by piece are not the same ones in any two models.
-    if first.column("passage").is_some() || first.column("line").is_some() {
+    if first.column("passage").is_some() {
         return Ok(None);
     }
-    let keys: Vec<&Column> = first.columns().iter().filter(|column| comparable(first, column)).collect();
-    let averaged: Vec<&str> = first
-        .columns()
-        .iter()
-        .filter(|column| column.role == ColumnRole::Key && !comparable(first, column))
-        .map(|column| column.name.as_str())
-        .collect();
+    let Some(named) = names(first) else { return Ok(None) };
+    let (keys, averaged): (Vec<&Column>, Vec<&Column>) =
+        named.into_iter().partition(|column| comparable(first, column, compares));
     let rows = rows(families, &keys);
     let mut columns = vec![Column::key(
         "family",
@@ -85,18 +115,26 @@ pub(super) fn over_seeds(name: &str, families: &[OfFamily<'_>]) -> Result<Option
         columns.push(key_column(key, rows.iter().map(|(_, group)| group[place].clone()).collect()));
     }
     let before = columns.len();
-    for estimate in first.columns().iter().filter(|c| c.role == ColumnRole::Estimate) {
-        columns.extend(summary(families, &keys, &rows, estimate)?);
+    let is_key = |column: &Column| keys.iter().any(|key| key.name == column.name);
+    for estimate in first.columns().iter().filter(|c| c.role == ColumnRole::Estimate && !is_key(c)) {
+        columns.extend(summary((families, compares), &keys, &rows, estimate)?);
     }
     if columns.len() == before {
         return Ok(None);
     }
     let over = match averaged.is_empty() {
         true => String::new(),
-        false => format!(", each the mean over {}", averaged.join(", ")),
+        false => {
+            let names: Vec<&str> = averaged.iter().map(|column| column.name.as_str()).collect();
+            format!(", each the mean over {}", names.join(", "))
+        }
+    };
+    let how = match compares {
+        true => "mean over pairs of neighbouring seeds; no interval, since each model is in two pairs",
+        false => "mean and 95 % t-interval over seeds",
     };
     let method = format!(
-        "One value for each seed{over}; mean and 95 % t-interval over seeds. Intervals within a model are in its own table. {}",
+        "One value for each seed{over}; {how}. Intervals within a model are in its own table. {}",
         first.method()
     );
     Ok(Some(Table::new(name, first.title(), method, columns)?))
@@ -139,7 +177,7 @@ fn key_column(key: &Column, entries: Vec<String>) -> Column {
 
 /// The columns of one number; none if no model has it.
 fn summary(
-    families: &[OfFamily<'_>],
+    (families, compares): (&[OfFamily<'_>], bool),
     keys: &[&Column],
     rows: &[Row],
     estimate: &Column,
@@ -159,7 +197,21 @@ fn summary(
         return Ok(Vec::new());
     }
     let name = estimate.name.as_str();
-    let mut columns = Estimates::of(&values)?.columns(name, &estimate.unit, &estimate.meaning);
+    let mut columns = match compares {
+        false => Estimates::of(&values)?.columns(name, &estimate.unit, &estimate.meaning),
+        true => {
+            let means = values.iter().map(|values| mean(values.iter().copied())).collect();
+            // Two seeds are one pair, seen from both sides.
+            let pairs = |values: &Vec<f64>| match values.iter().filter(|value| value.is_finite()).count() {
+                2 => 1,
+                count => count as i64,
+            };
+            vec![
+                Column::estimate(name, &estimate.unit, &estimate.meaning, means),
+                Column::observations(name, "pairs of seeds", values.iter().map(pairs).collect()),
+            ]
+        }
+    };
     let nulls = of(&|table| table.companion(ColumnRole::Null, name).cloned());
     let nulls: Vec<f64> = nulls.iter().map(|nulls| mean(nulls.iter().copied())).collect();
     if nulls.iter().any(|null| null.is_finite()) {

@@ -26,7 +26,7 @@ fn over_seeds_by_hand() {
         tables: tables.iter().collect(),
     };
     let families = [of("a", Box::leak(Box::new(one))), of("b", Box::leak(Box::new(other)))];
-    let table = over_seeds("over", &families).unwrap().unwrap();
+    let table = over_seeds("over", &families, false).unwrap().unwrap();
     // Experts of two trainings are not the same ones: means over them, in each layer of each family.
     assert!(table.column("expert").is_none() && table.method().contains("mean over expert"));
     let label = |name: &str, row: usize| table.column(name).unwrap().data.label(row);
@@ -45,7 +45,43 @@ fn over_seeds_by_hand() {
     assert!(number("share_low", 2).is_nan(), "one seed has no interval");
     let null = table.companion(ColumnRole::Null, "share").unwrap();
     assert_eq!((null.data.number(0), null.data.number(3)), (Some(0.25), Some(0.5)));
-    assert!(over_seeds("over", &[]).unwrap().is_none());
+    assert!(over_seeds("over", &[], false).unwrap().is_none());
+}
+
+#[test]
+fn a_curve_keeps_its_points_and_comparisons_have_no_interval() {
+    let curve = |losses: [f64; 3]| {
+        let columns = vec![
+            Column::key("way", "how", vec!["a".into(); 3]),
+            Column::estimate("share", "", "of experts", vec![0.0, 0.5, 1.0]),
+            Column::estimate("loss", "nats", "rise", losses.to_vec()),
+            Column::null("loss", "nats", "none", vec![0.0; 3]),
+        ];
+        Table::new("curve", "Curve", "By hand.", columns).unwrap()
+    };
+    let (one, two) = (curve([0.0, 1.0, 2.0]), curve([0.0, 3.0, 4.0]));
+    let families = [OfFamily { family: "a".into(), tables: vec![&one, &two] }];
+    let table = over_seeds("over", &families, false).unwrap().unwrap();
+    assert_eq!(table.rows(), 3, "points of the curve are not averaged");
+    let number =
+        |table: &Table, name: &str, row: usize| table.column(name).unwrap().data.number(row).unwrap();
+    assert_eq!((number(&table, "loss", 1), number(&table, "loss", 2)), (2.0, 3.0));
+    assert_eq!(table.column("share").unwrap().data.label(1), "0.5");
+    let pairs = over_seeds("over", &families, true).unwrap().unwrap();
+    assert!(pairs.column("loss_low").is_none());
+    // Two seeds are compared with each other, twice.
+    assert_eq!((number(&pairs, "loss", 1), number(&pairs, "loss_n", 1)), (2.0, 1.0));
+    // Rows that nothing tells apart have no mean that would mean anything.
+    let same = Table::new(
+        "t",
+        "T",
+        "",
+        vec![Column::key("way", "", vec!["a".into(); 2]), Column::estimate("x", "", "", vec![1.0, 1.0])],
+    );
+    let same = same.unwrap();
+    assert!(
+        over_seeds("over", &[OfFamily { family: "a".into(), tables: vec![&same] }], false).unwrap().is_none()
+    );
 }
 
 #[test]
@@ -106,6 +142,19 @@ fn instruments_are_asked_of_what_allows_them_and_compare_with_the_next_seed() {
 }
 
 #[test]
+fn a_study_may_be_asked_another_instrument_later_and_nothing_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut config = StudyConfig::parse(StudyConfig::preset_text("smoke").unwrap(), "smoke").unwrap();
+    drop(StudyFolder::open(scratch.path(), &config, false).unwrap());
+    config.instruments.case = vec!["similarity".into()];
+    drop(StudyFolder::open(scratch.path(), &config, true).unwrap());
+    let written = std::fs::read_to_string(scratch.path().join("study.toml")).unwrap();
+    assert!(written.contains("similarity"), "{written}");
+    config.seeds += 1;
+    assert!(StudyFolder::open(scratch.path(), &config, true).is_err());
+}
+
+#[test]
 fn a_case_that_cannot_be_asked_is_refused_before_anything_is_grown() {
     let mut config = StudyConfig::parse(StudyConfig::preset_text("smoke").unwrap(), "smoke").unwrap();
     let mut refused = |case: &[&str]| {
@@ -119,5 +168,7 @@ fn a_case_that_cannot_be_asked_is_refused_before_anything_is_grown() {
         "{unknown}"
     );
     assert!(refused(&["routing", "routing"]).unwrap_err().contains("once"));
+    let whole = StudyConfig::whole_case();
+    assert!(refused(&whole.iter().map(String::as_str).collect::<Vec<_>>()).is_ok() && whole.len() > 38);
     assert!(refused(&["saturation"]).unwrap_err().contains("checkpoints"));
 }

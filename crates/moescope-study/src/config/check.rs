@@ -6,6 +6,9 @@ use moescope_corpus::Vocabulary;
 use super::StudyConfig;
 use crate::StudyError;
 
+/// The instrument that looks at checkpoints of a training, of which a study keeps the last.
+const NOT_KEPT: &str = "saturation";
+
 /// The error about a key unless what is wanted of it holds.
 fn require(holds: bool, key: &str, found: impl std::fmt::Display, wanted: &str) -> Result<(), StudyError> {
     if holds { Ok(()) } else { Err(StudyError::out_of_range(key, found, wanted)) }
@@ -71,6 +74,12 @@ impl StudyConfig {
         )
     }
 
+    /// All instruments that `instruments.case` may name.
+    pub fn whole_case() -> Vec<String> {
+        let names = CASE.iter().map(|instrument| instrument.about().name).filter(|name| *name != NOT_KEPT);
+        names.map(str::to_owned).collect()
+    }
+
     /// Instruments are known, named once, and can be asked of what a study keeps.
     fn check_case(&self) -> Result<(), StudyError> {
         let known = || CASE.iter().map(|instrument| instrument.about().name);
@@ -83,7 +92,7 @@ impl StudyConfig {
                 let all = known().collect::<Vec<_>>().join(", ");
                 return Err(refuse(&format!("an instrument; {near}Known: {all}")));
             }
-            if name == "saturation" {
+            if name == NOT_KEPT {
                 return Err(refuse(
                     "instruments that look at a model as it is in the end: a study keeps no earlier checkpoints",
                 ));

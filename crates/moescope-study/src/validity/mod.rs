@@ -11,7 +11,7 @@ mod worlds;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use moescope_analysis::instrument::{About, Instrument, LEVEL, Material, Other, Promise, Property};
+use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Other, Promise, Property};
 use moescope_analysis::statistics::{Proportion, at_least, holm, proportion};
 use moescope_base::{Seed, Subject};
 use moescope_model::ModelSubject;
@@ -111,14 +111,14 @@ pub fn validity(
     options: ValidityOptions,
     tell: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Validity, StudyError> {
-    let planted = |property: &Property| {
-        case.iter()
-            .any(|instrument| instrument.about().promises.iter().any(|promise| promise.planted == *property))
+    let worlds_of = |property: Property| {
+        let promises = case.iter().flat_map(|instrument| instrument.about().promises);
+        let worlds = promises.filter(|promise| promise.planted == property).map(|p| options.worlds_of(p));
+        worlds.max().unwrap_or(0)
     };
     let jobs: Vec<(Property, usize)> = Property::ALL
         .into_iter()
-        .filter(planted)
-        .flat_map(|property| (0..options.seeds.max(options.silent_seeds)).map(move |s| (property, s)))
+        .flat_map(|property| (0..worlds_of(property)).map(move |s| (property, s)))
         .collect();
     let done = AtomicUsize::new(0);
     let of_job = |(property, index): &(Property, usize)| {
@@ -139,8 +139,15 @@ pub fn validity(
             judgements.push(Judgement { about, promise: *promise, rate, by_chance });
         }
     }
-    // Many promises are judged at once; a test that was not made stays NaN and is not counted.
-    let corrected = holm(&judgements.iter().map(|judgement| judgement.by_chance).collect::<Vec<f64>>());
+    // Many promises are judged at once, those of instruments that are not run among them, so that a verdict does not depend on what else was
+    // asked; a test that was not made stays NaN and is not counted.
+    let of = |case: &[&'static dyn Instrument]| {
+        let promises = case.iter().flat_map(|instrument| instrument.about().promises);
+        promises.filter(|promise| !promise.finds).count()
+    };
+    let others = of(CASE).saturating_sub(of(case));
+    let own = judgements.iter().map(|judgement| judgement.by_chance);
+    let corrected = holm(&own.chain(std::iter::repeat_n(1.0, others)).collect::<Vec<f64>>());
     judgements.iter_mut().zip(corrected).for_each(|(judgement, p)| judgement.by_chance = p);
     Ok(Validity { options, judgements })
 }
@@ -154,11 +161,7 @@ fn said(
 ) -> Result<Vec<(usize, usize, bool)>, StudyError> {
     let read = |promise: &Promise| promise.planted == property && index < options.worlds_of(promise);
     let concerned = |about: &About| about.promises.iter().any(read);
-    let mut instruments =
-        case.iter().enumerate().filter(|(_, instrument)| concerned(&instrument.about())).peekable();
-    if instruments.peek().is_none() {
-        return Ok(Vec::new());
-    }
+    let instruments = case.iter().enumerate().filter(|(_, instrument)| concerned(&instrument.about()));
     let world = worlds::world(property, seed)?;
     let mut subject = ModelSubject::new(world.model);
     let mut material = Material::new(&mut subject, world.batches, seed.child("instruments"))?;

@@ -1,6 +1,6 @@
 use super::*;
 use moescope_analysis::AnalysisError;
-use moescope_analysis::instrument::{CASE, Finding};
+use moescope_analysis::instrument::Finding;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock};
 

@@ -38,7 +38,7 @@ pub struct StudyArgs {
     /// Folder with one sub-folder of text for each domain, instead of the configuration's corpus.
     #[arg(long, value_name = "DIR")]
     corpus: Option<PathBuf>,
-    /// Instruments of `moescope analyze`, parted by commas, that every language model is asked as well, instead of the configuration's.
+    /// Instruments of `moescope analyze`, parted by commas, or `all`, that every language model is asked as well, instead of the configuration's.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     case: Vec<String>,
     /// Go on with the study that is in the folder.
@@ -92,10 +92,19 @@ fn configuration(args: &StudyArgs) -> Result<StudyConfig, Failure> {
         config.data.corpus.clone_from(corpus);
     }
     if !args.case.is_empty() {
-        config.instruments.case.clone_from(&args.case);
+        config.instruments.case = case(&args.case);
     }
     config.check()?;
     Ok(config)
+}
+
+/// Names of instruments without blanks around them; `all` are those that can be asked of what a study keeps.
+fn case(names: &[String]) -> Vec<String> {
+    let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
+    match names[..] {
+        ["all"] => StudyConfig::whole_case(),
+        _ => names.into_iter().map(str::to_owned).collect(),
+    }
 }
 
 /// The text of a preset, and the name under which errors speak of it.

@@ -38,7 +38,8 @@ pub struct ValidateArgs {
     /// Worlds of each property where an instrument promises silence, for narrow rates of false alarms; as many as `--seeds` unless said.
     #[arg(long, value_name = "N")]
     silent_seeds: Option<usize>,
-    /// Instruments, parted by commas, where not all of the case are to be run; each does the same as among all.
+    /// Instruments, parted by commas, where not all of the case are to be run; each does the same as among all, and is
+    /// judged as one of all.
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
     /// Origin of everything that is drawn.
@@ -61,7 +62,10 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
             "{option} 0; wanted 1 or more, and 20 for rates that tell something"
         )));
     }
-    let case = args.only.as_deref().map_or_else(|| Ok(CASE.to_vec()), by_names)?;
+    let case = match args.only.as_deref() {
+        None | Some("all") => CASE.to_vec(),
+        Some(names) => by_names(names)?,
+    };
     if let Some(out) = &args.out {
         require_own(out, "the result of a bench", &[DOCUMENT])?;
     }
@@ -148,6 +152,7 @@ fn document(args: &ValidateArgs, found: &Validity) -> serde_json::Value {
         "schema": 1,
         "seeds": found.options.seeds,
         "silent_seeds": found.options.silent_seeds,
+        "only": args.only,
         "seed": args.seed,
         "permutations": PERMUTATIONS,
         "replicates": REPLICATES,

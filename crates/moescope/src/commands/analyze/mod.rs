@@ -129,7 +129,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         return plan(args, checkpoint.path(), &Intent { work, passes, disk: 0 }, context);
     }
     let opened = args.memory.open(checkpoint.path(), &work, context)?;
-    let watch = Watch::new(context.progress(), &instruments);
+    let watch = Watch::new(context.progress(), &instruments, routed);
     let mut subject = watch.over(ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag()));
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
@@ -345,7 +345,9 @@ pub(super) fn by_names(names: &str) -> Result<Vec<&'static dyn Instrument>, Fail
                 let near = moescope_base::nearest_name(name.trim(), known());
                 let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
                 let all = known().collect::<Vec<_>>().join(", ");
-                Failure::input(format!("there is no instrument `{name}`; {near}Known: {all}, and `all`"))
+                Failure::input(format!(
+                    "there is no instrument `{name}`; {near}Known: {all}; `all` by itself is all of them"
+                ))
             })
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use moescope_analysis::instrument::Instrument;
+use moescope_analysis::instrument::{About, Instrument};
 use moescope_base::{Observation, Parameters, Request, Subject, SubjectError, SubjectShape};
 
 use crate::progress::ProgressLine;
@@ -41,7 +41,11 @@ pub(super) struct Watch(Arc<Mutex<State>>);
 struct State {
     line: ProgressLine,
     names: Vec<&'static str>,
+    /// Typical times of the instruments; 0 of those that the model does not allow.
+    times: Vec<f64>,
     started: Instant,
+    /// Time until the one at work began.
+    spent: Duration,
     /// Instruments that have ended.
     ended: usize,
     /// Forward passes of the one at work.
@@ -49,10 +53,13 @@ struct State {
 }
 
 impl Watch {
-    /// Before the first of these instruments.
-    pub(super) fn new(line: ProgressLine, instruments: &[&'static dyn Instrument]) -> Watch {
-        let names = instruments.iter().map(|instrument| instrument.about().name).collect();
-        Watch(Arc::new(Mutex::new(State { line, names, started: Instant::now(), ended: 0, passes: 0 })))
+    /// Before the first of these instruments; those for routed layers take no time where there is none.
+    pub(super) fn new(line: ProgressLine, instruments: &[&'static dyn Instrument], routed: bool) -> Watch {
+        let abouts: Vec<About> = instruments.iter().map(|instrument| instrument.about()).collect();
+        let names = abouts.iter().map(|about| about.name).collect();
+        let times =
+            abouts.iter().map(|about| if about.routed && !routed { 0.0 } else { typical(about.name) });
+        Watch(Arc::new(Mutex::new(State::new(line, names, times.collect()))))
     }
 
     /// A subject whose forward passes are counted.
@@ -62,7 +69,7 @@ impl Watch {
 
     /// An instrument begins, after so many have ended.
     pub(super) fn begin(&self, ended: usize) {
-        self.change(|state| (state.ended, state.passes) = (ended, 0));
+        self.change(|state| (state.ended, state.passes, state.spent) = (ended, 0, state.started.elapsed()));
     }
 
     /// Removes the line.
@@ -79,11 +86,18 @@ impl Watch {
 }
 
 impl State {
-    /// Share of the work that has ended, and the time of the rest at the rate so far; none before anything has ended.
-    fn share_and_time_left(&self, spent: Duration) -> (f64, Option<Duration>) {
-        let time = |names: &[&str]| names.iter().map(|name| typical(name)).sum::<f64>();
-        let share = time(&self.names[..self.ended]) / time(&self.names).max(f64::MIN_POSITIVE);
-        (share, (share > 0.0).then(|| spent.mul_f64((1.0 - share) / share)))
+    fn new(line: ProgressLine, names: Vec<&'static str>, times: Vec<f64>) -> State {
+        State { line, names, times, started: Instant::now(), spent: Duration::ZERO, ended: 0, passes: 0 }
+    }
+
+    /// Share of the work that has ended, and the time of the rest at the rate so far, less what the one at work has had of it; none
+    /// before anything has ended.
+    fn share_and_time_left(&self, elapsed: Duration) -> (f64, Option<Duration>) {
+        let time = |times: &[f64]| times.iter().sum::<f64>();
+        let share = time(&self.times[..self.ended]) / time(&self.times).max(f64::MIN_POSITIVE);
+        let rest =
+            || self.spent.mul_f64((1.0 - share) / share).saturating_sub(elapsed.saturating_sub(self.spent));
+        (share, (share > 0.0).then(rest))
     }
 
     fn in_words(&self) -> String {
@@ -129,8 +143,9 @@ mod tests {
     use moescope_analysis::instrument::{CASE, named};
 
     fn state(names: &[&'static str], ended: usize, passes: usize) -> State {
-        let line = ProgressLine::new(false);
-        State { line, names: names.to_vec(), started: Instant::now(), ended, passes }
+        let times = names.iter().map(|name| typical(name)).collect();
+        let state = State::new(ProgressLine::new(false), names.to_vec(), times);
+        State { ended, passes, spent: Duration::from_secs(1), ..state }
     }
 
     #[test]
@@ -141,6 +156,9 @@ mod tests {
         let (share, left) = state(&names, 1, 0).share_and_time_left(Duration::from_secs(1));
         assert!((share - 1.0 / 102.0).abs() < 1e-12);
         assert!((left.unwrap().as_secs_f64() - 101.0).abs() < 1e-6);
+        // While the next one works, what is left gets less.
+        let later = state(&names, 1, 9).share_and_time_left(Duration::from_secs(51)).1;
+        assert!((later.unwrap().as_secs_f64() - 51.0).abs() < 1e-6);
         assert_eq!(state(&names, 3, 0).share_and_time_left(minute), (1.0, Some(Duration::ZERO)));
     }
 
@@ -167,7 +185,7 @@ mod tests {
                 Ok(Vec::new())
             }
         }
-        let watch = Watch::new(ProgressLine::new(false), CASE);
+        let watch = Watch::new(ProgressLine::new(false), CASE, false);
         let shape = SubjectShape {
             d_model: 2,
             vocab: 2,
@@ -182,6 +200,8 @@ mod tests {
         assert_eq!(watch.0.lock().unwrap().passes, 3);
         watch.begin(1);
         assert_eq!(watch.0.lock().unwrap().passes, 0);
+        let skipped = CASE.iter().filter(|instrument| instrument.about().routed).count();
+        assert_eq!(watch.0.lock().unwrap().times.iter().filter(|time| **time == 0.0).count(), skipped);
         assert!(TYPICAL.iter().all(|(name, _)| named(name).is_some()));
     }
 }
