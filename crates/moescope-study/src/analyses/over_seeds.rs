@@ -52,7 +52,7 @@ fn comparable(table: &Table, column: &Column, compares: bool) -> bool {
 
 /// The columns that name a row: the keys, and where these do not tell rows apart, as along a curve, the first number without a null or an interval that
 /// does. None if none does.
-fn names<'t>(table: &'t Table) -> Option<Vec<&'t Column>> {
+fn names(table: &Table) -> Option<Vec<&Column>> {
     let of = |role: ColumnRole| table.columns().iter().filter(move |column| column.role == role);
     let keys: Vec<&Column> = of(ColumnRole::Key).collect();
     let apart = |columns: &[&Column]| {
