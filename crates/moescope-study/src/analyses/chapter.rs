@@ -93,7 +93,7 @@ impl Analysis {
 
 /// A picture of the first number of a table, where its rows are few enough.
 fn figure(id: &str, table: &Table) -> Option<Figure> {
-    let keys: Vec<&Column> = table.columns().iter().filter(|column| column.role == ColumnRole::Key).collect();
+    let keys = telling_keys(table);
     let value = table.columns().iter().find(|column| column.role == ColumnRole::Estimate)?;
     if !varies(value, table) {
         return None;
@@ -132,6 +132,14 @@ fn figure(id: &str, table: &Table) -> Option<Figure> {
         table: table.name().into(),
         kind,
     })
+}
+
+/// The keys that tell rows apart: the family, and of the others those with several entries that no key before has just so.
+fn telling_keys(table: &Table) -> Vec<&Column> {
+    let keys: Vec<&Column> = table.columns().iter().filter(|column| column.role == ColumnRole::Key).collect();
+    let told =
+        |at: usize| at == 0 || distinct(keys[at]) > 1 && keys[..at].iter().all(|b| b.data != keys[at].data);
+    (0..keys.len()).filter(|at| told(*at)).map(|at| keys[at]).collect()
 }
 
 /// Whether the number differs between seeds somewhere; a mean that follows from the sizes of a model shows nothing.

@@ -35,6 +35,9 @@ const OF_ONE_TRAINING: [&str; 16] = [
     "step",
 ];
 
+/// Columns of p-values that are corrected within a table.
+const CORRECTED: [&str; 3] = ["p_holm", "corrected", "spread_holm"];
+
 /// Whether the entries of a key mean the same in every model.
 ///
 /// Numbers called `first` and `second` are layers but in tables that have the layer beside them, where they are experts; a feature with a number is
@@ -115,8 +118,11 @@ pub(super) fn over_seeds(
         columns.push(key_column(key, rows.iter().map(|(_, group)| group[place].clone()).collect()));
     }
     let before = columns.len();
-    let is_key = |column: &Column| keys.iter().any(|key| key.name == column.name);
-    for estimate in first.columns().iter().filter(|c| c.role == ColumnRole::Estimate && !is_key(c)) {
+    // Nor is the mean of corrected p-values a number of anything.
+    let left_out = |column: &Column| {
+        keys.iter().any(|key| key.name == column.name) || CORRECTED.contains(&column.name.as_str())
+    };
+    for estimate in first.columns().iter().filter(|c| c.role == ColumnRole::Estimate && !left_out(c)) {
         columns.extend(summary((families, compares), &keys, &rows, estimate)?);
     }
     if columns.len() == before {
