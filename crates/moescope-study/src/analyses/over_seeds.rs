@@ -16,21 +16,18 @@ pub(super) struct OfFamily<'a> {
 }
 
 /// Columns that name what one training has made. Expert 3 of one model is not expert 3 of another: over these, means are taken.
-const OF_ONE_TRAINING: [&str; 16] = [
+const OF_ONE_TRAINING: [&str; 13] = [
     "expert",
     "next_expert",
     "partner",
     "neuron",
     "head",
     "number",
-    "part",
-    "whose",
     "path",
     "pair",
     "sender",
     "receiver",
     "component",
-    "place",
     "checkpoint",
     "step",
 ];
@@ -74,16 +71,19 @@ fn names(table: &Table) -> Option<Vec<&Column>> {
     along.map(|column| [keys.as_slice(), &[column]].concat()).find(|columns| apart(columns))
 }
 
-/// The entry of a row, with the number of an expert in a hook name left out.
+/// The entry of a row, with the number of an expert or a head left out, of which the layer stays: `expert 1:*`, `blocks.0.mlp.experts.*.hook_out`.
 fn entry(column: &Column, row: usize) -> String {
     let entry = column.data.label(row);
-    match entry.split_once(".experts.") {
-        Some((before, after)) => {
-            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{before}.experts.*{after}")
+    for word in [".experts.", "expert ", "head "] {
+        let Some((before, after)) = entry.split_once(word) else { continue };
+        let length = after.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(after.len());
+        let (number, rest) = after.split_at(length);
+        if !number.is_empty() {
+            let layer = number.rsplit_once(':').map_or_else(String::new, |(layer, _)| format!("{layer}:"));
+            return format!("{before}{word}{layer}*{rest}");
         }
-        None => entry,
     }
+    entry
 }
 
 /// One row for each family and each place that all models have, such as a layer: mean over seeds of the mean over what only one model
@@ -151,11 +151,11 @@ type Row = (usize, Vec<String>);
 
 fn rows(families: &[OfFamily<'_>], keys: &[&Column]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    let mut seen: BTreeMap<Row, ()> = BTreeMap::new();
+    let mut seen: BTreeSet<Row> = BTreeSet::new();
     for (place, family) in families.iter().enumerate() {
         for table in &family.tables {
             for row in (0..table.rows()).map(|row| (place, group(table, keys, row))) {
-                if seen.insert(row.clone(), ()).is_none() {
+                if seen.insert(row.clone()) {
                     rows.push(row);
                 }
             }

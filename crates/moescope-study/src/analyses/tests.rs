@@ -85,6 +85,35 @@ fn a_curve_keeps_its_points_and_comparisons_have_no_interval() {
 }
 
 #[test]
+fn experts_in_words_are_averaged_and_what_they_stand_beside_is_not() {
+    let whose = [
+        "block 0, expert 3",
+        "block 0, expert 11",
+        "block 0, whole layer",
+        "expert 1:3",
+        "blocks.1.experts.2.hook_out",
+    ];
+    let columns = vec![
+        Column::key("whose", "expert or layer", whose.map(str::to_owned).to_vec()),
+        Column::estimate("x", "", "x", vec![1.0, 3.0, 7.0, 8.0, 9.0]),
+    ];
+    let table = Table::new("t", "T", "", columns).unwrap();
+    let over =
+        over_seeds("over", &[OfFamily { family: "a".into(), tables: vec![&table] }], false).unwrap().unwrap();
+    let row = |at: usize| {
+        let column = |name: &str| &over.column(name).unwrap().data;
+        (column("whose").label(at), column("x").number(at).unwrap())
+    };
+    let wanted = [
+        ("block 0, expert *", 2.0),
+        ("block 0, whole layer", 7.0),
+        ("expert 1:*", 8.0),
+        ("blocks.1.experts.*.hook_out", 9.0),
+    ];
+    assert_eq!((0..over.rows()).map(row).collect::<Vec<_>>(), wanted.map(|(name, x)| (name.to_owned(), x)));
+}
+
+#[test]
 fn tables_are_kept_with_what_they_lack() {
     let found =
         Found::Tables { says: "so".into(), tables: vec![shares([0.1, 0.2, 0.3, f64::NAN], f64::INFINITY)] };
