@@ -3,24 +3,32 @@
 mod gives;
 
 use moescope_base::{Column, Figure, FigureKind, Seed, Table};
+use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
-use crate::matrix::{Features, normal};
+use crate::instrument::{
+    About, Finding, Group, Instrument, LEVEL, Material, Promise, Property, Reading, Rule,
+};
+use crate::matrix::{Features, normal, product, product_by_column};
+use crate::statistics::{holm, mean, standard_deviation, student};
 use crate::{AnalysisError, check};
 
+/// The name in errors.
+const METHOD: &str = "intrinsic dimension";
 /// Vectors of each layer that are looked at; distances grow with their square.
 const SAMPLE: usize = 1000;
 /// Share of the largest ratios that is left out, as the source does: they are the least reliable.
 const DISCARDED: f64 = 0.1;
 /// Vectors nearer to each other than this share of their size are the same but for rounding.
 const ROUNDING: f64 = 1e-6;
+/// Clouds of the null: enough to know how far their estimates lie apart.
+const CLOUDS: usize = 19;
 
 /// Dimension of the surface that vectors lie on, from the distances to the two nearest neighbours of each.
 ///
 /// - **Unit and range:** dimensions, above 0; at most about the width of the vectors.
-/// - **Null:** vectors of the same covariance without any other structure (Gaussian): a linear subspace. Below it, the vectors
-///   lie on something curved or clustered.
+/// - **Null:** as many vectors of the same covariance without any other structure (Gaussian), which fill a linear subspace; nineteen clouds of them
+///   tell how far such estimates lie apart. Below them, the vectors lie on something curved or clustered.
 /// - **Does not show:** which directions; and it is blind to structure at scales other than that of nearest neighbours. More than
 ///   about twenty dimensions are underestimated with a thousand vectors, in the null as well.
 /// - **Source:** TwoNN, Facco et al. 2017: maximum likelihood of a Pareto distribution of the ratios of the two distances, without the
@@ -43,23 +51,28 @@ pub struct IntrinsicDimension {
 /// # Errors
 /// If there are fewer than ten different vectors.
 pub fn intrinsic_dimension(features: &Features) -> Result<IntrinsicDimension, AnalysisError> {
-    let method = "intrinsic dimension";
-    let mut rows: Vec<&[f64]> = (0..features.tokens()).map(|token| features.row(token)).collect();
-    rows.sort_by(|a, b| {
-        a.iter().zip(*b).map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+    of_distinct(&distinct(features))
+}
+
+/// The same of vectors that all differ.
+fn of_distinct(features: &Features) -> Result<IntrinsicDimension, AnalysisError> {
+    check::at_least(METHOD, "different vectors", features.tokens(), 10)?;
+    let logs = (0..features.tokens()).into_par_iter().map(|row| {
+        let others = (0..features.tokens()).filter(|other| *other != row);
+        log_ratio(others.map(|other| square(features.row(row), features.row(other))))
     });
-    rows.dedup();
-    let rows = distinct(&rows);
-    check::at_least(method, "different vectors", rows.len(), 10)?;
-    let mut logs: Vec<f64> = (0..rows.len()).into_par_iter().map(|row| log_ratio(&rows, row)).collect();
+    of_logs(logs.collect())
+}
+
+/// Maximum likelihood where the largest values are only known to be as large as the last one kept.
+fn of_logs(mut logs: Vec<f64>) -> Result<IntrinsicDimension, AnalysisError> {
     logs.retain(|log| log.is_finite());
-    check::at_least(method, "vectors with two neighbours", logs.len(), 10)?;
+    check::at_least(METHOD, "vectors with two neighbours", logs.len(), 10)?;
     logs.sort_by(f64::total_cmp);
-    // Maximum likelihood where the largest values are only known to be as large as the last one kept.
     let kept = ((1.0 - DISCARDED) * logs.len() as f64).floor().max(1.0) as usize;
     let censored = (logs.len() - kept) as f64;
     let sum = logs[..kept].iter().sum::<f64>() + censored * logs[kept - 1];
-    check::in_range(method, "sum of the logarithms of ratios", sum, sum > 0.0, "above 0")?;
+    check::in_range(METHOD, "sum of the logarithms of ratios", sum, sum > 0.0, "above 0")?;
     let dimension = kept as f64 / sum;
     let reach = 1.96 / (kept as f64).sqrt();
     Ok(IntrinsicDimension {
@@ -70,12 +83,14 @@ pub fn intrinsic_dimension(features: &Features) -> Result<IntrinsicDimension, An
     })
 }
 
-/// The rows that no earlier one equals up to rounding.
-fn distinct<'r>(rows: &[&'r [f64]]) -> Vec<&'r [f64]> {
-    let sizes: f64 = rows.iter().map(|row| row.iter().map(|x| x * x).sum::<f64>()).sum();
-    let least = ROUNDING.powi(2) * sizes / rows.len() as f64;
-    let equals = |row: usize| (0..row).any(|other| square(rows[row], rows[other]) <= least);
-    (0..rows.len()).into_par_iter().filter(|row| !equals(*row)).map(|row| rows[row]).collect()
+/// The vectors that no earlier one equals up to rounding, in their order, which does not depend on the basis.
+fn distinct(features: &Features) -> Features {
+    let tokens = features.tokens();
+    let sizes: f64 = (0..tokens).map(|row| features.row(row).iter().map(|x| x * x).sum::<f64>()).sum();
+    let least = ROUNDING.powi(2) * sizes / tokens.max(1) as f64;
+    let equals = |row: usize| (0..row).any(|other| square(features.row(row), features.row(other)) <= least);
+    let rows: Vec<usize> = (0..tokens).into_par_iter().filter(|row| !equals(*row)).collect();
+    features.select(&rows)
 }
 
 /// Square of the distance of two vectors.
@@ -83,11 +98,10 @@ fn square(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// Logarithm of the ratio of the distances to the second and the first neighbour.
-fn log_ratio(rows: &[&[f64]], row: usize) -> f64 {
+/// Logarithm of the ratio of the distances to the second and the first neighbour, from the squares of the distances to all others.
+fn log_ratio(squares: impl Iterator<Item = f64>) -> f64 {
     let (mut first, mut second) = (f64::INFINITY, f64::INFINITY);
-    for other in (0..rows.len()).filter(|other| *other != row) {
-        let square = square(rows[row], rows[other]);
+    for square in squares {
         if square < first {
             (first, second) = (square, first);
         } else if square < second {
@@ -97,25 +111,33 @@ fn log_ratio(rows: &[&[f64]], row: usize) -> f64 {
     (second / first).ln() / 2.0
 }
 
-/// Gaussian vectors with the covariance of the given ones, as many of them.
-fn gaussian_like(features: &Features, seed: Seed) -> Result<Features, AnalysisError> {
+/// The estimate of as many Gaussian vectors with the covariance of the given ones, which are centred.
+fn of_cloud(centred: &Features, seed: Seed) -> Result<f64, AnalysisError> {
     // A random mixture of centred vectors has their covariance, in whatever subspace they lie.
-    let (tokens, width) = (features.tokens(), features.width());
-    let centred = features.centred();
-    let scale = 1.0 / (tokens as f64).sqrt();
-    let vectors: Vec<Vec<f64>> = (0..tokens)
+    let tokens = centred.tokens();
+    let mut mixtures = DMatrix::zeros(tokens, tokens);
+    mixtures.as_mut_slice().par_chunks_mut(tokens).enumerate().for_each(|(token, column)| {
+        let mut rng = seed.index(token as u64).rng();
+        column.iter_mut().for_each(|factor| *factor = normal(&mut rng));
+    });
+    let cloud = product(centred.transposed(), &mixtures);
+    // Distances from products of the vectors: a cloud has no outlier whose size would drown them.
+    let products = product_by_column(&cloud, &cloud);
+    let square = |a: usize, b: usize| (products[(a, a)] + products[(b, b)] - 2.0 * products[(a, b)]).max(0.0);
+    let logs = (0..tokens)
         .into_par_iter()
-        .map(|token| {
-            let mut rng = seed.index(token as u64).rng();
-            let mut vector = vec![0.0; width];
-            for from in 0..tokens {
-                let factor = scale * normal(&mut rng);
-                vector.iter_mut().zip(centred.row(from)).for_each(|(sum, x)| *sum += factor * x);
-            }
-            vector
-        })
-        .collect();
-    Features::new(width, &vectors.concat())
+        .map(|row| log_ratio((0..tokens).filter(|other| *other != row).map(|other| square(row, other))));
+    Ok(of_logs(logs.collect())?.dimension)
+}
+
+/// What a linear subspace would give: Gaussian vectors of the same covariance, as many as there are different ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearSubspace {
+    /// Mean over clouds of such vectors; dimensions.
+    pub dimension: f64,
+    /// Probability that one more cloud would have so few dimensions as were found, or fewer: Student's t of the logarithm, with the spread over the
+    /// clouds.
+    pub p_value: f64,
 }
 
 /// The estimate of one layer beside its null.
@@ -126,7 +148,7 @@ pub struct LayerDimension {
     /// Of the residual stream after the block.
     pub found: IntrinsicDimension,
     /// Of Gaussian vectors of the same covariance.
-    pub null: IntrinsicDimension,
+    pub null: LinearSubspace,
     /// Width of the vectors.
     pub width: usize,
 }
@@ -136,10 +158,27 @@ pub struct LayerDimension {
 /// # Errors
 /// As [`intrinsic_dimension`].
 pub fn of_layer(layer: usize, features: &Features, seed: Seed) -> Result<LayerDimension, AnalysisError> {
-    let null = gaussian_like(features, seed)?;
-    let (found, null) = (intrinsic_dimension(features)?, intrinsic_dimension(&null)?);
+    let features = distinct(features);
+    let found = of_distinct(&features)?;
+    let centred = features.centred();
+    let cloud = |draw: usize| Ok(of_cloud(&centred, seed.index(draw as u64))?.ln());
+    let clouds: Vec<f64> = (0..CLOUDS).map(cloud).collect::<Result<_, AnalysisError>>()?;
+    // The one that was found is one more draw, if the null is true.
+    let spread = standard_deviation(&clouds) * (1.0 + 1.0 / CLOUDS as f64).sqrt();
+    let less = (mean(&clouds) - found.dimension.ln()) / spread;
+    let p_value = student::upper_tail(less, (CLOUDS - 1) as f64);
+    let null = LinearSubspace { dimension: mean(&clouds).exp(), p_value };
     Ok(LayerDimension { layer, found, null, width: features.width() })
 }
+
+/// In how many of these fewer dimensions were found than in a linear subspace, with Holm's correction over them.
+pub(crate) fn curved(found: &[LayerDimension]) -> usize {
+    let p: Vec<f64> = found.iter().map(|one| one.null.p_value).collect();
+    holm(&p).into_iter().filter(|p| *p <= LEVEL).count()
+}
+
+/// What the p-value of a dimension is for.
+pub(crate) const FEWER: &str = "of as few dimensions in 19 clouds of Gaussian vectors of the same covariance; Student's t of the logarithm";
 
 /// One row for each layer.
 ///
@@ -172,6 +211,7 @@ pub fn table(layers: &[LayerDimension]) -> Result<Table, AnalysisError> {
         "Gaussian vectors of the same covariance",
         of(|l| l.null.dimension),
     ));
+    columns.push(Column::p_value("dimension", FEWER, of(|l| l.null.p_value)));
     columns.push(Column::count("width", "dimensions", "width of the residual stream", key(|l| l.width)));
     let method = "Two nearest neighbours of each vector (TwoNN), without the largest tenth of the ratios. Does not show which directions; large \
                   dimensions are underestimated, in the null as well.";
@@ -191,7 +231,7 @@ const CURVED: Reading = Reading {
     table: "intrinsic_dimension",
     rows: &[("layer", "0")],
     value: "dimension",
-    rule: Rule::Below(1.0),
+    rule: Rule::Significant,
 };
 
 const PROMISES: &[Promise] =
@@ -235,7 +275,7 @@ fn finding(layers: &[LayerDimension]) -> String {
     let dimensions = || layers.iter().map(|layer| layer.found.dimension);
     let (low, high) = (dimensions().fold(f64::INFINITY, f64::min), dimensions().fold(0.0, f64::max));
     let width = layers.first().map_or(0, |layer| layer.width);
-    let curved = layers.iter().filter(|layer| layer.found.high < layer.null.low).count();
+    let curved = curved(layers);
     format!(
         "Locally the residual stream fills {low:.1} to {high:.1} of {width} dimensions; in {curved} of {} fewer than a linear subspace of the same covariance",
         crate::wording::counted(layers.len(), "layer", "layers")
@@ -260,9 +300,8 @@ mod tests {
 
     #[test]
     fn a_hand_worked_ratio() {
-        // Neighbours of 0 at distances 1 and 3.
-        let points: [&[f64]; 3] = [&[0.0], &[1.0], &[-3.0]];
-        assert!((log_ratio(&points, 0) - 3f64.ln()).abs() < 1e-12);
+        // Neighbours at distances 1 and 3, and one far away.
+        assert!((log_ratio([9.0, 100.0, 1.0].into_iter()) - 3f64.ln()).abs() < 1e-12);
     }
 
     #[test]
@@ -288,16 +327,25 @@ mod tests {
             })
             .collect();
         let found = of_layer(0, &Features::new(4, &curve).unwrap(), Seed(1)).unwrap();
-        assert!(found.found.high < 1.3 && found.null.low > 2.5, "{found:?}");
-        let below = (0..200).filter(|seed| {
-            let mut rng = Seed(*seed).child("gauss").rng();
-            let values: Vec<f64> = (0..4 * 150).map(|_| normal(&mut rng)).collect();
-            let found = of_layer(0, &Features::new(4, &values).unwrap(), Seed(*seed)).unwrap();
-            found.found.high < found.null.low
-        });
-        // Two intervals of 95 % that do not meet: 0.6 % of the cases, 5 of 200 at most once in two thousand.
-        let below = below.count();
-        assert!(below <= 5, "{below} of 200");
+        assert!(found.found.high < 1.3 && found.null.dimension > 2.5, "{found:?}");
+        assert!(found.null.p_value < 1e-6, "{found:?}");
+    }
+
+    #[test]
+    fn gaussian_vectors_are_called_curved_at_the_stated_rate() {
+        // Each comes four times, as a position does in four documents, and counts once.
+        let called = |copies: usize| {
+            let curved = |seed: &u64| {
+                let mut rng = Seed(*seed).child("gauss").rng();
+                let values: Vec<f64> = (0..4 * 100).map(|_| normal(&mut rng)).collect();
+                let features = Features::new(4, &values.repeat(copies)).unwrap();
+                of_layer(0, &features, Seed(*seed)).unwrap().null.p_value <= 0.05
+            };
+            (0..200).filter(curved).count()
+        };
+        // Binomial of 200 at one in twenty: above 19 in less than one of a hundred, below 2 as seldom.
+        let (once, repeated) = (called(1), called(4));
+        assert!((2..20).contains(&once) && (2..20).contains(&repeated), "{once} and {repeated} of 200");
     }
 
     #[test]

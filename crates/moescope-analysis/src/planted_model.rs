@@ -12,7 +12,7 @@ use crate::statistics::{BootstrapMethod, Resampling};
 
 pub(crate) const VOCAB: usize = 24;
 pub(crate) const EXPERTS: usize = 6;
-const WIDTH: usize = 32;
+pub(crate) const WIDTH: usize = 32;
 
 /// Routed blocks of six experts of eight neurons, two for each token. Attention writes nothing, so that the token alone decides what is
 /// predicted; experts write strongly.

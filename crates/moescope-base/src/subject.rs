@@ -29,6 +29,25 @@ pub trait Subject {
     }
 }
 
+/// A subject of whatever kind, owned.
+impl<S: Subject + ?Sized> Subject for Box<S> {
+    fn shape(&self) -> &SubjectShape {
+        (**self).shape()
+    }
+
+    fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
+        (**self).run(request)
+    }
+
+    fn unembed(&mut self, residual: &[f32]) -> Result<Vec<f32>, SubjectError> {
+        (**self).unembed(residual)
+    }
+
+    fn parameters(&mut self) -> Option<&mut dyn Parameters> {
+        (**self).parameters()
+    }
+}
+
 /// One question to a [`Subject`].
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

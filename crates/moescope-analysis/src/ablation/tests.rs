@@ -1,13 +1,14 @@
-use moescope_base::{Edit, HookPoint, Seed, Site, TokenSelection, ValueEdit};
+use moescope_base::{Edit, HookPoint, Seed, Site, TokenSelection, Tokens, ValueEdit};
 use moescope_model::ModelSubject;
 
 use super::components::{Component, components};
 use super::effects::{Effect, How, effects};
 use super::instrument::Ablation;
 use super::tables::agreement;
+use crate::Sample;
 use crate::document_loss::{Judged, minus};
 use crate::instrument::{Instrument, Material};
-use crate::planted_model::{EXPERTS, batch, model, own_text, rename, resampling};
+use crate::planted_model::{EXPERTS, VOCAB, WIDTH, batch, model, own_text, rename, resampling};
 
 /// Effects of all components of the planted model, whose attention writes nothing and whose text is drawn from its own predictions.
 fn found(change: impl Fn(&str, &mut [f32])) -> Vec<Effect> {
@@ -103,4 +104,63 @@ fn the_instrument_tells_which_components_are_needed_and_whether_the_ways_agree()
     assert!(correlation.data.number(0).unwrap() > 0.3, "zero and mean");
     let none = super::effects::Effects { all: Vec::new(), tokens: vec![1.0; 9] };
     assert!(agreement(&none, resampling(1)).unwrap().is_none());
+}
+
+/// Whatever token stands there, the experts write one along a coordinate that nothing else knows, and the first token is then as probable as all others
+/// together. Routers have no preference, so experts 0 and 1 write half of it each.
+fn one_coordinate(name: &str, data: &mut [f32]) {
+    const ANSWER: usize = VOCAB;
+    let width = WIDTH as f32;
+    match name {
+        "model.embed_tokens.weight" => {
+            for (token, row) in data.chunks_exact_mut(WIDTH).enumerate() {
+                row.fill(0.0);
+                row[token] = 1.0;
+            }
+        }
+        // The norm gives a lone coordinate the root of the width; half of the sum of squares gives it four.
+        "lm_head.weight" => {
+            data.fill(0.0);
+            data[ANSWER] = 23f32.ln() / 4.0;
+        }
+        name if name.contains("mlp.gate.") => data.fill(0.0),
+        name if name.contains("gate_proj") || name.contains("up_proj") => {
+            let reads = if name.contains("gate_proj") { 20.0 } else { 1.0 };
+            data.fill(0.0);
+            // Of every expert the first neuron alone.
+            for neuron in data.chunks_exact_mut(WIDTH).step_by(8) {
+                neuron[..VOCAB].fill(reads / width.sqrt());
+            }
+        }
+        name if name.contains("down_proj") => {
+            data.fill(0.0);
+            data.chunks_exact_mut(8 * WIDTH).for_each(|expert| expert[8 * ANSWER] = 1.0 / 20.0);
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn losses_by_hand() {
+    let tokens = Tokens::new(vec![0; 6 * 5], 6, 5).unwrap();
+    let sample = Sample::one_document_each(tokens, 0);
+    let mut subject = ModelSubject::new(model(1, 3, one_coordinate));
+    let mut material = Material::new(&mut subject, vec![batch(&sample)], Seed(1)).unwrap();
+    let expert = |expert: usize| Component::Expert { layer: 0, expert };
+    let asked = [Component::FeedForward { layer: 0 }, expert(0), expert(2)];
+    let found = effects(&mut material, &[sample], &asked, resampling(2), Seed(4)).unwrap().all;
+    let is = |component: Component, how: How, wanted: f64| {
+        let found = of(&found, component, how).loss.estimate;
+        assert!((found - wanted).abs() < 1e-4, "{component} {how:?}: {found} and {wanted}");
+    };
+    // With the layer the probability is one half, without it one of 24.
+    is(asked[0], How::Zero, 12f64.ln());
+    // With half of the write the coordinate is half as large as that of the token.
+    let logit = 23f64.ln() / 4.0 * 0.5 * (32.0 / 1.25_f64).sqrt();
+    is(expert(0), How::Zero, (logit.exp() + 23.0).ln() - logit - 2f64.ln());
+    // All tokens have the same value there, and the other expert writes the same.
+    for how in [How::Mean, How::Resample, How::Renormalised] {
+        is(expert(0), how, 0.0);
+    }
+    is(expert(2), How::Zero, 0.0);
 }

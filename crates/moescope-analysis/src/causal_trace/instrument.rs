@@ -5,7 +5,7 @@ use crate::AnalysisError;
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
-use crate::wording::stands_out;
+use crate::wording::{counted, stands_out};
 
 /// The instrument `causal-trace`.
 pub struct CausalTracing;
@@ -37,8 +37,23 @@ const ONE_EXPERT_BEFORE: Reading = Reading {
     rows: &[("reach", "own"), ("layer", "0"), ("restored", "one expert"), ("routes", "free")],
     ..FIRST_LAYER
 };
+const HEAD: Reading = Reading {
+    says: "head 0 of block 1 brings half of a later prediction back",
+    table: "causal_trace_heads",
+    rows: &[("layer", "1"), ("head", "0")],
+    value: "recovery",
+    rule: Rule::MoreThan(0.5),
+};
+const HEAD_BEFORE: Reading = Reading {
+    says: "a head of block 0 brings part of a later prediction back at the reader",
+    rows: &[("layer", "0")],
+    rule: Rule::MoreThan(0.05),
+    ..HEAD
+};
 
 const PROMISES: &[Promise] = &[
+    Promise::finds(Property::CopyingHead, HEAD),
+    Promise::is_silent(Property::CopyingHead, HEAD_BEFORE),
     Promise::finds(Property::EarlyAnswer, FIRST_LAYER),
     Promise::is_silent(Property::EarlyAnswer, SECOND_LAYER),
     Promise::finds(Property::LateAnswer, SECOND_LAYER),
@@ -52,11 +67,11 @@ impl Instrument for CausalTracing {
         About {
             name: "causal-trace",
             group: Group::Causal,
-            question: "Which layers, and which single experts, bring a prediction back after the tokens that it depends on were disturbed?",
+            question: "Which layers, single experts and heads bring a prediction back after the tokens that it depends on were disturbed?",
             null: "the vector that another sequence has at the same place of its own subject",
             does_not_show: "that what is restored is needed, nor where a fact is stored: restored vectors carry all that came before them",
             source: "causal tracing, Meng et al. 2022 (arXiv 2202.05262), with single experts and with routes held or free (arXiv 2606.03780)",
-            passes: "seven, and at most 36 for each of at most 6 blocks, of at most 32 sequences",
+            passes: "seven, and at most 48 for each of at most 6 blocks and 2 for each of at most 32 of its heads, of at most 32 sequences",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,
@@ -72,6 +87,8 @@ impl Instrument for CausalTracing {
         };
         let samples = material.some_samples(METHOD, SEQUENCES)?;
         let found = causal_trace(material.subject, &samples, options)?;
+        let (heads, found): (Vec<Recovery>, Vec<Recovery>) =
+            found.into_iter().partition(|row| row.restored.head().is_some());
         let figure = Figure {
             id: "causal_trace".into(),
             title: finding(&found),
@@ -99,8 +116,75 @@ impl Instrument for CausalTracing {
                 center: Some(0.0),
             },
         };
-        Ok(Finding { tables: vec![table(&found)?], figures: vec![figure, map] })
+        let (mut tables, mut figures) = (vec![table(&found)?], vec![figure, map]);
+        if !heads.is_empty() {
+            tables.push(heads_table(&heads)?);
+            figures.push(heads_figure(&heads));
+        }
+        Ok(Finding { tables, figures })
     }
+}
+
+fn heads_figure(heads: &[Recovery]) -> Figure {
+    Figure {
+        id: "causal_trace_heads".into(),
+        title: heads_finding(heads),
+        caption: "Share of the lost probability of a later prediction that comes back when one head has its undisturbed value again at the token after \
+                  which the prediction is read, diverging at 0, where nothing does; intervals and nulls are in the table."
+            .into(),
+        table: "causal_trace_heads".into(),
+        kind: FigureKind::Heatmap {
+            x: "head".into(),
+            y: "layer".into(),
+            value: "recovery".into(),
+            center: Some(0.0),
+        },
+    }
+}
+
+/// The head with most beyond the null, if its interval says so, and whether it is told from the next.
+pub(super) fn heads_finding(heads: &[Recovery]) -> String {
+    let beyond = |row: &Recovery| row.recovery.estimate - row.null;
+    let mut told: Vec<&Recovery> = heads.iter().filter(|row| row.recovery.low > row.null.max(0.0)).collect();
+    told.sort_by(|a, b| beyond(b).total_cmp(&beyond(a)));
+    let Some(most) = told.first() else {
+        return format!(
+            "None of {} alone brings a later prediction back more surely than another sequence's value",
+            counted(heads.len(), "head", "heads")
+        );
+    };
+    let name = |row: &Recovery| format!("{} of block {}", row.restored.name(), row.layer);
+    let share = 100.0 * most.recovery.estimate;
+    let said = format!(
+        "Alone, {} brings {share:.0} % of a later prediction back, against {:.0} % with another sequence's value",
+        name(most),
+        100.0 * most.null
+    );
+    match told.get(1) {
+        Some(next) if !stands_out(&most.recovery, Some(&next.recovery)) => {
+            format!("{said}; it is not told from the next, {}", name(next))
+        }
+        _ => said,
+    }
+}
+
+/// One row for each head.
+fn heads_table(heads: &[Recovery]) -> Result<Table, AnalysisError> {
+    let integer =
+        |of: &dyn Fn(&Recovery) -> usize| heads.iter().map(|row| of(row) as i64).collect::<Vec<i64>>();
+    let mut columns = vec![
+        Column::integer_key("layer", "", "block", integer(&|row| row.layer)),
+        Column::integer_key(
+            "head",
+            "",
+            "head of the block",
+            integer(&|row| row.restored.head().unwrap_or(0)),
+        ),
+    ];
+    columns.extend(recoveries(heads));
+    let method = "As `causal_trace`: one head at a time has what it gathered in the undisturbed pass, at the token after which a later prediction is read; \
+                  routes are free. Does not show that a head is needed: others may carry the same.";
+    Ok(Table::new("causal_trace_heads", "Which heads bring a later prediction back", method, columns)?)
 }
 
 fn routes(row: &Recovery) -> &'static str {
@@ -135,9 +219,24 @@ fn most_finding(found: &[Recovery]) -> String {
     }
 }
 
+/// What comes back, of how much, in how many cases.
+fn recoveries(found: &[Recovery]) -> Vec<Column> {
+    let real = |of: &dyn Fn(&Recovery) -> f64| found.iter().map(of).collect::<Vec<f64>>();
+    let unit = "share of what noise takes";
+    let shares: Vec<Bootstrap> = found.iter().map(|row| row.recovery).collect();
+    let mut columns = bootstrap_columns("recovery", unit, "probability that comes back", &shares);
+    columns.push(Column::null("recovery", unit, "the vector of another sequence", real(&|row| row.null)));
+    let effect = real(&|row| row.effect);
+    columns.push(Column::estimate("effect", "probability", "that comes back, on average", effect));
+    let total = real(&|row| row.total);
+    columns.push(Column::estimate("total", "probability", "that the noise takes, on average", total));
+    let cases = found.iter().map(|row| row.cases as i64).collect();
+    columns.push(Column::count("cases", "sequences", "in which noise takes a prediction", cases));
+    columns
+}
+
 fn table(found: &[Recovery]) -> Result<Table, AnalysisError> {
     let text = |of: &dyn Fn(&Recovery) -> String| found.iter().map(of).collect::<Vec<String>>();
-    let real = |of: &dyn Fn(&Recovery) -> f64| found.iter().map(of).collect::<Vec<f64>>();
     let mut columns = vec![
         Column::key(
             "reach",
@@ -145,7 +244,7 @@ fn table(found: &[Recovery]) -> Result<Table, AnalysisError> {
             text(&|r| r.reach.name().into()),
         ),
         Column::integer_key("layer", "", "block", found.iter().map(|row| row.layer as i64).collect()),
-        Column::key("restored", "what is restored", text(&|row| row.restored.name().into())),
+        Column::key("restored", "what is restored", text(&|row| row.restored.name())),
         Column::key("place", "at which token", text(&|row| row.place.name().into())),
         Column::key(
             "routes",
@@ -154,24 +253,7 @@ fn table(found: &[Recovery]) -> Result<Table, AnalysisError> {
         ),
         Column::key("what", "all of these but the block", text(&curve)),
     ];
-    let recoveries: Vec<Bootstrap> = found.iter().map(|row| row.recovery).collect();
-    let unit = "share of what noise takes";
-    columns.extend(bootstrap_columns("recovery", unit, "probability that comes back", &recoveries));
-    columns.push(Column::null("recovery", unit, "the vector of another sequence", real(&|row| row.null)));
-    columns.push(Column::estimate(
-        "effect",
-        "probability",
-        "that comes back, on average",
-        real(&|row| row.effect),
-    ));
-    columns.push(Column::estimate(
-        "total",
-        "probability",
-        "that the noise takes, on average",
-        real(&|row| row.total),
-    ));
-    let cases = found.iter().map(|row| row.cases as i64).collect();
-    columns.push(Column::count("cases", "sequences", "in which noise takes a prediction", cases));
+    columns.extend(recoveries(found));
     let method = "Noise of three standard deviations on the embeddings of at most three tokens: in each sequence those, of six runs, that cost the \
                   model's own prediction most. One vector at a time is then restored. Does not show that it is needed.";
     Ok(Table::new("causal_trace", "What brings a disturbed prediction back", method, columns)?)

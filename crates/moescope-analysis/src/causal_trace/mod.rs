@@ -9,16 +9,19 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use moescope_base::{HookPoint, Seed, Subject, SubjectShape};
+use moescope_base::{HookPoint, Seed, Site, Subject, SubjectShape};
 
 pub use instrument::CausalTracing;
 
+use crate::depth::spread_over;
 use crate::statistics::{Bootstrap, LEAST_UNITS, Resampling, bootstrap};
 use crate::{AnalysisError, Sample, check};
 use cases::Case;
 use passes::Stage;
 
 const METHOD: &str = "causal trace";
+/// Heads of a block that are restored, at most; evenly spaced where there are more.
+const HEADS: usize = 32;
 
 /// What is restored to its value in the undisturbed pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,15 +32,29 @@ pub enum Restored {
     FeedForward,
     /// What one expert adds: the one that had the largest weight in the undisturbed pass.
     Expert,
+    /// What attention adds: all heads together.
+    Attention,
+    /// What one head has gathered, before it is written.
+    Head(usize),
 }
 
 impl Restored {
     /// Its name in tables.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Restored::Stream => "stream",
-            Restored::FeedForward => "feed-forward layer",
-            Restored::Expert => "one expert",
+            Restored::Stream => "stream".to_owned(),
+            Restored::FeedForward => "feed-forward layer".to_owned(),
+            Restored::Expert => "one expert".to_owned(),
+            Restored::Attention => "attention".to_owned(),
+            Restored::Head(head) => format!("head {head}"),
+        }
+    }
+
+    /// The head, if it is one.
+    pub fn head(self) -> Option<usize> {
+        match self {
+            Restored::Head(head) => Some(head),
+            _ => None,
         }
     }
 }
@@ -187,24 +204,52 @@ fn trace(
 ) -> Result<(), AnalysisError> {
     for held in [false, true] {
         let stage = Stage::observe(subject, sample, (clean, layers), cases, held, seed.child(reach.name()))?;
-        let places: &[Place] =
-            if reach == Reach::Own { &[Place::Subject] } else { &[Place::Subject, Place::Reader] };
-        for (layer, restored) in stage.restorable() {
-            for place in places {
-                let found =
-                    [false, true].map(|foreign| stage.restore(subject, (layer, restored, *place), foreign));
-                let [own, foreign] = found;
-                let (own, foreign) = (own?, foreign?);
-                let of_key = sums.entry((reach, layer, restored, *place, held)).or_default();
-                for (at, case) in cases.iter().enumerate() {
-                    let here = [own[at], foreign[at], case.probability - stage.disturbed[at], 1.0];
-                    let sums = of_key.entry(case.document).or_default();
-                    sums.iter_mut().zip(here).for_each(|(sum, here)| *sum += here);
-                }
+        for (layer, restored, place) in restorable(subject.shape(), layers, reach, held) {
+            let found =
+                [false, true].map(|foreign| stage.restore(subject, (layer, restored, place), foreign));
+            let [own, foreign] = found;
+            let (own, foreign) = (own?, foreign?);
+            let of_key = sums.entry((reach, layer, restored, place, held)).or_default();
+            for (at, case) in cases.iter().enumerate() {
+                let here = [own[at], foreign[at], case.probability - stage.disturbed[at], 1.0];
+                let sums = of_key.entry(case.document).or_default();
+                sums.iter_mut().zip(here).for_each(|(sum, here)| *sum += here);
             }
         }
     }
     Ok(())
+}
+
+/// What is restored where, layer by layer.
+///
+/// Single heads carry what a later token reads, so they are restored at the reader alone, and with routes free.
+fn restorable(
+    shape: &SubjectShape,
+    layers: &[usize],
+    reach: Reach,
+    held: bool,
+) -> Vec<(usize, Restored, Place)> {
+    let places: &[Place] = match reach {
+        Reach::Own => &[Place::Subject],
+        Reach::Later => &[Place::Subject, Place::Reader],
+    };
+    let routed = shape.routed_layers();
+    let mut found = Vec::new();
+    for layer in layers {
+        let mut kinds = vec![Restored::Stream, Restored::FeedForward, Restored::Attention];
+        kinds.extend(routed.contains(layer).then_some(Restored::Expert));
+        found.extend(kinds.iter().flat_map(|kind| places.iter().map(|place| (*layer, *kind, *place))));
+        if reach == Reach::Later && !held && has_heads(shape) {
+            let heads = spread_over(shape.heads, HEADS);
+            found.extend(heads.map(|head| (*layer, Restored::Head(head), Place::Reader)));
+        }
+    }
+    found
+}
+
+/// Whether single heads are values of their own; where attention weights experts they are not.
+fn has_heads(shape: &SubjectShape) -> bool {
+    shape.options.has(Site::AttnResult)
 }
 
 fn summarise(

@@ -26,10 +26,17 @@ pub(super) fn looked_at(shape: &SubjectShape, layers: &[usize]) -> Vec<HookPoint
     let mut points = vec![logits_point(), HookPoint::global(Site::Embed)];
     points.extend(shape.routed_layers().iter().map(|layer| HookPoint::block(Site::RouterIndices, *layer)));
     for layer in layers {
-        points.extend([Site::ResidPost, Site::MlpOut].map(|site| HookPoint::block(site, *layer)));
+        let whole = [Site::ResidPost, Site::MlpOut, Site::AttnOut];
+        points.extend(whole.map(|site| HookPoint::block(site, *layer)));
         points.extend(writes(shape, *layer));
+        points.extend(heads(shape, *layer));
     }
     points
+}
+
+/// What the heads of a layer have gathered, where they are values of their own.
+fn heads(shape: &SubjectShape, layer: usize) -> Option<HookPoint> {
+    super::has_heads(shape).then(|| HookPoint::block(Site::AttnZ, layer))
 }
 
 /// What each expert of a layer adds; nothing of a dense layer.
@@ -46,8 +53,7 @@ pub(super) struct Stage<'a> {
     sample: &'a Sample,
     clean: &'a Observation,
     cases: &'a [Case],
-    layers: &'a [usize],
-    routed: Vec<usize>,
+    heads: usize,
     /// Noise, and held routes if they are.
     edits: Vec<Edit>,
     seen: Observation,
@@ -80,20 +86,11 @@ impl<'a> Stage<'a> {
             record.push(HookPoint::block(Site::RoutedOut, *layer));
             record.extend(writes(subject.shape(), *layer));
         }
+        record.extend(layers.iter().filter_map(|layer| heads(subject.shape(), *layer)));
         let seen =
             subject.run(&Request { record: &record, edits: &edits, ..Request::of(sample.tokens()) })?;
-        let disturbed = probabilities(&seen, cases)?;
-        Ok(Stage { sample, clean, cases, layers, routed, edits, seen, disturbed })
-    }
-
-    /// What can be restored, layer by layer.
-    pub(super) fn restorable(&self) -> Vec<(usize, Restored)> {
-        let of_layer = |layer: &usize| {
-            let mut kinds = vec![(*layer, Restored::Stream), (*layer, Restored::FeedForward)];
-            kinds.extend(self.routed.contains(layer).then_some((*layer, Restored::Expert)));
-            kinds
-        };
-        self.layers.iter().flat_map(of_layer).collect()
+        let (heads, disturbed) = (subject.shape().heads, probabilities(&seen, cases)?);
+        Ok(Stage { sample, clean, cases, heads, edits, seen, disturbed })
     }
 
     /// By how much each target's probability rises when a vector is restored: to its own undisturbed value, or to a foreign one, that of
@@ -119,7 +116,11 @@ impl<'a> Stage<'a> {
         let (at, vectors) = match restored {
             Restored::Stream => self.whole(HookPoint::block(Site::ResidPost, layer), &sources)?,
             Restored::FeedForward => self.whole(HookPoint::block(Site::MlpOut, layer), &sources)?,
+            Restored::Attention => self.whole(HookPoint::block(Site::AttnOut, layer), &sources)?,
             Restored::Expert => self.one_expert(layer, &rows, &sources)?,
+            Restored::Head(head) => {
+                self.one_head(HookPoint::block(Site::AttnZ, layer), head, &rows, &sources)?
+            }
         };
         // At most one case stands in a sequence, so rows ascend as cases do.
         let tokens = TokenSelection::Rows(rows.iter().map(|row| *row as u32).collect());
@@ -135,6 +136,25 @@ impl<'a> Stage<'a> {
     fn whole(&self, at: HookPoint, sources: &[usize]) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
         let (vectors, width) = (real(self.clean, at)?, found(self.clean, at)?.columns());
         Ok((at, sources.iter().flat_map(|row| &vectors[row * width..(row + 1) * width]).copied().collect()))
+    }
+
+    /// What all heads gathered under the noise, with what one of them gathers exchanged for that of each source.
+    fn one_head(
+        &self,
+        at: HookPoint,
+        head: usize,
+        rows: &[usize],
+        sources: &[usize],
+    ) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
+        let (mut vectors, width) = (Vec::new(), found(&self.seen, at)?.columns());
+        let own = head * (width / self.heads)..(head + 1) * (width / self.heads);
+        let (disturbed, clean) = (real(&self.seen, at)?, real(self.clean, at)?);
+        for (row, source) in rows.iter().zip(sources) {
+            let mut vector = disturbed[row * width..(row + 1) * width].to_vec();
+            vector[own.clone()].copy_from_slice(&clean[source * width..(source + 1) * width][own.clone()]);
+            vectors.extend(vector);
+        }
+        Ok((at, vectors))
     }
 
     /// The disturbed sum over the chosen experts, with what one of them adds exchanged: the first of each source.

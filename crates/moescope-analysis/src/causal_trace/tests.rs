@@ -79,11 +79,35 @@ fn the_last_vector_of_the_reader_is_all_and_that_of_any_other_token_nothing() {
         let subject = of(&found, (Reach::Later, LAYERS - 1, Restored::Stream, Place::Subject, held));
         assert_eq!((subject.recovery.low, subject.recovery.high), (0.0, 0.0));
     }
+    let heads = found.iter().filter(|row| row.restored.head().is_some()).count();
+    assert_eq!(heads, 2 * LAYERS, "two of each block, at the reader with routes free");
     assert_eq!(
-        found.len(),
-        2 * LAYERS * 3 * 3,
-        "two kinds of routes, and three places of three kinds of vectors in each block"
+        found.len() - heads,
+        2 * LAYERS * 3 * 4,
+        "two kinds of routes, and three places of four kinds of vectors in each block"
     );
+}
+
+/// What a later token knows of the subject came through heads: where one head of each block alone writes, it and all of attention are one.
+#[test]
+fn the_only_head_that_writes_brings_back_what_attention_does_and_a_mute_one_nothing() {
+    let one_speaks = model(true, |name, data| {
+        // `[stream, heads]`: columns of the second head.
+        if name.contains("o_proj") {
+            data.chunks_exact_mut(12).for_each(|row| row[6..].fill(0.0));
+        }
+    });
+    let found = run(one_speaks, 4);
+    let of_layer = |layer: usize, restored: Restored| {
+        of(&found, (Reach::Later, layer, restored, Place::Reader, false)).recovery
+    };
+    for layer in 0..LAYERS {
+        let (all, speaks) = (of_layer(layer, Restored::Attention), of_layer(layer, Restored::Head(0)));
+        assert!((all.estimate - speaks.estimate).abs() < 1e-4, "{all:?} {speaks:?}");
+        let mute = of_layer(layer, Restored::Head(1));
+        assert!(mute.estimate.abs() < 1e-6, "{mute:?}");
+    }
+    assert!((0..LAYERS).any(|layer| of_layer(layer, Restored::Head(0)).estimate.abs() > 0.02));
 }
 
 #[test]
@@ -118,8 +142,36 @@ fn experts_of_other_names_and_a_dense_model() {
     }
     let dense = run(model(false, |_, _| {}), 3);
     assert!(dense.iter().all(|row| row.restored != Restored::Expert));
-    let pairs = dense.iter().filter(|row| row.held).zip(dense.iter().filter(|row| !row.held));
+    let free = dense.iter().filter(|row| !row.held && row.restored.head().is_none());
+    let pairs = dense.iter().filter(|row| row.held).zip(free);
     assert!(pairs.into_iter().all(|(held, free)| held.recovery == free.recovery), "no route to hold");
+}
+
+#[test]
+fn the_title_of_heads_names_the_first_and_says_when_it_is_not_told_from_the_next() {
+    let row = |head: usize, ends: (f64, f64)| Recovery {
+        reach: Reach::Later,
+        layer: 1,
+        restored: Restored::Head(head),
+        place: Place::Reader,
+        held: false,
+        recovery: crate::wording::found((ends.0 + ends.1) / 2.0, ends.0, ends.1),
+        null: 0.05,
+        effect: 0.1,
+        total: 0.3,
+        cases: 20,
+    };
+    let title = |of: &[(f64, f64)]| {
+        let rows: Vec<Recovery> = of.iter().enumerate().map(|(head, ends)| row(head, *ends)).collect();
+        super::instrument::heads_finding(&rows)
+    };
+    let first = title(&[(0.5, 0.7), (0.1, 0.3)]);
+    assert!(
+        first.starts_with("Alone, head 0 of block 1 brings 60 %") && !first.contains("not told"),
+        "{first}"
+    );
+    assert!(title(&[(0.4, 0.6), (0.5, 0.7)]).ends_with("it is not told from the next, head 0 of block 1"));
+    assert!(title(&[(0.0, 0.2), (-0.1, 0.3)]).starts_with("None of 2 heads"));
 }
 
 #[test]

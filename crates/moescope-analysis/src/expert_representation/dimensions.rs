@@ -2,7 +2,7 @@
 
 use moescope_base::{Column, HookPoint, Request, Seed, Site, Subject, Table, Value, row_tokens};
 
-use crate::intrinsic_dimension::{LayerDimension, of_layer};
+use crate::intrinsic_dimension::{FEWER, LayerDimension, curved, of_layer};
 use crate::matrix::Features;
 use crate::spectrum::{white_effective_rank, white_participation_ratio};
 use crate::stream_spectrum::{Directions, directions};
@@ -172,6 +172,7 @@ pub(super) fn table(found: &[ExpertDimensions]) -> Result<Table, AnalysisError> 
     columns.push(Column::observations("dimension", "different vectors", count(|d| d.local.found.vectors)));
     let null = "Gaussian vectors of the same covariance";
     columns.push(Column::null("dimension", unit, null, real(|d| d.local.null.dimension)));
+    columns.push(Column::p_value("dimension", FEWER, real(|d| d.local.null.p_value)));
     let white = "white noise with as many rows";
     let ranks: Vec<_> = found.iter().map(|d| d.spectrum.rank).collect();
     let meaning = "exp of the entropy of the eigenvalues of the covariance";
@@ -199,7 +200,7 @@ pub(super) fn finding(found: &[ExpertDimensions]) -> String {
     let experts = middle(&mut answers().map(|d| d.local.found.dimension));
     let all = found.iter().filter(|d| d.answers && d.expert.is_none());
     let layers = middle(&mut all.map(|d| d.local.found.dimension));
-    let curved = answers().filter(|d| d.local.found.high < d.local.null.low).count();
+    let curved = curved(&answers().map(|d| d.local).collect::<Vec<LayerDimension>>());
     format!(
         "Locally the answers of an expert fill {experts} dimensions, those of its layer {layers} (medians); in {curved} of {} fewer than a linear subspace",
         crate::wording::counted(answers().count(), "expert", "experts")
@@ -385,7 +386,7 @@ mod tests {
             assert!(of(&found, Some(expert), false).spectrum.ratio.estimate > 5.0);
             // A cube is no more curved than a Gaussian, and is not told as if it were.
             let told = of(&found, Some(expert), true).local;
-            assert!(told.found.high > told.null.low, "{told:?}");
+            assert!(told.null.p_value > 0.05, "{told:?}");
         }
         assert_eq!(of(&found, Some(0), true).spectrum.whole.rows, ROWS);
         assert!(

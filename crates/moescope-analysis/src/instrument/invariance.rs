@@ -37,7 +37,7 @@ const MEASURES_THAT_SEE_AXES: &[&str] = &["RSA", "PWCCA"];
 /// Instruments that names of experts may change, and why.
 const SEES_NAMES: &[(&str, &str)] = &[
     ("predictability", "of equal counts the lower number is predicted"),
-    ("dictionary", "the number of an expert seeds its training; this text is short for it"),
+    ("dictionary", "this text is short for it"),
     ("superposition", "this text is short for its features"),
     ("tuned-lens", "the number of an expert seeds the beginning of its correction"),
     ("routing-regret", "a few other sets are drawn of all that there are"),

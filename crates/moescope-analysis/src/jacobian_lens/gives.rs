@@ -27,4 +27,10 @@ pub(super) const GIVES: &[Gives] = &[
             Number::within("gain", "cosine", -2.0, 2.0).noting("above 0: nearer than with shuffled experts")
         ],
     },
+    Gives {
+        table: "jacobian_lens_by_path",
+        rows: &["layer"],
+        numbers: &[Number::within("gain", "cosine", -2.0, 2.0)
+            .noting("above 0: nearer than by the first expert alone")],
+    },
 ];

@@ -1,6 +1,6 @@
 use moescope_base::{Column, Figure, FigureKind, Table};
 
-use super::{ByExpert, JacobianOptions, METHOD, Transport, jacobian_lens};
+use super::{Given, JacobianOptions, METHOD, Transport, jacobian_lens};
 use crate::AnalysisError;
 use crate::instrument::{
     About, Finding, Group, Instrument, LEVEL, Material, Promise, Property, Reading, Rule,
@@ -46,8 +46,8 @@ impl Instrument for JacobianLens {
         About {
             name: "jacobian-lens",
             group: Group::Lenses,
-            question: "Does one linear map carry changes of the stream after a block to the end, and does a map for each expert carry them better?",
-            null: "the change itself, as if no block came after; for maps by expert the experts shuffled between tokens",
+            question: "Does one linear map carry changes of the stream after a block to the end, and do maps for each expert and each path carry them better?",
+            null: "the change itself, as if no block came after; for maps by expert the experts shuffled between tokens, for maps by path the second expert shuffled between tokens that share the first",
             does_not_show: "the length of a change, changes outside the principal directions, nor what happens at other tokens",
             source: "averaged Jacobians, Hernandez et al. 2023 (arXiv 2308.09124), and linear short cuts, Din et al. 2023 (arXiv 2303.09435), by central differences",
             passes: "at most 79 for each of at most 4 blocks, of at most 64 sequences",
@@ -78,19 +78,13 @@ impl Instrument for JacobianLens {
             table: "jacobian_lens".into(),
             kind: FigureKind::Lines { x: "layer".into(), y: "cosine".into(), series: None, log2_x: false },
         }];
-        let conditioned: Vec<(usize, ByExpert)> =
-            found.iter().filter_map(|row| Some((row.layer, row.conditioned?))).collect();
-        if !conditioned.is_empty() {
-            tables.push(by_expert_table(&conditioned)?);
-            figures.push(Figure {
-                id: "jacobian_lens_by_expert".into(),
-                title: by_expert_finding(&conditioned),
-                caption: "Cosine with averages over the tokens of the same expert, minus that with experts shuffled between tokens, with 95 % \
-                          intervals over held-out documents."
-                    .into(),
-                table: "jacobian_lens_by_expert".into(),
-                kind: FigureKind::Bars { x: "layer".into(), y: "gain".into(), series: None },
-            });
+        for maps in [EXPERTS, PATHS] {
+            let given = |row: &Transport| Some((row.layer, (maps.of)(row)?));
+            let given: Vec<(usize, Given)> = found.iter().filter_map(given).collect();
+            if !given.is_empty() {
+                tables.push(maps.table(&given)?);
+                figures.push(maps.figure(&given));
+            }
         }
         Ok(Finding { tables, figures })
     }
@@ -132,25 +126,6 @@ fn table(found: &[Transport]) -> Result<Table, AnalysisError> {
     Ok(Table::new("jacobian_lens", "How well one linear map carries changes to the end", method, columns)?)
 }
 
-fn by_expert_table(found: &[(usize, ByExpert)]) -> Result<Table, AnalysisError> {
-    let gains: Vec<Bootstrap> = found.iter().map(|(_, of)| of.gain).collect();
-    let mut columns = vec![layers_after(found.iter().map(|(layer, _)| *layer))];
-    let meaning = "cosine with averages by expert, minus that with shuffled experts";
-    columns.extend(bootstrap_columns("gain", "cosine", meaning, &gains));
-    let meaning = "experts that derivatives do not differ by";
-    columns.push(Column::null("gain", "cosine", meaning, vec![0.0; found.len()]));
-    let p = found.iter().map(|(_, of)| of.p).collect();
-    columns.push(Column::p_value("gain", "so large a cosine with experts shuffled between tokens", p));
-    let method = "Averages over the tokens that have the same expert with the largest weight in the next routed layer; those of rare experts \
-                  lean on the average over all.";
-    Ok(Table::new(
-        "jacobian_lens_by_expert",
-        "Whether a map for each expert carries changes better",
-        method,
-        columns,
-    )?)
-}
-
 fn finding(found: &[Transport]) -> String {
     let better = found.iter().filter(|row| row.gain.low > 0.0).count();
     let mean = |pick: fn(&Transport) -> f64| found.iter().map(pick).sum::<f64>() / found.len().max(1) as f64;
@@ -163,12 +138,76 @@ fn finding(found: &[Transport]) -> String {
     )
 }
 
-fn by_expert_finding(found: &[(usize, ByExpert)]) -> String {
-    let better = crate::statistics::holm(&found.iter().map(|(_, of)| of.p).collect::<Vec<f64>>());
-    let better = better.into_iter().filter(|p| *p <= LEVEL).count();
-    let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
-    format!(
-        "Maps by expert carry changes better than maps by shuffled experts after {better} of {}, by a cosine of {most:.3} at most",
-        counted(found.len(), "block", "blocks")
-    )
+/// How maps are told apart, in words.
+struct Maps {
+    of: fn(&Transport) -> Option<Given>,
+    id: &'static str,
+    title: &'static str,
+    caption: &'static str,
+    meaning: &'static str,
+    null: &'static str,
+    shuffled: &'static str,
+    method: &'static str,
+    says: &'static str,
+}
+
+const EXPERTS: Maps = Maps {
+    of: |row| row.by_expert,
+    id: "jacobian_lens_by_expert",
+    title: "Whether a map for each expert carries changes better",
+    caption: "Cosine with averages over the tokens of the same expert, minus that with experts shuffled between tokens, with 95 % intervals over \
+              held-out documents.",
+    meaning: "cosine with averages by expert, minus that with shuffled experts",
+    null: "experts that derivatives do not differ by",
+    shuffled: "so large a cosine with experts shuffled between tokens",
+    method: "Averages over the tokens that have the same expert with the largest weight in the next routed layer; those of rare experts lean on the \
+             average over all.",
+    says: "Maps by expert carry changes better than maps by shuffled experts",
+};
+
+const PATHS: Maps = Maps {
+    of: |row| row.by_path,
+    id: "jacobian_lens_by_path",
+    title: "Whether a map for each path carries changes better than one for each expert",
+    caption: "Cosine with averages over the tokens of the same two experts, minus that with the second expert shuffled between tokens that share the \
+              first, with 95 % intervals over held-out documents.",
+    meaning: "cosine with averages by path, minus that with the second expert shuffled",
+    null: "paths that tell no more than their first expert",
+    shuffled: "so large a cosine with the second expert shuffled between tokens that share the first",
+    method: "Averages over the tokens that have the same experts with the largest weight in the next two routed layers; those of rare paths lean on the \
+             average of their first expert. Does not show what longer paths tell.",
+    says: "Maps by path carry changes better than by their first expert and any second",
+};
+
+impl Maps {
+    fn table(&self, found: &[(usize, Given)]) -> Result<Table, AnalysisError> {
+        let gains: Vec<Bootstrap> = found.iter().map(|(_, of)| of.gain).collect();
+        let mut columns = vec![layers_after(found.iter().map(|(layer, _)| *layer))];
+        columns.extend(bootstrap_columns("gain", "cosine", self.meaning, &gains));
+        columns.push(Column::null("gain", "cosine", self.null, vec![0.0; found.len()]));
+        let p = found.iter().map(|(_, of)| of.p).collect();
+        columns.push(Column::p_value("gain", self.shuffled, p));
+        Ok(Table::new(self.id, self.title, self.method, columns)?)
+    }
+
+    fn figure(&self, found: &[(usize, Given)]) -> Figure {
+        Figure {
+            id: self.id.into(),
+            title: self.finding(found),
+            caption: self.caption.into(),
+            table: self.id.into(),
+            kind: FigureKind::Bars { x: "layer".into(), y: "gain".into(), series: None },
+        }
+    }
+
+    fn finding(&self, found: &[(usize, Given)]) -> String {
+        let better = crate::statistics::holm(&found.iter().map(|(_, of)| of.p).collect::<Vec<f64>>());
+        let better = better.into_iter().filter(|p| *p <= LEVEL).count();
+        let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
+        format!(
+            "{} after {better} of {}, by a cosine of {most:.3} at most",
+            self.says,
+            counted(found.len(), "block", "blocks")
+        )
+    }
 }

@@ -1,4 +1,5 @@
-//! The Jacobian lens: the average derivative of the final residual stream by that of a block, as a map that carries changes to the end.
+//! The Jacobian lens: the average derivative of the final residual stream by that of a block, as a map that carries changes to the end; one for all tokens, one for each expert,
+//! one for each path.
 
 mod gives;
 mod instrument;
@@ -42,8 +43,9 @@ pub struct JacobianOptions {
 ///
 /// - **Unit and range:** cosines from −1 to 1, 1 where the direction of the change is told exactly. Gains are differences of cosines of the
 ///   same tokens. Intervals resample documents.
-/// - **Null:** of `cosine` the change itself, as if no block came after (what the logit lens assumes); of a gain by
-///   expert 0: the other side of the difference are averages by expert with experts shuffled between tokens.
+/// - **Null:** of `cosine` the change itself, as if no block came after (what the logit lens assumes); of a gain by expert or by path 0: the other
+///   side of the difference are averages by expert with experts shuffled between tokens, and averages by path with the second expert shuffled
+///   between tokens that share the first.
 /// - **Does not show:** the length of the change, changes outside these directions, nor what happens at other tokens. Against `cosine_free`
 ///   the true change may flip routes on its way, which no derivative sees.
 /// - **Source:** linear short cuts and averaged Jacobians of transformers, Hernandez et al. 2023 (arXiv 2308.09124) and Din et al. 2023
@@ -66,13 +68,15 @@ pub struct Transport {
     pub cosine_free: Bootstrap,
     /// Share of changes that flip a route of their token.
     pub flips: f64,
-    /// What averages by expert add; none without a routed layer above.
-    pub conditioned: Option<ByExpert>,
+    /// What averages by the expert with the largest weight in the next routed layer add; none without one above.
+    pub by_expert: Option<Given>,
+    /// What averages by the path, that expert and the same of the routed layer after it, add to those by the expert; none without two above.
+    pub by_path: Option<Given>,
 }
 
-/// Averages over the tokens that have the same expert with the largest weight in the next routed layer.
+/// Averages over the tokens that are routed alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ByExpert {
+pub struct Given {
     /// Cosine with these averages, minus the mean of those with shuffled experts.
     pub gain: Bootstrap,
     /// Share of shuffles, the true order included, that carry changes as well.

@@ -64,11 +64,14 @@ impl<'a> Stage<'a> {
         row_of(&self.seen, self.layer, row, self.width)
     }
 
-    /// The expert with the largest weight in the next routed layer, if there is one.
-    fn expert(&self, row: usize) -> Result<Option<u32>, AnalysisError> {
-        let Some(next) = self.routed.iter().find(|layer| **layer > self.layer) else { return Ok(None) };
-        let (choices, per_token) = chosen(&self.seen, *next)?;
-        Ok(Some(choices[row * per_token]))
+    /// The experts with the largest weight in the next two routed layers, as far as there are some.
+    fn way(&self, row: usize) -> Result<Vec<u32>, AnalysisError> {
+        let above = self.routed.iter().filter(|layer| **layer > self.layer).take(2);
+        let first = |layer: &usize| {
+            let (choices, per_token) = chosen(&self.seen, *layer)?;
+            Ok(choices[row * per_token])
+        };
+        above.map(first).collect()
     }
 
     /// Moves the stream of one token of each sequence: where their final vectors are then, and whether the token goes elsewhere.
@@ -195,7 +198,7 @@ fn derivatives(
     }
     for (row, map) in rows.iter().zip(maps) {
         if trained.contains(&stage.sample.documents()[*row]) {
-            found.derivatives.push(Derivative { map, expert: stage.expert(*row)? });
+            found.derivatives.push(Derivative { map, way: stage.way(*row)? });
         }
     }
     Ok(())
@@ -228,7 +231,7 @@ fn exchanges(
         let before = row_of(&stage.seen, stage.last, *row, stage.width)?;
         found.exchanges.push(Exchange {
             document,
-            expert: stage.expert(*row)?,
+            way: stage.way(*row)?,
             along: along[at].clone(),
             change: moves[at].clone(),
             held: &held[at].0 - &before,

@@ -58,7 +58,7 @@ fn where_no_block_writes_changes_arrive_as_they_are() {
         found.cosine.low > 0.9999 && found.identity > 0.9999 && found.gain.estimate.abs() < 1e-4,
         "{found:?}"
     );
-    assert!(found.conditioned.unwrap().gain.estimate.abs() < 1e-4);
+    assert!(found.by_expert.unwrap().gain.estimate.abs() < 1e-4);
     assert_eq!(found.directions, 6);
     assert!(found.variance > 0.5 && found.variance <= 1.0);
 }
@@ -117,7 +117,7 @@ fn the_names_of_experts_do_not_matter() {
         }
     }));
     assert!((own.cosine.estimate - other.cosine.estimate).abs() < 1e-3, "{own:?} {other:?}");
-    let [own, other] = [own, other].map(|found| found.conditioned.unwrap().gain.estimate);
+    let [own, other] = [own, other].map(|found| found.by_expert.unwrap().gain.estimate);
     assert!((own - other).abs() < 1e-3, "{own} {other}");
 }
 

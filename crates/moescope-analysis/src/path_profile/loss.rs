@@ -19,14 +19,18 @@ pub(super) struct Losses<'l> {
     all: BTreeMap<u32, Sum>,
     /// The same of each document.
     of_document: BTreeMap<u32, BTreeMap<u32, Sum>>,
+    /// Variance of the losses of each token id, on whatever path.
+    variance: BTreeMap<u32, f64>,
 }
 
 /// Loss on a path against that of the same tokens elsewhere.
 ///
 /// - **Unit:** `beyond` in nats per token: mean over the tokens of the path of their loss minus the mean loss of the same token id on all
 ///   other paths. Token ids of which these have fewer than five tokens are left out. Above 0 the path is harder than its tokens are.
-/// - **Null:** 0. The interval leaves out each document in turn that has a token id of the path, there or elsewhere, and uses Student's t; none where all
-///   that is known of elsewhere comes from one document.
+/// - **Null:** 0. The standard error is the larger of two: from leaving out each document in turn that has a token id of the path, there or elsewhere,
+///   and from the variance that the losses of each token id have on all paths together. The first knows that tokens of a document are alike; the
+///   second, that what is rare, such as a prediction that comes true, may be absent from a path by chance, where the losses differ least. Student's t; no
+///   interval where all that is known of elsewhere comes from one document.
 /// - **Does not show:** that the path is to blame: what comes before a token decides both its path and how hard the next one is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Beyond {
@@ -50,10 +54,33 @@ impl Sum {
 impl<'l> Losses<'l> {
     /// Of a text: lists with one entry for each token.
     pub(super) fn new(ids: &'l [u32], documents: &'l [u32], losses: &'l [Option<f64>]) -> Losses<'l> {
-        let (all, of_document) = (BTreeMap::new(), BTreeMap::new());
-        let mut found = Losses { ids, documents, losses, least: ELSEWHERE, all, of_document };
+        let (all, of_document, variance) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut found = Losses { ids, documents, losses, least: ELSEWHERE, all, of_document, variance };
         (found.all, found.of_document) = found.sums(0..ids.len());
+        found.variance = found.variances();
         found
+    }
+
+    /// Variance of the losses of each token id; 0 where there is one alone.
+    fn variances(&self) -> BTreeMap<u32, f64> {
+        let mut found: BTreeMap<u32, f64> = self.all.keys().map(|id| (*id, 0.0)).collect();
+        for (id, loss) in self.ids.iter().zip(self.losses) {
+            let (Some(loss), Some(sum)) = (loss, self.all.get(id)) else { continue };
+            let far = (loss - sum.of / sum.count).powi(2) / (sum.count - 1.0).max(1.0);
+            *found.entry(*id).or_default() += far;
+        }
+        found
+    }
+
+    /// Standard error of what these tokens of a path have beyond the same elsewhere, if a path is a draw among the tokens of each id.
+    fn error_of_draws(&self, own: &BTreeMap<u32, Sum>) -> f64 {
+        let (mut variance, mut tokens) = (0.0, 0.0);
+        for (id, sum) in own {
+            let (here, elsewhere) = (sum.count, self.all[id].count - sum.count);
+            variance += self.variance[id] * here * here * (1.0 / here + 1.0 / elsewhere);
+            tokens += here;
+        }
+        variance.sqrt() / tokens
     }
 
     /// Sums by token id, and the same for each document.
@@ -108,9 +135,13 @@ impl<'l> Losses<'l> {
             return Beyond { beyond, p_value: 1.0 };
         }
         let beyond = jackknife(total.mean(), &without, without.len());
-        let t = beyond.estimate / beyond.standard_error;
+        let error = beyond.standard_error.max(self.error_of_draws(&own));
         // The side that fewer documents tell of decides the degrees of freedom.
-        Beyond { beyond, p_value: student::two_sided(t, freedom as f64 - 1.0) }
+        let freedom = freedom as f64 - 1.0;
+        let reach = error * student::quantile(0.975, freedom);
+        let (low, high) = (beyond.estimate - reach, beyond.estimate + reach);
+        let p_value = student::two_sided(beyond.estimate / error, freedom);
+        Beyond { beyond: Bootstrap { low, high, standard_error: error, ..beyond }, p_value }
     }
 
     /// Documents that tell what these token ids cost on the path, and those that tell what they cost elsewhere.
@@ -156,6 +187,7 @@ impl Difference {
 mod tests {
     use super::*;
     use crate::matrix::normal;
+    use crate::statistics::holm;
     use moescope_base::Seed;
     use rand::RngExt;
 
@@ -176,8 +208,13 @@ mod tests {
         assert_eq!(losses.on(&path(vec![0, 5])), (vec![0, 1], vec![5.0, 9.0]));
         assert!(losses.beyond(&path(vec![5])).beyond.estimate.is_nan());
         let mean = without.iter().sum::<f64>() / 4.0;
-        let wanted = (without.iter().map(|x| (x - mean).powi(2)).sum::<f64>() * 3.0 / 4.0).sqrt();
-        assert!((found.beyond.standard_error - wanted).abs() < 1e-12);
+        let left_out = (without.iter().map(|x| (x - mean).powi(2)).sum::<f64>() * 3.0 / 4.0).sqrt();
+        // Two tokens here and one elsewhere of variance 4, one and one of variance 1/8.
+        let drawn = (4.0 * 4.0 * 1.5 + 0.125 * 2.0_f64).sqrt() / 3.0;
+        assert!(left_out < drawn && (found.beyond.standard_error - drawn).abs() < 1e-12);
+        let alike = losses.variance.keys().map(|id| (*id, 0.0)).collect();
+        let found = Losses { variance: alike, ..losses }.beyond(&path(vec![0, 1, 3, 5]));
+        assert!((found.beyond.standard_error - left_out).abs() < 1e-12);
     }
 
     /// Thirty documents of twenty tokens with skewed losses that depend on token and document, and two paths.
@@ -216,6 +253,25 @@ mod tests {
         // Tokens of which few go elsewhere: what they cost there is hardly known.
         let rare = |seed: u64| routed(seed, 0.0, |id, _| if id < 4 { 0.92 } else { 0.0 });
         let called = (0..200).filter(|seed| rare(*seed).p_value <= 0.05).count();
+        assert!(called < 20, "{called} of 200");
+    }
+
+    #[test]
+    fn predictions_that_seldom_come_true_may_be_absent_by_chance() {
+        // Forty paths over 48 documents, and one token in two dozen is foretold.
+        let called = |seed: &u64| {
+            let mut rng = Seed(*seed).child("hits").rng();
+            let losses: Vec<Option<f64>> =
+                (0..1600).map(|_| Some(if rng.random_bool(1.0 / 24.0) { 0.1 } else { 4.0 })).collect();
+            let ids: Vec<u32> = (0..1600).map(|_| rng.random_range(0..24)).collect();
+            let documents: Vec<u32> = (0..1600).map(|token| token / 33).collect();
+            let mut paths = vec![vec![]; 40];
+            (0..1600).for_each(|token| paths[rng.random_range(0..40)].push(token));
+            let losses = Losses::new(&ids, &documents, &losses);
+            let p: Vec<f64> = paths.into_iter().map(|tokens| losses.beyond(&path(tokens)).p_value).collect();
+            holm(&p).into_iter().any(|p| p <= 0.05)
+        };
+        let called = (0..200).filter(called).count();
         assert!(called < 20, "{called} of 200");
     }
 }

@@ -1,11 +1,11 @@
 use std::cell::Cell;
 
-use moescope_engine::{Doubles, double_product};
+use moescope_engine::{Doubles, Lined, double_product, few_products, few_sums};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use super::minimise::minimise;
-use crate::matrix::{Features, product};
+use crate::matrix::Features;
 
 /// Number of classes, and the ridge penalty on the weights relative to the mean loss.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Penalty {
 #[derive(Clone, Debug)]
 pub(crate) struct Classifier {
     scale: Standardisation,
-    weights: DMatrix<f64>, // [class, coordinate + bias]
+    weights: DMatrix<f64>, // [class, coordinate + bias + filling]
     evaluations: usize,
 }
 
@@ -30,7 +30,7 @@ impl Classifier {
         let scale = Standardisation::of(features, tokens);
         let inputs = scale.apply(features, tokens);
         let chosen: Vec<usize> = tokens.iter().map(|t| labels[*t] as usize).collect();
-        let rows = inputs.nrows();
+        let rows = inputs.rows;
         let objective = Objective { inputs, labels: &chosen, penalty };
         let start = DVector::zeros(penalty.classes * rows);
         let evaluations = Cell::new(0);
@@ -50,13 +50,15 @@ impl Classifier {
 
     /// Log-probabilities of all classes, for each of some tokens.
     pub(crate) fn log_probabilities(&self, features: &Features, tokens: &[usize]) -> Vec<Vec<f64>> {
-        let logits = product(&self.weights, &self.scale.apply(features, tokens)); // [class, token]
-        let normalise = |column: Vec<f64>| {
+        let inputs = self.scale.apply(features, tokens);
+        let weights = Doubles::by_column(self.weights.as_slice(), self.weights.nrows(), inputs.rows);
+        let logits = double_product(weights, Doubles::by_column(&inputs.numbers, inputs.rows, tokens.len()));
+        let normalise = |column: &[f64]| {
             let most = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let total = most + column.iter().map(|l| (l - most).exp()).sum::<f64>().ln();
             column.iter().map(|l| l - total).collect()
         };
-        logits.column_iter().map(|column| normalise(column.iter().copied().collect())).collect()
+        logits.chunks_exact(self.weights.nrows()).map(normalise).collect()
     }
 }
 
@@ -75,59 +77,82 @@ pub(crate) fn largest(values: &[f64]) -> usize {
 /// Mean and spread of each coordinate over the training tokens.
 #[derive(Clone, Debug)]
 struct Standardisation {
-    mean: DVector<f64>,
-    spread: DVector<f64>,
+    mean: Vec<f64>,
+    spread: Vec<f64>,
 }
 
 impl Standardisation {
     fn of(features: &Features, tokens: &[usize]) -> Standardisation {
-        let picked = features.select(tokens);
-        let mean = picked.transposed().column_mean();
-        let variance = picked.transposed().column_variance();
+        let count = tokens.len() as f64;
+        let (mut mean, mut variance) = (vec![0.0; features.width()], vec![0.0; features.width()]);
+        for token in tokens {
+            mean.iter_mut().zip(features.row(*token)).for_each(|(mean, x)| *mean += x / count);
+        }
+        for token in tokens {
+            let both = variance.iter_mut().zip(&mean).zip(features.row(*token));
+            both.for_each(|((variance, mean), x)| *variance += (x - mean) * (x - mean) / count);
+        }
         // A coordinate without variation carries nothing; dividing by 1 leaves it at 0.
-        let spread = variance.map(|v| if v > 1e-24 { v.sqrt() } else { 1.0 });
+        let spread = variance.into_iter().map(|v| if v > 1e-24 { v.sqrt() } else { 1.0 }).collect();
         Standardisation { mean, spread }
     }
 
-    /// Standardised vectors of some tokens with a last coordinate of 1: `[coordinate + bias, token]`.
-    fn apply(&self, features: &Features, tokens: &[usize]) -> DMatrix<f64> {
+    /// Standardised vectors of some tokens.
+    fn apply(&self, features: &Features, tokens: &[usize]) -> Inputs {
         let width = features.width();
-        let mut inputs = DMatrix::from_element(width + 1, tokens.len(), 1.0);
-        for (column, token) in tokens.iter().enumerate() {
-            for (coordinate, value) in features.row(*token).iter().enumerate() {
-                inputs[(coordinate, column)] = (value - self.mean[coordinate]) / self.spread[coordinate];
+        let rows = Lined::width(width + 1);
+        let mut numbers = Lined::zeros(rows * tokens.len());
+        for (column, token) in numbers.chunks_exact_mut(rows).zip(tokens) {
+            let scales = self.mean.iter().zip(&self.spread);
+            for ((input, value), (mean, spread)) in column.iter_mut().zip(features.row(*token)).zip(scales) {
+                *input = (value - mean) / spread;
             }
+            column[width] = 1.0;
         }
-        inputs
+        Inputs { numbers, rows, width }
     }
+}
+
+/// Standardised vectors with a coordinate of 1 after the others, for the bias, filled up with zeros.
+struct Inputs {
+    numbers: Lined, // [token][coordinate + bias + filling]
+    rows: usize,
+    /// Coordinates.
+    width: usize,
 }
 
 /// Mean negative log-likelihood plus ridge.
 struct Objective<'a> {
-    inputs: DMatrix<f64>, // [coordinate + bias, token]
+    inputs: Inputs,
     labels: &'a [usize],
     penalty: Penalty,
 }
 
 impl Objective<'_> {
-    /// Value and gradient; the weights are `[class, coordinate + bias]`, columns together.
+    /// Value and gradient; the weights are `[class, coordinate + bias + filling]`, columns together. Those of the filling stay at zero.
     ///
     /// Tokens are gone through in blocks that stay in a core's cache between the two products that read them: with few classes an evaluation
     /// has little to compute for each number that it reads.
     fn evaluate(&self, flat: &DVector<f64>) -> (f64, DVector<f64>) {
-        let (rows, classes) = (self.inputs.nrows(), self.penalty.classes);
+        let (rows, classes) = (self.inputs.rows, self.penalty.classes);
         let weights = DMatrix::from_column_slice(classes, rows, flat.as_slice());
         let weight = 1.0 / self.labels.len() as f64;
         let tokens = (CACHED / rows).max(classes * classes).max(1);
+        let by_class = weights.transpose(); // [coordinate + bias + filling, class]
         let of_block = |(inputs, labels): (&[f64], &[usize])| {
-            let inputs = Doubles::by_column(inputs, rows, labels.len()); // [coordinate + bias, token]
+            if classes <= FEW {
+                let mut errors = few_products(inputs, by_class.as_slice(), rows); // [token][class]
+                let value = softmax_errors(&mut errors, labels, classes, weight);
+                return (value, few_sums(inputs, &errors, rows));
+            }
+            let inputs = Doubles::by_column(inputs, rows, labels.len()); // [coordinate + bias + filling, token]
             let mut errors = double_product(Doubles::by_column(flat.as_slice(), classes, rows), inputs); // [token][class]
             let value = softmax_errors(&mut errors, labels, classes, weight);
             let errors = Doubles::by_column(&errors, classes, labels.len());
             (value, double_product(inputs, errors.turned()))
         };
         let blocks: Vec<(&[f64], &[usize])> =
-            self.inputs.as_slice().chunks(rows * tokens).zip(self.labels.chunks(tokens)).collect();
+            self.inputs.numbers.chunks(rows * tokens).zip(self.labels.chunks(tokens)).collect();
         let found: Vec<(f64, Vec<f64>)> = blocks.into_par_iter().map(of_block).collect();
         let mut value = 0.0;
         let mut gradient = DMatrix::zeros(rows, classes);
@@ -136,13 +161,16 @@ impl Objective<'_> {
             gradient.as_mut_slice().iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
         }
         let mut gradient = gradient.transpose();
-        for column in 0..rows - 1 {
+        for column in 0..self.inputs.width {
             value += 0.5 * self.penalty.ridge * weights.column(column).norm_squared();
             gradient.column_mut(column).axpy(self.penalty.ridge, &weights.column(column), 1.0);
         }
         (value, DVector::from_column_slice(gradient.as_slice()))
     }
 }
+
+/// Classes up to which products are worked out without copying tokens into another order first.
+const FEW: usize = 24;
 
 /// Numbers of a block of inputs, a fifth of a core's second cache on machines of today. With many classes a block is longer: its products then have enough to
 /// compute, and fewer gradients of blocks are added.
@@ -183,8 +211,10 @@ mod tests {
             Standardisation::of(&features, &[0, 1, 2, 5]).apply(&features, &(0..12).collect::<Vec<_>>());
         let penalty = Penalty { classes: 4, ridge: 0.3 };
         let objective = Objective { inputs, labels: &labels, penalty };
-        let at = DVector::from_fn(16, |i, _| 0.1 * (i as f64).sin());
+        // Three coordinates and the bias of each of four classes; the filling weighs nothing.
+        let at = DVector::from_fn(32, |i, _| if i < 16 { 0.1 * (i as f64).sin() } else { 0.0 });
         let gradient = objective.evaluate(&at).1;
+        assert!(gradient.iter().skip(16).all(|slope| *slope == 0.0));
         for i in 0..16 {
             let mut moved = at.clone();
             moved[i] += 1e-5;

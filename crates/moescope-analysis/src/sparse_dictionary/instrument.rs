@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moescope_base::{HookPoint, Site};
+use moescope_base::{HookPoint, Seed, Site};
 use moescope_dictionary::Rows;
 
 use super::learned::{Learned, learn};
@@ -70,7 +70,7 @@ impl Instrument for SparseDictionaries {
         let mut rows = Vec::new();
         for points in sites(material)? {
             for site in gather(material, &samples, &points)? {
-                let seed = material.seed.child(METHOD).child(&site.point.to_string());
+                let seed = site_seed(material.seed, &site.point);
                 let Some(learned) = learn(&site, &parts, seed, material.resampling(METHOD))? else {
                     continue;
                 };
@@ -106,7 +106,7 @@ fn explained(
     let mut found = Explained::new();
     for points in sites(material)? {
         for site in gather(material, samples, &points)? {
-            let seed = material.seed.child(METHOD).child(&site.point.to_string());
+            let seed = site_seed(material.seed, &site.point);
             if let Some(learned) = learn(&site, parts, seed, material.resampling(METHOD))? {
                 let beyond = learned.explained.estimate - learned.explained_null;
                 found.insert(kind_of(&site.point), [beyond, learned.found]);
@@ -118,6 +118,12 @@ fn explained(
 
 /// Explained variance beyond Gaussian rows, and the share of features found again, of each kind of site.
 pub(super) type Explained = BTreeMap<(Option<usize>, Site), [f64; 2]>;
+
+/// Where draws at a site come from. The most used expert has no number here: what it is called decides nothing.
+pub(super) fn site_seed(seed: Seed, site: &HookPoint) -> Seed {
+    let (layer, kind) = kind_of(site);
+    seed.child(METHOD).child(kind.name()).index(layer.unwrap_or(0) as u64)
+}
 
 /// Layer and kind of a site. The most used expert of a layer need not be the same with other weights.
 pub(super) fn kind_of(site: &HookPoint) -> (Option<usize>, Site) {

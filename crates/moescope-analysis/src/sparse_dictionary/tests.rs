@@ -6,6 +6,7 @@ use moescope_base::{HookPoint, Seed, Site};
 use moescope_dictionary::{Planted, PlantedSettings};
 use moescope_engine::Tensor;
 
+use super::instrument::site_seed;
 use super::learned::{Learned, learn};
 use super::sites::{Gathered, Part, parts};
 use crate::statistics::{BootstrapMethod, Resampling};
@@ -84,4 +85,14 @@ fn sites_without_enough_rows_or_without_variance_are_left_out() {
     assert!(
         learned(Tensor::new([400, WIDTH], gaussian(3).data()[..400 * WIDTH].to_vec()).unwrap()).is_none()
     );
+}
+
+#[test]
+fn what_the_most_used_expert_is_called_seeds_nothing() {
+    let of = |layer: usize, expert: usize| {
+        site_seed(Seed(1), &HookPoint::expert(Site::ExpertOut, layer, expert))
+    };
+    assert_eq!(of(1, 0), of(1, 3));
+    assert_ne!(of(0, 0), of(1, 0));
+    assert_ne!(of(1, 0), site_seed(Seed(1), &HookPoint::block(Site::MlpOut, 1)));
 }

@@ -133,7 +133,8 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let mut subject = watch.over(ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag()));
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
-    material.others = others.iter().map(|other| other.to_open(&running(sequences))).collect();
+    material.others =
+        others.iter().map(|other| watch.over_other(other.to_open(&running(sequences)))).collect();
     material.words = texts(&tokenizer);
     material.room_for_weights = for_weights;
     let found = SoFar::new(left_out);

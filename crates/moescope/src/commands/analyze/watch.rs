@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use moescope_analysis::instrument::{About, Instrument};
+use moescope_analysis::instrument::{About, Instrument, Other};
 use moescope_base::{Observation, Parameters, Request, Subject, SubjectError, SubjectShape};
 
 use crate::progress::ProgressLine;
@@ -65,6 +65,13 @@ impl Watch {
     /// A subject whose forward passes are counted.
     pub(super) fn over<S: Subject>(&self, subject: S) -> Watched<S> {
         Watched { subject, watch: self.clone() }
+    }
+
+    /// The same for a model that the subject is compared with, whenever it is opened.
+    pub(super) fn over_other<'a>(&self, other: Other<'a>) -> Other<'a> {
+        let (watch, open) = (self.clone(), other.open);
+        let opened = move || Ok(Box::new(watch.over(open()?)) as Box<dyn Subject + Send>);
+        Other { open: Box::new(opened), name: other.name, step: other.step }
     }
 
     /// An instrument begins, after so many have ended.
