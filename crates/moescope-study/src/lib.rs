@@ -27,6 +27,7 @@ mod error;
 mod family;
 mod folder;
 mod grow;
+pub mod laws;
 mod measure;
 mod plan;
 mod pool;

@@ -8,9 +8,10 @@ use crate::instrument::{Gives, Number};
 
 /// What `causal-trace` gives.
 pub(super) const GIVES: &[Gives] = &[
+    Gives { table: "causal_trace", rows: &["layer", "restored", "routes", "what"], numbers: &RECOVERY },
     Gives {
-        table: "causal_trace",
-        rows: &["reach", "layer", "restored", "place", "routes", "what"],
+        table: "causal_trace_later",
+        rows: &["layer", "restored", "place", "routes", "what"],
         numbers: &RECOVERY,
     },
     Gives { table: "causal_trace_heads", rows: &["layer", "head"], numbers: &RECOVERY },

@@ -4,8 +4,10 @@ mod cases;
 mod gives;
 mod instrument;
 mod passes;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod titles;
 
 use std::collections::BTreeMap;
 
@@ -202,7 +204,9 @@ fn trace(
     seed: Seed,
     sums: &mut Sums,
 ) -> Result<(), AnalysisError> {
-    for held in [false, true] {
+    // Without a routed layer there is nothing to hold.
+    let ways: &[bool] = if subject.shape().routed_layers().is_empty() { &[false] } else { &[false, true] };
+    for held in ways.iter().copied() {
         let stage = Stage::observe(subject, sample, (clean, layers), cases, held, seed.child(reach.name()))?;
         for (layer, restored, place) in restorable(subject.shape(), layers, reach, held) {
             let found =

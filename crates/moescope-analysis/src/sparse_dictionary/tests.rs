@@ -89,9 +89,8 @@ fn sites_without_enough_rows_or_without_variance_are_left_out() {
 
 #[test]
 fn what_the_most_used_expert_is_called_seeds_nothing() {
-    let of = |layer: usize, expert: usize| {
-        site_seed(Seed(1), &HookPoint::expert(Site::ExpertOut, layer, expert))
-    };
+    let of =
+        |layer: usize, expert: usize| site_seed(Seed(1), &HookPoint::expert(Site::ExpertOut, layer, expert));
     assert_eq!(of(1, 0), of(1, 3));
     assert_ne!(of(0, 0), of(1, 0));
     assert_ne!(of(1, 0), site_seed(Seed(1), &HookPoint::block(Site::MlpOut, 1)));

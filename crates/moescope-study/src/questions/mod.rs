@@ -7,6 +7,7 @@ mod planted;
 mod q1_techniques;
 mod q2_width;
 mod q3_granularity;
+mod q3_law;
 mod q4_paths;
 mod q5_applications;
 

@@ -34,6 +34,10 @@ pub(crate) fn answer(results: &Results) -> Result<(Answer, Chapter), StudyError>
         tables.push(table);
         figures.push(figure);
     }
+    if let Some((table, figure)) = super::q3_law::exhibit(results)? {
+        tables.push(table);
+        figures.push(figure);
+    }
     let mut limits = vec![
         "Finer experts see fewer tokens each; information is corrected by the mean of a null that keeps the loads, which removes \
          this bias on average only."
