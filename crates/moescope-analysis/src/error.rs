@@ -2,7 +2,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
     /// Fewer observations than the method needs.
-    #[error("{method}: found {found} {unit}, want at least {wanted}; add {unit} or leave the analysis out")]
+    #[error(
+        "{method}: found {found} {unit}, want at least {wanted}; give more text, or a model, that has them, or leave the analysis out"
+    )]
     TooFew {
         /// Which method.
         method: &'static str,

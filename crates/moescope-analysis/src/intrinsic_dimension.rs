@@ -10,7 +10,7 @@ use crate::instrument::{
     About, Finding, Group, Instrument, LEVEL, Material, Promise, Property, Reading, Rule,
 };
 use crate::matrix::{Features, normal, product, product_by_column};
-use crate::statistics::{holm, mean, standard_deviation, student};
+use crate::statistics::{LEAST_UNITS, holm, jackknife, mean, standard_deviation, student};
 use crate::{AnalysisError, check};
 
 /// The name in errors.
@@ -21,6 +21,8 @@ const SAMPLE: usize = 1000;
 const DISCARDED: f64 = 0.1;
 /// Vectors nearer to each other than this share of their size are the same but for rounding.
 const ROUNDING: f64 = 1e-6;
+/// Groups of documents that are left out in turn, at most.
+const GROUPS: usize = 10;
 /// Clouds of the null: enough to know how far their estimates lie apart.
 const CLOUDS: usize = 19;
 
@@ -37,7 +39,7 @@ const CLOUDS: usize = 19;
 pub struct IntrinsicDimension {
     /// The estimate.
     pub dimension: f64,
-    /// Lower end of the 95 % interval, from the asymptotic error of the estimate; tokens are treated as independent.
+    /// Lower end of the 95 % interval, from leaving out groups of documents in turn; NaN where there are fewer than four.
     pub low: f64,
     /// Upper end.
     pub high: f64,
@@ -45,27 +47,89 @@ pub struct IntrinsicDimension {
     pub vectors: usize,
 }
 
-/// Estimates the intrinsic dimension of vectors; equal vectors count once, and so do those that rounding alone tells apart: which they are depends
-/// on the basis.
+/// Estimates the intrinsic dimension of vectors of these documents; equal vectors count once, and so do those that rounding alone tells apart: which they are
+/// depends on the basis.
 ///
 /// # Errors
 /// If there are fewer than ten different vectors.
-pub fn intrinsic_dimension(features: &Features) -> Result<IntrinsicDimension, AnalysisError> {
-    of_distinct(&distinct(features))
+pub fn intrinsic_dimension(
+    features: &Features,
+    documents: &[u32],
+) -> Result<IntrinsicDimension, AnalysisError> {
+    check::same_length(METHOD, "list of documents", documents.len(), features.tokens())?;
+    let distances = Distances::between(features);
+    distances.of_documents(&distances.distinct((0..features.tokens()).collect()), documents)
 }
 
-/// The same of vectors that all differ.
-fn of_distinct(features: &Features) -> Result<IntrinsicDimension, AnalysisError> {
-    check::at_least(METHOD, "different vectors", features.tokens(), 10)?;
-    let logs = (0..features.tokens()).into_par_iter().map(|row| {
-        let others = (0..features.tokens()).filter(|other| *other != row);
-        log_ratio(others.map(|other| square(features.row(row), features.row(other))))
-    });
-    of_logs(logs.collect())
+/// Squares of the distances of all vectors from each other, worked out once: what is left out of them changes none.
+struct Distances {
+    vectors: usize,
+    squares: Vec<f64>,
+    /// Vectors nearer than this are the same but for rounding.
+    least: f64,
+}
+
+impl Distances {
+    fn between(features: &Features) -> Distances {
+        let vectors = features.tokens();
+        let sizes: f64 = (0..vectors).map(|row| features.row(row).iter().map(|x| x * x).sum::<f64>()).sum();
+        let mut squares = vec![0.0; vectors * vectors];
+        squares.par_chunks_mut(vectors.max(1)).enumerate().for_each(|(row, squares)| {
+            for (other, to) in squares.iter_mut().enumerate() {
+                *to = square(features.row(row), features.row(other));
+            }
+        });
+        Distances { vectors, squares, least: ROUNDING.powi(2) * sizes / vectors.max(1) as f64 }
+    }
+
+    fn square(&self, a: usize, b: usize) -> f64 {
+        self.squares[a * self.vectors + b]
+    }
+
+    /// Those of some vectors that no earlier one of them equals up to rounding, in their order, which does not depend on the basis.
+    fn distinct(&self, some: Vec<usize>) -> Vec<usize> {
+        let first = |at: &usize| some[..*at].iter().all(|other| self.square(some[*at], *other) > self.least);
+        (0..some.len()).into_par_iter().filter(first).map(|at| some[at]).collect()
+    }
+
+    /// The estimate of vectors that all differ, and how many of them have two neighbours.
+    fn estimate(&self, rows: &[usize]) -> Result<(f64, usize), AnalysisError> {
+        check::at_least(METHOD, "different vectors", rows.len(), 10)?;
+        let logs = rows.par_iter().map(|row| {
+            log_ratio(rows.iter().filter(|other| *other != row).map(|other| self.square(*row, *other)))
+        });
+        of_logs(logs.collect())
+    }
+
+    /// The estimate with an interval over documents, of which each vector has one.
+    fn of_documents(&self, rows: &[usize], documents: &[u32]) -> Result<IntrinsicDimension, AnalysisError> {
+        let (dimension, vectors) = self.estimate(rows)?;
+        let mut names = documents.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        let groups = names.len().min(GROUPS);
+        let group = |document: &u32| names.binary_search(document).map_or(0, |at| at * groups / names.len());
+        let without = |left_out: usize| {
+            let others = (0..documents.len()).filter(|row| group(&documents[*row]) != left_out).collect();
+            self.estimate(&self.distinct(others)).map_or(f64::NAN, |(dimension, _)| dimension)
+        };
+        let (mut low, mut high) = (f64::NAN, f64::NAN);
+        if names.len() >= LEAST_UNITS {
+            let without: Vec<f64> = (0..groups).map(without).collect();
+            let found = jackknife(dimension, &without, names.len());
+            (low, high) = (found.low, found.high);
+        }
+        Ok(IntrinsicDimension { dimension, low, high, vectors })
+    }
+}
+
+/// Square of the distance of two vectors.
+fn square(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
 /// Maximum likelihood where the largest values are only known to be as large as the last one kept.
-fn of_logs(mut logs: Vec<f64>) -> Result<IntrinsicDimension, AnalysisError> {
+fn of_logs(mut logs: Vec<f64>) -> Result<(f64, usize), AnalysisError> {
     logs.retain(|log| log.is_finite());
     check::at_least(METHOD, "vectors with two neighbours", logs.len(), 10)?;
     logs.sort_by(f64::total_cmp);
@@ -73,29 +137,7 @@ fn of_logs(mut logs: Vec<f64>) -> Result<IntrinsicDimension, AnalysisError> {
     let censored = (logs.len() - kept) as f64;
     let sum = logs[..kept].iter().sum::<f64>() + censored * logs[kept - 1];
     check::in_range(METHOD, "sum of the logarithms of ratios", sum, sum > 0.0, "above 0")?;
-    let dimension = kept as f64 / sum;
-    let reach = 1.96 / (kept as f64).sqrt();
-    Ok(IntrinsicDimension {
-        dimension,
-        low: dimension * (1.0 - reach),
-        high: dimension * (1.0 + reach),
-        vectors: logs.len(),
-    })
-}
-
-/// The vectors that no earlier one equals up to rounding, in their order, which does not depend on the basis.
-fn distinct(features: &Features) -> Features {
-    let tokens = features.tokens();
-    let sizes: f64 = (0..tokens).map(|row| features.row(row).iter().map(|x| x * x).sum::<f64>()).sum();
-    let least = ROUNDING.powi(2) * sizes / tokens.max(1) as f64;
-    let equals = |row: usize| (0..row).any(|other| square(features.row(row), features.row(other)) <= least);
-    let rows: Vec<usize> = (0..tokens).into_par_iter().filter(|row| !equals(*row)).collect();
-    features.select(&rows)
-}
-
-/// Square of the distance of two vectors.
-fn square(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+    Ok((kept as f64 / sum, logs.len()))
 }
 
 /// Logarithm of the ratio of the distances to the second and the first neighbour, from the squares of the distances to all others.
@@ -127,7 +169,7 @@ fn of_cloud(centred: &Features, seed: Seed) -> Result<f64, AnalysisError> {
     let logs = (0..tokens)
         .into_par_iter()
         .map(|row| log_ratio((0..tokens).filter(|other| *other != row).map(|other| square(row, other))));
-    Ok(of_logs(logs.collect())?.dimension)
+    Ok(of_logs(logs.collect())?.0)
 }
 
 /// What a linear subspace would give: Gaussian vectors of the same covariance, as many as there are different ones.
@@ -157,10 +199,17 @@ pub struct LayerDimension {
 ///
 /// # Errors
 /// As [`intrinsic_dimension`].
-pub fn of_layer(layer: usize, features: &Features, seed: Seed) -> Result<LayerDimension, AnalysisError> {
-    let features = distinct(features);
-    let found = of_distinct(&features)?;
-    let centred = features.centred();
+pub fn of_layer(
+    layer: usize,
+    features: &Features,
+    documents: &[u32],
+    seed: Seed,
+) -> Result<LayerDimension, AnalysisError> {
+    check::same_length(METHOD, "list of documents", documents.len(), features.tokens())?;
+    let distances = Distances::between(features);
+    let distinct = distances.distinct((0..features.tokens()).collect());
+    let found = distances.of_documents(&distinct, documents)?;
+    let centred = features.select(&distinct).centred();
     let cloud = |draw: usize| Ok(of_cloud(&centred, seed.index(draw as u64))?.ln());
     let clouds: Vec<f64> = (0..CLOUDS).map(cloud).collect::<Result<_, AnalysisError>>()?;
     // The one that was found is one more draw, if the null is true.
@@ -176,6 +225,9 @@ pub(crate) fn curved(found: &[LayerDimension]) -> usize {
     let p: Vec<f64> = found.iter().map(|one| one.null.p_value).collect();
     holm(&p).into_iter().filter(|p| *p <= LEVEL).count()
 }
+
+/// What the interval of a dimension is.
+pub(crate) const LEFT_OUT: &str = "95 %, at most ten groups of documents left out in turn, Student's t";
 
 /// What the p-value of a dimension is for.
 pub(crate) const FEWER: &str = "of as few dimensions in 19 clouds of Gaussian vectors of the same covariance; Student's t of the logarithm";
@@ -196,11 +248,10 @@ pub fn table(layers: &[LayerDimension]) -> Result<Table, AnalysisError> {
             of(|l| l.found.dimension),
         ),
     ];
-    let interval = "95 % interval, tokens taken as independent";
     columns.extend(Column::interval(
         "dimension",
         "dimensions",
-        interval,
+        LEFT_OUT,
         of(|l| l.found.low),
         of(|l| l.found.high),
     ));
@@ -213,8 +264,8 @@ pub fn table(layers: &[LayerDimension]) -> Result<Table, AnalysisError> {
     ));
     columns.push(Column::p_value("dimension", FEWER, of(|l| l.null.p_value)));
     columns.push(Column::count("width", "dimensions", "width of the residual stream", key(|l| l.width)));
-    let method = "Two nearest neighbours of each vector (TwoNN), without the largest tenth of the ratios. Does not show which directions; large \
-                  dimensions are underestimated, in the null as well.";
+    let method = "Two nearest neighbours of each vector (TwoNN), without the largest tenth of the ratios. Does not show which directions; nor that \
+                  anything was learned: vectors of one word lie together in random networks as well. Large dimensions are underestimated, in the null too.";
     Ok(Table::new(
         "intrinsic_dimension",
         "How many dimensions the residual stream fills locally",
@@ -244,7 +295,7 @@ impl Instrument for TwoNeighbours {
             group: Group::Representation,
             question: "On a surface of how many dimensions do the vectors of each layer lie?",
             null: "Gaussian vectors of the same covariance",
-            does_not_show: "which directions; dimensions above about twenty are underestimated",
+            does_not_show: "which directions, nor that anything was learned: vectors of one word lie together in random networks as well; dimensions above about twenty are underestimated",
             source: "TwoNN, Facco et al. 2017",
             passes: "one for each batch",
             routed: false,
@@ -256,13 +307,15 @@ impl Instrument for TwoNeighbours {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let stream = material.residual_stream(SAMPLE)?;
         let seed = material.seed.child("gaussian");
-        let one = |(layer, features): (usize, &Features)| of_layer(layer, features, seed.index(layer as u64));
+        let one = |(layer, features): (usize, &Features)| {
+            of_layer(layer, features, &stream.documents, seed.index(layer as u64))
+        };
         let found: Vec<LayerDimension> =
             stream.layers.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         let figure = Figure {
             id: "intrinsic_dimension".into(),
             title: finding(&found),
-            caption: "Residual stream after each block, with 95 % intervals; beside it Gaussian vectors of the same covariance.".into(),
+            caption: "Residual stream after each block, with 95 % intervals over documents; beside it Gaussian vectors of the same covariance.".into(),
             table: "intrinsic_dimension".into(),
             kind: FigureKind::Bars { x: "layer".into(), y: "dimension".into(), series: None },
         };
@@ -304,15 +357,24 @@ mod tests {
         assert!((log_ratio([9.0, 100.0, 1.0].into_iter()) - 3f64.ln()).abs() < 1e-12);
     }
 
+    /// Five vectors of each document, one document after the other.
+    fn each(vectors: usize) -> Vec<u32> {
+        (0..vectors as u32).map(|vector| vector / 5).collect()
+    }
+
+    fn alone(features: &Features) -> IntrinsicDimension {
+        intrinsic_dimension(features, &each(features.tokens())).unwrap()
+    }
+
     #[test]
     fn the_dimension_of_a_cube_is_found_and_does_not_turn() {
         for dimensions in [1, 2, 5] {
             let features = cube(1000, dimensions, 8, 3);
-            let found = intrinsic_dimension(&features).unwrap();
+            let found = alone(&features);
             let truth = dimensions as f64;
             assert!(found.low < truth * 1.02 && truth * 0.9 < found.high, "{dimensions}: {found:?}");
             let turned = features.rotate(&random_rotation(8, Seed(5))).unwrap();
-            let turned = intrinsic_dimension(&turned).unwrap();
+            let turned = alone(&turned);
             assert!((turned.dimension - found.dimension).abs() < 1e-6 * truth);
         }
     }
@@ -326,7 +388,7 @@ mod tests {
                 [t.sin(), t.cos(), (2.0 * t).sin(), t / 3.0]
             })
             .collect();
-        let found = of_layer(0, &Features::new(4, &curve).unwrap(), Seed(1)).unwrap();
+        let found = of_layer(0, &Features::new(4, &curve).unwrap(), &each(600), Seed(1)).unwrap();
         assert!(found.found.high < 1.3 && found.null.dimension > 2.5, "{found:?}");
         assert!(found.null.p_value < 1e-6, "{found:?}");
     }
@@ -339,7 +401,7 @@ mod tests {
                 let mut rng = Seed(*seed).child("gauss").rng();
                 let values: Vec<f64> = (0..4 * 100).map(|_| normal(&mut rng)).collect();
                 let features = Features::new(4, &values.repeat(copies)).unwrap();
-                of_layer(0, &features, Seed(*seed)).unwrap().null.p_value <= 0.05
+                of_layer(0, &features, &each(features.tokens()), Seed(*seed)).unwrap().null.p_value <= 0.05
             };
             (0..200).filter(curved).count()
         };
@@ -353,14 +415,21 @@ mod tests {
         let once = cube(100, 2, 3, 4);
         let twice: Vec<f64> = (0..200).flat_map(|i| once.row(i % 100).to_vec()).collect();
         let twice = Features::new(3, &twice).unwrap();
-        assert_eq!(intrinsic_dimension(&once).unwrap(), intrinsic_dimension(&twice).unwrap());
+        let (own, repeated) = (alone(&once), alone(&twice));
+        assert_eq!((own.dimension, own.vectors), (repeated.dimension, repeated.vectors));
+        // Each vector is in two documents: without either, all are still there.
+        assert_eq!((repeated.low, repeated.high), (repeated.dimension, repeated.dimension));
+        assert!(own.low < own.dimension);
         // So do vectors that rounding tells apart.
         let nearly: Vec<f64> = (0..200)
             .flat_map(|i| once.row(i % 100).iter().map(move |x| x * (1.0 + 1e-8 * (i / 100) as f64)))
             .collect();
-        let nearly = intrinsic_dimension(&Features::new(3, &nearly).unwrap()).unwrap();
+        let nearly = alone(&Features::new(3, &nearly).unwrap());
         assert_eq!(nearly.vectors, 100);
-        assert!((nearly.dimension - intrinsic_dimension(&once).unwrap().dimension).abs() < 1e-4);
-        assert!(intrinsic_dimension(&cube(5, 2, 3, 4)).is_err());
+        assert!((nearly.dimension - alone(&once).dimension).abs() < 1e-4);
+        let few = intrinsic_dimension(&once, &[1; 100]).unwrap();
+        assert!(few.low.is_nan(), "one document tells no interval");
+        assert_eq!(few.dimension, own.dimension);
+        assert!(intrinsic_dimension(&cube(5, 2, 3, 4), &each(5)).is_err());
     }
 }

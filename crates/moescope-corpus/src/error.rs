@@ -28,7 +28,10 @@ pub enum CorpusError {
         folder: PathBuf,
     },
     /// Neither a folder with text nor a file of a known kind.
-    #[error("there is no text at {}; wanted a file .txt, .jsonl (field `text`) or .parquet (column `text`), the first two also packed as .gz or .zst, or a folder of such files or of sub-folders with them", path.display())]
+    #[error(
+        "{}; wanted a file .txt, .jsonl (field `text`) or .parquet (column `text`), the first two also packed as .gz or .zst, or a folder of such files or of sub-folders with them",
+        nothing_at(path)
+    )]
     NoText {
         /// The path asked for.
         path: PathBuf,
@@ -171,4 +174,12 @@ pub enum CorpusError {
         /// What is wrong with the sizes.
         problem: String,
     },
+}
+
+/// What there is where text was wanted.
+fn nothing_at(path: &std::path::Path) -> String {
+    match path.exists() {
+        true => format!("there is no text at {}", path.display()),
+        false => format!("there is no file or folder {}", path.display()),
+    }
 }

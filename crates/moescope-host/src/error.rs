@@ -59,7 +59,7 @@ pub enum HostError {
 pub fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
     match system_kind(error) {
-        Kind::NotFound => "; check the path, and that what should have written it has run",
+        Kind::NotFound => "; check the path, and whether what writes it has run",
         Kind::NotADirectory => "; a part of this path is a file where a folder was wanted",
         Kind::IsADirectory => "; this is a folder where a file was wanted",
         Kind::PermissionDenied => "; choose a place that you may use, or change its permissions",

@@ -12,12 +12,12 @@ use crate::failure::Failure;
 const UNFINISHED: &str = "unfinished.txt";
 
 /// Refuses a folder that holds something else than `what`, an earlier result, of which it would have one of the files `marks`, or
-/// what is left of one that could not be finished.
+/// what is left of one that could not be finished; and a place where no folder can be made, before the work is done rather than after.
 ///
 /// # Errors
-/// If the folder is not empty and has none of these files. A folder that is not there is none.
+/// If the folder is not empty and has none of these files, is a file, or cannot be made.
 pub fn require_own(folder: &Path, what: &str, marks: &[&str]) -> Result<(), Failure> {
-    let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let Ok(mut entries) = std::fs::read_dir(folder) else { return require_place(folder) };
     let own = marks.iter().chain([&UNFINISHED]).any(|name| folder.join(name).exists());
     match entries.next() {
         Some(Ok(entry)) if !own => Err(Failure::input(format!(
@@ -27,6 +27,25 @@ pub fn require_own(folder: &Path, what: &str, marks: &[&str]) -> Result<(), Fail
         ))),
         _ => Ok(()),
     }
+}
+
+/// Refuses a place at which there is no folder and none can be made. Nothing is left there.
+fn require_place(folder: &Path) -> Result<(), Failure> {
+    if folder.is_file() {
+        return Err(Failure::input(format!(
+            "{} is a file; choose a new or empty folder as --out",
+            folder.display()
+        )));
+    }
+    if folder.is_dir() {
+        // It is there and cannot be read: whoever writes will say why.
+        return Ok(());
+    }
+    let lacking: Vec<&Path> = folder.ancestors().take_while(|part| !part.exists()).collect();
+    let made = moescope_host::make_folder(folder);
+    // Those that were made are empty; what another has put there meanwhile stays.
+    lacking.iter().for_each(|part| drop(std::fs::remove_dir(part)));
+    Ok(made?)
 }
 
 /// Writes a result, whose file `last` tells that the folder is whole: an earlier one goes first, `write` is to write it last, and while
@@ -102,6 +121,19 @@ fn holds(folder: &Path, place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_no_folder_and_trying_a_new_place_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        std::fs::write(&file, "text").unwrap();
+        let refused = |folder: &Path| require_own(folder, "a result", &["result.json"]).unwrap_err().message;
+        assert!(refused(&file).contains("is a file; choose a new or empty folder"));
+        assert!(refused(&file.join("below")).contains("below"));
+        require_own(&scratch.path().join("new/below"), "a result", &["result.json"]).unwrap();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1, "the file alone");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+    }
 
     #[test]
     fn tables_of_an_earlier_result_go_and_other_files_stay() {

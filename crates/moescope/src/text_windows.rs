@@ -194,6 +194,21 @@ impl Windows {
         }
     }
 
+    /// Says so where intervals over documents rest on too few of them.
+    pub(crate) fn tell_few(&self, context: &Context) {
+        let seen: std::collections::BTreeSet<u32> =
+            self.windows.iter().map(|window| window.document).collect();
+        if seen.len() < FEW {
+            context.progress().note(&format!(
+                "the text is of {}; intervals over fewer than {FEW} are too narrow (more --tokens, or more documents)",
+                match seen.len() {
+                    1 => "1 document".to_owned(),
+                    documents => format!("{documents} documents"),
+                }
+            ));
+        }
+    }
+
     fn short(&self) -> Option<String> {
         let seen: std::collections::BTreeSet<u32> =
             self.windows.iter().map(|window| window.document).collect();

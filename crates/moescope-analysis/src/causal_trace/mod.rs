@@ -16,7 +16,7 @@ use moescope_base::{HookPoint, Seed, Site, Subject, SubjectShape};
 pub use instrument::CausalTracing;
 
 use crate::depth::spread_over;
-use crate::statistics::{Bootstrap, LEAST_UNITS, Resampling, bootstrap};
+use crate::statistics::{self, Bootstrap, LEAST_UNITS, Resampling, bootstrap, student};
 use crate::{AnalysisError, Sample, check};
 use cases::Case;
 use passes::Stage;
@@ -121,7 +121,7 @@ pub struct TraceOptions {
 /// - **Unit and range:** `recovery` is the probability of that token with the restored vector minus that without, over what the noise
 ///   takes: 0 if nothing comes back, 1 if all; it can be above 1 or below 0. `effect` is the numerator alone, `total` the denominator.
 ///   Ratios of sums over cases; intervals resample documents.
-/// - **Null:** the vector that the next sequence's subject has at the same place of its own.
+/// - **Null:** the vector that the next sequence's subject has at the same place of its own; the p-value is of no difference from it.
 /// - **Does not show:** that what is restored is needed, nor where a fact is stored: vectors that are restored carry all that came before
 ///   them. With `held` routes neither noise nor restoration changes a choice of experts, with free ones both may.
 /// - **Source:** causal tracing, Meng et al. 2022 (arXiv 2202.05262), with single experts and with routes held or free (arXiv 2606.03780).
@@ -141,6 +141,8 @@ pub struct Recovery {
     pub recovery: Bootstrap,
     /// The same with the vector of another sequence.
     pub null: f64,
+    /// Of no difference between the two, two-sided: Student's t of their differences over documents.
+    pub p_value: f64,
     /// Probability that comes back, on average.
     pub effect: f64,
     /// Probability that the noise takes, on average.
@@ -263,6 +265,9 @@ fn summarise(
 ) -> Result<Recovery, AnalysisError> {
     let documents: Vec<[f64; 4]> = documents.values().copied().collect();
     let total = |which: usize| documents.iter().map(|sums| sums[which]).sum::<f64>();
+    let beyond: Vec<f64> = documents.iter().map(|[own, foreign, ..]| own - foreign).collect();
+    let count = beyond.len() as f64;
+    let t = statistics::mean(&beyond) / (statistics::standard_deviation(&beyond) / count.sqrt());
     Ok(Recovery {
         reach,
         layer,
@@ -271,6 +276,7 @@ fn summarise(
         held,
         recovery: bootstrap(documents.len(), |drawn| ratio(&documents, drawn, 0), resampling)?,
         null: total(1) / total(2),
+        p_value: student::two_sided(t, count - 1.0),
         effect: total(0) / total(3),
         total: total(2) / total(3),
         cases: total(3) as usize,

@@ -79,6 +79,8 @@ fn recoveries(found: &[Recovery]) -> Vec<Column> {
     let shares: Vec<Bootstrap> = found.iter().map(|row| row.recovery).collect();
     let mut columns = bootstrap_columns("recovery", unit, "probability that comes back", &shares);
     columns.push(Column::null("recovery", unit, "the vector of another sequence", real(&|row| row.null)));
+    let meaning = "of no difference from another sequence's vector; Student's t over documents";
+    columns.push(Column::p_value("recovery", meaning, real(&|row| row.p_value)));
     let effect = real(&|row| row.effect);
     columns.push(Column::estimate("effect", "probability", "that comes back, on average", effect));
     let total = real(&|row| row.total);

@@ -1,7 +1,8 @@
 //! Findings of causal tracing in words.
 
 use super::{Place, Reach, Recovery, Restored};
-use crate::statistics::Bootstrap;
+use crate::instrument::LEVEL;
+use crate::statistics::{Bootstrap, holm};
 use crate::wording::{counted, stands_out};
 
 /// Whether routes were held, in a word.
@@ -16,7 +17,7 @@ pub(super) fn at(row: &Recovery) -> String {
         (Reach::Later, Place::Subject) => " at subject",
         (Reach::Later, Place::Reader) => " at reader",
     };
-    format!("{}{place} with routes {}", row.restored.name(), routes(row))
+    format!("{}{place}, routes {}", row.restored.name(), routes(row))
 }
 
 /// The layer that brings most back, whether it is told from the others, and what its single expert does.
@@ -63,15 +64,23 @@ pub(super) fn own(found: &[Recovery]) -> String {
     }
 }
 
-/// The layer or expert with most beyond the null, and at which token, if its interval says so. The stream is left out: after the last block all of a
-/// prediction is in it.
+/// The rows that bring something back, and more than another sequence's vector does, most first; p-values are corrected over all of them (Holm).
+fn told<'r>(rows: &[&'r Recovery]) -> Vec<&'r Recovery> {
+    let p = holm(&rows.iter().map(|row| row.p_value).collect::<Vec<f64>>());
+    let more = |row: &Recovery| row.recovery.low > 0.0 && row.recovery.estimate > row.null;
+    let told = rows.iter().zip(p).filter(|(row, p)| *p <= LEVEL && more(row));
+    let mut told: Vec<&Recovery> = told.map(|(row, _)| *row).collect();
+    told.sort_by(|a, b| b.recovery.estimate.total_cmp(&a.recovery.estimate));
+    told
+}
+
+/// The layer or expert that brings most of a later prediction back, and at which token. The stream is left out: after the last block all of a prediction is in
+/// it.
 pub(super) fn later(found: &[Recovery]) -> String {
-    let beyond = |row: &&Recovery| row.recovery.estimate - row.null;
-    let parts = found.iter().filter(|row| row.restored != Restored::Stream);
-    let told = parts.filter(|row| row.recovery.low > row.null.max(0.0));
-    match told.max_by(|a, b| beyond(a).total_cmp(&beyond(b))) {
+    let parts: Vec<&Recovery> = found.iter().filter(|row| row.restored != Restored::Stream).collect();
+    match told(&parts).first() {
         Some(row) => format!(
-            "Of a later prediction most comes back in block {} by {}: {:.0} % ({:.0} to {:.0} %) against {:.0} % with another sequence's vector",
+            "Of a later prediction most comes back in block {} by the {}: {:.0} % ({:.0} to {:.0} %) against {:.0} % with another sequence's vector",
             row.layer,
             at(row),
             100.0 * row.recovery.estimate,
@@ -86,11 +95,9 @@ pub(super) fn later(found: &[Recovery]) -> String {
     }
 }
 
-/// The head with most beyond the null, if its interval says so, and whether it is told from the next.
+/// The head that brings most back, and whether it is told from the next.
 pub(super) fn heads(heads: &[Recovery]) -> String {
-    let beyond = |row: &Recovery| row.recovery.estimate - row.null;
-    let mut told: Vec<&Recovery> = heads.iter().filter(|row| row.recovery.low > row.null.max(0.0)).collect();
-    told.sort_by(|a, b| beyond(b).total_cmp(&beyond(a)));
+    let told = told(&heads.iter().collect::<Vec<&Recovery>>());
     let Some(most) = told.first() else {
         return format!(
             "None of {} alone brings a later prediction back more surely than another sequence's value",

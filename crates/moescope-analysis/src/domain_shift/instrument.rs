@@ -62,7 +62,7 @@ impl Instrument for DomainShift {
             does_not_show: "what another language or subject does: a disturbed text is no text of any domain",
             source: "agreement of sets as in OLMoE (Muennighoff et al. 2024); sensitivity to shuffled tokens, Sinha et al. 2021 (arXiv 2104.06644)",
             passes: "one for the routes, and 10 of at most 64 sequences",
-            routed: true,
+            routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,
         }
@@ -73,15 +73,23 @@ impl Instrument for DomainShift {
         let (permutations, names) = (material.permutations, material.domain_names().to_vec());
         let samples = material.some_samples(METHOD, SEQUENCES)?;
         let (losses, routes) = shift(material.subject, &samples, seed, resampling)?;
-        let mut tables = vec![loss_table(&losses)?, route_table(&routes)?];
-        // A text of one domain has no mixture to leave it out of.
-        if names.len() > 1 {
-            tables.push(domain_table(&domain_loads(material.routes()?, permutations, seed)?, &names)?);
+        let (mut tables, mut figures) = (vec![loss_table(&losses)?], vec![loss_figure(&losses, &routes)]);
+        if !routes.is_empty() {
+            tables.push(route_table(&routes)?);
+            figures.push(route_figure(&routes));
+            // A text of one domain has no mixture to leave it out of.
+            if names.len() > 1 {
+                tables.push(domain_table(&domain_loads(material.routes()?, permutations, seed)?, &names)?);
+            }
         }
-        let figures = vec![
-            Figure {
+        Ok(Finding { tables, figures })
+    }
+}
+
+fn loss_figure(losses: &[Shift], routes: &[RouteShift]) -> Figure {
+    Figure {
                 id: "shift_loss".into(),
-                title: loss_finding(&losses, &routes),
+                title: loss_finding(losses, routes),
                 caption: "Change of the loss where the next token is the same as it was; after tokens that were disturbed, and after tokens of \
                           which the context alone was."
                     .into(),
@@ -92,20 +100,16 @@ impl Instrument for DomainShift {
                     series: Some("line".into()),
                     log2_x: false,
                 },
-            },
-            Figure {
-                id: "shift_routes".into(),
-                title: route_finding(&routes),
-                caption: "Share of the chosen experts that stay, beside routes that depend on the load alone.".into(),
-                table: "shift_routes".into(),
-                kind: FigureKind::Bars {
-                    x: "layer".into(),
-                    y: "agreement".into(),
-                    series: Some("line".into()),
-                },
-            },
-        ];
-        Ok(Finding { tables, figures })
+            }
+}
+
+fn route_figure(routes: &[RouteShift]) -> Figure {
+    Figure {
+        id: "shift_routes".into(),
+        title: route_finding(routes),
+        caption: "Share of the chosen experts that stay, beside routes that depend on the load alone.".into(),
+        table: "shift_routes".into(),
+        kind: FigureKind::Bars { x: "layer".into(), y: "agreement".into(), series: Some("line".into()) },
     }
 }
 
@@ -225,13 +229,18 @@ fn loss_finding(losses: &[Shift], routes: &[RouteShift]) -> String {
         let row = losses.iter().find(|row| row.disturbance == quarter && row.tokens == tokens);
         row.map_or(f64::NAN, |row| row.loss.estimate)
     };
-    format!(
-        "With a quarter of the tokens replaced the loss changes by {:+.3} nats after these and by {:+.3} after the others, which keep {:.0} % \
-         of their experts",
+    let told = format!(
+        "With a quarter of the tokens replaced the loss changes by {:+.3} nats after these and by {:+.3} after the others",
         after(Tokens::Touched),
-        after(Tokens::Untouched),
-        100.0 * agreement(routes, quarter, Tokens::Untouched)
-    )
+        after(Tokens::Untouched)
+    );
+    match routes.is_empty() {
+        true => told,
+        false => {
+            let kept = 100.0 * agreement(routes, quarter, Tokens::Untouched);
+            format!("{told}, which keep {kept:.0} % of their experts")
+        }
+    }
 }
 
 /// How many experts untouched tokens keep under the strongest disturbance of each kind.

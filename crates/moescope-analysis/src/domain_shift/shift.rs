@@ -95,7 +95,7 @@ struct Sums {
 /// stay together.
 ///
 /// # Errors
-/// If there are fewer than four documents, no layer is routed, or the subject cannot answer.
+/// If there are fewer than four documents, or the subject cannot answer.
 pub fn shift(
     subject: &mut dyn Subject,
     samples: &[Sample],
@@ -106,7 +106,7 @@ pub fn shift(
         samples.iter().flat_map(|sample| sample.documents()).map(|document| (*document, 0)).collect();
     places.values_mut().enumerate().for_each(|(place, entry)| *entry = place);
     check::documents(METHOD, places.len())?;
-    let layers = layers(subject)?;
+    let layers = layers(subject);
     let mut all: Vec<Sums> = vec![Sums::new(places.len(), &layers); Disturbance::ALL.len()];
     for (number, sample) in samples.iter().enumerate() {
         let embed = HookPoint::global(Site::Embed);
@@ -142,15 +142,14 @@ fn chosen(layer: usize) -> HookPoint {
 }
 
 /// Routed layers and their experts, evenly spaced where there are many.
-fn layers(subject: &dyn Subject) -> Result<Vec<(usize, usize)>, AnalysisError> {
+fn layers(subject: &dyn Subject) -> Vec<(usize, usize)> {
     let of = |(layer, shape): (usize, &FeedForwardShape)| match shape {
         FeedForwardShape::Routed { experts, .. } => Some((layer, *experts)),
         FeedForwardShape::Dense { .. } => None,
     };
     let all: Vec<(usize, usize)> = subject.shape().feed_forward.iter().enumerate().filter_map(of).collect();
-    check::at_least(METHOD, "routed layers", all.len(), 1)?;
     let count = all.len().min(LAYERS);
-    Ok((0..count).map(|at| all[at * all.len() / count]).collect())
+    (0..count).map(|at| all[at * all.len() / count]).collect()
 }
 
 /// Chosen experts of every token of a layer.

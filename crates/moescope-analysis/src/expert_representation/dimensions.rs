@@ -2,7 +2,7 @@
 
 use moescope_base::{Column, HookPoint, Request, Seed, Site, Subject, Table, Value, row_tokens};
 
-use crate::intrinsic_dimension::{FEWER, LayerDimension, curved, of_layer};
+use crate::intrinsic_dimension::{FEWER, LEFT_OUT, LayerDimension, curved, of_layer};
 use crate::matrix::Features;
 use crate::spectrum::{white_effective_rank, white_participation_ratio};
 use crate::stream_spectrum::{Directions, directions};
@@ -84,7 +84,7 @@ pub(super) fn of_experts(
                 chosen.iter().flat_map(|row| &data[row * width..][..width]).copied().collect();
             let place = rows.expert.map_or(0, |expert| expert as u64 + 1);
             let seed = seed.index(place).index(u64::from(answers));
-            let local = told(of_layer(layer, &Features::from_single(width, &data)?, seed))?;
+            let local = told(of_layer(layer, &Features::from_single(width, &data)?, &documents, seed))?;
             let spectrum = told(directions(&data, width, &documents, seed))?;
             let both = local.zip(spectrum);
             let expert = rows.expert;
@@ -168,7 +168,7 @@ pub(super) fn table(found: &[ExpertDimensions]) -> Result<Table, AnalysisError> 
         Column::estimate("dimension", unit, "intrinsic dimension", real(|d| d.local.found.dimension)),
     ];
     let (low, high) = (real(|d| d.local.found.low), real(|d| d.local.found.high));
-    columns.extend(Column::interval("dimension", unit, "95 %, tokens taken as independent", low, high));
+    columns.extend(Column::interval("dimension", unit, LEFT_OUT, low, high));
     columns.push(Column::observations("dimension", "different vectors", count(|d| d.local.found.vectors)));
     let null = "Gaussian vectors of the same covariance";
     columns.push(Column::null("dimension", unit, null, real(|d| d.local.null.dimension)));

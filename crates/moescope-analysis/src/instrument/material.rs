@@ -17,6 +17,8 @@ pub struct ResidualStream {
     pub ids: Vec<u32>,
     /// Domains, an index into the names.
     pub domains: Vec<u32>,
+    /// Classes of tokens, an index into the names.
+    pub classes: Vec<u32>,
     /// Documents.
     pub documents: Vec<u32>,
     /// Positions in the window, from 0.
@@ -184,6 +186,7 @@ pub fn stream_of(
         }
         found.ids.extend(rows.iter().map(|row| table.ids[*row]));
         found.domains.extend(rows.iter().map(|row| u32::from(table.domains[*row])));
+        found.classes.extend(rows.iter().map(|row| u32::from(table.classes[*row])));
         found.documents.extend(rows.iter().map(|row| table.documents[*row]));
         found.positions.extend(rows.iter().map(|row| table.positions[*row]));
         before = here.end;

@@ -1,17 +1,17 @@
 //! Instruments that studies use as well, as the case offers them.
 
+mod domain_probe;
 mod gives;
 
 use moescope_base::{Figure, FigureKind};
 
+pub(super) use domain_probe::DomainProbe;
+
 use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::AnalysisError;
 use crate::lens_passage::Passage;
 use crate::logit_lens::{LensLayer, logit_lens};
 use crate::next_token::predicted_ids;
-use crate::probe::{
-    DescriptionLength, Probe, ProbeOptions, ProbeTask, description_length, length_table, probe,
-    table as probe_table,
-};
 use crate::route_report::{
     load_finding, locality_finding, paths_finding, sharpness_finding, specialisation_finding,
     together_finding,
@@ -19,7 +19,6 @@ use crate::route_report::{
 use crate::specialisation::{
     Labels, both_sides, divergence_figure, divergence_table, expert_divergence_table,
 };
-use crate::{AnalysisError, check};
 
 /// The instrument `routing`: load, sharpness, co-activation and locality.
 pub(super) struct RouteLoad;
@@ -232,126 +231,6 @@ impl Instrument for Paths {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("paths");
         paths_finding(material.routes()?, permutations)
-    }
-}
-
-/// The instrument `domain-probe`: a linear probe for the domain after every block.
-pub(super) struct DomainProbe;
-
-/// Tokens that the probe is fitted on and judged by.
-const PROBE_TOKENS: usize = 3000;
-
-const READS_DOMAIN: Reading = Reading {
-    says: "the domain is read",
-    table: "domain_probe",
-    rows: &[("probe", "after block 1")],
-    value: "accuracy",
-    rule: Rule::Above(1.0),
-};
-
-const SHORTENS_DOMAIN: Reading = Reading {
-    says: "the domain is written shorter",
-    table: "domain_probe_length",
-    rows: &[],
-    value: "saved",
-    rule: Rule::MoreThan(0.0),
-};
-
-const DOMAIN_PROBE_PROMISES: &[Promise] = &[
-    Promise::finds(Property::DomainRoutes, READS_DOMAIN),
-    Promise::is_silent(Property::TokenRoutes, READS_DOMAIN),
-    Promise::is_silent(Property::RandomRoutes, READS_DOMAIN),
-    Promise::finds(Property::DomainWords, SHORTENS_DOMAIN),
-    Promise::is_silent(Property::TokenRoutes, SHORTENS_DOMAIN),
-    Promise::is_silent(Property::RandomRoutes, SHORTENS_DOMAIN),
-];
-
-impl Instrument for DomainProbe {
-    fn about(&self) -> About {
-        About {
-            name: "domain-probe",
-            group: Group::Representation,
-            question: "Can the domain of the text be read linearly from the residual stream, and after which block?",
-            null: "the most frequent class; and random labels of token types, which a memory of tokens reads",
-            does_not_show: "that the model uses what can be read",
-            source: "Alain and Bengio 2016; control tasks, Hewitt and Liang 2019; online code, Voita and Titov 2020",
-            passes: "one for each batch",
-            routed: false,
-            gives: gives::DOMAIN_PROBE,
-            promises: DOMAIN_PROBE_PROMISES,
-        }
-    }
-
-    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let classes = material.domain_names().len();
-        check::at_least("probe for the domain", "domains", classes, 2)?;
-        let stream = material.residual_stream(PROBE_TOKENS)?;
-        let options = |layer: usize| ProbeOptions {
-            folds: 3,
-            penalty: 1e-2,
-            controls: 1,
-            replicates: material.replicates,
-            seed: material.seed.child("domain probe").index(layer as u64),
-        };
-        let (mut found, mut codes) = (Vec::new(), Vec::new());
-        for (layer, features) in stream.layers.iter().enumerate() {
-            let task = ProbeTask {
-                features,
-                labels: &stream.domains,
-                classes,
-                documents: &stream.documents,
-                types: &stream.ids,
-            };
-            found.push((format!("after block {layer}"), probe(task, options(layer))?));
-            match description_length(task, options(layer)) {
-                Ok(code) => codes.push((format!("after block {layer}"), code)),
-                // A probe needs three documents, a code five.
-                Err(AnalysisError::TooFew { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let accuracy = |of: &&(String, Probe)| of.1.accuracy.estimate;
-        let (place, best) =
-            found.iter().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b))).expect("a model has blocks");
-        let figure = Figure {
-            id: "domain_probe".into(),
-            title: format!(
-                "The domain is read best {place}: right for {:.0} % of the tokens, where the most frequent is right for {:.0} % and random labels of token \
-                 types are for {:.0} %",
-                100.0 * best.accuracy.estimate,
-                100.0 * best.majority,
-                100.0 * best.control
-            ),
-            caption: "Accuracy on documents not seen, with 95 % intervals over documents.".into(),
-            table: "domain_probe".into(),
-            kind: FigureKind::Forest { label: "probe".into(), estimate: "accuracy".into(), reference: None },
-        };
-        let title = "What a linear probe reads of the domain";
-        let (mut tables, mut figures) = (vec![probe_table("domain_probe", title, &found)?], vec![figure]);
-        if !codes.is_empty() {
-            tables.push(length_table("domain_probe_length", "How short the domain can be written", &codes)?);
-            figures.push(code_figure(&codes));
-        }
-        Ok(Finding { tables, figures })
-    }
-}
-
-/// The bits that each block saves.
-fn code_figure(codes: &[(String, DescriptionLength)]) -> Figure {
-    let saved = |code: &DescriptionLength| code.saved.estimate;
-    let best = codes.iter().max_by(|a, b| saved(&a.1).total_cmp(&saved(&b.1))).expect("there are codes");
-    let (place, code) = best;
-    Figure {
-        id: "domain_probe_length".into(),
-        title: format!(
-            "The stream {place} shortens the domain from {:.2} to {:.2} bits per token",
-            code.frequencies, code.bits.estimate
-        ),
-        caption: "Bits per token that a probe saves which learns while the labels are sent, with 95 % intervals over documents; 0 is a \
-                  stream that tells nothing. A label that lies open saves more than one that takes many examples to learn."
-            .into(),
-        table: "domain_probe_length".into(),
-        kind: FigureKind::Forest { label: "probe".into(), estimate: "saved".into(), reference: Some(0.0) },
     }
 }
 

@@ -202,7 +202,9 @@ impl Maps {
 
     fn finding(&self, found: &[(usize, Given)]) -> String {
         let better = crate::statistics::holm(&found.iter().map(|(_, of)| of.p).collect::<Vec<f64>>());
-        let better = better.into_iter().filter(|p| *p <= LEVEL).count();
+        // A shuffle moves single tokens, an interval documents: both must tell.
+        let better =
+            better.into_iter().zip(found).filter(|(p, (_, of))| *p <= LEVEL && of.gain.low > 0.0).count();
         let most = found.iter().map(|(_, of)| of.gain.estimate).fold(f64::NEG_INFINITY, f64::max);
         format!(
             "{} after {better} of {}, by a cosine of {most:.3} at most",

@@ -6,6 +6,10 @@ use moescope_base::Tokens;
 use moescope_model::{Description, FeedForward, Model, ModelSubject, Routed, Router, Variation};
 
 fn model(change: impl Fn(&str, &mut [f32])) -> ModelSubject {
+    deep(2, change)
+}
+
+fn deep(blocks: usize, change: impl Fn(&str, &mut [f32])) -> ModelSubject {
     let router = Router::learned(true);
     let routed = Routed { experts: 4, expert_width: 6, per_token: 2, router, shared: None };
     let description = Description {
@@ -19,7 +23,7 @@ fn model(change: impl Fn(&str, &mut [f32])) -> ModelSubject {
         max_positions: 16,
         tied_embeddings: false,
         qk_norm: false,
-        feed_forward: vec![FeedForward::Routed(routed); 2],
+        feed_forward: vec![FeedForward::Routed(routed); blocks],
         variation: Variation::default(),
     };
     let mut model = Model::initialise(description, Seed(5)).unwrap();
@@ -134,4 +138,26 @@ fn numbers_of_documents_and_threads_do_not_matter_and_too_little_is_refused() {
     assert!(jacobian_lens(&mut subject, &[lone], options()).is_err());
     let few = Sample::one_document_each(Tokens::new(vec![1, 2, 3, 4, 5, 6], 3, 2).unwrap(), 0);
     assert!(jacobian_lens(&mut subject, &[few], options()).unwrap_err().to_string().contains("documents"));
+}
+
+#[test]
+fn a_path_is_two_routed_layers_above_and_its_table_is_as_said() {
+    let mut subject = deep(3, loud);
+    let found = jacobian_lens(&mut subject, &samples(0), options()).unwrap();
+    assert_eq!(found.iter().map(|row| row.by_path.is_some()).collect::<Vec<_>>(), [true, false]);
+    assert!(found.iter().all(|row| row.by_expert.is_some()));
+    let table = crate::routing::planted::tokens(
+        samples(0)[0].tokens().ids().to_vec(),
+        vec![0; 128],
+        samples(0)[0].documents().to_vec(),
+    );
+    let batches = vec![(samples(0)[0].tokens().clone(), table)];
+    let mut material = crate::instrument::Material::new(&mut subject, batches, Seed(1)).unwrap();
+    material.replicates = 50;
+    let told = crate::instrument::Instrument::run(&JacobianLens, &mut material).unwrap();
+    let names: Vec<&str> = told.tables.iter().map(|table| table.name()).collect();
+    assert_eq!(names, ["jacobian_lens", "jacobian_lens_by_expert", "jacobian_lens_by_path"]);
+    let unlike = crate::instrument::Instrument::about(&JacobianLens).unlike(&told);
+    assert!(unlike.is_empty(), "{unlike:?}");
+    assert!(told.figures[2].title.starts_with("Maps by path carry changes better"));
 }

@@ -20,9 +20,18 @@ pub(super) struct Planted {
     shape: SubjectShape,
     /// What the logit loses without each expert.
     worth: [f32; EXPERTS],
+    /// Whether the first two experts do the same, so that nothing is lost as long as one of them is there.
+    stand_ins: bool,
 }
 
 impl Planted {
+    /// The first two stand in for each other and are worth all together, the others a little each.
+    pub(super) fn stand_ins() -> Planted {
+        let little = 0.5;
+        let worth = [3.0, 3.0, little, little, little, little, little];
+        Planted { stand_ins: true, ..Planted::worth(worth) }
+    }
+
     /// Expert 2 is worth all of the logit, the others nothing.
     pub(super) fn new() -> Planted {
         Planted::worth([0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 3.0])
@@ -43,7 +52,7 @@ impl Planted {
             feed_forward: vec![FeedForwardShape::Dense { width: 4 }, routed],
             options: Default::default(),
         };
-        Planted { shape, worth }
+        Planted { shape, worth, stand_ins: false }
     }
 
     /// Whether the edits take the expert out.
@@ -64,7 +73,11 @@ impl Subject for Planted {
     fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
         let tokens = request.tokens;
         let (indices, logits) = (HookPoint::block(Site::RouterIndices, 1), HookPoint::global(Site::Logits));
-        let strength = |id: &u32| match Planted::is_out(request.edits, *id as usize) {
+        let out = |expert: usize| match self.stand_ins && expert < 2 {
+            true => Planted::is_out(request.edits, 0) && Planted::is_out(request.edits, 1),
+            false => Planted::is_out(request.edits, expert),
+        };
+        let strength = |id: &u32| match out(*id as usize) {
             true => 3.0 - self.worth[*id as usize],
             false => 3.0,
         };

@@ -4,6 +4,8 @@
 //! in blocks, each coded by a probe that was fitted on the blocks before. A label that lies open is cheap from the second block on; one that
 //! takes many examples to learn is dear for long.
 
+use std::collections::BTreeSet;
+
 use moescope_base::{Column, Seed, Table};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
@@ -21,15 +23,17 @@ const BLOCKS: usize = 5;
 /// Length of an online code of the labels.
 ///
 /// - **Unit and range:** bits for each token, 0 or more. The first block is sent at `log2(classes)` bits a token.
-/// - **Null:** `frequencies`: the same code by the class frequencies of the blocks before, which know nothing of the representation.
+/// - **Null:** `frequencies`: the same code by the class frequencies of the blocks before, which know nothing of the representation, or the even code where that is
+///   shorter: frequencies of few documents may say less than nothing of the next.
 /// - **Control:** labels drawn for each token type: what a memory of types can write.
+/// - **Code:** probabilities are mixed with even ones, which weigh as much as one document for each class.
 /// - **Does not show:** that the model uses what the code reads; nor variation over the order of documents, which is drawn once.
 /// - **Source:** online code of Voita and Titov 2020, "Information-Theoretic Probing with Minimum Description Length", over documents.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DescriptionLength {
     /// With the representation, interval over documents.
     pub bits: Bootstrap,
-    /// By class frequencies alone.
+    /// By class frequencies alone, or evenly if that is shorter.
     pub frequencies: f64,
     /// `frequencies − bits`, interval over documents: what the representation saves. 0 where it tells nothing; less where the probe
     /// learns what does not hold on other documents.
@@ -70,6 +74,10 @@ pub fn description_length(
                 false => control += with / tokens as f64,
             }
         }
+    }
+    let even = (task.classes as f64).log2();
+    if frequencies.iter().sum::<f64>() > even * tokens as f64 {
+        frequencies.fill(even);
     }
     let resampling = Resampling {
         replicates: options.replicates,
@@ -113,7 +121,15 @@ fn blocks_of_documents(documents: &[u32], seed: Seed) -> Vec<Vec<usize>> {
     blocks
 }
 
+/// How many documents some tokens are of.
+fn documents_of(task: &ProbeTask<'_>, tokens: &[usize]) -> usize {
+    tokens.iter().map(|token| task.documents[*token]).collect::<BTreeSet<u32>>().len()
+}
+
 /// Bits of each token of a block, with the representation and by class frequencies.
+///
+/// What few documents say is mixed with the even code as if each class had been seen in one document more: a domain of which none was among the first three would
+/// cost what no later block could save.
 fn send(
     task: &ProbeTask<'_>,
     labels: &[u32],
@@ -127,11 +143,12 @@ fn send(
     }
     let frequencies = class_frequencies(labels, &known, penalty.classes);
     let probe = Classifier::fit(task.features, labels, &known, penalty);
-    let bits = |nats: f64| -nats / std::f64::consts::LN_2;
     let said = probe.log_probabilities(task.features, &blocks[block]);
+    let (documents, classes) = (documents_of(task, &known) as f64, penalty.classes as f64);
+    let bits = |probability: f64| -((documents * probability + 1.0) / (documents + classes)).log2();
     let cost = |(token, said): (&usize, Vec<f64>)| {
         let label = labels[*token] as usize;
-        [bits(said[label]), -frequencies[label].log2()]
+        [bits(said[label].exp()), bits(frequencies[label])]
     };
     blocks[block].iter().zip(said).map(cost).collect()
 }
@@ -151,12 +168,17 @@ pub fn length_table(
     let unit = "bits per token";
     let mut columns = vec![Column::key("probe", "what is read from where", labels(codes))];
     columns.extend(bootstrap_columns("bits", unit, "labels written with the representation", &bits));
-    columns.push(Column::null("bits", unit, "class frequencies alone", of(|code| code.frequencies)));
+    columns.push(Column::null(
+        "bits",
+        unit,
+        "class frequencies alone, or the even code",
+        of(|code| code.frequencies),
+    ));
     columns.extend(bootstrap_columns("saved", unit, "what the representation saves", &saved));
     columns.push(Column::null("saved", unit, "a representation that tells nothing", of(|_| 0.0)));
     columns.push(Column::estimate("control", unit, "a random label per token type", of(|code| code.control)));
     let method = "Online code: whole documents in a random order, in five blocks that double; each is coded by the probe fitted on those before, \
-                  the first one evenly.";
+                  the first one evenly, and all mixed with the even code, which weighs as much as one document for each class.";
     Ok(Table::new(name, title, method, columns)?)
 }
 

@@ -57,7 +57,7 @@ pub struct ProbeOptions {
 ///
 /// - **Unit and range:** `accuracy`, `control`, `majority` are shares of tokens; `selectivity` is accuracy − control, −1 to 1;
 ///   `log_likelihood` is the mean log-probability of the true class in nats, at most 0.
-/// - **Null:** `majority`: always the most frequent class of the training folds. For selectivity, 0: the probe reads the label
+/// - **Null:** `majority`: always the most frequent class of the judged tokens, at least one in as many as there are classes. For selectivity, 0: the probe reads the label
 ///   no better than labels drawn at random for each token type, which only a memory of types can give.
 /// - **Does not show:** that the model uses what the probe reads.
 /// - **Source:** Alain and Bengio 2016; control tasks and selectivity: Hewitt and Liang 2019.
@@ -69,11 +69,11 @@ pub struct Probe {
     pub control: f64,
     /// Accuracy − control, interval over documents.
     pub selectivity: Bootstrap,
-    /// Accuracy of the most frequent class of the training folds.
+    /// Share of the most frequent class among the judged tokens: the best that a constant answer can be, told in hindsight.
     pub majority: f64,
     /// Mean log-probability of the true class.
     pub log_likelihood: f64,
-    /// The same for the class frequencies of the training folds alone.
+    /// The same for the frequencies of the classes among the judged tokens, told in hindsight.
     pub log_likelihood_null: f64,
     /// Tokens judged.
     pub tokens: usize,
@@ -103,7 +103,7 @@ pub fn probe(task: ProbeTask<'_>, options: ProbeOptions) -> Result<Probe, Analys
     for ((set, fold), verdicts) in jobs.iter().zip(&verdicts) {
         outcome.enter(*set, options.controls, &folds[*fold].test, verdicts);
     }
-    outcome.summarise(task.documents, &options)
+    outcome.summarise((task.labels, task.classes), task.documents, &options)
 }
 
 /// How often one fit of a probe on all tokens evaluates its objective: what it costs.
@@ -282,6 +282,30 @@ mod tests {
         let accurate = found.iter().filter(|found| found.accuracy.low > found.majority).count();
         let selective = found.iter().filter(|found| found.selectivity.low > 0.0).count();
         assert!(accurate < 15 && selective < 15, "{accurate} and {selective} of 200");
+    }
+
+    #[test]
+    fn domains_in_name_alone_of_documents_of_unequal_length_seldom_look_read() {
+        let called = |seed: &u64| {
+            let mut rng = Seed(*seed).child("unequal").rng();
+            let mut lists = [vec![], vec![], vec![]];
+            let mut values = Vec::new();
+            for document in 0..36_u32 {
+                // As many documents of each of six domains, some of them ten times as long as others.
+                for _ in 0..rng.random_range(4..40) {
+                    let of_token = [document % 6, document, rng.random_range(0..30)];
+                    lists.iter_mut().zip(of_token).for_each(|(list, of)| list.push(of));
+                    values.extend((0..5).map(|_| normal(&mut rng)));
+                }
+            }
+            let [labels, documents, types] = &lists;
+            let features = Features::new(5, &values).unwrap();
+            let task = ProbeTask { features: &features, labels, classes: 6, documents, types };
+            let found = probe(task, ProbeOptions { folds: 3, replicates: 100, ..OPTIONS }).unwrap();
+            found.accuracy.low > found.majority
+        };
+        let called = (0..200).into_par_iter().filter(called).count();
+        assert!(called < 15, "{called} of 200");
     }
 
     #[test]

@@ -10,22 +10,16 @@ use crate::statistics::{BootstrapMethod, Resampling, cluster_bootstrap};
 pub(super) struct Verdict {
     right: bool,
     log_likelihood: f64,
-    majority_right: bool,
-    frequency_log_likelihood: f64,
 }
 
 /// Fits on the training tokens of a fold and judges each of its test tokens.
 pub(super) fn judge(features: &Features, labels: &[u32], fold: &Fold, penalty: Penalty) -> Vec<Verdict> {
     let classifier = Classifier::fit(features, labels, &fold.train, penalty);
-    let frequencies = logistic::class_frequencies(labels, &fold.train, penalty.classes);
-    let majority = logistic::largest(&frequencies);
     let one = |(token, log_probabilities): (&usize, Vec<f64>)| {
         let label = labels[*token] as usize;
         Verdict {
             right: logistic::largest(&log_probabilities) == label,
             log_likelihood: log_probabilities[label],
-            majority_right: majority == label,
-            frequency_log_likelihood: frequencies[label].ln(),
         }
     };
     fold.test.iter().zip(classifier.log_probabilities(features, &fold.test)).map(one).collect()
@@ -35,16 +29,14 @@ pub(super) fn judge(features: &Features, labels: &[u32], fold: &Fold, penalty: P
 pub(super) struct Outcome {
     right: Vec<f64>,   // [token]
     control: Vec<f64>, // [token], mean over the control tasks
-    majority: f64,
     log_likelihood: f64,
-    log_likelihood_null: f64,
 }
 
 impl Outcome {
     /// Nothing found yet.
     pub(super) fn empty(tokens: usize) -> Outcome {
         let (right, control) = (vec![0.0; tokens], vec![0.0; tokens]);
-        Outcome { right, control, majority: 0.0, log_likelihood: 0.0, log_likelihood_null: 0.0 }
+        Outcome { right, control, log_likelihood: 0.0 }
     }
 
     /// Enters the verdicts on the tokens of one fold; set 0 is the task itself, all others are controls.
@@ -57,18 +49,18 @@ impl Outcome {
                 continue;
             }
             self.right[*token] = right;
-            self.majority += share * f64::from(verdict.majority_right);
             self.log_likelihood += share * verdict.log_likelihood;
-            self.log_likelihood_null += share * verdict.frequency_log_likelihood;
         }
     }
 
     /// Accuracies with their intervals over documents.
     pub(super) fn summarise(
         &self,
+        (labels, classes): (&[u32], usize),
         documents: &[u32],
         options: &ProbeOptions,
     ) -> Result<Probe, AnalysisError> {
+        let shares = shares(labels, classes);
         let resampling = Resampling {
             replicates: options.replicates,
             level: 0.95,
@@ -83,12 +75,26 @@ impl Outcome {
             accuracy: over(&|t| self.right[t])?,
             control: self.control.iter().sum::<f64>() / self.control.len() as f64,
             selectivity: over(&|t| self.right[t] - self.control[t])?,
-            majority: self.majority,
+            majority: shares.iter().copied().fold(1.0 / classes as f64, f64::max),
             log_likelihood: self.log_likelihood,
-            log_likelihood_null: self.log_likelihood_null,
+            log_likelihood_null: shares
+                .iter()
+                .filter(|share| **share > 0.0)
+                .map(|share| share * share.ln())
+                .sum(),
             tokens: self.right.len(),
         })
     }
+}
+
+/// Share of the tokens that each class has.
+///
+/// The best that can be said without the representation, told in hindsight. A guess from the documents of other folds is below it, and below chance where classes have
+/// about as many tokens: the class that is ahead among some documents is behind among the others.
+fn shares(labels: &[u32], classes: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; classes];
+    labels.iter().for_each(|label| shares[*label as usize] += 1.0 / labels.len() as f64);
+    shares
 }
 
 #[cfg(test)]
@@ -97,13 +103,7 @@ mod tests {
     use moescope_base::Seed;
 
     fn verdicts(right: [bool; 2], log_likelihood: f64) -> Vec<Verdict> {
-        let one = |right: bool| Verdict {
-            right,
-            log_likelihood,
-            majority_right: !right,
-            frequency_log_likelihood: -2.0,
-        };
-        right.map(one).to_vec()
+        right.map(|right| Verdict { right, log_likelihood }).to_vec()
     }
 
     #[test]
@@ -117,11 +117,13 @@ mod tests {
         outcome.enter(1, 2, &[1, 3], &verdicts([true, false], -9.0));
         outcome.enter(2, 2, &[0, 2], &verdicts([false, false], -9.0));
         outcome.enter(2, 2, &[1, 3], &verdicts([false, true], -9.0));
-        let found = outcome.summarise(&[0, 1, 2, 3], &options).unwrap();
+        let found = outcome.summarise((&[0, 1, 1, 1], 3), &[0, 1, 2, 3], &options).unwrap();
         assert_eq!((found.accuracy.estimate, found.control), (0.75, 3.0 / 8.0));
         assert_eq!(found.selectivity.estimate, 0.75 - 3.0 / 8.0);
         // Likelihoods and the most frequent class are those of the task alone.
-        assert_eq!((found.majority, found.log_likelihood, found.log_likelihood_null), (0.25, -1.0, -2.0));
+        assert_eq!((found.majority, found.log_likelihood), (0.75, -1.0));
+        let entropy = 0.25 * 4f64.ln() + 0.75 * (4.0 / 3.0_f64).ln();
+        assert!((found.log_likelihood_null + entropy).abs() < 1e-12);
         assert_eq!((found.tokens, found.accuracy.units), (4, 4));
         // By token: ½, ½, 1 and −½ above its controls.
         assert!(found.selectivity.low >= -0.5 && found.selectivity.high <= 1.0, "{found:?}");

@@ -20,12 +20,7 @@ pub fn table(name: &str, title: &str, probes: &[(String, Probe)]) -> Result<Tabl
         "tokens of held-out documents read rightly",
         &accuracies,
     ));
-    columns.push(Column::null(
-        "accuracy",
-        share,
-        "most frequent class of the training folds",
-        of(|p| p.majority),
-    ));
+    columns.push(Column::null("accuracy", share, "most frequent class of these tokens", of(|p| p.majority)));
     columns.push(Column::estimate(
         "control",
         share,
@@ -44,7 +39,7 @@ pub fn table(name: &str, title: &str, probes: &[(String, Probe)]) -> Result<Tabl
     columns.push(Column::null(
         "log_likelihood",
         nats,
-        "class frequencies alone",
+        "frequencies of the classes among these tokens",
         of(|p| p.log_likelihood_null),
     ));
     let method = "Multinomial logistic regression with a ridge penalty on standardised features; folds share no document.";

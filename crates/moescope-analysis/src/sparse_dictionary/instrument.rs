@@ -8,7 +8,7 @@ use moescope_dictionary::Rows;
 use super::learned::{Learned, learn};
 use super::letters::{Absorbed, absorbed};
 use super::losses::{Lost, judging, lost};
-use super::sites::{Gathered, Part, SEQUENCES, gather, parts, sites};
+use super::sites::{BLOCKS, Gathered, Part, SEQUENCES, gather, parts, sites};
 use super::{METHOD, report};
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
 use crate::sequences::drawn;
@@ -68,7 +68,7 @@ impl Instrument for SparseDictionaries {
         let parts = parts(&documents, material.seed.child(METHOD))?;
         let judging = judging(&samples, &parts)?;
         let mut rows = Vec::new();
-        for points in sites(material)? {
+        for points in sites(material, BLOCKS)? {
             for site in gather(material, &samples, &points)? {
                 let seed = site_seed(material.seed, &site.point);
                 let Some(learned) = learn(&site, &parts, seed, material.resampling(METHOD))? else {
@@ -104,7 +104,7 @@ fn explained(
     parts: &BTreeMap<u32, Part>,
 ) -> Result<Explained, AnalysisError> {
     let mut found = Explained::new();
-    for points in sites(material)? {
+    for points in sites(material, BLOCKS)? {
         for site in gather(material, samples, &points)? {
             let seed = site_seed(material.seed, &site.point);
             if let Some(learned) = learn(&site, parts, seed, material.resampling(METHOD))? {

@@ -12,8 +12,8 @@ use super::learned::{BATCH, MIXED, features};
 use crate::instrument::Material;
 use crate::{AnalysisError, Sample, check};
 
-/// Blocks, at most: evenly spaced, the last among them.
-const BLOCKS: usize = 2;
+/// Blocks in which dictionaries are learned, at most: evenly spaced, the last among them.
+pub(super) const BLOCKS: usize = 2;
 /// Sequences that rows are taken from, at most, of as many documents as there are.
 pub(crate) const SEQUENCES: usize = 256;
 /// Rows of a site, at most, spread evenly over these.
@@ -108,14 +108,14 @@ pub fn kept(width: usize, tokens: usize) -> u64 {
     4 * (rows + trainings) as u64
 }
 
-/// The blocks that are looked at.
-fn blocks(all: usize) -> Vec<usize> {
-    let count = all.min(BLOCKS);
+/// The blocks that are looked at: at most so many, evenly spaced, the last among them.
+fn blocks(all: usize, most: usize) -> Vec<usize> {
+    let count = all.min(most);
     (1..=count).map(|at| at * all / count - 1).collect()
 }
 
-/// The sites of each block: the stream after it, what its feed-forward layer adds, and the answers of its most used expert.
-pub(crate) fn sites(material: &mut Material<'_>) -> Result<Vec<Vec<HookPoint>>, AnalysisError> {
+/// The sites of at most so many blocks: the stream after it, what its feed-forward layer adds, and the answers of its most used expert.
+pub(crate) fn sites(material: &mut Material<'_>, most: usize) -> Result<Vec<Vec<HookPoint>>, AnalysisError> {
     let shape = material.subject.shape().clone();
     let of = |layer: usize| {
         let mut points =
@@ -126,7 +126,7 @@ pub(crate) fn sites(material: &mut Material<'_>) -> Result<Vec<Vec<HookPoint>>, 
         }
         Ok(points)
     };
-    blocks(shape.layers()).into_iter().map(of).collect()
+    blocks(shape.layers(), most).into_iter().map(of).collect()
 }
 
 /// The expert that most tokens choose, the first of equals.
@@ -203,10 +203,10 @@ mod tests {
 
     #[test]
     fn the_last_block_is_always_among_those_that_are_looked_at() {
-        assert_eq!(blocks(1), [0]);
-        assert_eq!(blocks(2), [0, 1]);
-        assert_eq!(blocks(7), [2, 6]);
-        assert!(blocks(0).is_empty());
+        assert_eq!(blocks(1, 2), [0]);
+        assert_eq!(blocks(2, 2), [0, 1]);
+        assert_eq!(blocks(7, 2), [2, 6]);
+        assert!(blocks(0, 2).is_empty());
     }
 
     #[test]

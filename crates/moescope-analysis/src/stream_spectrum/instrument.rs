@@ -15,6 +15,8 @@ use crate::tabulate::bootstrap_columns;
 use crate::wording::counted;
 use crate::{AnalysisError, Sample, check};
 
+/// Blocks, at most: evenly spaced, the last among them.
+const BLOCKS: usize = 8;
 /// Rows of each site, at most; of all sites as many.
 const ROWS: usize = 384;
 /// Rows of a site below which it is left out.
@@ -59,7 +61,7 @@ impl Instrument for StreamSpectrum {
             null: "white noise with as many rows; random subspaces of the rank of the router",
             does_not_show: "what the directions mean, nor whether they matter; a few of large variance hide all others",
             source: "effective rank, Roy and Vetterli 2007; participation ratio, Gao et al. 2017; control and content, Yuan et al. 2026 (arXiv 2604.17837)",
-            passes: "one for each of at most 2 blocks and for each routed layer, of at most 256 sequences",
+            passes: "one for each of at most 8 blocks and for each routed layer, of at most 256 sequences",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,
@@ -96,21 +98,22 @@ struct SiteSpectrum {
 /// # Errors
 /// If no site has 64 rows that vary, or they are of too few documents.
 fn spectra(material: &mut Material<'_>, samples: &[Sample]) -> Result<Vec<SiteSpectrum>, AnalysisError> {
-    let mut gathered = Vec::new();
-    for points in sites(material)? {
-        gathered.extend(gather(material, samples, &points)?);
+    let mut kept: Vec<(HookPoint, Rows)> = Vec::new();
+    for points in sites(material, BLOCKS)? {
+        // Only the rows that can be looked at are kept of each block.
+        let gathered = gather(material, samples, &points)?;
+        let whole = gathered.into_iter().filter(|site| site.varies() && site.ids.len() >= LEAST);
+        kept.extend(whole.map(|site| (site.point, Rows::of(&site).spread(ROWS))));
     }
-    gathered.retain(|site: &Gathered| site.varies() && site.ids.len() >= LEAST);
-    check::at_least(METHOD, "sites with 64 rows that vary", gathered.len(), 1)?;
-    let rows = gathered.iter().map(|site| site.ids.len()).min().unwrap_or(0).min(ROWS);
+    check::at_least(METHOD, "sites with 64 rows that vary", kept.len(), 1)?;
+    let rows = kept.iter().map(|(_, site)| site.documents.len()).min().unwrap_or(0);
     let seed = material.seed.child("groups of documents");
-    gathered.iter().map(|site| of_site(site, rows, seed)).collect()
+    kept.into_iter().map(|(point, site)| of_site(point, &site.spread(rows), seed)).collect()
 }
 
-fn of_site(site: &Gathered, rows: usize, seed: Seed) -> Result<SiteSpectrum, AnalysisError> {
-    let (data, documents) = spread(site, rows);
-    let Directions { whole, rank, ratio } = directions(&data, site.rows.columns(), &documents, seed)?;
-    Ok(SiteSpectrum { site: site.point, whole, rank, ratio })
+fn of_site(site: HookPoint, rows: &Rows, seed: Seed) -> Result<SiteSpectrum, AnalysisError> {
+    let Directions { whole, rank, ratio } = directions(&rows.data, rows.width, &rows.documents, seed)?;
+    Ok(SiteSpectrum { site, whole, rank, ratio })
 }
 
 /// A spectrum with intervals over documents.
@@ -181,20 +184,42 @@ fn shares(
         let inputs = gather(material, samples, &[HookPoint::block(Site::MlpIn, layer)])?;
         let permutations = permutations.index(layer);
         for input in inputs.iter().filter(|input| input.varies()) {
-            let (data, documents) = spread(input, input.ids.len().min(ROWS));
-            let share = control_share(&data, &documents, &router, permutations, material.resampling(METHOD))?;
+            let rows = Rows::of(input).spread(ROWS);
+            let share = control_share(
+                &rows.data,
+                &rows.documents,
+                &router,
+                permutations,
+                material.resampling(METHOD),
+            )?;
             found.extend(share.map(|share| (layer, share)));
         }
     }
     Ok(found)
 }
 
-/// So many rows of a site, evenly spread over the text, with their documents.
-fn spread(site: &Gathered, rows: usize) -> (Vec<f32>, Vec<u32>) {
-    let width = site.rows.columns();
-    let chosen: Vec<usize> = (0..rows).map(|at| at * site.ids.len() / rows).collect();
-    let data = chosen.iter().flat_map(|row| &site.rows.data()[row * width..][..width]).copied().collect();
-    (data, chosen.iter().map(|row| site.documents[*row]).collect())
+/// Rows of a site with their documents.
+struct Rows {
+    width: usize,
+    /// `[row, width]`.
+    data: Vec<f32>,
+    documents: Vec<u32>,
+}
+
+impl Rows {
+    fn of(site: &Gathered) -> Rows {
+        let (width, documents) = (site.rows.columns(), site.documents.clone());
+        Rows { width, data: site.rows.data().to_vec(), documents }
+    }
+
+    /// So many of them at most, evenly spread.
+    fn spread(&self, most: usize) -> Rows {
+        let (all, count) = (self.documents.len(), most.min(self.documents.len()));
+        let chosen: Vec<usize> = (0..count).map(|at| at * all / count).collect();
+        let data = chosen.iter().flat_map(|row| &self.data[row * self.width..][..self.width]).copied();
+        let documents = chosen.iter().map(|row| self.documents[*row]).collect();
+        Rows { width: self.width, data: data.collect(), documents }
+    }
 }
 
 fn table(spectra: &[SiteSpectrum]) -> Result<Table, AnalysisError> {
@@ -361,8 +386,9 @@ mod tests {
             ids: vec![0; 6],
             documents: vec![5, 5, 6, 6, 7, 7],
         };
-        assert_eq!(spread(&site, 3), (vec![0.0, 2.0, 4.0], vec![5, 6, 7]));
-        assert_eq!(spread(&site, 6).0.len(), 6);
+        let three = Rows::of(&site).spread(3);
+        assert_eq!((three.data, three.documents), (vec![0.0, 2.0, 4.0], vec![5, 6, 7]));
+        assert_eq!(Rows::of(&site).spread(9).documents.len(), 6);
     }
 
     /// Numbers of the stream and of the layer; an expert is another where names of experts are.

@@ -13,9 +13,12 @@ use crate::plot::MatrixPlot;
 /// Colours that the picture distinguishes.
 const SHADES: f64 = 64.0;
 
+/// Letters of the name of a row, at most: so many that kinds of vectors, tokens and routes stay apart, and half of the width is left for the matrix.
+const ROW_LETTERS: usize = 46;
+
 /// A matrix of colours with its scale below.
 pub(super) fn draw(plot: &MatrixPlot) -> Canvas {
-    let letters = plot.rows.iter().map(|r| r.chars().count()).max().unwrap_or(0).min(20);
+    let letters = plot.rows.iter().map(|r| r.chars().count()).max().unwrap_or(0).min(ROW_LETTERS);
     let (left, top) = (34.0 + LETTER * letters as f64, 6.0);
     let width = (WIDTH - left - 8.0) / plot.columns.len().max(1) as f64;
     let height = (420.0 / plot.rows.len().max(1) as f64).clamp(4.0, 26.0);
@@ -54,7 +57,7 @@ fn draw_names(
     let every = (14.0 / height).ceil() as usize;
     for (i, name) in plot.rows.iter().enumerate().step_by(every) {
         let y = top + height * (i as f64 + 0.5) + 4.0;
-        canvas.text("ink", (left - 6.0, y), Anchor::End, &shortened(name, 20));
+        canvas.text("ink", (left - 6.0, y), Anchor::End, &shortened(name, ROW_LETTERS));
     }
     let letters = plot.columns.iter().map(|c| c.chars().count()).max().unwrap_or(1).min(12);
     let every = ((LETTER * letters as f64 + 8.0) / width).ceil().max(1.0) as usize;

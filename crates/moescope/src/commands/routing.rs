@@ -115,6 +115,7 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
     let corpus = Corpus::from_path(args.text())?;
     let text = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
     text.tell_short(context);
+    text.tell_few(context);
     let record = routing_points(&shape);
     let kept = kept(&shape, text.tokens());
     let threads = context.threads();

@@ -193,7 +193,7 @@ pub(super) const PATHS: &[Gives] = &[
 pub(super) const DOMAIN_PROBE: &[Gives] = &[
     Gives {
         table: "domain_probe",
-        rows: &["probe"],
+        rows: &["layer", "label", "probe"],
         numbers: &[
             Number::share("accuracy", "share"),
             Number::share("control", "share"),

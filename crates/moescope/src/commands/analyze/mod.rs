@@ -97,6 +97,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let corpus = Corpus::from_path(text)?;
     let windows = Windows::of(&corpus, &tokenizer, positions, Some(args.tokens), context.interrupt())?;
     windows.tell_short(context);
+    windows.tell_few(context);
     let shape = description.subject_shape();
     let routed = !shape.routed_layers().is_empty();
     require_routes(names, &instruments, routed)?;
@@ -343,11 +344,11 @@ pub(super) fn by_names(names: &str) -> Result<Vec<&'static dyn Instrument>, Fail
         .split(',')
         .map(|name| {
             named(name.trim()).ok_or_else(|| {
-                let near = moescope_base::nearest_name(name.trim(), known());
+                let near = moescope_base::nearest_name(&name.trim().to_lowercase(), known());
                 let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
                 let all = known().collect::<Vec<_>>().join(", ");
                 Failure::input(format!(
-                    "there is no instrument `{name}`; {near}Known: {all}; `all` by itself is all of them"
+                    "there is no instrument `{name}`; {near}known are {all}; `all` by itself is all of them"
                 ))
             })
         })
