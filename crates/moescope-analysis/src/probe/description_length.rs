@@ -245,8 +245,9 @@ mod tests {
             types: &[0; 5],
         };
         let found = description_length(task, OPTIONS).unwrap();
-        // 1 bit, then log2 of 3/2, 4/3, 5/4 and 6/5.
-        let wanted = (1.0 + (1.5f64).log2() + (4.0f64 / 3.0).log2() + 1.25f64.log2() + 1.2f64.log2()) / 5.0;
+        // 1 bit; then frequencies of 2/3, 3/4, 4/5 and 5/6, of one to four documents, with half of two documents more.
+        let mixed = [5.0 / 9.0, 5.0 / 8.0, 17.0 / 25.0, 13.0 / 18.0_f64];
+        let wanted = (1.0 - mixed.iter().map(|share| share.log2()).sum::<f64>()) / 5.0;
         assert!((found.frequencies - wanted).abs() < 1e-12, "{}", found.frequencies);
         assert_eq!(found.tokens, 5);
     }
