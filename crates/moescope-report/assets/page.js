@@ -283,7 +283,16 @@ function narrowRows(chart, width) {
   return { names, above, marks, pitch: above + marks + 12 };
 }
 
-// On a phone names of rows stand above their marks, and names of cells are cut.
+// Names of rows of cells, in as many lines as a row has room for.
+function wrapCells(option) {
+  const names = option.yAxis.data;
+  const pitch = Math.min(34, Math.max(11, 560 / names.length));
+  const lines = Math.max(1, Math.floor(pitch / 12));
+  const cut = names.map((name) => wrapped(name, 104, lines).join("\n"));
+  Object.assign(option.yAxis.axisLabel, { width: null, overflow: "none", fontSize: 11, lineHeight: 12, formatter: (_, i) => cut[i] });
+}
+
+// On a phone names of rows stand above their marks, and those of cells break into lines.
 const NARROW = 560;
 function makeNarrow(option, rows) {
   if (rows) {
@@ -304,7 +313,7 @@ function makeNarrow(option, rows) {
     option.xAxis.splitNumber = 4;
   }
   if (option.hints.kind === "matrix") {
-    option.yAxis.axisLabel.width = 64;
+    wrapCells(option);
     option.xAxis.axisLabel.width = 64;
     option.series[0].label.show = false;
     option.visualMap.itemHeight = 90;

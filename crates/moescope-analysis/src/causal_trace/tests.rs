@@ -170,7 +170,14 @@ fn the_title_of_heads_names_the_first_and_says_when_it_is_not_told_from_the_next
         "{first}"
     );
     assert!(title(&[(0.4, 0.6), (0.5, 0.7)]).ends_with("it is not told from the next, head 0 of block 1"));
-    assert!(title(&[(0.0, 0.2), (-0.1, 0.3)]).starts_with("None of 2 heads"));
+    let none = title(&[(0.0, 0.2), (-0.1, 0.3)]);
+    assert!(none.starts_with("0 of 2 heads alone bring more"), "{none}");
+    // The larger share is that of the second, and it is not told from another sequence's value.
+    let wide = title(&[(0.3, 0.4), (-0.2, 1.2)]);
+    assert!(
+        wide.starts_with("1 of 2 heads") && wide.contains("50 % by head 1 of block 1, is not told"),
+        "{wide}"
+    );
 }
 
 #[test]

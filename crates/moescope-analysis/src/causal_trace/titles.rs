@@ -78,38 +78,59 @@ fn told<'r>(rows: &[&'r Recovery]) -> Vec<&'r Recovery> {
 /// it.
 pub(super) fn later(found: &[Recovery]) -> String {
     let parts: Vec<&Recovery> = found.iter().filter(|row| row.restored != Restored::Stream).collect();
-    match told(&parts).first() {
-        Some(row) => format!(
-            "Of a later prediction most comes back in block {} by the {}: {:.0} % ({:.0} to {:.0} %) against {:.0} % with another sequence's vector",
-            row.layer,
-            at(row),
-            100.0 * row.recovery.estimate,
-            100.0 * row.recovery.low,
-            100.0 * row.recovery.high,
-            100.0 * row.null
-        ),
-        None => {
-            "No layer or expert brings a later prediction back more surely than another sequence's vector"
-                .into()
-        }
+    let told = told(&parts);
+    let share = |row: &Recovery| {
+        let [estimate, low, high] =
+            [row.recovery.estimate, row.recovery.low, row.recovery.high].map(|share| 100.0 * share);
+        format!("{estimate:.0} % ({low:.0} to {high:.0} %)")
+    };
+    let Some(most) = largest(&parts) else { return String::new() };
+    let (back, null) = (share(most), 100.0 * most.null);
+    if told.first() == Some(&most) {
+        return format!(
+            "Of a later prediction most comes back in block {} by the {}: {back} against {null:.0} % with another sequence's vector",
+            most.layer,
+            at(most)
+        );
     }
+    format!(
+        "{} of {} bring more of a later prediction back than another sequence's vector does; the largest share, {back} in block {} by the {}, is not \
+         told from that",
+        told.len(),
+        counted(
+            parts.len(),
+            "layer or expert, by token and routes,",
+            "layers and experts, by token and routes,"
+        ),
+        most.layer,
+        at(most)
+    )
+}
+
+/// The row with the largest share, whether it is told from the null or not.
+fn largest<'r>(rows: &[&'r Recovery]) -> Option<&'r Recovery> {
+    rows.iter().copied().max_by(|a, b| a.recovery.estimate.total_cmp(&b.recovery.estimate))
 }
 
 /// The head that brings most back, and whether it is told from the next.
 pub(super) fn heads(heads: &[Recovery]) -> String {
-    let told = told(&heads.iter().collect::<Vec<&Recovery>>());
-    let Some(most) = told.first() else {
-        return format!(
-            "None of {} alone brings a later prediction back more surely than another sequence's value",
-            counted(heads.len(), "head", "heads")
-        );
-    };
+    let all: Vec<&Recovery> = heads.iter().collect();
+    let told = told(&all);
+    let Some(most) = largest(&all) else { return String::new() };
     let name = |row: &Recovery| format!("{} of block {}", row.restored.name(), row.layer);
-    let share = 100.0 * most.recovery.estimate;
+    let [share, null] = [most.recovery.estimate, most.null].map(|share| 100.0 * share);
+    if told.first() != Some(&most) {
+        return format!(
+            "{} of {} alone bring more of a later prediction back than another sequence's value does; the largest share, {share:.0} % by {}, is not told \
+             from that",
+            told.len(),
+            counted(heads.len(), "head", "heads"),
+            name(most)
+        );
+    }
     let said = format!(
-        "Alone, {} brings {share:.0} % of a later prediction back, against {:.0} % with another sequence's value",
-        name(most),
-        100.0 * most.null
+        "Alone, {} brings {share:.0} % of a later prediction back, against {null:.0} % with another sequence's value",
+        name(most)
     );
     match told.get(1) {
         Some(next) if !stands_out(&most.recovery, Some(&next.recovery)) => {
