@@ -287,9 +287,9 @@ function narrowRows(chart, width) {
 function wrapCells(option) {
   const names = option.yAxis.data;
   const pitch = Math.min(34, Math.max(11, 560 / names.length));
-  const lines = Math.max(1, Math.floor(pitch / 12));
-  const cut = names.map((name) => wrapped(name, 104, lines).join("\n"));
-  Object.assign(option.yAxis.axisLabel, { width: null, overflow: "none", fontSize: 11, lineHeight: 12, formatter: (_, i) => cut[i] });
+  const lines = Math.max(1, Math.floor(pitch / 11));
+  const cut = names.map((name) => wrapped(name, 118, lines).join("\n"));
+  Object.assign(option.yAxis.axisLabel, { width: null, overflow: "none", fontSize: 10.5, lineHeight: 11, formatter: (_, i) => cut[i] });
 }
 
 // On a phone names of rows stand above their marks, and those of cells break into lines.
