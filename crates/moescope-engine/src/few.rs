@@ -61,6 +61,12 @@ impl DerefMut for Lined {
 
 /// The product of each vector with each of some others: `[vector, other]`.
 ///
+/// A logit of a probe is such a product: tokens are the vectors, the weights of a class one of the others. Up to about two dozen of these it is faster than
+/// [`double_product`](crate::double_product), which copies both sides first.
+///
+/// - **Order:** sums run over lanes of the machine's registers, so that the last bits differ between machines, and never between runs or
+///   numbers of threads.
+///
 /// Both are vectors of `width` numbers, one after the other; read best where they are [`Lined`].
 ///
 /// # Panics
@@ -75,6 +81,8 @@ pub fn few_products(vectors: &[f64], others: &[f64], width: usize) -> Vec<f64> {
 }
 
 /// The sum of all vectors with the factors that each has in each of some sums: `[sum, width]`.
+///
+/// The gradient of a probe is such a sum: the factors are the errors of a token by class. Vectors are taken in their order.
 ///
 /// `factors` are `[vector, sum]`, `vectors` of `width` numbers, one after the other.
 ///
@@ -127,8 +135,8 @@ impl Products<'_> {
             let some = V.min(count - first);
             // The last is read more often where there are fewer.
             let mut vectors = [&self.vectors[..self.width]; V];
-            for at in 0..V {
-                vectors[at] = &self.vectors[(first + at.min(some - 1)) * self.width..][..self.width];
+            for (at, vector) in vectors.iter_mut().enumerate() {
+                *vector = &self.vectors[(first + at.min(some - 1)) * self.width..][..self.width];
             }
             for other in (0..others_count).step_by(OTHERS) {
                 let others = &self.others[other * self.width..];
@@ -160,12 +168,12 @@ fn products<S: Simd, const V: usize, const N: usize>(
     let width = vectors[0].len();
     let steps = width / S::F64_LANES;
     let mut wholes: [&[S::f64s]; V] = [&[]; V];
-    for at in 0..V {
-        wholes[at] = &S::as_simd_f64s(vectors[at]).0[..steps];
+    for (whole, vector) in wholes.iter_mut().zip(vectors) {
+        *whole = &S::as_simd_f64s(vector).0[..steps];
     }
     let mut weights: [&[S::f64s]; N] = [&[]; N];
-    for at in 0..N {
-        weights[at] = &S::as_simd_f64s(&others[at * width..][..width]).0[..steps];
+    for (weight, other) in weights.iter_mut().zip(others.chunks_exact(width)) {
+        *weight = &S::as_simd_f64s(other).0[..steps];
     }
     let mut sums = [[simd.splat_f64s(0.0); N]; V];
     for at in 0..steps {
@@ -175,25 +183,23 @@ fn products<S: Simd, const V: usize, const N: usize>(
             }
         }
         let mut read = [simd.splat_f64s(0.0); V];
-        for vector in 0..V {
-            read[vector] = wholes[vector][at];
+        for (read, whole) in read.iter_mut().zip(&wholes) {
+            *read = whole[at];
         }
-        for other in 0..N {
-            let weight = weights[other][at];
-            for vector in 0..V {
-                sums[vector][other] = simd.mul_add_f64s(read[vector], weight, sums[vector][other]);
+        for (other, weight) in weights.iter().enumerate() {
+            for (sums, read) in sums.iter_mut().zip(read) {
+                sums[other] = simd.mul_add_f64s(read, weight[at], sums[other]);
             }
         }
     }
     let mut found = [[0.0; OTHERS]; V];
-    for vector in 0..V {
-        for other in 0..N {
+    for ((found, sums), vector) in found.iter_mut().zip(sums).zip(vectors) {
+        for ((found, sum), other) in found.iter_mut().zip(sums).zip(others.chunks_exact(width)) {
+            *found = simd.reduce_sum_f64s(sum);
             let rest = steps * S::F64_LANES..width;
-            let mut sum = simd.reduce_sum_f64s(sums[vector][other]);
-            for (a, b) in vectors[vector][rest.clone()].iter().zip(&others[other * width..][rest]) {
-                sum += a * b;
+            for (a, b) in vector[rest.clone()].iter().zip(&other[rest]) {
+                *found += a * b;
             }
-            found[vector][other] = sum;
         }
     }
     found
@@ -259,10 +265,10 @@ impl Sums<'_> {
         for (vector, factors) in pairs {
             let (numbers, _) = S::as_simd_f64s(&vector[first..first + step]);
             let factors = &factors[sum..sum + N];
-            for at in 0..N {
-                let factor = simd.splat_f64s(factors[at]);
-                for register in 0..REGISTERS {
-                    found[at][register] = simd.mul_add_f64s(numbers[register], factor, found[at][register]);
+            for (found, factor) in found.iter_mut().zip(factors) {
+                let factor = simd.splat_f64s(*factor);
+                for (found, number) in found.iter_mut().zip(numbers) {
+                    *found = simd.mul_add_f64s(*number, factor, *found);
                 }
             }
         }

@@ -1,4 +1,7 @@
 //! Tables of what brings a disturbed prediction back.
+//!
+//! One of the prediction right after the subject, one of a later one, which has two places at which something can be restored, and one of single heads. Rows of different
+//! predictions are not compared: what the noise takes differs.
 
 use moescope_base::{Column, Table};
 

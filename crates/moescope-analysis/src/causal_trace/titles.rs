@@ -1,4 +1,7 @@
 //! Findings of causal tracing in words.
+//!
+//! A title names what has the largest share, and says so if it is not told from another sequence's vector: of many rows one is always the
+//! largest.
 
 use super::{Place, Reach, Recovery, Restored};
 use crate::instrument::LEVEL;

@@ -1,4 +1,7 @@
 //! The instrument `domain-probe`: linear probes for the domain, and for the class of the token, after every block.
+//!
+//! The class follows from the token itself. It stands beside the domain to show what a probe reads that has learned tokens by heart: its control, random labels of
+//! tokens, is read as well.
 
 use moescope_base::{Figure, FigureKind, Table};
 
