@@ -1,5 +1,6 @@
 //! What finer experts gain, beside what a published law expects of models of this size.
 
+use moescope_analysis::statistics;
 use moescope_base::{Column, Figure, FigureKind, Table};
 
 use crate::laws::granularity_gain;
@@ -84,12 +85,16 @@ fn gains(results: &Results) -> Option<Gains> {
     })
 }
 
+/// The gain of the finest granularity with its interval, beside that of the law.
 fn title(gains: &Gains) -> String {
     let last = gains.granularities.len() - 1;
+    let measured = &gains.measured[last];
+    let between = statistics::one_sample(measured)
+        .map_or_else(|_| String::new(), |of| format!(" ({} to {})", digits(of.low), digits(of.high)));
     format!(
-        "Granularity {} gains {} nats over granularity {}; a law fitted to far larger models expects {}",
+        "Granularity {} gains {} nats{between} over granularity {}; a law fitted to far larger models expects {}",
         gains.granularities[last],
-        digits(mean(&gains.measured[last])),
+        digits(mean(measured)),
         gains.coarsest,
         digits(gains.law[last])
     )
@@ -124,7 +129,11 @@ mod tests {
                 (number("gain", rows + row), if row == 0 { 0.0 } else { number("gain", rows + row - 1) });
             assert!(law > before && law < 1.0, "{law}: finer is better by the law");
         }
-        assert!(figure.title.contains("over granularity 1; a law"), "{}", figure.title);
+        assert!(
+            figure.title.contains(" to ") && figure.title.contains(") over granularity 1; a law"),
+            "{}",
+            figure.title
+        );
     }
 
     #[test]
