@@ -196,8 +196,7 @@ impl Windows {
 
     /// Says so where intervals over documents rest on too few of them.
     pub(crate) fn tell_few(&self, context: &Context) {
-        let seen: std::collections::BTreeSet<u32> =
-            self.windows.iter().map(|window| window.document).collect();
+        let seen = self.seen();
         if seen.len() < FEW {
             context.progress().note(&format!(
                 "the text is of {}; intervals over fewer than {FEW} are too narrow (more --tokens, or more documents)",
@@ -209,9 +208,13 @@ impl Windows {
         }
     }
 
+    /// Documents of which there is a window.
+    fn seen(&self) -> std::collections::BTreeSet<u32> {
+        self.windows.iter().map(|window| window.document).collect()
+    }
+
     fn short(&self) -> Option<String> {
-        let seen: std::collections::BTreeSet<u32> =
-            self.windows.iter().map(|window| window.document).collect();
+        let seen = self.seen();
         let (short, all) = (self.documents.len() - seen.len(), self.documents.len());
         let verb = if short == 1 { "is" } else { "are" };
         (short > 0).then(|| {

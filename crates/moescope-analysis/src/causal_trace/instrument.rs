@@ -68,7 +68,7 @@ impl Instrument for CausalTracing {
             null: "the vector that another sequence has at the same place of its own subject",
             does_not_show: "that what is restored is needed, nor where a fact is stored: restored vectors carry all that came before them",
             source: "causal tracing, Meng et al. 2022 (arXiv 2202.05262), with single experts and with routes held or free (arXiv 2606.03780)",
-            passes: "seven, and at most 48 for each of at most 6 blocks and 2 for each of at most 32 of its heads, of at most 32 sequences",
+            passes: "eleven, and at most 48 for each of at most 6 blocks and 2 for each of at most 32 of its heads, of at most 32 sequences",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

@@ -71,7 +71,7 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Its name in tables.
+    /// Its name, which seeds the noise.
     pub fn name(self) -> &'static str {
         match self {
             Reach::Own => "own",

@@ -23,6 +23,12 @@ pub(super) fn at(row: &Recovery) -> String {
     format!("{}{place}, routes {}", row.restored.name(), routes(row))
 }
 
+/// What comes back, with its interval.
+fn share(found: &Bootstrap) -> String {
+    let [estimate, low, high] = [found.estimate, found.low, found.high].map(|share| 100.0 * share);
+    format!("{estimate:.0} % ({low:.0} to {high:.0} %)")
+}
+
 /// The layer that brings most back, whether it is told from the others, and what its single expert does.
 pub(super) fn own(found: &[Recovery]) -> String {
     let of = |restored: Restored, held: bool| {
@@ -31,10 +37,6 @@ pub(super) fn own(found: &[Recovery]) -> String {
     let mut layers: Vec<&Recovery> = of(Restored::FeedForward, false).collect();
     layers.sort_by(|a, b| b.recovery.estimate.total_cmp(&a.recovery.estimate));
     let Some(most) = layers.first() else { return String::new() };
-    let share = |found: &Bootstrap| {
-        let [estimate, low, high] = [found.estimate, found.low, found.high].map(|share| 100.0 * share);
-        format!("{estimate:.0} % ({low:.0} to {high:.0} %)")
-    };
     let next = layers.get(1);
     let (block, back) = (most.layer, share(&most.recovery));
     let seen = most.recovery.low > most.null.max(0.0);
@@ -82,13 +84,8 @@ fn told<'r>(rows: &[&'r Recovery]) -> Vec<&'r Recovery> {
 pub(super) fn later(found: &[Recovery]) -> String {
     let parts: Vec<&Recovery> = found.iter().filter(|row| row.restored != Restored::Stream).collect();
     let told = told(&parts);
-    let share = |row: &Recovery| {
-        let [estimate, low, high] =
-            [row.recovery.estimate, row.recovery.low, row.recovery.high].map(|share| 100.0 * share);
-        format!("{estimate:.0} % ({low:.0} to {high:.0} %)")
-    };
     let Some(most) = largest(&parts) else { return String::new() };
-    let (back, null) = (share(most), 100.0 * most.null);
+    let (back, null) = (share(&most.recovery), 100.0 * most.null);
     if told.first() == Some(&most) {
         return format!(
             "Of a later prediction most comes back in block {} by the {}: {back} against {null:.0} % with another sequence's vector",
