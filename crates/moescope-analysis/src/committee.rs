@@ -139,7 +139,7 @@ fn total(masses: &[Vec<f64>], documents: &[usize], experts: usize) -> Vec<f64> {
 }
 
 /// Least number of experts that hold [`MASS`] of the weight.
-fn committee_size(mass: &[f64]) -> usize {
+pub(crate) fn committee_size(mass: &[f64]) -> usize {
     let mut sorted = mass.to_vec();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     // A share that is reached but for rounding is reached.
@@ -152,6 +152,11 @@ fn committee_size(mass: &[f64]) -> usize {
     sorted.iter().take_while(short).count() + 1
 }
 
+/// Experts in the set of a domain: twice as many as a token chooses, at most half of the layer.
+pub(crate) fn set_size(per_token: usize, experts: usize) -> usize {
+    (2 * per_token).min(experts / 2).max(1)
+}
+
 /// Both overlaps beside the same draws of exchanged documents.
 fn between_domains(
     masses: &[Vec<f64>],
@@ -160,7 +165,7 @@ fn between_domains(
     permutations: Permutations,
 ) -> DomainOverlap {
     let experts = masses[0].len();
-    let set = (2 * per_token).min(experts / 2).max(1);
+    let set = set_size(per_token, experts);
     let observed = overlaps(masses, &documents.domain, documents.domains, set);
     let scratch = || documents.domain.clone();
     let draws = permutations.draw(scratch, |domain, rng| {
@@ -179,22 +184,27 @@ fn between_domains(
 fn overlaps(masses: &[Vec<f64>], domain: &[usize], domains: usize, set: usize) -> [f64; 2] {
     let of_domain = |wanted: usize| {
         let documents: Vec<usize> = (0..domain.len()).filter(|d| domain[*d] == wanted).collect();
-        let mass = total(masses, &documents, masses[0].len());
-        let sum: f64 = mass.iter().sum();
-        (most_used(&mass, set), mass.iter().map(|mass| mass / sum).collect::<Vec<f64>>())
+        total(masses, &documents, masses[0].len())
     };
-    let found: Vec<(Vec<bool>, Vec<f64>)> = (0..domains).map(of_domain).collect();
+    let found: Vec<Vec<f64>> = (0..domains).map(of_domain).collect();
     let (mut sum, mut pairs) = ([0.0; 2], 0.0);
-    for (at, (first, shares)) in found.iter().enumerate() {
-        for (second, others) in &found[at + 1..] {
-            let both = first.iter().zip(second).filter(|(a, b)| **a && **b).count();
-            let common: f64 = shares.iter().zip(others).map(|(a, b)| a.min(*b)).sum();
-            sum[0] += both as f64 / (2 * set - both) as f64;
-            sum[1] += common / (2.0 - common); // each side sums to 1
+    for (at, first) in found.iter().enumerate() {
+        for second in &found[at + 1..] {
+            let both = overlap(first, second, set);
+            sum.iter_mut().zip(both).for_each(|(sum, one)| *sum += one);
             pairs += 1.0;
         }
     }
     sum.map(|sum| sum / pairs)
+}
+
+/// Jaccard indices of the sets of experts with most weight, and of the shares of weight, of two lists of weight by expert.
+pub(crate) fn overlap(first: &[f64], second: &[f64], set: usize) -> [f64; 2] {
+    let (own, other) = (most_used(first, set), most_used(second, set));
+    let both = own.iter().zip(&other).filter(|(a, b)| **a && **b).count();
+    let sums = [first, second].map(|mass| mass.iter().sum::<f64>());
+    let common: f64 = first.iter().zip(second).map(|(a, b)| (a / sums[0]).min(b / sums[1])).sum();
+    [both as f64 / (2 * set - both) as f64, common / (2.0 - common)] // the shares of each sum to 1
 }
 
 /// Which experts have most weight; of equals, those with the lower number.
@@ -207,7 +217,7 @@ fn most_used(mass: &[f64], set: usize) -> Vec<bool> {
 }
 
 /// Mean Jaccard index of two sets of a size drawn at random: the number in common is hypergeometric.
-fn chance(experts: usize, set: usize) -> f64 {
+pub(crate) fn chance(experts: usize, set: usize) -> f64 {
     let ln_choose = |n: usize, k: usize| (0..k).map(|i| ((n - i) as f64 / (i + 1) as f64).ln()).sum::<f64>();
     let all = ln_choose(experts, set);
     let least = (2 * set).saturating_sub(experts);

@@ -97,7 +97,7 @@ fn of_layer(
 }
 
 /// The sizes that are looked at, ascending.
-fn rooms(experts: usize) -> Vec<usize> {
+pub(crate) fn rooms(experts: usize) -> Vec<usize> {
     let looked_at =
         |room: &usize| experts <= 16 || room.is_power_of_two() || *room == experts / 2 || *room == experts;
     (1..=experts).filter(looked_at).collect()
@@ -116,7 +116,7 @@ fn found(layer: &LayerRouting, tokens: &[u32], rooms: &[usize]) -> Found {
 }
 
 /// How many slots found their expert at each stack distance from 1 on; the last entry counts first uses: `[experts + 1]`.
-fn distances(layer: &LayerRouting, tokens: &[u32]) -> Vec<u64> {
+pub(crate) fn distances(layer: &LayerRouting, tokens: &[u32]) -> Vec<u64> {
     let mut counts = vec![0; layer.experts + 1];
     let mut recent: Vec<u32> = Vec::new(); // the latest last
     for expert in tokens.iter().flat_map(|token| layer.chosen(*token as usize)) {

@@ -30,6 +30,19 @@ impl Contingency {
         }
     }
 
+    /// Counts the codes of one token.
+    #[inline]
+    pub(super) fn add_one(&mut self, label: u32, set: &[u32]) {
+        let row = self.row_mut(label as usize);
+        set.iter().for_each(|code| row[*code as usize] += 1);
+    }
+
+    /// Forgets labels from this one on.
+    pub(super) fn truncate(&mut self, labels: usize) {
+        self.counts.truncate(labels * self.codes);
+        self.counts.shrink_to(labels * self.codes);
+    }
+
     /// Adds the counts of one label, `[code]`.
     pub(super) fn add_row(&mut self, label: usize, counts: &[u32]) {
         self.row_mut(label).iter_mut().zip(counts).for_each(|(own, more)| *own += more);
@@ -125,7 +138,7 @@ pub struct LabelInformation {
     pub slots: u64,
 }
 
-fn count_log(count: u64) -> f64 {
+pub(super) fn count_log(count: u64) -> f64 {
     if count < 2 { 0.0 } else { count as f64 * (count as f64).log2() }
 }
 

@@ -33,18 +33,6 @@ pub(super) fn followed(tokens: &TokenTable) -> Vec<u8> {
     (0..tokens.len()).map(|token| u8::from(token < last && is_followed(tokens, token))).collect()
 }
 
-/// Ranges of tokens on end with the same document number, and for each whether it has pairs of neighbours.
-pub(super) fn stretches(documents: &[u32]) -> Vec<std::ops::Range<usize>> {
-    let mut start = 0;
-    let ends = documents.chunk_by(|a, b| a == b).map(<[u32]>::len);
-    ends.map(|length| {
-        let stretch = start..start + length;
-        start = stretch.end;
-        stretch
-    })
-    .collect()
-}
-
 /// Sums over documents behind the interval of a ratio `Σ numerator / Σ denominator`: integers, so that they merge.
 ///
 /// Documents are the independent units: the interval is that of the linearised ratio estimator (Cochran 1977, §6.4 and §9A), with
@@ -114,7 +102,7 @@ pub(super) fn by_stretch<'a>(
     masks: Option<&'a [u64]>,
     names: &'a Names<'_>,
 ) -> impl Iterator<Item = (Handover, u64)> + 'a {
-    names.stretches.iter().map(move |stretch| {
+    names.documents.stretches.iter().map(move |stretch| {
         let inside = stretch.start..stretch.end - 1;
         let pairs = names.followed[inside.clone()].iter().map(|followed| u64::from(*followed)).sum();
         if layer.per_token == 1 {
@@ -177,11 +165,5 @@ mod tests {
         };
         let covered = (0..400).filter(|seed| covers(*seed)).count() as f64 / 400.0;
         assert!((0.92..=0.98).contains(&covered), "{covered}");
-    }
-
-    #[test]
-    fn stretches_are_documents() {
-        assert_eq!(stretches(&[3, 3, 0, 5, 5]), [0..2, 2..3, 3..5]);
-        assert!(stretches(&[]).is_empty());
     }
 }

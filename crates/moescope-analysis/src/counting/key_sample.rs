@@ -129,7 +129,7 @@ impl KeySample {
     }
 }
 
-fn below(key: u64, level: u32) -> bool {
+pub(super) fn below(key: u64, level: u32) -> bool {
     level == 0 || key.leading_zeros() >= level
 }
 
@@ -139,6 +139,15 @@ pub(super) fn mixed(number: u64) -> u64 {
     let a = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     b ^ b >> 31
+}
+
+/// The number whose hash this is: every step of [`mixed`] can be undone.
+pub(super) fn unmixed(hash: u64) -> u64 {
+    // What was shifted out stands higher up, and comes back step by step.
+    let unshift = |x: u64, by: u32| (0..64 / by).fold(x, |y, _| x ^ y >> by);
+    let b = unshift(hash, 31).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    let a = unshift(b, 27).wrapping_mul(0x96de_1b17_3f11_9089);
+    unshift(a, 30)
 }
 
 #[cfg(test)]
@@ -172,6 +181,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn hashes_are_undone(number in any::<u64>()) {
+            prop_assert_eq!(unmixed(mixed(number)), number);
+        }
+
         #[test]
         fn neither_order_nor_parts_matter(
             mut things in prop::collection::vec(0u64..300, 0..600),

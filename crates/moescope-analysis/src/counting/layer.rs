@@ -1,16 +1,22 @@
 use std::borrow::Cow;
-use std::ops::Range;
 
 use moescope_trace::{LayerRouting, SumGroup, TokenTable};
 
+use super::documents::{Documents, half};
 use super::handover::by_stretch;
 use super::key_sample::mixed;
-use super::{Contingency, CountingPlan, DecisionSums, KeySample, Pairs, RatioSums};
+use super::{
+    CellSample, Contingency, CountingPlan, DecisionSums, GivenToken, Halves, KeySample, Masses, Pairs,
+    RatioSums, Recency,
+};
 use crate::routing::NEAR_TIE;
 use crate::specialisation::position_bucket;
 
 /// Labels whose tables a layer keeps, in the order of [`LayerCounts::by_label`].
 pub(super) const LABELS: [&str; 5] = ["domain", "class", "position", "token", "next_token"];
+
+/// Names of the tables of [`LayerCounts::first_by_label`].
+const FIRST_BY_LABEL: [&str; 2] = ["first_by_domain", "first_by_class"];
 
 /// Tokens that are counted into one table after the other while their choices are in the cache.
 const BLOCK: usize = 4096;
@@ -42,6 +48,16 @@ pub struct LayerCounts {
     pub first_choices: Contingency,
     /// Tokens by first choice here and in the next routed layer; empty in the last.
     pub next_layer: Contingency,
+    /// Tokens by first choice and `2 · label + half of the documents`, for domain and class.
+    pub first_by_label: [Contingency; 2],
+    /// What one half of the documents foretells of the other.
+    pub halves: Halves,
+    /// Slots by domain for each token.
+    pub given_token: GivenToken,
+    /// Routed weight by domain.
+    pub masses: Masses,
+    /// How recently experts were used.
+    pub recency: Recency,
 }
 
 /// What a trace's tokens are called in the tables of all traces.
@@ -51,11 +67,34 @@ pub(super) struct Names<'a> {
     pub(super) domains: &'a [u32],
     /// Row of each class of the trace.
     pub(super) classes: &'a [u32],
-    /// Tokens on end of each document.
-    pub(super) stretches: &'a [Range<usize>],
+    /// Documents of the trace.
+    pub(super) documents: &'a Documents,
+    /// Half of the documents that each token is in: `[token]`, 0 or 1.
+    pub(super) halves: &'a [u8],
+    /// Key of each token with the one before it.
+    pub(super) bigrams: &'a [u64],
     /// Whether the next token of the trace follows each one in its document: `[token]`, 1 or 0.
     pub(super) followed: &'a [u8],
     pub(super) plan: CountingPlan,
+}
+
+impl Names<'_> {
+    /// Row of a token id in the tables by token.
+    #[inline]
+    pub(super) fn token_row(&self, id: u32) -> u32 {
+        // A branch that is nearly always taken costs less than a division.
+        match self.plan.token_rows as u32 {
+            rows if id < rows => id,
+            rows => id % rows,
+        }
+    }
+
+    /// Rows of the domain and the class of a token.
+    #[inline]
+    pub(super) fn labels(&self, token: usize) -> [u32; 2] {
+        let tokens = self.tokens;
+        [self.domains[tokens.domains[token] as usize], self.classes[tokens.classes[token] as usize]]
+    }
 }
 
 impl LayerCounts {
@@ -73,6 +112,11 @@ impl LayerCounts {
             sets: KeySample::new(plan.sets),
             first_choices: Contingency::new(experts),
             next_layer: Contingency::new(experts),
+            first_by_label: std::array::from_fn(|_| Contingency::new(experts)),
+            halves: Halves::new(experts, plan.cells),
+            given_token: GivenToken::new(experts, plan.given_rows),
+            masses: Masses::new(experts),
+            recency: Recency::new(experts, plan.cells),
         }
     }
 
@@ -86,23 +130,27 @@ impl LayerCounts {
             if k > 1 {
                 self.pairs.add(choices, k);
             }
-            let rows = names.plan.token_rows as u32;
-            // A branch that is nearly always taken costs less than a division.
-            let bucket = |ids: &'_ [u32], token: usize| match ids[token] {
-                id if id < rows => id,
-                id => id % rows,
-            };
             let [domain, class, position, token, next] = &mut self.by_label;
             domain.add(block.clone().map(|t| names.domains[tokens.domains[t] as usize]), choices, k);
             class.add(block.clone().map(|t| names.classes[tokens.classes[t] as usize]), choices, k);
             position.add(block.clone().map(|t| position_bucket(tokens.positions[t])), choices, k);
-            token.add(block.clone().map(|t| bucket(&tokens.ids, t)), choices, k);
-            next.add(block.map(|t| bucket(&tokens.next_ids, t)), choices, k);
+            token.add(block.clone().map(|t| names.token_row(tokens.ids[t])), choices, k);
+            next.add(block.clone().map(|t| names.token_row(tokens.next_ids[t])), choices, k);
+            for (t, set) in block.clone().zip(choices.chunks_exact(k)) {
+                self.given_token.add(names.labels(t)[0], tokens.ids[t], set);
+            }
+            self.halves.add(block, choices, k, names);
         }
+        self.recency.add(routing, names);
         self.decisions.add(routing, NEAR_TIE);
         let firsts = first_choices(routing);
         let counts = histogram(&firsts, self.experts);
         self.first_choices.add_row(0, &counts);
+        for (t, first) in firsts.iter().enumerate() {
+            for (table, label) in self.first_by_label.iter_mut().zip(names.labels(t)) {
+                table.add_one(2 * label + u32::from(names.halves[t]), &[*first]);
+            }
+        }
         let key_of_first = |expert: u32| mixed(u64::from(expert) + 1);
         if k == 1 {
             self.pairs.add_single(&counts);
@@ -128,10 +176,16 @@ impl LayerCounts {
 
     fn add_documents(&mut self, routing: &LayerRouting, names: &Names<'_>, masks: Option<&[u64]>) {
         let k = self.per_token;
-        let mut slots = vec![0u32; self.experts];
-        for stretch in names.stretches {
-            let choices = &routing.choices[stretch.start * k..stretch.end * k];
-            choices.iter().for_each(|expert| slots[*expert as usize] += 1);
+        let (mut slots, mut weights) = (vec![0u32; self.experts], vec![0f64; self.experts]);
+        for (stretch, key) in names.documents.each() {
+            let range = stretch.start * k..stretch.end * k;
+            let choices = &routing.choices[range.clone()];
+            for (expert, weight) in choices.iter().zip(&routing.weights[range]) {
+                slots[*expert as usize] += 1;
+                weights[*expert as usize] += f64::from(*weight);
+            }
+            self.masses.add(names.labels(stretch.start)[0], half(key), &weights);
+            weights.fill(0.0);
             for (sums, slots) in self.load.iter_mut().zip(&mut slots) {
                 sums.add(u64::from(std::mem::take(slots)), choices.len() as u64);
             }
@@ -147,10 +201,18 @@ impl LayerCounts {
         let layer = self.layer as i64;
         let mut groups = vec![SumGroup::of("pairs", layer, self.pairs.cells())];
         for (label, (name, table)) in LABELS.iter().zip(&self.by_label).enumerate() {
-            groups.push(SumGroup::of(name, layer, renamed(table, names.get(label).copied())));
+            let rank = |row: usize| names.get(label).map_or(row, |ranks| ranks[row]);
+            groups.push(SumGroup::of(name, layer, renamed(table, rank)));
         }
-        groups.push(SumGroup::of("first_choices", layer, renamed(&self.first_choices, None)));
-        groups.push(SumGroup::of("next_layer", layer, renamed(&self.next_layer, None)));
+        for ((name, table), ranks) in FIRST_BY_LABEL.iter().zip(&self.first_by_label).zip(names) {
+            groups.push(SumGroup::of(name, layer, renamed(table, |row| 2 * ranks[row / 2] + row % 2)));
+        }
+        groups.push(SumGroup::of("first_choices", layer, renamed(&self.first_choices, |row| row)));
+        groups.push(SumGroup::of("next_layer", layer, renamed(&self.next_layer, |row| row)));
+        groups.extend(self.halves.groups(layer));
+        groups.push(self.given_token.group(layer, names[0]));
+        groups.push(self.masses.group(layer, names[0]));
+        groups.push(self.recency.group(layer));
         let ratios = |name: &str, sums: &[RatioSums]| {
             let cells = sums.iter().enumerate().flat_map(|(row, sums)| {
                 sums.parts().into_iter().enumerate().map(move |(c, sum)| (row as i64, c as i64, sum as i64))
@@ -172,12 +234,27 @@ impl LayerCounts {
 
     /// Adds a group of another layer's [`groups`](Self::groups); whether it fits.
     pub(super) fn take(&mut self, group: &SumGroup, names: [&[u32]; 2]) -> bool {
-        let label = LABELS.iter().position(|name| *name == group.statistic);
+        let statistic = group.statistic.as_str();
+        let label = LABELS.iter().position(|name| *name == statistic);
+        let first = FIRST_BY_LABEL.iter().position(|name| *name == statistic);
         group.cells().all(|(row, column, sum)| {
+            let own = (self.halves.take(statistic, row, column, sum))
+                .or_else(|| self.given_token.take(statistic, names[0], row, column, sum))
+                .or_else(|| self.masses.take(statistic, names[0], row, column, sum))
+                .or_else(|| self.recency.take(statistic, row, column, sum));
+            if let Some(fits) = own {
+                return fits;
+            }
             let (Ok(r), Ok(c)) = (usize::try_from(row), usize::try_from(column)) else {
-                return group.statistic == "sets" && take_key(&mut self.sets, row, sum);
+                return statistic == "sets" && take_key(&mut self.sets, row, sum);
             };
-            match (group.statistic.as_str(), label) {
+            if let Some(place) = first {
+                let label = names[place].get(r / 2);
+                return label.is_some_and(|label| {
+                    self.first_by_label[place].add_cell(2 * *label as usize + r % 2, c, sum)
+                });
+            }
+            match (statistic, label) {
                 (_, Some(label)) => {
                     let row =
                         names.get(label).map_or(Some(r), |names| names.get(r).map(|name| *name as usize));
@@ -204,6 +281,15 @@ impl LayerCounts {
                 _ => false,
             }
         })
+    }
+
+    /// Samples of rows: of bigrams and of documents.
+    pub(super) fn row_samples(&self) -> [&CellSample; 2] {
+        [&self.halves.bigrams, &self.recency.documents]
+    }
+
+    pub(super) fn row_samples_mut(&mut self) -> [&mut CellSample; 2] {
+        [&mut self.halves.bigrams, &mut self.recency.documents]
     }
 
     fn exact_sums(&self) -> [&super::ExactSum; 3] {
@@ -251,12 +337,33 @@ fn set_key(set: &[u32]) -> u64 {
 }
 
 /// Label, code and count of each cell in the order of the labels, which may have other names.
-fn renamed(table: &Contingency, names: Option<&[usize]>) -> Vec<(i64, i64, i64)> {
-    let name = |row: usize| names.map_or(row, |names| names[row]) as i64;
-    let cells = table.cells().map(|(row, column, count)| (name(row), column as i64, i64::from(count)));
-    let mut cells: Vec<(i64, i64, i64)> = cells.collect();
+pub(super) fn renamed(table: &Contingency, name: impl Fn(usize) -> usize) -> Vec<(i64, i64, i64)> {
+    let cell =
+        |(row, column, count): (usize, usize, u32)| (name(row) as i64, column as i64, i64::from(count));
+    let mut cells: Vec<(i64, i64, i64)> = table.cells().map(cell).collect();
     cells.sort_unstable();
     cells
+}
+
+/// Key, code and count of each cell of the kept rows, codes by other names.
+pub(super) fn rows_of(sample: &CellSample, name: impl Fn(u32) -> u32) -> Vec<(i64, i64, i64)> {
+    let mut cells = Vec::new();
+    for (key, row) in sample.sorted() {
+        cells.extend(row.iter().map(|cell| (key.cast_signed(), i64::from(name(cell.0)), i64::from(cell.1))));
+    }
+    cells.sort_unstable();
+    cells
+}
+
+/// Adds a cell of [`rows_of`]; whether its numbers are such.
+pub(super) fn add_key_cell(sample: &mut CellSample, row: i64, column: i64, sum: i64) -> bool {
+    match (u32::try_from(column), u32::try_from(sum)) {
+        (Ok(code), Ok(times)) => {
+            sample.add(row.cast_unsigned(), code, times);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// The kept keys as rows.

@@ -7,36 +7,54 @@
 //! There are no permutation nulls here: a shuffle needs all routes at once. Where one trace is enough, use
 //! [`chapters`](crate::route_report::chapters); over very many tokens a null by formula, which each table states, serves as well.
 
+mod cache_table;
+mod cell_sample;
+mod committee_tables;
 mod contingency;
 mod decisions;
+mod documents;
 mod exact_sum;
+mod foretold_table;
+mod given_token;
+mod halves;
 mod handover;
 mod key_sample;
 mod layer;
+mod masses;
+mod naming;
+mod naming_table;
 mod pairs;
 mod path_table;
+
+mod recency;
 mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
 use moescope_trace::RoutingTrace;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use cell_sample::{CellSample, SampledRatio};
 pub use contingency::{Contingency, LabelInformation};
 pub use decisions::{DecisionSums, RelativeMargins};
 pub use exact_sum::ExactSum;
+pub use given_token::{GivenToken, ToldBeyondToken};
+pub use halves::{Foretold, Halves};
 pub(crate) use handover::is_followed;
 pub use handover::{Handover, RatioSums};
 pub use key_sample::KeySample;
 pub use layer::LayerCounts;
+pub use masses::Masses;
+pub use naming::{NamedByPath, PathLabels};
 pub use pairs::Pairs;
+pub use recency::{CountedHits, Recency};
 pub use state::{CountsManifest, Filling};
 
 use crate::AnalysisError;
+use documents::Documents;
+use halves::bigram_key;
 use key_sample::mixed;
 use layer::Names;
 
@@ -56,19 +74,31 @@ pub struct CountingPlan {
     pub paths: usize,
     /// Distinct sets of each layer that are kept: 32 bytes for each, at most.
     pub sets: usize,
+    /// Rows of the table by domain and token id of each layer: as many ids as there is room for with all domains.
+    pub given_rows: usize,
+    /// Cells of each sample of rows, see [`CellSample`]: two for each layer, four for paths; 32 bytes for each, at most.
+    pub cells: usize,
 }
 
 impl Default for CountingPlan {
     fn default() -> CountingPlan {
-        CountingPlan { token_rows: 1 << 16, paths: 1 << 20, sets: 1 << 16 }
+        CountingPlan {
+            token_rows: 1 << 16,
+            paths: 1 << 20,
+            sets: 1 << 16,
+            given_rows: 1 << 16,
+            cells: 1 << 16,
+        }
     }
 }
 
 impl CountingPlan {
     /// Bytes that counts of these layers, `(experts, per token)`, take at most; those of a small vocabulary or few paths are fewer.
     pub fn bytes(&self, layers: &[(usize, usize)]) -> u64 {
-        let tables = layers.iter().map(|(experts, _)| (2 * 4 * self.token_rows + 8 * experts) * experts);
-        (tables.sum::<usize>() + 64 * self.paths + 32 * self.sets * layers.len()) as u64
+        let rows = 3 * self.token_rows + self.given_rows;
+        let tables = layers.iter().map(|(experts, _)| (4 * rows + 8 * experts) * experts);
+        let samples = 32 * (self.sets + 2 * self.cells) * layers.len() + 32 * 4 * self.cells;
+        (tables.sum::<usize>() + 64 * self.paths + samples) as u64
     }
 }
 
@@ -86,6 +116,8 @@ pub struct RouteCounts {
     layers: Vec<LayerCounts>,
     /// Paths of sets, paths of first choices.
     paths: [KeySample; 2],
+    /// Labels of the tokens of each of these.
+    path_labels: [PathLabels; 2],
     /// Names of what was counted.
     parts: Vec<String>,
     /// Whether a part began within a window, so that a pair of neighbours may have been cut.
@@ -98,7 +130,7 @@ impl RouteCounts {
     /// # Errors
     /// If the plan has a size of 0.
     pub fn new(plan: CountingPlan) -> Result<RouteCounts, AnalysisError> {
-        let sizes = [plan.token_rows, plan.paths, plan.sets];
+        let sizes = [plan.token_rows, plan.paths, plan.sets, plan.given_rows, plan.cells];
         crate::check::in_range(METHOD, "a size of the plan", 0, !sizes.contains(&0), "1 or more")?;
         Ok(RouteCounts {
             plan,
@@ -109,6 +141,7 @@ impl RouteCounts {
             largest_id: 0,
             layers: Vec::new(),
             paths: [KeySample::new(plan.paths), KeySample::new(plan.paths)],
+            path_labels: [PathLabels::new(plan.cells), PathLabels::new(plan.cells)],
             parts: Vec::new(),
             cut: false,
         })
@@ -129,20 +162,25 @@ impl RouteCounts {
         })?;
         let domains = self.rows_of_domains(&tokens.domain_names);
         let classes = rows(&mut self.classes, &tokens.class_names);
-        let stretches = handover::stretches(&tokens.documents);
-        for Range { start, .. } in &stretches {
-            self.documents[domains[tokens.domains[*start] as usize] as usize] += 1;
+        let documents = Documents::of(tokens);
+        for stretch in &documents.stretches {
+            self.documents[domains[tokens.domains[stretch.start] as usize] as usize] += 1;
         }
         self.tokens += tokens.len() as u64;
         let ids = tokens.ids.iter().chain(&tokens.next_ids).copied();
         self.largest_id = self.largest_id.max(ids.max().unwrap_or(0));
         let plan = self.plan;
         let followed = handover::followed(tokens);
+        let before = |t: usize| t.checked_sub(1).filter(|before| followed[*before] == 1);
+        let bigram = |t: usize| bigram_key(before(t).map(|before| tokens.ids[before]), tokens.ids[t]);
+        let bigrams: Vec<u64> = (0..tokens.len()).map(bigram).collect();
         let names = Names {
             tokens,
             domains: &domains,
             classes: &classes,
-            stretches: &stretches,
+            documents: &documents,
+            halves: &documents.halves(),
+            bigrams: &bigrams,
             followed: &followed,
             plan,
         };
@@ -151,11 +189,12 @@ impl RouteCounts {
         let pairs = trace.layers().par_windows(2);
         self.layers.par_iter_mut().zip(pairs).for_each(|(counts, two)| counts.add_next(&two[0], &two[1]));
         let kinds = if self.one_each() { 1 } else { 2 };
-        self.paths[..kinds].par_iter_mut().enumerate().for_each(|(kind, sample)| {
+        let samples = self.paths[..kinds].par_iter_mut().zip(&mut self.path_labels[..kinds]);
+        samples.enumerate().for_each(|(kind, (sample, labels))| {
             // Where a layer has one expert for each token, the key of its set is that of its first choice.
             let of = |both: &'_ [Vec<u64>; 2]| if both[1].is_empty() { 0 } else { kind };
             let stops: Vec<&[u64]> = stops.iter().map(|both| both[of(both)].as_slice()).collect();
-            add_paths(sample, &stops);
+            add_paths(sample, labels, &stops, &names);
         });
         Ok(())
     }
@@ -178,6 +217,11 @@ impl RouteCounts {
     /// Paths of sets, or of first choices.
     fn path_sample(&self, kind: usize) -> &KeySample {
         &self.paths[if self.one_each() { 0 } else { kind }]
+    }
+
+    /// Labels of paths of sets, or of first choices.
+    fn labels_of_paths(&self, kind: usize) -> &PathLabels {
+        &self.path_labels[if self.one_each() { 0 } else { kind }]
     }
 
     /// Tokens counted.
@@ -250,6 +294,10 @@ impl RouteCounts {
     fn rows_of_domains(&mut self, names: &[String]) -> Vec<u32> {
         let rows = rows(&mut self.domains, names);
         self.documents.resize(self.domains.len(), 0);
+        for layer in &mut self.layers {
+            layer.given_token.make_room(self.domains.len());
+            layer.masses.make_room(self.domains.len());
+        }
         rows
     }
 }
@@ -273,13 +321,14 @@ fn rows(all: &mut Vec<String>, names: &[String]) -> Vec<u32> {
     names.iter().map(&mut place).collect()
 }
 
-/// Counts the path of each token over its stops, `stops[layer][token]`.
-fn add_paths(sample: &mut KeySample, stops: &[&[u64]]) {
+/// Counts the path of each token over its stops, `stops[layer][token]`, and its labels.
+fn add_paths(sample: &mut KeySample, labels: &mut PathLabels, stops: &[&[u64]], names: &Names<'_>) {
     let tokens = stops.first().map_or(0, |layer| layer.len());
     for token in 0..tokens {
         let path = stops
             .iter()
             .fold(0u64, |path, layer| mixed(path.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ layer[token]));
         sample.add(path);
+        labels.add(path, names.labels(token), names.halves[token]);
     }
 }

@@ -4,11 +4,11 @@ use moescope_trace::SumGroup;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{keys, take_key};
-use super::{CountingPlan, METHOD, RouteCounts, rows};
+use super::{CellSample, CountingPlan, METHOD, PathLabels, RouteCounts, rows};
 use crate::AnalysisError;
 
 /// Version of the form in which counts are stored.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 const PATHS: [&str; 2] = ["paths_of_sets", "paths_of_first_choices"];
 
@@ -36,6 +36,10 @@ pub struct CountsManifest {
     pub path_levels: [u32; 2],
     /// Levels of the samples of sets, for each routed layer.
     pub set_levels: Vec<u32>,
+    /// Levels of the samples of labels of paths: of sets by domain and by class, then of first choices.
+    pub path_label_levels: [u32; 4],
+    /// Levels of the samples of bigrams and of documents, for each routed layer.
+    pub row_levels: Vec<[u32; 2]>,
     /// Names of what was counted.
     pub parts: Vec<String>,
     /// Whether a part began within a window.
@@ -65,6 +69,8 @@ impl RouteCounts {
             layers: self.layers.iter().map(|l| (l.layer, l.experts, l.per_token)).collect(),
             path_levels: [self.paths[0].level(), self.paths[1].level()],
             set_levels: self.layers.iter().map(|layer| layer.sets.level()).collect(),
+            path_label_levels: std::array::from_fn(|at| self.path_labels[at / 2].0[at % 2].level()),
+            row_levels: self.layers.iter().map(|layer| layer.row_samples().map(CellSample::level)).collect(),
             parts: self.parts.clone(),
             cut: self.cut,
         }
@@ -75,7 +81,8 @@ impl RouteCounts {
         let ranks = [ranks(&self.domains), ranks(&self.classes)];
         let layers = self.layers.iter().flat_map(|layer| layer.groups([&ranks[0], &ranks[1]]));
         let paths = self.paths.iter().zip(PATHS).map(|(sample, name)| keys(name, -1, sample));
-        layers.chain(paths).collect()
+        let of = |(labels, name): (&PathLabels, &&str)| labels.groups(name, [&ranks[0], &ranks[1]]);
+        layers.chain(paths).chain(self.path_labels.iter().zip(&PATHS).flat_map(of)).collect()
     }
 
     /// Makes room for stored counts; their groups follow.
@@ -94,8 +101,8 @@ impl RouteCounts {
             let wanted = format!("{:?}; count with the same sizes", self.plan);
             return Err(wrong("the plan of stored counts", format!("{:?}", stored.plan), &wanted));
         }
-        let lengths = (stored.documents.len(), stored.set_levels.len());
-        if lengths != (stored.domains.len(), stored.layers.len()) {
+        let lengths = (stored.documents.len(), stored.set_levels.len(), stored.row_levels.len());
+        if lengths != (stored.domains.len(), stored.layers.len(), stored.layers.len()) {
             return Err(wrong("a list of stored counts", "of another length", "one entry for each name"));
         }
         self.admit(&stored.parts, &stored.layers, stored.tokens, stored.cut)?;
@@ -109,6 +116,12 @@ impl RouteCounts {
         self.paths.iter_mut().zip(stored.path_levels).for_each(|(sample, level)| sample.raise(level));
         let levels = self.layers.iter_mut().zip(&stored.set_levels);
         levels.for_each(|(layer, level)| layer.sets.raise(*level));
+        for (at, level) in stored.path_label_levels.iter().enumerate() {
+            self.path_labels[at / 2].0[at % 2].raise(*level);
+        }
+        for (layer, levels) in self.layers.iter_mut().zip(&stored.row_levels) {
+            layer.row_samples_mut().into_iter().zip(levels).for_each(|(sample, level)| sample.raise(*level));
+        }
         Ok(Filling { counts: self, domains, classes })
     }
 }
@@ -122,6 +135,11 @@ impl Filling<'_> {
         let path = PATHS.iter().position(|name| *name == group.statistic);
         let fits = match path {
             Some(kind) => group.cells().all(|(row, _, sum)| take_key(&mut self.counts.paths[kind], row, sum)),
+            None if group.layer < 0 => {
+                let names: [&[u32]; 2] = [&self.domains, &self.classes];
+                let samples = self.counts.path_labels.iter_mut().zip(PATHS);
+                samples.into_iter().find_map(|(labels, kind)| labels.take(kind, group, names)) == Some(true)
+            }
             None => {
                 let layer = self.counts.layers.iter_mut().find(|own| own.layer as i64 == group.layer);
                 layer.is_some_and(|layer| layer.take(group, [&self.domains, &self.classes]))
@@ -159,7 +177,7 @@ pub(super) fn sorted_places(names: &[String]) -> Vec<usize> {
 }
 
 /// Place of each name in the order of the alphabet.
-fn ranks(names: &[String]) -> Vec<usize> {
+pub(super) fn ranks(names: &[String]) -> Vec<usize> {
     let mut ranks = vec![0; names.len()];
     sorted_places(names).into_iter().enumerate().for_each(|(rank, place)| ranks[place] = rank);
     ranks

@@ -21,8 +21,9 @@ impl RouteCounts {
     /// All tables of what was counted.
     ///
     /// In this order: loads by layer, over layers and by expert; sharpness and near ties; strongest partners
-    /// and pairs; what a token hands on, if any window has two tokens; what the choice tells; the load of
-    /// domains; paths; and, with several routed layers, what one tells of the next.
+    /// and pairs; what a token hands on, if any window has two tokens; committees; what the choice tells; the
+    /// load of domains; what the text foretells; paths and what they name; with several routed layers, what one
+    /// tells of the next; and what caches find.
     ///
     /// # Errors
     /// If there is no token or no routed layer.
@@ -43,10 +44,15 @@ impl RouteCounts {
         if self.layers().iter().any(|layer| layer.same_first.denominator > 0) {
             tables.push(self.handover_table()?);
         }
-        tables.extend([self.specialisation_table()?, self.domain_load().table()?, self.path_table()?]);
+        tables.extend(self.committee_tables()?);
+        tables.extend([self.specialisation_table()?, self.domain_load().table()?]);
+        tables.extend(self.foretold_table()?);
+        tables.push(self.path_table()?);
+        tables.extend(self.naming_table()?);
         if self.layers().len() > 1 {
             tables.push(self.next_layer_table()?);
         }
+        tables.push(self.cache_table()?);
         Ok(tables)
     }
 
@@ -134,22 +140,17 @@ impl RouteCounts {
     /// Labels beyond the planned number of rows share rows. Sharing only loses information, so the value is
     /// then a lower bound, and says so.
     fn specialisation_table(&self) -> Result<Table, AnalysisError> {
-        let rows: Vec<(usize, &LayerCounts, LabelInformation)> = (0..LABELS.len())
-            .flat_map(|label| self.layers().iter().map(move |l| (label, l, l.by_label[label].information())))
-            .filter(|(.., told)| told.labels > 1)
-            .collect();
+        let rows = self.told_of_labels();
         let real =
             |f: fn(&LabelInformation) -> f64| rows.iter().map(|(.., told)| f(told)).collect::<Vec<_>>();
-        let hashed = self.largest_id as usize >= self.plan.token_rows;
-        let bound = |label: usize| if label >= 3 && hashed { "lower bound" } else { "all labels" };
         let bits = "bits per routed slot";
         let columns = vec![
             Column::key(
                 "label",
                 "what the choice is asked about",
-                rows.iter().map(|(label, ..)| LABELS[*label].into()).collect(),
+                rows.iter().map(|(label, ..)| (*label).into()).collect(),
             ),
-            Column::integer_key("layer", "", "block", rows.iter().map(|(_, l, _)| l.layer as i64).collect()),
+            Column::integer_key("layer", "", "block", rows.iter().map(|(_, l, ..)| l.layer as i64).collect()),
             Column::estimate(
                 "information",
                 bits,
@@ -159,7 +160,7 @@ impl RouteCounts {
             Column::null(
                 "information",
                 bits,
-                "(labels - 1)(experts - 1) / (2 slots ln 2): mean with nothing to find, slots independent",
+                "(labels - 1)(experts - 1) / (2 slots ln 2): mean with nothing to find, slots independent; given the token, summed over tokens",
                 real(|told| told.bias),
             ),
             Column::observations(
@@ -182,14 +183,36 @@ impl RouteCounts {
             Column::estimate("label_entropy", "bits", "what there was to know", real(|t| t.label_entropy)),
             Column::text(
                 "labels",
-                "whether every label has a row of its own; where several share one, the information is a lower bound",
-                rows.iter().map(|(label, ..)| bound(*label).into()).collect(),
+                "what is counted: where several labels share a row, the information is a lower bound",
+                rows.iter().map(|(_, _, counted, _)| counted.clone()).collect(),
             ),
         ];
         let method = "Mutual information by counting. The null is a formula to first order: it takes slots for \
                       independent, which those of a token and of a document are not, so a small excess shows nothing.";
         let title = "What the expert choice tells about the token";
         Ok(Table::new("counted_specialisation", title, method, columns)?)
+    }
+
+    /// Label, layer, what is counted, and what the choice tells: of labels with two values or more.
+    fn told_of_labels(&self) -> Vec<(&'static str, &LayerCounts, String, LabelInformation)> {
+        let hashed = self.largest_id as usize >= self.plan.token_rows;
+        let mut rows = Vec::new();
+        for (place, label) in LABELS.into_iter().enumerate() {
+            let counted = if place >= 3 && hashed { "lower bound" } else { "all labels" };
+            rows.extend(
+                self.layers().iter().map(|l| (label, l, counted.to_owned(), l.by_label[place].information())),
+            );
+        }
+        rows.retain(|(.., told)| told.labels > 1);
+        if self.domains.len() > 1 {
+            for l in self.layers() {
+                let Some(told) = l.given_token.told() else { continue };
+                let share = told.information.slots as f64 / (l.tokens() * l.per_token as u64) as f64;
+                let counted = format!("token ids below {}, {:.1} % of slots", told.limit, 100.0 * share);
+                rows.push(("domain given token", l, counted, told.information));
+            }
+        }
+        rows
     }
 
     /// Share of each domain's tokens that chose each expert, domains in order of the alphabet.

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use moescope_base::Seed;
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use proptest::prelude::*;
@@ -7,7 +9,7 @@ use super::*;
 use crate::routing::{Permutations, coactivation, load, locality, near_ties, planted, sharpness};
 use crate::specialisation::domain_load;
 
-const PLAN: CountingPlan = CountingPlan { token_rows: 64, paths: 50, sets: 20 };
+const PLAN: CountingPlan = CountingPlan { token_rows: 64, paths: 50, sets: 20, given_rows: 64, cells: 60 };
 
 /// Documents of several windows over two layers of eight experts, with routes that follow the token, the domain and the predecessor.
 fn trace(seed: u64, documents: usize) -> RoutingTrace {
@@ -146,6 +148,105 @@ fn planted_routes_are_told_and_independent_ones_are_not() {
     assert!(next(0).bits < 3.0 * next(0).bias);
 }
 
+/// A text of many documents with routes by token, by domain, and at random.
+fn planted_three() -> RouteCounts {
+    let mut rng = Seed(6).rng();
+    let text = planted::text(80, 40, 8, &mut rng);
+    let by_token: Vec<u32> = text.ids.clone();
+    let by_domain: Vec<u32> = text.domains.iter().map(|domain| u32::from(*domain)).collect();
+    let at_random = planted::random_sets(text.len(), 8, 1, |_| 1.0, &mut rng);
+    let plan = CountingPlan { token_rows: 64, paths: 4096, sets: 4096, given_rows: 64, cells: 1 << 14 };
+    counted(&planted::trace(text, 8, 1, vec![by_token, by_domain, at_random]), plan)
+}
+
+#[test]
+fn the_domain_is_told_beyond_the_token_where_routes_follow_it_alone() {
+    let counts = planted_three();
+    let told = |layer: usize| {
+        let told = counts.layers()[layer].given_token.told().unwrap();
+        assert!(told.limit > 8 && told.information.slots == counts.tokens());
+        (told.information.bits - told.information.bias) / told.information.label_entropy
+    };
+    assert!(told(0).abs() < 0.02 && (told(1) - 1.0).abs() < 0.03 && told(2).abs() < 0.02);
+}
+
+#[test]
+fn routes_are_foretold_from_what_they_follow() {
+    let counts = planted_three();
+    let of = |layer: usize, predictor: &str| {
+        let all = counts.foretold();
+        let found = all.iter().find(|row| row.0 == layer && row.1.predictor == predictor).unwrap().1;
+        (found.overlap, found.load)
+    };
+    assert_eq!(of(0, "token").0, 1.0);
+    assert_eq!(of(0, "token and the one before").0, 1.0);
+    for (layer, predictor) in [(0, "position"), (2, "token"), (2, "token and the one before")] {
+        let (overlap, load) = of(layer, predictor);
+        // 3,200 tokens, an eighth of them by chance: four deviations.
+        assert!(
+            (overlap - load).abs() < 0.04 && (load - 0.125).abs() < 0.03,
+            "{predictor}: {overlap} {load}"
+        );
+    }
+}
+
+#[test]
+fn committees_of_domains_are_told_apart_from_halves_of_one() {
+    let tables = planted_three().tables().unwrap();
+    let table = tables.iter().find(|table| table.name() == "counted_committee_domains").unwrap();
+    let of = |column: &str, row: usize| table.column(column).unwrap().data.number(row).unwrap();
+    let null = table.companion(moescope_base::ColumnRole::Null, "weight").unwrap().name.clone();
+    // By domain each has an expert of its own; at random halves of one domain differ as much as two domains.
+    assert_eq!((of("weight", 1), of(&null, 1)), (0.0, 1.0));
+    assert!((of("weight", 2) - of(&null, 2)).abs() < 0.05 && of("weight", 2) < 1.0);
+    let sizes = tables.iter().find(|table| table.name() == "counted_committee").unwrap();
+    let size = |row: usize| sizes.column("size").unwrap().data.number(row).unwrap();
+    assert!(size(1) <= 3.0 && size(2) >= 5.0, "{} {}", size(1), size(2));
+}
+
+#[test]
+fn paths_name_the_domain_if_one_of_their_experts_does() {
+    let counts = planted_three();
+    let named = counts.named_by_paths();
+    let domain = named.iter().find(|(_, label, _)| *label == "domain").unwrap().2;
+    assert_eq!((domain.expert, domain.layer, domain.path.error), (1.0, 1, 0.0));
+    // Paths that only one half has cannot name anything but the most frequent domain.
+    assert!(
+        (domain.path.ratio - (domain.seen + (1.0 - domain.seen) * domain.alone)).abs() < 0.02,
+        "{domain:?}"
+    );
+    assert!(domain.seen > 0.9 && domain.alone < 0.5);
+}
+
+#[test]
+fn caches_find_what_neighbours_share() {
+    let mut rng = Seed(5).rng();
+    let text = planted::text(60, 40, 8, &mut rng);
+    let at_random = planted::random_sets(text.len(), 8, 1, |_| 1.0, &mut rng);
+    let sticky = at_random.iter().step_by(4).flat_map(|e| [*e; 4]).collect();
+    let trace = planted::trace(text, 8, 1, vec![at_random, sticky]);
+    let counts = counted(&trace, CountingPlan::default());
+    let hits = |layer: usize| counts.layers()[layer].recency.hit_rates();
+    let shuffles = Permutations::new(3, Seed(1));
+    let resampling = crate::statistics::Resampling {
+        replicates: 20,
+        level: 0.95,
+        method: crate::statistics::BootstrapMethod::Percentile,
+        seed: Seed(1),
+    };
+    let single = crate::expert_cache::expert_cache(&trace, shuffles, resampling).unwrap();
+    for (layer, single) in single.iter().enumerate() {
+        for (counted, single) in hits(layer).iter().zip(&single.hit_rate) {
+            assert_eq!((counted.room, counted.rate), (single.room, single.rate));
+        }
+    }
+    let first = hits(0)[0];
+    assert!(first.interval.0 < first.null && first.null < first.interval.1, "{first:?}");
+    // Three of four tokens have their predecessor's expert.
+    let first = hits(1)[0];
+    assert!(first.interval.0 > first.null + 0.3 && first.documents == 60, "{first:?}");
+}
+
 #[test]
 fn what_does_not_add_up_is_refused() {
     let trace = trace(3, 6);
@@ -159,7 +260,7 @@ fn what_does_not_add_up_is_refused() {
     let wide = planted::trace(text.clone(), 9, 1, vec![vec![0; text.len()]]);
     assert!(refusal(counts.add(&wide, "wide")).contains("layers"));
     let mut manifest = counts.manifest();
-    manifest.schema = 2;
+    manifest.schema = 99;
     assert!(RouteCounts::new(PLAN).unwrap().begin(&manifest).is_err());
     let mut empty = RouteCounts::new(PLAN).unwrap();
     let mut groups = counts.groups();

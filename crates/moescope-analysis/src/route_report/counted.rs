@@ -6,14 +6,14 @@
 use moescope_base::{Figure, FigureKind, Table};
 
 use super::chapters::{Chapter, titled};
-use super::words;
+use super::{counted_words, words};
 use crate::instrument::Finding;
 
 /// One chapter: identifier, heading, limits, and the tables that belong to it.
 type Plan = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Chapters in their order; a chapter without its first table is left out.
-const PLANS: [Plan; 6] = [
+const PLANS: [Plan; 9] = [
     (
         "load",
         "Load",
@@ -39,16 +39,34 @@ const PLANS: [Plan; 6] = [
         &["counted_handover"],
     ),
     (
+        "committee",
+        "Standing committees",
+        "That the committee is needed, nor that its experts do the same for every domain.",
+        &["counted_committee", "counted_committee_domains"],
+    ),
+    (
         "specialisation",
         "Specialisation",
         "What experts compute, nor a test: slots of a token and of a document are not independent.",
         &["counted_specialisation", "specialisation_by_domain"],
     ),
     (
+        "predictability",
+        "What the text foretells",
+        "That the router looks at the token and not at what goes with it.",
+        &["counted_predictability"],
+    ),
+    (
         "paths",
         "Paths",
         "That paths are needed: this counts, and does not intervene.",
-        &["counted_paths", "counted_next_layer"],
+        &["counted_paths", "counted_path_labels", "counted_next_layer"],
+    ),
+    (
+        "cache",
+        "Caches of experts",
+        "Time: what a miss costs depends on the machine.",
+        &["counted_expert_cache"],
     ),
 ];
 
@@ -83,8 +101,13 @@ fn figure(table: &Table) -> Option<Figure> {
         "routing_sharpness" => words::sharpness(table),
         "counted_coactivation" => words::together(table, by_load),
         "counted_handover" => words::locality(table, by_load),
-        "counted_specialisation" => words::counted_specialisation(table),
-        "counted_next_layer" => words::counted_next_layer(table),
+        "counted_specialisation" => counted_words::specialisation(table),
+        "counted_next_layer" => counted_words::next_layer(table),
+        "counted_committee" => counted_words::committee(table),
+        "counted_committee_domains" => counted_words::committee_domains(table),
+        "counted_predictability" => return foretold(table),
+        "counted_path_labels" => return path_labels(table),
+        "counted_expert_cache" => return cache(table),
         "counted_paths" => return paths(table),
         _ => None,
     }?;
@@ -96,17 +119,41 @@ fn figure(table: &Table) -> Option<Figure> {
     Some(figure)
 }
 
+/// A picture of a counted table; pictures are named after their tables.
+fn picture(table: &Table, title: String, caption: &str, kind: FigureKind) -> Option<Figure> {
+    let id = format!("{}_figure", table.name());
+    Some(Figure { id, title, caption: caption.into(), table: table.name().to_owned(), kind })
+}
+
+/// What each predictor foretells, by layer.
+fn foretold(table: &Table) -> Option<Figure> {
+    let caption = "Share of a token's experts that are guessed from the other half of the documents; beside it the most used experts of the layer.";
+    let kind = FigureKind::Bars { x: "layer".into(), y: "overlap".into(), series: Some("predictor".into()) };
+    picture(table, counted_words::foretold(table)?, caption, kind)
+}
+
+/// What paths name of each label.
+fn path_labels(table: &Table) -> Option<Figure> {
+    let caption = "Share of tokens whose label is the most frequent one of their path in the other half of the documents; beside it the most \
+                   frequent label of all.";
+    let kind = FigureKind::Bars { x: "kind".into(), y: "named".into(), series: Some("label".into()) };
+    picture(table, counted_words::path_labels(table)?, caption, kind)
+}
+
+/// What caches of each size find, a line for each layer.
+fn cache(table: &Table) -> Option<Figure> {
+    let caption = "Share of routed slots whose expert is in a cache of the given size; bands are 95 % intervals over documents.";
+    let (x, y) = ("room".into(), "hit_rate".into());
+    let kind = FigureKind::Lines { x, y, series: Some("layer".into()), log2_x: false };
+    picture(table, counted_words::cache(table)?, caption, kind)
+}
+
 /// Entropy of whole paths and of the sets of each layer.
 fn paths(table: &Table) -> Option<Figure> {
-    Some(Figure {
-        id: "counted_paths_figure".into(),
-        title: words::paths(table)?,
-        caption: "Entropy of whole paths and of the sets of each layer, corrected for what was not seen; beside it all possible ones equally \
-                  frequent."
-            .into(),
-        table: table.name().to_owned(),
-        kind: FigureKind::Bars { x: "unit".into(), y: "entropy".into(), series: Some("kind".into()) },
-    })
+    let caption = "Entropy of whole paths and of the sets of each layer, corrected for what was not seen; beside it all possible ones equally \
+                   frequent.";
+    let kind = FigureKind::Bars { x: "unit".into(), y: "entropy".into(), series: Some("kind".into()) };
+    picture(table, words::paths(table)?, caption, kind)
 }
 
 #[cfg(test)]
@@ -122,7 +169,14 @@ mod tests {
         let routes =
             (0..layers).map(|_| planted::random_sets(480, 6, per_token, |_| 1.0, &mut rng)).collect();
         let trace = planted::trace(text, 6, per_token, routes);
-        let mut counts = RouteCounts::new(CountingPlan { token_rows: 64, paths: 4096, sets: 4096 }).unwrap();
+        let mut counts = RouteCounts::new(CountingPlan {
+            token_rows: 64,
+            paths: 4096,
+            sets: 4096,
+            given_rows: 64,
+            cells: 4096,
+        })
+        .unwrap();
         counts.add(&trace, "one").unwrap();
         counts.tables().unwrap()
     }

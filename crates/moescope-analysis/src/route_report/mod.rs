@@ -2,6 +2,7 @@
 
 mod chapters;
 mod counted;
+mod counted_words;
 mod passages;
 mod words;
 

@@ -63,7 +63,7 @@ pub(super) fn locality(table: &Table, null_name: &str) -> Option<String> {
 }
 
 /// Two shares as one range of whole percents.
-fn percent(low: f64, high: f64) -> String {
+pub(super) fn percent(low: f64, high: f64) -> String {
     let [low, high] = [low, high].map(|share| format!("{:.0}", 100.0 * share));
     if low == high { format!("{low} %") } else { format!("{low} to {high} %") }
 }
@@ -146,41 +146,8 @@ pub(super) fn paths(table: &Table) -> Option<String> {
     ))
 }
 
-/// What counts of routes tell about the domain, or the token where there is one domain: from the table `counted_specialisation`.
-///
-/// Nothing is tested, and the words say so.
-pub(super) fn counted_specialisation(table: &Table) -> Option<String> {
-    let excess = &table.column("excess")?.data;
-    let of = |label: &str| -> Vec<f64> {
-        let rows = (0..table.rows()).filter(|row| is(table, *row, "label", label));
-        rows.filter_map(|row| excess.number(row)).collect()
-    };
-    let (label, found) = ["domain", "token"]
-        .into_iter()
-        .map(|label| (label, of(label)))
-        .find(|(_, found)| !found.is_empty())?;
-    let (low, high) = (found.iter().copied().reduce(f64::min)?, found.iter().copied().reduce(f64::max)?);
-    let range = match format!("{low:.3}") == format!("{high:.3}") {
-        true => format!("{high:.3}"),
-        false => format!("{low:.3} to {high:.3}"),
-    };
-    Some(format!(
-        "The choice of an expert tells {range} bits of the {label} beyond what counting finds in nothing (not tested: slots of a document are \
-         not independent)"
-    ))
-}
-
-/// What a layer's first choice tells about the next: from the table `counted_next_layer`.
-pub(super) fn counted_next_layer(table: &Table) -> Option<String> {
-    let (low, high) = range(table, "share")?;
-    Some(format!(
-        "A layer's first choice tells {} of the next layer's, beyond what counting finds in nothing (not tested)",
-        percent(low, high)
-    ))
-}
-
 /// Whether a key column has this entry in a row.
-fn is(table: &Table, row: usize, column: &str, entry: &str) -> bool {
+pub(super) fn is(table: &Table, row: usize, column: &str, entry: &str) -> bool {
     match table.column(column).map(|column| &column.data) {
         Some(ColumnData::Text(entries)) => entries[row] == entry,
         _ => false,
@@ -188,7 +155,7 @@ fn is(table: &Table, row: usize, column: &str, entry: &str) -> bool {
 }
 
 /// Smallest and largest entry of a column.
-fn range(table: &Table, column: &str) -> Option<(f64, f64)> {
+pub(super) fn range(table: &Table, column: &str) -> Option<(f64, f64)> {
     let data = &table.column(column)?.data;
     let numbers = || (0..data.len()).filter_map(|row| data.number(row)).filter(|number| number.is_finite());
     let low = numbers().reduce(f64::min)?;

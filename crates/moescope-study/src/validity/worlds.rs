@@ -47,6 +47,8 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::FactExpert => fact_expert(seed),
         Property::TwinExperts => {
             let mut hand = useful_experts(seed)?;
+            // The token alone decides, so that no expert, and no twin, is one that nobody chooses.
+            hand.router(0).chunks_exact_mut(WIDTH).for_each(|row| row[CONSTANT] = 0.0);
             hand.twin(0, 2, 5);
             speaking(hand, 1.0, seed)
         }

@@ -75,10 +75,12 @@ struct Counted {
 }
 
 impl CountingArgs {
-    /// Sets of experts get a sixteenth of the places that paths get, and one at least.
+    /// Sets of experts and samples of rows get a sixteenth of the places that paths get, and one at least; the table by domain and token has as
+    /// many rows as those by token.
     fn plan(self) -> CountingPlan {
         let sets = (self.kept_paths / 16).max(1);
-        CountingPlan { token_rows: self.token_rows, paths: self.kept_paths, sets }
+        let token_rows = self.token_rows;
+        CountingPlan { token_rows, paths: self.kept_paths, sets, given_rows: token_rows, cells: sets }
     }
 }
 
