@@ -1,14 +1,20 @@
 use moescope_base::{Column, Table};
 
-use super::{CountedHits, RouteCounts};
+use super::recency::hit_rates;
+use super::{CountedHits, LayerCounts, RouteCounts};
 use crate::AnalysisError;
 
 impl RouteCounts {
+    /// Hit rates of one layer at growing sizes of the cache; nothing where no document was counted.
+    pub fn hit_rates(&self, layer: &LayerCounts) -> Vec<CountedHits> {
+        hit_rates(&self.sampled[1], &layer.distances, layer.experts)
+    }
+
     /// What caches of every size find, of least recently used experts, one for each layer, empty at the start of a document.
     pub(super) fn cache_table(&self) -> Result<Table, AnalysisError> {
-        let of = |l: &'_ super::LayerCounts| {
-            let layer = l.layer;
-            l.recency.hit_rates().into_iter().map(move |hits| (layer, hits)).collect::<Vec<_>>()
+        let of = |l: &'_ LayerCounts| {
+            let hits = self.hit_rates(l);
+            hits.into_iter().map(|hits| (l.layer, hits)).collect::<Vec<_>>()
         };
         let rows: Vec<(usize, CountedHits)> = self.layers().iter().flat_map(of).collect();
         let real = |of: fn(&CountedHits) -> f64| rows.iter().map(|row| of(&row.1)).collect::<Vec<f64>>();

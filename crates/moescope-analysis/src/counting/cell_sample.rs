@@ -21,7 +21,7 @@ pub struct CellSample {
 
 /// Keys are hashes already; one product brings their bits to where the map looks.
 #[derive(Default)]
-struct Spread(u64);
+pub(super) struct Spread(u64);
 
 impl Hasher for Spread {
     fn finish(&self) -> u64 {

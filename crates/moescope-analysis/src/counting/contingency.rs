@@ -37,6 +37,23 @@ impl Contingency {
         set.iter().for_each(|code| row[*code as usize] += 1);
     }
 
+    /// The rows of even labels and those of odd ones, each under half of its label.
+    pub(super) fn parted(&self) -> [Contingency; 2] {
+        let mut parts = [Contingency::new(self.codes), Contingency::new(self.codes)];
+        for (label, row) in self.counts.chunks_exact(self.codes.max(1)).enumerate() {
+            parts[label % 2].add_row(label / 2, row);
+        }
+        parts
+    }
+
+    /// Adds the counts of another table of these codes.
+    pub(super) fn merge(&mut self, other: &Contingency) {
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        self.counts.iter_mut().zip(&other.counts).for_each(|(own, more)| *own += more);
+    }
+
     /// Forgets labels from this one on.
     pub(super) fn truncate(&mut self, labels: usize) {
         self.counts.truncate(labels * self.codes);

@@ -1,5 +1,6 @@
 use moescope_base::{Column, Table};
 
+use super::halves::Halves;
 use super::{Foretold, LayerCounts, RouteCounts};
 use crate::AnalysisError;
 
@@ -8,8 +9,12 @@ impl RouteCounts {
     pub fn foretold(&self) -> Vec<(usize, Foretold)> {
         let rows = self.plan.token_rows as u32;
         let of = |l: &'_ LayerCounts| {
-            let [.., position, token, _] = &l.by_label;
-            let found = l.halves.foretold(token, position, l.per_token, |id| (id % rows) as usize);
+            let halves = Halves {
+                token: l.tokens.by_half(),
+                position: l.position.parted(),
+                bigrams: (&self.sampled[0], &l.bigrams),
+            };
+            let found = halves.foretold(l.per_token, |id| (id % rows) as usize);
             found.into_iter().flatten().map(|foretold| (l.layer, foretold)).collect::<Vec<_>>()
         };
         self.layers().iter().flat_map(of).collect()

@@ -1,24 +1,8 @@
 //! What routes of one half of the documents foretell of those of the other.
 
-use moescope_trace::SumGroup;
-
 use super::key_sample::{mixed, unmixed};
-use super::layer::{Names, add_key_cell, renamed, rows_of};
+use super::sampled_keys::{Rows, SampledKeys};
 use super::{CellSample, Contingency, SampledRatio};
-use crate::specialisation::position_bucket;
-
-/// Counts of one layer that are kept apart by the half of the documents.
-///
-/// Tables of all documents lie elsewhere; the first half is what they have beyond the second one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Halves {
-    /// Slots by token id and expert, of the second half.
-    token: Contingency,
-    /// Slots by bucket of positions and expert, of the second half.
-    position: Contingency,
-    /// Slots by token and the one before it: rows of `2 · expert + half`.
-    pub(super) bigrams: CellSample,
-}
 
 /// How well the most frequent experts of a case in one half of the documents are those of the same case in the other, both ways.
 ///
@@ -42,85 +26,41 @@ pub struct Foretold {
     pub seen: f64,
 }
 
-const STATISTICS: [&str; 3] = ["token_of_second_half", "position_of_second_half", "bigrams"];
+/// Counts of one layer in each half of the documents.
+pub(super) struct Halves<'a> {
+    /// Slots by row of the token id and expert.
+    pub(super) token: [Contingency; 2],
+    /// Slots by bucket of positions and expert.
+    pub(super) position: [Contingency; 2],
+    /// Bigrams that are kept, and the slots of each: `[2 · expert + half]`.
+    pub(super) bigrams: (&'a SampledKeys, &'a Rows),
+}
 
-impl Halves {
-    pub(super) fn new(experts: usize, cells: usize) -> Halves {
-        let table = || Contingency::new(experts);
-        Halves { token: table(), position: table(), bigrams: CellSample::new(cells) }
-    }
-
-    /// Counts a block of tokens, with their choices.
-    pub(super) fn add(
-        &mut self,
-        block: std::ops::Range<usize>,
-        choices: &[u32],
-        per_token: usize,
-        names: &Names<'_>,
-    ) {
-        for (token, set) in block.zip(choices.chunks_exact(per_token)) {
-            let half = names.halves[token];
-            if half == 1 {
-                self.token.add_one(names.token_row(names.tokens.ids[token]), set);
-                self.position.add_one(position_bucket(names.tokens.positions[token]), set);
-            }
-            let key = names.bigrams[token];
-            if self.bigrams.keeps(key) {
-                set.iter().for_each(|expert| self.bigrams.add(key, 2 * expert + u32::from(half), 1));
-            }
-        }
-    }
-
-    pub(super) fn groups(&self, layer: i64) -> [SumGroup; 3] {
-        [
-            SumGroup::of(STATISTICS[0], layer, renamed(&self.token, |row| row)),
-            SumGroup::of(STATISTICS[1], layer, renamed(&self.position, |row| row)),
-            SumGroup::of(STATISTICS[2], layer, rows_of(&self.bigrams, |code| code)),
-        ]
-    }
-
-    /// Adds a cell of [`groups`](Self::groups); none where the statistic is another, else whether it fits.
-    pub(super) fn take(&mut self, statistic: &str, row: i64, column: i64, sum: i64) -> Option<bool> {
-        let place = STATISTICS.iter().position(|own| *own == statistic)?;
-        let table = match place {
-            0 => &mut self.token,
-            1 => &mut self.position,
-            _ => {
-                let fits = u32::try_from(column).is_ok_and(|code| code < 2 * self.token.codes() as u32);
-                return Some(fits && add_key_cell(&mut self.bigrams, row, column, sum));
-            }
-        };
-        let (Ok(row), Ok(column)) = (usize::try_from(row), usize::try_from(column)) else {
-            return Some(false);
-        };
-        Some(table.add_cell(row, column, sum))
-    }
-
-    /// What each predictor foretells, given the tables of all documents by token and by position.
-    ///
-    /// `token_row` is the row of a token id in its table. None where a half has no documents.
-    pub fn foretold(
+impl Halves<'_> {
+    /// What each predictor foretells; `token_row` is the row of a token id. None where a half has no documents.
+    pub(super) fn foretold(
         &self,
-        token: &Contingency,
-        position: &Contingency,
         per_token: usize,
         token_row: impl Fn(u32) -> usize,
     ) -> Option<[Foretold; 3]> {
-        let load = by_half(position, &self.position, None);
+        let load = self.position.each_ref().map(|half| {
+            let sum = |expert| (0..half.labels()).map(|row| half.count(row, expert)).sum();
+            (0..half.codes()).map(sum).collect::<Vec<u32>>()
+        });
         if load.iter().any(|half| half.iter().all(|count| *count == 0)) {
             return None;
         }
         let by_load = Judge { per_token, weaker: load.each_ref().map(|half| best(half, per_token)) };
         let alone = Judged::of(&load, by_load.weaker.each_ref().map(Vec::as_slice));
-        let rows = |all: &Contingency, second: &Contingency| {
+        let rows = |halves: &[Contingency; 2]| {
             let mut sums = Judged::default();
-            for row in 0..all.labels() {
-                sums.add(by_load.row(&by_half(all, second, Some(row))));
+            for row in 0..halves.iter().map(Contingency::labels).max().unwrap_or(0) {
+                sums.add(by_load.row(&counts_of(halves, row)));
             }
             sums
         };
-        let [by_position, by_token] = [rows(position, &self.position), rows(token, &self.token)];
-        let [gain, seen] = self.beyond_token(token, &by_load, token_row);
+        let [by_position, by_token] = [&self.position, &self.token].map(rows);
+        let [gain, seen] = self.beyond_token(&by_load, token_row);
         let of = |predictor, judged: Judged| Foretold {
             predictor,
             overlap: judged.overlap(),
@@ -142,21 +82,12 @@ impl Halves {
     /// What kept bigrams foretell beyond their token alone, and the share of their slots that the other half has: ratios over slots.
     ///
     /// The difference varies less from bigram to bigram than either share, so that it is known better.
-    fn beyond_token(
-        &self,
-        token: &Contingency,
-        by_load: &Judge,
-        token_row: impl Fn(u32) -> usize,
-    ) -> [SampledRatio; 2] {
-        let experts = self.token.codes();
+    fn beyond_token(&self, by_load: &Judge, token_row: impl Fn(u32) -> usize) -> [SampledRatio; 2] {
+        let (keys, bigrams) = self.bigrams;
         let (mut gains, mut seen) = (Vec::new(), Vec::new());
-        for (key, cells) in self.bigrams.sorted() {
-            let mut own = [vec![0u32; experts], vec![0u32; experts]];
-            for (code, count) in cells {
-                own[(code & 1) as usize][(code / 2) as usize] += count;
-            }
-            let row = token_row(unmixed(key) as u32);
-            let token = by_half(token, &self.token, Some(row));
+        for (key, slot) in keys.sorted() {
+            let own = [0, 1].map(|half| bigrams.row(slot).iter().skip(half).step_by(2).copied().collect());
+            let token = counts_of(&self.token, token_row(unmixed(key) as u32));
             let weaker = [0, 1].map(|half| by_load.guess(&token[half], half));
             let bigram = Judge { per_token: by_load.per_token, weaker: weaker.clone() }.row(&own);
             let alone = Judged::of(&own, weaker.each_ref().map(Vec::as_slice));
@@ -164,7 +95,7 @@ impl Halves {
             gains.push((bigram.hits() as f64 - alone.hits() as f64, slots));
             seen.push((bigram.seen() * slots, slots));
         }
-        [&gains, &seen].map(|rows| CellSample::ratio(rows, self.bigrams.kept()))
+        [&gains, &seen].map(|rows| CellSample::ratio(rows, keys.kept()))
     }
 }
 
@@ -173,15 +104,9 @@ pub(super) fn bigram_key(before: Option<u32>, id: u32) -> u64 {
     mixed(before.map_or(0, |before| (u64::from(before) + 1) << 32) | u64::from(id))
 }
 
-/// Counts of a row, or of all rows, in the first half and in the second: `[half][expert]`.
-fn by_half(all: &Contingency, second: &Contingency, row: Option<usize>) -> [Vec<u32>; 2] {
-    let sum = |table: &Contingency, expert: usize| match row {
-        Some(row) => table.count(row, expert),
-        None => (0..table.labels()).map(|row| table.count(row, expert)).sum(),
-    };
-    let later: Vec<u32> = (0..all.codes()).map(|expert| sum(second, expert)).collect();
-    let earlier = later.iter().enumerate().map(|(expert, later)| sum(all, expert) - later).collect();
-    [earlier, later]
+/// Counts of a row by expert, in each half.
+fn counts_of(halves: &[Contingency; 2], row: usize) -> [Vec<u32>; 2] {
+    halves.each_ref().map(|half| (0..half.codes()).map(|expert| half.count(row, expert)).collect())
 }
 
 /// The experts with the largest counts; of equals, those with the lower number.

@@ -1,6 +1,6 @@
 use moescope_trace::{LayerRouting, TokenTable};
 
-use super::layer::Names;
+use super::names::Names;
 
 /// What tokens hand on to their successors in one layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

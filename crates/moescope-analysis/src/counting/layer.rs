@@ -1,28 +1,38 @@
 use std::borrow::Cow;
 
-use moescope_trace::{LayerRouting, SumGroup, TokenTable};
+use moescope_trace::{LayerRouting, SumGroup};
 
-use super::documents::{Documents, half};
+use super::documents::half;
 use super::handover::by_stretch;
 use super::key_sample::mixed;
+use super::names::Names;
+use super::sampled_keys::Rows;
 use super::{
-    CellSample, Contingency, CountingPlan, DecisionSums, GivenToken, Halves, KeySample, Masses, Pairs,
-    RatioSums, Recency,
+    CellSample, Contingency, CountingPlan, DecisionSums, KeySample, Masses, Pairs, RatioSums, TokenCounts,
+    recency,
 };
 use crate::routing::NEAR_TIE;
-use crate::specialisation::position_bucket;
 
-/// Labels whose tables a layer keeps, in the order of [`LayerCounts::by_label`].
+/// Labels of which choices may tell something.
 pub(super) const LABELS: [&str; 5] = ["domain", "class", "position", "token", "next_token"];
 
-/// Names of the tables of [`LayerCounts::first_by_label`].
-const FIRST_BY_LABEL: [&str; 2] = ["first_by_domain", "first_by_class"];
+/// Statistics that are tables of their own, in the order of [`LayerCounts::own_tables`].
+const TABLES: [&str; 8] = [
+    "domain",
+    "class",
+    "position",
+    "next_token",
+    "first_by_domain",
+    "first_by_class",
+    "first_choices",
+    "next_layer",
+];
 
 /// Tokens that are counted into one table after the other while their choices are in the cache.
 const BLOCK: usize = 4096;
 
 /// Everything that is counted in one routed layer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct LayerCounts {
     /// Block.
     pub layer: usize,
@@ -32,8 +42,16 @@ pub struct LayerCounts {
     pub per_token: usize,
     /// Tokens that chose both experts.
     pub pairs: Pairs,
-    /// Slots by label and expert, for domain, class, position, token and next token.
-    pub by_label: [Contingency; 5],
+    /// Slots by domain and expert.
+    pub domain: Contingency,
+    /// Slots by class and expert.
+    pub class: Contingency,
+    /// Slots by `2 · bucket of positions + half of the documents` and expert.
+    pub position: Contingency,
+    /// Slots by token id and expert.
+    pub tokens: TokenCounts,
+    /// Slots by id of the next token and expert.
+    pub next_token: Contingency,
     /// Slots of each expert over slots, by document: `load[expert]`.
     pub load: Vec<RatioSums>,
     /// Experts handed on over those that could be (k for each pair of neighbours), by document.
@@ -50,51 +68,12 @@ pub struct LayerCounts {
     pub next_layer: Contingency,
     /// Tokens by first choice and `2 · label + half of the documents`, for domain and class.
     pub first_by_label: [Contingency; 2],
-    /// What one half of the documents foretells of the other.
-    pub halves: Halves,
-    /// Slots by domain for each token.
-    pub given_token: GivenToken,
     /// Routed weight by domain.
     pub masses: Masses,
-    /// How recently experts were used.
-    pub recency: Recency,
-}
-
-/// What a trace's tokens are called in the tables of all traces.
-pub(super) struct Names<'a> {
-    pub(super) tokens: &'a TokenTable,
-    /// Row of each domain of the trace.
-    pub(super) domains: &'a [u32],
-    /// Row of each class of the trace.
-    pub(super) classes: &'a [u32],
-    /// Documents of the trace.
-    pub(super) documents: &'a Documents,
-    /// Half of the documents that each token is in: `[token]`, 0 or 1.
-    pub(super) halves: &'a [u8],
-    /// Key of each token with the one before it.
-    pub(super) bigrams: &'a [u64],
-    /// Whether the next token of the trace follows each one in its document: `[token]`, 1 or 0.
-    pub(super) followed: &'a [u8],
-    pub(super) plan: CountingPlan,
-}
-
-impl Names<'_> {
-    /// Row of a token id in the tables by token.
-    #[inline]
-    pub(super) fn token_row(&self, id: u32) -> u32 {
-        // A branch that is nearly always taken costs less than a division.
-        match self.plan.token_rows as u32 {
-            rows if id < rows => id,
-            rows => id % rows,
-        }
-    }
-
-    /// Rows of the domain and the class of a token.
-    #[inline]
-    pub(super) fn labels(&self, token: usize) -> [u32; 2] {
-        let tokens = self.tokens;
-        [self.domains[tokens.domains[token] as usize], self.classes[tokens.classes[token] as usize]]
-    }
+    /// Slots of sampled bigrams: `[bigram, 2 · expert + half of the documents]`.
+    pub(super) bigrams: Rows,
+    /// Stack distances of sampled documents: `[document, 2 · distance + shuffled]`.
+    pub(super) distances: Rows,
 }
 
 impl LayerCounts {
@@ -104,7 +83,11 @@ impl LayerCounts {
             experts,
             per_token,
             pairs: Pairs::new(experts),
-            by_label: std::array::from_fn(|_| Contingency::new(experts)),
+            domain: Contingency::new(experts),
+            class: Contingency::new(experts),
+            position: Contingency::new(experts),
+            tokens: TokenCounts::new(experts, plan.low_rows, plan.token_rows),
+            next_token: Contingency::new(experts),
             load: vec![RatioSums::default(); experts],
             overlap: RatioSums::default(),
             same_first: RatioSums::default(),
@@ -113,43 +96,43 @@ impl LayerCounts {
             first_choices: Contingency::new(experts),
             next_layer: Contingency::new(experts),
             first_by_label: std::array::from_fn(|_| Contingency::new(experts)),
-            halves: Halves::new(experts, plan.cells),
-            given_token: GivenToken::new(experts, plan.given_rows),
             masses: Masses::new(experts),
-            recency: Recency::new(experts, plan.cells),
+            bigrams: Rows::new(2 * experts),
+            distances: Rows::new(2 * (experts + 1)),
         }
     }
 
     /// Counts the tokens of a layer; the keys of their sets and of their first choices, `[token]`, come back. With one expert for each token
     /// both are the same, and the second is left empty.
     pub(super) fn add(&mut self, routing: &LayerRouting, names: &Names<'_>) -> [Vec<u64>; 2] {
-        let (tokens, k) = (names.tokens, self.per_token);
-        for start in (0..tokens.len()).step_by(BLOCK) {
-            let block = start..(start + BLOCK).min(tokens.len());
+        let k = self.per_token;
+        for start in (0..names.tokens.len()).step_by(BLOCK) {
+            let block = start..(start + BLOCK).min(names.tokens.len());
             let choices = &routing.choices[block.start * k..block.end * k];
             if k > 1 {
                 self.pairs.add(choices, k);
             }
-            let [domain, class, position, token, next] = &mut self.by_label;
-            domain.add(block.clone().map(|t| names.domains[tokens.domains[t] as usize]), choices, k);
-            class.add(block.clone().map(|t| names.classes[tokens.classes[t] as usize]), choices, k);
-            position.add(block.clone().map(|t| position_bucket(tokens.positions[t])), choices, k);
-            token.add(block.clone().map(|t| names.token_row(tokens.ids[t])), choices, k);
-            next.add(block.clone().map(|t| names.token_row(tokens.next_ids[t])), choices, k);
-            for (t, set) in block.clone().zip(choices.chunks_exact(k)) {
-                self.given_token.add(names.labels(t)[0], tokens.ids[t], set);
+            let [domains, classes] = names.marks.each_ref().map(|marks| &marks[block.clone()]);
+            self.domain.add(domains.iter().map(|mark| mark / 2), choices, k);
+            self.class.add(classes.iter().map(|mark| mark / 2), choices, k);
+            self.position.add(names.positions[block.clone()].iter().copied(), choices, k);
+            self.next_token.add(names.next_rows[block.clone()].iter().copied(), choices, k);
+            let ids = names.rows[block.clone()].iter().zip(&names.tokens.ids[block]);
+            for ((mark, (row, id)), set) in domains.iter().zip(ids).zip(choices.chunks_exact(k)) {
+                self.tokens.add(*mark, *row, *id, set);
             }
-            self.halves.add(block, choices, k, names);
         }
-        self.recency.add(routing, names);
+        for (token, slot) in &names.sampled_bigrams {
+            let (row, half) = (self.bigrams.row_mut(*slot), names.marks[0][*token] & 1);
+            routing.chosen(*token).iter().for_each(|expert| row[(2 * expert + half) as usize] += 1);
+        }
+        recency::count(&mut self.distances, routing, names);
         self.decisions.add(routing, NEAR_TIE);
         let firsts = first_choices(routing);
         let counts = histogram(&firsts, self.experts);
         self.first_choices.add_row(0, &counts);
-        for (t, first) in firsts.iter().enumerate() {
-            for (table, label) in self.first_by_label.iter_mut().zip(names.labels(t)) {
-                table.add_one(2 * label + u32::from(names.halves[t]), &[*first]);
-            }
+        for (table, marks) in self.first_by_label.iter_mut().zip(&names.marks) {
+            table.add(marks.iter().copied(), &firsts, 1);
         }
         let key_of_first = |expert: u32| mixed(u64::from(expert) + 1);
         if k == 1 {
@@ -184,7 +167,7 @@ impl LayerCounts {
                 slots[*expert as usize] += 1;
                 weights[*expert as usize] += f64::from(*weight);
             }
-            self.masses.add(names.labels(stretch.start)[0], half(key), &weights);
+            self.masses.add(names.marks[0][stretch.start] / 2, half(key), &weights);
             weights.fill(0.0);
             for (sums, slots) in self.load.iter_mut().zip(&mut slots) {
                 sums.add(u64::from(std::mem::take(slots)), choices.len() as u64);
@@ -200,19 +183,16 @@ impl LayerCounts {
     pub(super) fn groups(&self, names: [&[usize]; 2]) -> Vec<SumGroup> {
         let layer = self.layer as i64;
         let mut groups = vec![SumGroup::of("pairs", layer, self.pairs.cells())];
-        for (label, (name, table)) in LABELS.iter().zip(&self.by_label).enumerate() {
-            let rank = |row: usize| names.get(label).map_or(row, |ranks| ranks[row]);
-            groups.push(SumGroup::of(name, layer, renamed(table, rank)));
+        for (place, (name, table)) in TABLES.iter().zip(self.own_tables()).enumerate() {
+            let label = |row: usize| match place {
+                0 | 1 => names[place][row],
+                4 | 5 => 2 * names[place - 4][row / 2] + row % 2,
+                _ => row,
+            };
+            groups.push(SumGroup::of(name, layer, renamed(table, label)));
         }
-        for ((name, table), ranks) in FIRST_BY_LABEL.iter().zip(&self.first_by_label).zip(names) {
-            groups.push(SumGroup::of(name, layer, renamed(table, |row| 2 * ranks[row / 2] + row % 2)));
-        }
-        groups.push(SumGroup::of("first_choices", layer, renamed(&self.first_choices, |row| row)));
-        groups.push(SumGroup::of("next_layer", layer, renamed(&self.next_layer, |row| row)));
-        groups.extend(self.halves.groups(layer));
-        groups.push(self.given_token.group(layer, names[0]));
+        groups.extend(self.tokens.groups(layer, names[0]));
         groups.push(self.masses.group(layer, names[0]));
-        groups.push(self.recency.group(layer));
         let ratios = |name: &str, sums: &[RatioSums]| {
             let cells = sums.iter().enumerate().flat_map(|(row, sums)| {
                 sums.parts().into_iter().enumerate().map(move |(c, sum)| (row as i64, c as i64, sum as i64))
@@ -235,61 +215,91 @@ impl LayerCounts {
     /// Adds a group of another layer's [`groups`](Self::groups); whether it fits.
     pub(super) fn take(&mut self, group: &SumGroup, names: [&[u32]; 2]) -> bool {
         let statistic = group.statistic.as_str();
-        let label = LABELS.iter().position(|name| *name == statistic);
-        let first = FIRST_BY_LABEL.iter().position(|name| *name == statistic);
+        let place = TABLES.iter().position(|name| *name == statistic);
         group.cells().all(|(row, column, sum)| {
-            let own = (self.halves.take(statistic, row, column, sum))
-                .or_else(|| self.given_token.take(statistic, names[0], row, column, sum))
-                .or_else(|| self.masses.take(statistic, names[0], row, column, sum))
-                .or_else(|| self.recency.take(statistic, row, column, sum));
+            let own = (self.tokens.take(statistic, names[0], row, column, sum))
+                .or_else(|| self.masses.take(statistic, names[0], row, column, sum));
             if let Some(fits) = own {
                 return fits;
             }
             let (Ok(r), Ok(c)) = (usize::try_from(row), usize::try_from(column)) else {
                 return statistic == "sets" && take_key(&mut self.sets, row, sum);
             };
-            if let Some(place) = first {
-                let label = names[place].get(r / 2);
-                return label.is_some_and(|label| {
-                    self.first_by_label[place].add_cell(2 * *label as usize + r % 2, c, sum)
-                });
+            if let Some(place) = place {
+                let label = match place {
+                    0 | 1 => names[place].get(r).map(|name| *name as usize),
+                    4 | 5 => names[place - 4].get(r / 2).map(|name| 2 * *name as usize + r % 2),
+                    _ => Some(r),
+                };
+                return label.is_some_and(|label| self.own_tables_mut()[place].add_cell(label, c, sum));
             }
-            match (statistic, label) {
-                (_, Some(label)) => {
-                    let row =
-                        names.get(label).map_or(Some(r), |names| names.get(r).map(|name| *name as usize));
-                    row.is_some_and(|row| self.by_label[label].add_cell(row, c, sum))
-                }
-                ("pairs", _) => self.pairs.add_cell(r, c, sum),
-                ("first_choices", _) => self.first_choices.add_cell(r, c, sum),
-                ("next_layer", _) => self.next_layer.add_cell(r, c, sum),
-                ("load_by_document", _) => {
-                    add_count(self.load.get_mut(r).and_then(|sums| sums.part_mut(c)), sum)
-                }
-                ("handover_by_document", _) => {
+            match statistic {
+                "pairs" => self.pairs.add_cell(r, c, sum),
+                "load_by_document" => add_count(self.load.get_mut(r).and_then(|sums| sums.part_mut(c)), sum),
+                "handover_by_document" => {
                     let sums = [&mut self.overlap, &mut self.same_first].into_iter().nth(r);
                     add_count(sums.and_then(|sums| sums.part_mut(c)), sum)
                 }
-                ("decisions", _) => add_count(self.decisions.count_mut(r), sum),
-                ("exact_sums", _) => {
+                "decisions" => add_count(self.decisions.count_mut(r), sum),
+                "exact_sums" => {
                     let decisions = &mut self.decisions;
                     let sums =
                         [&mut decisions.entropy, &mut decisions.effective_choices, &mut decisions.margin];
                     sums.into_iter().nth(c).is_some_and(|exact| exact.add_cell(r, sum))
                 }
-                ("sets", _) => take_key(&mut self.sets, row, sum),
+                "sets" => take_key(&mut self.sets, row, sum),
                 _ => false,
             }
         })
     }
 
-    /// Samples of rows: of bigrams and of documents.
-    pub(super) fn row_samples(&self) -> [&CellSample; 2] {
-        [&self.halves.bigrams, &self.recency.documents]
+    /// Rows of sampled bigrams and documents.
+    pub(super) fn sampled_rows(&mut self) -> [&mut Rows; 2] {
+        [&mut self.bigrams, &mut self.distances]
     }
 
-    pub(super) fn row_samples_mut(&mut self) -> [&mut CellSample; 2] {
-        [&mut self.halves.bigrams, &mut self.recency.documents]
+    /// Tables of their own, in the order of [`TABLES`].
+    fn own_tables(&self) -> [&Contingency; 8] {
+        let [domain, class] = &self.first_by_label;
+        [
+            &self.domain,
+            &self.class,
+            &self.position,
+            &self.next_token,
+            domain,
+            class,
+            &self.first_choices,
+            &self.next_layer,
+        ]
+    }
+
+    fn own_tables_mut(&mut self) -> [&mut Contingency; 8] {
+        let [domain, class] = &mut self.first_by_label;
+        [
+            &mut self.domain,
+            &mut self.class,
+            &mut self.position,
+            &mut self.next_token,
+            domain,
+            class,
+            &mut self.first_choices,
+            &mut self.next_layer,
+        ]
+    }
+
+    /// Slots by a label of [`LABELS`] and expert.
+    pub(super) fn by_label(&self, place: usize) -> Cow<'_, Contingency> {
+        match place {
+            0 => Cow::Borrowed(&self.domain),
+            1 => Cow::Borrowed(&self.class),
+            2 => {
+                let [mut first, second] = self.position.parted();
+                first.merge(&second);
+                Cow::Owned(first)
+            }
+            3 => Cow::Owned(self.tokens.all()),
+            _ => Cow::Borrowed(&self.next_token),
+        }
     }
 
     fn exact_sums(&self) -> [&super::ExactSum; 3] {

@@ -15,22 +15,24 @@ mod decisions;
 mod documents;
 mod exact_sum;
 mod foretold_table;
-mod given_token;
 mod halves;
 mod handover;
 mod key_sample;
 mod layer;
 mod masses;
+mod names;
 mod naming;
 mod naming_table;
 mod pairs;
 mod path_table;
 
 mod recency;
+mod sampled_keys;
 mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod token_counts;
 
 use moescope_trace::RoutingTrace;
 use rayon::prelude::*;
@@ -40,8 +42,7 @@ pub use cell_sample::{CellSample, SampledRatio};
 pub use contingency::{Contingency, LabelInformation};
 pub use decisions::{DecisionSums, RelativeMargins};
 pub use exact_sum::ExactSum;
-pub use given_token::{GivenToken, ToldBeyondToken};
-pub use halves::{Foretold, Halves};
+pub use halves::Foretold;
 pub(crate) use handover::is_followed;
 pub use handover::{Handover, RatioSums};
 pub use key_sample::KeySample;
@@ -49,14 +50,14 @@ pub use layer::LayerCounts;
 pub use masses::Masses;
 pub use naming::{NamedByPath, PathLabels};
 pub use pairs::Pairs;
-pub use recency::{CountedHits, Recency};
+pub use recency::CountedHits;
 pub use state::{CountsManifest, Filling};
+pub use token_counts::{TokenCounts, ToldBeyondToken};
 
 use crate::AnalysisError;
-use documents::Documents;
-use halves::bigram_key;
 use key_sample::mixed;
-use layer::Names;
+use names::Names;
+use sampled_keys::SampledKeys;
 
 const METHOD: &str = "counting of routes";
 
@@ -74,10 +75,15 @@ pub struct CountingPlan {
     pub paths: usize,
     /// Distinct sets of each layer that are kept: 32 bytes for each, at most.
     pub sets: usize,
-    /// Rows of the table by domain and token id of each layer: as many ids as there is room for with all domains.
-    pub given_rows: usize,
-    /// Cells of each sample of rows, see [`CellSample`]: two for each layer, four for paths; 32 bytes for each, at most.
+    /// Rows of the tables by domain, half of the documents and token id of each layer: as many of the lowest ids as there is room for with all
+    /// domains.
+    pub low_rows: usize,
+    /// Cells of the two samples of labels of paths, see [`CellSample`]: 32 bytes for each, at most.
     pub cells: usize,
+    /// Distinct pairs of a token and the one before it that are kept: 8 bytes for each of them, layer and expert.
+    pub bigrams: usize,
+    /// Documents whose caches are looked at: 8 bytes for each of them, layer and expert.
+    pub documents: usize,
 }
 
 impl Default for CountingPlan {
@@ -86,8 +92,10 @@ impl Default for CountingPlan {
             token_rows: 1 << 16,
             paths: 1 << 20,
             sets: 1 << 16,
-            given_rows: 1 << 16,
-            cells: 1 << 16,
+            low_rows: 1 << 16,
+            cells: 1 << 14,
+            bigrams: 1 << 12,
+            documents: 128,
         }
     }
 }
@@ -95,9 +103,9 @@ impl Default for CountingPlan {
 impl CountingPlan {
     /// Bytes that counts of these layers, `(experts, per token)`, take at most; those of a small vocabulary or few paths are fewer.
     pub fn bytes(&self, layers: &[(usize, usize)]) -> u64 {
-        let rows = 3 * self.token_rows + self.given_rows;
-        let tables = layers.iter().map(|(experts, _)| (4 * rows + 8 * experts) * experts);
-        let samples = 32 * (self.sets + 2 * self.cells) * layers.len() + 32 * 4 * self.cells;
+        let rows = 4 * (3 * self.token_rows + self.low_rows) + 8 * (self.bigrams + self.documents);
+        let tables = layers.iter().map(|(experts, _)| (rows + 8 * experts) * (experts + 1));
+        let samples = 32 * (self.sets * layers.len() + 2 * self.cells);
         (tables.sum::<usize>() + 64 * self.paths + samples) as u64
     }
 }
@@ -118,6 +126,8 @@ pub struct RouteCounts {
     paths: [KeySample; 2],
     /// Labels of the tokens of each of these.
     path_labels: [PathLabels; 2],
+    /// Bigrams and documents that layers count.
+    sampled: [SampledKeys; 2],
     /// Names of what was counted.
     parts: Vec<String>,
     /// Whether a part began within a window, so that a pair of neighbours may have been cut.
@@ -130,7 +140,8 @@ impl RouteCounts {
     /// # Errors
     /// If the plan has a size of 0.
     pub fn new(plan: CountingPlan) -> Result<RouteCounts, AnalysisError> {
-        let sizes = [plan.token_rows, plan.paths, plan.sets, plan.given_rows, plan.cells];
+        let CountingPlan { token_rows, paths, sets, low_rows, cells, bigrams, documents } = plan;
+        let sizes = [token_rows, paths, sets, low_rows, cells, bigrams, documents];
         crate::check::in_range(METHOD, "a size of the plan", 0, !sizes.contains(&0), "1 or more")?;
         Ok(RouteCounts {
             plan,
@@ -142,6 +153,7 @@ impl RouteCounts {
             layers: Vec::new(),
             paths: [KeySample::new(plan.paths), KeySample::new(plan.paths)],
             path_labels: [PathLabels::new(plan.cells), PathLabels::new(plan.cells)],
+            sampled: [SampledKeys::new(plan.bigrams), SampledKeys::new(plan.documents)],
             parts: Vec::new(),
             cut: false,
         })
@@ -162,28 +174,14 @@ impl RouteCounts {
         })?;
         let domains = self.rows_of_domains(&tokens.domain_names);
         let classes = rows(&mut self.classes, &tokens.class_names);
-        let documents = Documents::of(tokens);
-        for stretch in &documents.stretches {
+        let mut names = Names::of(tokens, &domains, &classes, &self.plan);
+        for stretch in &names.documents.stretches {
             self.documents[domains[tokens.domains[stretch.start] as usize] as usize] += 1;
         }
         self.tokens += tokens.len() as u64;
         let ids = tokens.ids.iter().chain(&tokens.next_ids).copied();
         self.largest_id = self.largest_id.max(ids.max().unwrap_or(0));
-        let plan = self.plan;
-        let followed = handover::followed(tokens);
-        let before = |t: usize| t.checked_sub(1).filter(|before| followed[*before] == 1);
-        let bigram = |t: usize| bigram_key(before(t).map(|before| tokens.ids[before]), tokens.ids[t]);
-        let bigrams: Vec<u64> = (0..tokens.len()).map(bigram).collect();
-        let names = Names {
-            tokens,
-            domains: &domains,
-            classes: &classes,
-            documents: &documents,
-            halves: &documents.halves(),
-            bigrams: &bigrams,
-            followed: &followed,
-            plan,
-        };
+        self.sample(&mut names);
         let layers = self.layers.par_iter_mut().zip(trace.layers());
         let stops: Vec<[Vec<u64>; 2]> = layers.map(|(counts, layer)| counts.add(layer, &names)).collect();
         let pairs = trace.layers().par_windows(2);
@@ -197,6 +195,28 @@ impl RouteCounts {
             add_paths(sample, labels, &stops, &names);
         });
         Ok(())
+    }
+
+    /// Takes up the bigrams and documents of a trace, and says which of them are kept.
+    fn sample(&mut self, names: &mut Names<'_>) {
+        self.admit_keys(0, &names.bigrams);
+        self.admit_keys(1, &names.documents.keys);
+        let kept = |keys: &[u64], sample: &SampledKeys| -> Vec<(usize, u32)> {
+            let slot = |(place, key): (usize, &u64)| Some((place, sample.slot(*key)?));
+            keys.iter().enumerate().filter_map(slot).collect()
+        };
+        names.sampled_bigrams = kept(&names.bigrams, &self.sampled[0]);
+        names.sampled_documents = kept(&names.documents.keys, &self.sampled[1]);
+    }
+
+    /// Takes up bigrams (0) or documents (1); what has to go for them is forgotten in all layers.
+    fn admit_keys(&mut self, which: usize, keys: &[u64]) {
+        let dropped = self.sampled[which].admit(keys.iter().copied());
+        self.forget(which, &dropped);
+    }
+
+    fn forget(&mut self, which: usize, slots: &[u32]) {
+        self.layers.iter_mut().for_each(|layer| layer.sampled_rows()[which].clear(slots));
     }
 
     /// Adds what was counted elsewhere.
@@ -295,7 +315,7 @@ impl RouteCounts {
         let rows = rows(&mut self.domains, names);
         self.documents.resize(self.domains.len(), 0);
         for layer in &mut self.layers {
-            layer.given_token.make_room(self.domains.len());
+            layer.tokens.make_room(self.domains.len());
             layer.masses.make_room(self.domains.len());
         }
         rows
@@ -329,6 +349,6 @@ fn add_paths(sample: &mut KeySample, labels: &mut PathLabels, stops: &[&[u64]], 
             .iter()
             .fold(0u64, |path, layer| mixed(path.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ layer[token]));
         sample.add(path);
-        labels.add(path, names.labels(token), names.halves[token]);
+        labels.add(path, names.marks.each_ref().map(|marks| marks[token]));
     }
 }

@@ -9,9 +9,9 @@ use super::{CellSample, Contingency, SampledRatio};
 /// What paths, or experts, are asked about.
 pub(super) const NAMED: [&str; 2] = ["domain", "class"];
 
-/// Labels of the tokens of each path: rows of `2 · label + half of the documents`, for domains and for classes.
+/// Labels of the tokens of each path: rows of `2 · mark` for domains and `2 · mark + 1` for classes, where a mark is `2 · label + half of the documents`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PathLabels(pub(super) [CellSample; 2]);
+pub struct PathLabels(pub(super) CellSample);
 
 /// How often the label that is most frequent on a path in one half of the documents is that of its tokens in the other, both ways.
 ///
@@ -37,37 +37,33 @@ pub struct NamedByPath {
 
 impl PathLabels {
     pub(super) fn new(cells: usize) -> PathLabels {
-        PathLabels([CellSample::new(cells), CellSample::new(cells)])
+        PathLabels(CellSample::new(cells))
     }
 
+    /// Counts a token of a path; marks of domain and class.
     #[inline]
-    pub(super) fn add(&mut self, path: u64, labels: [u32; 2], half: u8) {
-        for (sample, label) in self.0.iter_mut().zip(labels) {
-            if sample.keeps(path) {
-                sample.add(path, 2 * label + u32::from(half), 1);
-            }
+    pub(super) fn add(&mut self, path: u64, marks: [u32; 2]) {
+        if self.0.keeps(path) {
+            self.0.add(path, 2 * marks[0], 1);
+            self.0.add(path, 2 * marks[1] + 1, 1);
         }
     }
 
-    /// Cells with labels by rank, under the statistic `kind` and the name of the label.
-    pub(super) fn groups(&self, kind: &str, ranks: [&[usize]; 2]) -> Vec<SumGroup> {
-        let of = |place: usize| {
-            let code = |code: u32| 2 * ranks[place][code as usize / 2] as u32 + code % 2;
-            SumGroup::of(&statistic(kind, place), -1, rows_of(&self.0[place], code))
+    /// Cells with labels by rank.
+    pub(super) fn group(&self, statistic: &str, ranks: [&[usize]; 2]) -> SumGroup {
+        let code = |code: u32| {
+            let (place, half, label) = (code % 2, code / 2 % 2, code / 4);
+            4 * ranks[place as usize][label as usize] as u32 + 2 * half + place
         };
-        vec![of(0), of(1)]
+        SumGroup::of(statistic, -1, rows_of(&self.0, code))
     }
 
-    /// Adds a group of [`groups`](Self::groups), ranks by own names; none where the statistic is another.
-    pub(super) fn take(&mut self, kind: &str, group: &SumGroup, names: [&[u32]; 2]) -> Option<bool> {
-        let place = (0..NAMED.len()).find(|place| statistic(kind, *place) == group.statistic)?;
-        let sample = &mut self.0[place];
-        Some(group.cells().all(|(row, column, sum)| {
-            let label = usize::try_from(column / 2).ok().and_then(|rank| names[place].get(rank));
-            label.is_some_and(|label| {
-                add_key_cell(sample, row, 2 * i64::from(*label) + column.rem_euclid(2), sum)
-            })
-        }))
+    /// Adds a cell of [`group`](Self::group), ranks by own names; whether it fits.
+    pub(super) fn add_cell(&mut self, names: [&[u32]; 2], row: i64, column: i64, sum: i64) -> bool {
+        let name = |rank: i64| names[(column & 1) as usize].get(usize::try_from(rank).ok()?);
+        name(column / 4).is_some_and(|label| {
+            add_key_cell(&mut self.0, row, 4 * i64::from(*label) + column.rem_euclid(4), sum)
+        })
     }
 
     /// What paths name of the domain (0) or the class (1), given the tokens of each layer by label, half and first choice.
@@ -103,17 +99,17 @@ impl PathLabels {
         let layer =
             (0..by_layer.len()).max_by(|a, b| by_layer[*a].total_cmp(&by_layer[*b]).then(b.cmp(a)))?;
         let (mut named, mut seen) = (Vec::new(), Vec::new());
-        for (_, cells) in self.0[place].sorted() {
+        for (_, cells) in self.0.sorted() {
             let mut counts = [vec![0u32; ranks.len()], vec![0u32; ranks.len()]];
-            for (code, count) in cells {
-                counts[(code & 1) as usize][(code / 2) as usize] += count;
+            for (code, count) in cells.into_iter().filter(|cell| cell.0 as usize % 2 == place) {
+                counts[(code / 2 % 2) as usize][(code / 4) as usize] += count;
             }
             let judged = judge(&counts);
             let tokens = judged.slots() as f64;
             named.push((judged.hits() as f64, tokens));
             seen.push((judged.seen() * tokens, tokens));
         }
-        let kept = self.0[place].kept();
+        let kept = self.0.kept();
         Some(NamedByPath {
             path: CellSample::ratio(&named, kept),
             seen: CellSample::ratio(&seen, kept).ratio,
@@ -123,10 +119,6 @@ impl PathLabels {
             kept,
         })
     }
-}
-
-fn statistic(kind: &str, place: usize) -> String {
-    format!("{kind}_by_{}", NAMED[place])
 }
 
 /// Counts of each label in both halves: `[half][label]`.

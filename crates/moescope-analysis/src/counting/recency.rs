@@ -1,22 +1,13 @@
 //! How recently the expert of a slot was used: what caches of experts find.
 
 use moescope_base::Seed;
-use moescope_trace::{LayerRouting, SumGroup};
+use moescope_trace::LayerRouting;
 use rand::seq::SliceRandom;
 
-use super::layer::{Names, add_key_cell, rows_of};
-use super::{CellSample, RatioSums};
+use super::RatioSums;
+use super::names::Names;
+use super::sampled_keys::{Rows, SampledKeys};
 use crate::expert_cache::{distances, rooms};
-
-/// Stack distances of the slots of sampled documents: rows of `2 · distance`, and of `2 · distance + 1` with the document's tokens in random order.
-///
-/// A whole text would take a sweep over the stack for each slot. Documents are units of their own, so that an even sample of them tells the
-/// same, with an interval.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recency {
-    experts: usize,
-    pub(super) documents: CellSample,
-}
 
 /// Hit rate at one size of the cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,76 +24,47 @@ pub struct CountedHits {
     pub documents: u64,
 }
 
-const STATISTIC: &str = "stack_distances";
-
-impl Recency {
-    pub(super) fn new(experts: usize, cells: usize) -> Recency {
-        Recency { experts, documents: CellSample::new(cells) }
+/// Counts the stack distances of documents that are kept: rows of `2 · distance`, and of `2 · distance + 1` with the document's tokens in random order.
+///
+/// A whole text would take a sweep over the stack for each slot. Documents are units of their own, so that an even sample of them tells the
+/// same, with an interval.
+pub(super) fn count(rows: &mut Rows, routing: &LayerRouting, names: &Names<'_>) {
+    for (document, slot) in &names.sampled_documents {
+        let stretch = names.documents.stretches[*document].clone();
+        let mut tokens: Vec<u32> = (stretch.start as u32..stretch.end as u32).collect();
+        let row = rows.row_mut(*slot);
+        add(row, 0, &distances(routing, &tokens));
+        // By the key, so that a document is shuffled alike wherever it is counted.
+        tokens.shuffle(&mut Seed(names.documents.keys[*document]).child("recency").rng());
+        add(row, 1, &distances(routing, &tokens));
     }
+}
 
-    /// Counts the documents of a trace that are kept so far.
-    pub(super) fn add(&mut self, routing: &LayerRouting, names: &Names<'_>) {
-        for (stretch, key) in names.documents.each() {
-            if !self.documents.keeps(key) {
-                continue;
+fn add(row: &mut [u32], shuffled: usize, counts: &[u64]) {
+    let own = row.iter_mut().skip(shuffled).step_by(2);
+    own.zip(counts).for_each(|(own, count)| *own += *count as u32);
+}
+
+/// Hit rates at growing sizes; nothing where no document was kept.
+pub(super) fn hit_rates(keys: &SampledKeys, rows: &Rows, experts: usize) -> Vec<CountedHits> {
+    let kept: Vec<&[u32]> = keys.sorted().into_iter().map(|(_, slot)| rows.row(slot)).collect();
+    let at = |room: usize| {
+        let sums = |shuffled: usize| {
+            let mut sums = RatioSums::default();
+            for row in &kept {
+                let counts = || row.iter().skip(shuffled).step_by(2).map(|count| u64::from(*count));
+                sums.add(counts().take(room).sum(), counts().sum());
             }
-            let mut tokens: Vec<u32> = (stretch.start as u32..stretch.end as u32).collect();
-            self.add_document(key, 0, &distances(routing, &tokens));
-            // By the key, so that a document is shuffled alike wherever it is counted.
-            tokens.shuffle(&mut Seed(key).child("recency").rng());
-            self.add_document(key, 1, &distances(routing, &tokens));
-        }
-    }
-
-    fn add_document(&mut self, key: u64, shuffled: u32, counts: &[u64]) {
-        for (distance, count) in counts.iter().enumerate() {
-            self.documents.add(key, 2 * distance as u32 + shuffled, *count as u32);
-        }
-    }
-
-    /// Hit rates at growing sizes; nothing where no document was kept.
-    pub fn hit_rates(&self) -> Vec<CountedHits> {
-        let kept: Vec<[Vec<u64>; 2]> = self
-            .documents
-            .sorted()
-            .into_iter()
-            .map(|(_, cells)| {
-                let mut counts = [vec![0u64; self.experts + 1], vec![0u64; self.experts + 1]];
-                for (code, count) in cells {
-                    counts[(code & 1) as usize][(code / 2) as usize] += u64::from(count);
-                }
-                counts
-            })
-            .collect();
-        let documents = kept.len() as u64;
-        let at = |room: usize| {
-            let sums = |kind: usize| {
-                let mut sums = RatioSums::default();
-                kept.iter().for_each(|counts| {
-                    let found: u64 = counts[kind][..room].iter().sum();
-                    sums.add(found, counts[kind].iter().sum());
-                });
-                sums
-            };
-            let observed = sums(0);
-            CountedHits {
-                room,
-                rate: observed.ratio(),
-                interval: observed.interval(documents),
-                null: sums(1).ratio(),
-                documents,
-            }
+            sums
         };
-        if kept.is_empty() { Vec::new() } else { rooms(self.experts).into_iter().map(at).collect() }
-    }
-
-    pub(super) fn group(&self, layer: i64) -> SumGroup {
-        SumGroup::of(STATISTIC, layer, rows_of(&self.documents, |code| code))
-    }
-
-    /// Adds a cell of [`group`](Self::group); none where the statistic is another.
-    pub(super) fn take(&mut self, statistic: &str, row: i64, column: i64, sum: i64) -> Option<bool> {
-        let fits = || u32::try_from(column).is_ok_and(|code| code < 2 * (self.experts as u32 + 1));
-        (statistic == STATISTIC).then(|| fits() && add_key_cell(&mut self.documents, row, column, sum))
-    }
+        let (observed, documents) = (sums(0), kept.len() as u64);
+        CountedHits {
+            room,
+            rate: observed.ratio(),
+            interval: observed.interval(documents),
+            null: sums(1).ratio(),
+            documents,
+        }
+    };
+    if kept.is_empty() { Vec::new() } else { rooms(experts).into_iter().map(at).collect() }
 }

@@ -4,13 +4,16 @@ use moescope_trace::SumGroup;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{keys, take_key};
-use super::{CellSample, CountingPlan, METHOD, PathLabels, RouteCounts, rows};
+use super::sampled_keys::SampledKeys;
+use super::{CountingPlan, METHOD, RouteCounts, rows};
 use crate::AnalysisError;
 
 /// Version of the form in which counts are stored.
 const SCHEMA: u32 = 2;
 
 const PATHS: [&str; 2] = ["paths_of_sets", "paths_of_first_choices"];
+const PATH_LABELS: [&str; 2] = ["labels_of_paths_of_sets", "labels_of_paths_of_first_choices"];
+const SAMPLED: [&str; 2] = ["bigrams", "stack_distances"];
 
 /// What stored counts say about themselves; the integers lie beside, see [`RouteCounts::groups`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +39,10 @@ pub struct CountsManifest {
     pub path_levels: [u32; 2],
     /// Levels of the samples of sets, for each routed layer.
     pub set_levels: Vec<u32>,
-    /// Levels of the samples of labels of paths: of sets by domain and by class, then of first choices.
-    pub path_label_levels: [u32; 4],
-    /// Levels of the samples of bigrams and of documents, for each routed layer.
-    pub row_levels: Vec<[u32; 2]>,
+    /// Levels of the samples of labels of paths.
+    pub path_label_levels: [u32; 2],
+    /// Levels of the samples of bigrams and of documents.
+    pub sampled_levels: [u32; 2],
     /// Names of what was counted.
     pub parts: Vec<String>,
     /// Whether a part began within a window.
@@ -69,8 +72,8 @@ impl RouteCounts {
             layers: self.layers.iter().map(|l| (l.layer, l.experts, l.per_token)).collect(),
             path_levels: [self.paths[0].level(), self.paths[1].level()],
             set_levels: self.layers.iter().map(|layer| layer.sets.level()).collect(),
-            path_label_levels: std::array::from_fn(|at| self.path_labels[at / 2].0[at % 2].level()),
-            row_levels: self.layers.iter().map(|layer| layer.row_samples().map(CellSample::level)).collect(),
+            path_label_levels: self.path_labels.each_ref().map(|labels| labels.0.level()),
+            sampled_levels: self.sampled.each_ref().map(SampledKeys::level),
             parts: self.parts.clone(),
             cut: self.cut,
         }
@@ -81,8 +84,17 @@ impl RouteCounts {
         let ranks = [ranks(&self.domains), ranks(&self.classes)];
         let layers = self.layers.iter().flat_map(|layer| layer.groups([&ranks[0], &ranks[1]]));
         let paths = self.paths.iter().zip(PATHS).map(|(sample, name)| keys(name, -1, sample));
-        let of = |(labels, name): (&PathLabels, &&str)| labels.groups(name, [&ranks[0], &ranks[1]]);
-        layers.chain(paths).chain(self.path_labels.iter().zip(&PATHS).flat_map(of)).collect()
+        let labels = self.path_labels.iter().zip(PATH_LABELS);
+        let labels = labels.map(|(labels, name)| labels.group(name, [&ranks[0], &ranks[1]]));
+        let [bigrams, documents] = &self.sampled;
+        let sampled = self.layers.iter().flat_map(|layer| {
+            let block = layer.layer as i64;
+            [
+                layer.bigrams.group(SAMPLED[0], block, bigrams),
+                layer.distances.group(SAMPLED[1], block, documents),
+            ]
+        });
+        layers.chain(paths).chain(labels).chain(sampled).collect()
     }
 
     /// Makes room for stored counts; their groups follow.
@@ -101,8 +113,8 @@ impl RouteCounts {
             let wanted = format!("{:?}; count with the same sizes", self.plan);
             return Err(wrong("the plan of stored counts", format!("{:?}", stored.plan), &wanted));
         }
-        let lengths = (stored.documents.len(), stored.set_levels.len(), stored.row_levels.len());
-        if lengths != (stored.domains.len(), stored.layers.len(), stored.layers.len()) {
+        let lengths = (stored.documents.len(), stored.set_levels.len());
+        if lengths != (stored.domains.len(), stored.layers.len()) {
             return Err(wrong("a list of stored counts", "of another length", "one entry for each name"));
         }
         self.admit(&stored.parts, &stored.layers, stored.tokens, stored.cut)?;
@@ -116,13 +128,33 @@ impl RouteCounts {
         self.paths.iter_mut().zip(stored.path_levels).for_each(|(sample, level)| sample.raise(level));
         let levels = self.layers.iter_mut().zip(&stored.set_levels);
         levels.for_each(|(layer, level)| layer.sets.raise(*level));
-        for (at, level) in stored.path_label_levels.iter().enumerate() {
-            self.path_labels[at / 2].0[at % 2].raise(*level);
+        for (labels, level) in self.path_labels.iter_mut().zip(stored.path_label_levels) {
+            labels.0.raise(level);
         }
-        for (layer, levels) in self.layers.iter_mut().zip(&stored.row_levels) {
-            layer.row_samples_mut().into_iter().zip(levels).for_each(|(sample, level)| sample.raise(*level));
+        for (which, level) in stored.sampled_levels.into_iter().enumerate() {
+            let dropped = self.sampled[which].raise(level);
+            self.forget(which, &dropped);
         }
         Ok(Filling { counts: self, domains, classes })
+    }
+}
+
+impl RouteCounts {
+    /// Adds rows of sampled bigrams (0) or documents (1); whether they fit.
+    fn take_sampled(&mut self, which: usize, group: &SumGroup) -> bool {
+        let keys: Vec<u64> = group.rows.iter().map(|row| row.cast_unsigned()).collect();
+        self.admit_keys(which, &keys);
+        let Some(layer) = self.layers.iter_mut().find(|own| own.layer as i64 == group.layer) else {
+            return false;
+        };
+        let [bigrams, documents] = layer.sampled_rows();
+        let rows = if which == 0 { bigrams } else { documents };
+        let sample = &self.sampled[which];
+        let add = |(row, column, sum): (i64, i64, i64)| {
+            // What the sample does not keep any more is no mistake.
+            sample.slot(row.cast_unsigned()).is_none_or(|slot| rows.add_cell(slot, column, sum))
+        };
+        group.cells().all(add)
     }
 }
 
@@ -132,17 +164,21 @@ impl Filling<'_> {
     /// # Errors
     /// If it belongs to no layer or statistic, or a cell lies outside.
     pub fn take(&mut self, group: &SumGroup) -> Result<(), AnalysisError> {
-        let path = PATHS.iter().position(|name| *name == group.statistic);
-        let fits = match path {
-            Some(kind) => group.cells().all(|(row, _, sum)| take_key(&mut self.counts.paths[kind], row, sum)),
-            None if group.layer < 0 => {
-                let names: [&[u32]; 2] = [&self.domains, &self.classes];
-                let samples = self.counts.path_labels.iter_mut().zip(PATHS);
-                samples.into_iter().find_map(|(labels, kind)| labels.take(kind, group, names)) == Some(true)
+        let place = |names: &[&str]| names.iter().position(|name| *name == group.statistic);
+        let names: [&[u32]; 2] = [&self.domains, &self.classes];
+        let counts = &mut *self.counts;
+        let fits = match (place(&PATHS), place(&PATH_LABELS), place(&SAMPLED)) {
+            (Some(kind), ..) => {
+                group.cells().all(|(row, _, sum)| take_key(&mut counts.paths[kind], row, sum))
             }
-            None => {
-                let layer = self.counts.layers.iter_mut().find(|own| own.layer as i64 == group.layer);
-                layer.is_some_and(|layer| layer.take(group, [&self.domains, &self.classes]))
+            (_, Some(kind), _) => {
+                let labels = &mut counts.path_labels[kind];
+                group.cells().all(|(row, column, sum)| labels.add_cell(names, row, column, sum))
+            }
+            (.., Some(which)) => counts.take_sampled(which, group),
+            _ => {
+                let layer = counts.layers.iter_mut().find(|own| own.layer as i64 == group.layer);
+                layer.is_some_and(|layer| layer.take(group, names))
             }
         };
         let name = || format!("`{}` of layer {}", group.statistic, group.layer);

@@ -200,13 +200,13 @@ impl RouteCounts {
         for (place, label) in LABELS.into_iter().enumerate() {
             let counted = if place >= 3 && hashed { "lower bound" } else { "all labels" };
             rows.extend(
-                self.layers().iter().map(|l| (label, l, counted.to_owned(), l.by_label[place].information())),
+                self.layers().iter().map(|l| (label, l, counted.to_owned(), l.by_label(place).information())),
             );
         }
         rows.retain(|(.., told)| told.labels > 1);
         if self.domains.len() > 1 {
             for l in self.layers() {
-                let Some(told) = l.given_token.told() else { continue };
+                let Some(told) = l.tokens.told() else { continue };
                 let share = told.information.slots as f64 / (l.tokens() * l.per_token as u64) as f64;
                 let counted = format!("token ids below {}, {:.1} % of slots", told.limit, 100.0 * share);
                 rows.push(("domain given token", l, counted, told.information));
@@ -223,7 +223,7 @@ impl RouteCounts {
             let mut counts = Contingency::new(l.experts);
             for (row, place) in order.iter().enumerate() {
                 (0..l.experts).for_each(|expert| {
-                    counts.add_cell(row, expert, i64::from(l.by_label[0].count(*place, expert)));
+                    counts.add_cell(row, expert, i64::from(l.domain.count(*place, expert)));
                 });
             }
             LayerDomainLoad::of_counts(l.layer, &counts, &tokens)
@@ -238,7 +238,7 @@ impl RouteCounts {
 
     fn domain_tokens(&self, place: usize) -> u32 {
         self.layers().first().map_or(0, |l| {
-            let slots: u64 = (0..l.experts).map(|e| u64::from(l.by_label[0].count(place, e))).sum();
+            let slots: u64 = (0..l.experts).map(|e| u64::from(l.domain.count(place, e))).sum();
             (slots / l.per_token as u64) as u32
         })
     }

@@ -9,7 +9,8 @@ use super::*;
 use crate::routing::{Permutations, coactivation, load, locality, near_ties, planted, sharpness};
 use crate::specialisation::domain_load;
 
-const PLAN: CountingPlan = CountingPlan { token_rows: 64, paths: 50, sets: 20, given_rows: 64, cells: 60 };
+const PLAN: CountingPlan =
+    CountingPlan { token_rows: 64, paths: 50, sets: 20, low_rows: 64, cells: 60, bigrams: 40, documents: 30 };
 
 /// Documents of several windows over two layers of eight experts, with routes that follow the token, the domain and the predecessor.
 fn trace(seed: u64, documents: usize) -> RoutingTrace {
@@ -136,7 +137,7 @@ fn planted_routes_are_told_and_independent_ones_are_not() {
     let sticky = at_random.iter().step_by(40).flat_map(|e| [*e; 40]).collect();
     let counts = counted(&planted::trace(text, 8, 1, vec![by_token, at_random, sticky]), PLAN);
     let told = |label: usize, layer: usize| {
-        let told = counts.layers()[layer].by_label[label].information();
+        let told = counts.layers()[layer].by_label(label).information();
         (told.bits - told.bias, told.label_entropy)
     };
     let (found, entropy) = told(3, 0);
@@ -155,7 +156,7 @@ fn planted_three() -> RouteCounts {
     let by_token: Vec<u32> = text.ids.clone();
     let by_domain: Vec<u32> = text.domains.iter().map(|domain| u32::from(*domain)).collect();
     let at_random = planted::random_sets(text.len(), 8, 1, |_| 1.0, &mut rng);
-    let plan = CountingPlan { token_rows: 64, paths: 4096, sets: 4096, given_rows: 64, cells: 1 << 14 };
+    let plan = CountingPlan { low_rows: 128, ..CountingPlan::default() };
     counted(&planted::trace(text, 8, 1, vec![by_token, by_domain, at_random]), plan)
 }
 
@@ -163,7 +164,7 @@ fn planted_three() -> RouteCounts {
 fn the_domain_is_told_beyond_the_token_where_routes_follow_it_alone() {
     let counts = planted_three();
     let told = |layer: usize| {
-        let told = counts.layers()[layer].given_token.told().unwrap();
+        let told = counts.layers()[layer].tokens.told().unwrap();
         assert!(told.limit > 8 && told.information.slots == counts.tokens());
         (told.information.bits - told.information.bias) / told.information.label_entropy
     };
@@ -226,7 +227,7 @@ fn caches_find_what_neighbours_share() {
     let sticky = at_random.iter().step_by(4).flat_map(|e| [*e; 4]).collect();
     let trace = planted::trace(text, 8, 1, vec![at_random, sticky]);
     let counts = counted(&trace, CountingPlan::default());
-    let hits = |layer: usize| counts.layers()[layer].recency.hit_rates();
+    let hits = |layer: usize| counts.hit_rates(&counts.layers()[layer]);
     let shuffles = Permutations::new(3, Seed(1));
     let resampling = crate::statistics::Resampling {
         replicates: 20,
@@ -279,8 +280,9 @@ proptest! {
         let (own, other) = (counted(&trace, PLAN), counted(&planted::renamed(&trace, seed), PLAN));
         for (a, b) in own.layers().iter().zip(other.layers()) {
             prop_assert_eq!((a.overlap, a.same_first), (b.overlap, b.same_first));
-            for (a, b) in a.by_label.iter().zip(&b.by_label) {
-                prop_assert!((a.information().bits - b.information().bits).abs() < 1e-9);
+            for label in 0..5 {
+                let bits = |layer: &LayerCounts| layer.by_label(label).information().bits;
+                prop_assert!((bits(a) - bits(b)).abs() < 1e-9);
             }
         }
     }

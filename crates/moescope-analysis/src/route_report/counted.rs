@@ -169,14 +169,9 @@ mod tests {
         let routes =
             (0..layers).map(|_| planted::random_sets(480, 6, per_token, |_| 1.0, &mut rng)).collect();
         let trace = planted::trace(text, 6, per_token, routes);
-        let mut counts = RouteCounts::new(CountingPlan {
-            token_rows: 64,
-            paths: 4096,
-            sets: 4096,
-            given_rows: 64,
-            cells: 4096,
-        })
-        .unwrap();
+        let mut counts =
+            RouteCounts::new(CountingPlan { token_rows: 64, paths: 4096, ..CountingPlan::default() })
+                .unwrap();
         counts.add(&trace, "one").unwrap();
         counts.tables().unwrap()
     }

@@ -75,12 +75,11 @@ struct Counted {
 }
 
 impl CountingArgs {
-    /// Sets of experts and samples of rows get a sixteenth of the places that paths get, and one at least; the table by domain and token has as
-    /// many rows as those by token.
+    /// Sets of experts get a sixteenth of the places that paths get, and one at least; tables by domain and token as many rows as those by token.
     fn plan(self) -> CountingPlan {
-        let sets = (self.kept_paths / 16).max(1);
-        let token_rows = self.token_rows;
-        CountingPlan { token_rows, paths: self.kept_paths, sets, given_rows: token_rows, cells: sets }
+        let CountingArgs { token_rows, kept_paths: paths } = self;
+        let sets = (paths / 16).max(1);
+        CountingPlan { token_rows, paths, sets, low_rows: token_rows, ..CountingPlan::default() }
     }
 }
 
