@@ -30,13 +30,6 @@ impl Contingency {
         }
     }
 
-    /// Counts the codes of one token.
-    #[inline]
-    pub(super) fn add_one(&mut self, label: u32, set: &[u32]) {
-        let row = self.row_mut(label as usize);
-        set.iter().for_each(|code| row[*code as usize] += 1);
-    }
-
     /// The rows of even labels and those of odd ones, each under half of its label.
     pub(super) fn parted(&self) -> [Contingency; 2] {
         let mut parts = [Contingency::new(self.codes), Contingency::new(self.codes)];
@@ -52,12 +45,6 @@ impl Contingency {
             self.counts.resize(other.counts.len(), 0);
         }
         self.counts.iter_mut().zip(&other.counts).for_each(|(own, more)| *own += more);
-    }
-
-    /// Forgets labels from this one on.
-    pub(super) fn truncate(&mut self, labels: usize) {
-        self.counts.truncate(labels * self.codes);
-        self.counts.shrink_to(labels * self.codes);
     }
 
     /// Adds the counts of one label, `[code]`.

@@ -17,16 +17,10 @@ use crate::routing::NEAR_TIE;
 pub(super) const LABELS: [&str; 5] = ["domain", "class", "position", "token", "next_token"];
 
 /// Statistics that are tables of their own, in the order of [`LayerCounts::own_tables`].
-const TABLES: [&str; 8] = [
-    "domain",
-    "class",
-    "position",
-    "next_token",
-    "first_by_domain",
-    "first_by_class",
-    "first_choices",
-    "next_layer",
-];
+const TABLES: [&str; 4] = ["position", "next_token", "first_choices", "next_layer"];
+
+/// Statistics by domain, class and half of the documents: of all slots, and of first choices.
+pub(super) const BY_LABELS: [&str; 2] = ["labels", "labels_of_first_choices"];
 
 /// Tokens that are counted into one table after the other while their choices are in the cache.
 const BLOCK: usize = 4096;
@@ -42,10 +36,9 @@ pub struct LayerCounts {
     pub per_token: usize,
     /// Tokens that chose both experts.
     pub pairs: Pairs,
-    /// Slots by domain and expert.
-    pub domain: Contingency,
-    /// Slots by class and expert.
-    pub class: Contingency,
+    /// Slots by `2 · pair of domain and class + half of the documents` and expert, and the same of first choices alone. With one choice for each
+    /// token the two are the same, and the first is left empty.
+    pub(super) by_labels: [Contingency; 2],
     /// Slots by `2 · bucket of positions + half of the documents` and expert.
     pub position: Contingency,
     /// Slots by token id and expert.
@@ -66,8 +59,6 @@ pub struct LayerCounts {
     pub first_choices: Contingency,
     /// Tokens by first choice here and in the next routed layer; empty in the last.
     pub next_layer: Contingency,
-    /// Tokens by first choice and `2 · label + half of the documents`, for domain and class.
-    pub first_by_label: [Contingency; 2],
     /// Routed weight by domain.
     pub masses: Masses,
     /// Slots of sampled bigrams: `[bigram, 2 · expert + half of the documents]`.
@@ -83,8 +74,7 @@ impl LayerCounts {
             experts,
             per_token,
             pairs: Pairs::new(experts),
-            domain: Contingency::new(experts),
-            class: Contingency::new(experts),
+            by_labels: [Contingency::new(experts), Contingency::new(experts)],
             position: Contingency::new(experts),
             tokens: TokenCounts::new(experts, plan.low_rows, plan.token_rows),
             next_token: Contingency::new(experts),
@@ -95,7 +85,6 @@ impl LayerCounts {
             sets: KeySample::new(plan.sets),
             first_choices: Contingency::new(experts),
             next_layer: Contingency::new(experts),
-            first_by_label: std::array::from_fn(|_| Contingency::new(experts)),
             masses: Masses::new(experts),
             bigrams: Rows::new(2 * experts),
             distances: Rows::new(2 * (experts + 1)),
@@ -109,21 +98,17 @@ impl LayerCounts {
         for start in (0..names.tokens.len()).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(names.tokens.len());
             let choices = &routing.choices[block.start * k..block.end * k];
+            // Of single choices the table of first choices tells the same.
             if k > 1 {
                 self.pairs.add(choices, k);
+                self.by_labels[0].add(names.marks[block.clone()].iter().copied(), choices, k);
             }
-            let [domains, classes] = names.marks.each_ref().map(|marks| &marks[block.clone()]);
-            self.domain.add(domains.iter().map(|mark| mark / 2), choices, k);
-            self.class.add(classes.iter().map(|mark| mark / 2), choices, k);
             self.position.add(names.positions[block.clone()].iter().copied(), choices, k);
             self.next_token.add(names.next_rows[block.clone()].iter().copied(), choices, k);
-            let ids = names.rows[block.clone()].iter().zip(&names.tokens.ids[block]);
-            for ((mark, (row, id)), set) in domains.iter().zip(ids).zip(choices.chunks_exact(k)) {
-                self.tokens.add(*mark, *row, *id, set);
-            }
+            self.tokens.table.add(names.rows[block].iter().copied(), choices, k);
         }
         for (token, slot) in &names.sampled_bigrams {
-            let (row, half) = (self.bigrams.row_mut(*slot), names.marks[0][*token] & 1);
+            let (row, half) = (self.bigrams.row_mut(*slot), names.marks[*token] & 1);
             routing.chosen(*token).iter().for_each(|expert| row[(2 * expert + half) as usize] += 1);
         }
         recency::count(&mut self.distances, routing, names);
@@ -131,9 +116,7 @@ impl LayerCounts {
         let firsts = first_choices(routing);
         let counts = histogram(&firsts, self.experts);
         self.first_choices.add_row(0, &counts);
-        for (table, marks) in self.first_by_label.iter_mut().zip(&names.marks) {
-            table.add(marks.iter().copied(), &firsts, 1);
-        }
+        self.by_labels[1].add(names.marks.iter().copied(), &firsts, 1);
         let key_of_first = |expert: u32| mixed(u64::from(expert) + 1);
         if k == 1 {
             self.pairs.add_single(&counts);
@@ -160,14 +143,14 @@ impl LayerCounts {
     fn add_documents(&mut self, routing: &LayerRouting, names: &Names<'_>, masks: Option<&[u64]>) {
         let k = self.per_token;
         let (mut slots, mut weights) = (vec![0u32; self.experts], vec![0f64; self.experts]);
-        for (stretch, key) in names.documents.each() {
+        for ((stretch, key), domain) in names.documents.each().zip(&names.domains) {
             let range = stretch.start * k..stretch.end * k;
             let choices = &routing.choices[range.clone()];
             for (expert, weight) in choices.iter().zip(&routing.weights[range]) {
                 slots[*expert as usize] += 1;
                 weights[*expert as usize] += f64::from(*weight);
             }
-            self.masses.add(names.marks[0][stretch.start] / 2, half(key), &weights);
+            self.masses.add(*domain, half(key), &weights);
             weights.fill(0.0);
             for (sums, slots) in self.load.iter_mut().zip(&mut slots) {
                 sums.add(u64::from(std::mem::take(slots)), choices.len() as u64);
@@ -183,13 +166,8 @@ impl LayerCounts {
     pub(super) fn groups(&self, names: [&[usize]; 2]) -> Vec<SumGroup> {
         let layer = self.layer as i64;
         let mut groups = vec![SumGroup::of("pairs", layer, self.pairs.cells())];
-        for (place, (name, table)) in TABLES.iter().zip(self.own_tables()).enumerate() {
-            let label = |row: usize| match place {
-                0 | 1 => names[place][row],
-                4 | 5 => 2 * names[place - 4][row / 2] + row % 2,
-                _ => row,
-            };
-            groups.push(SumGroup::of(name, layer, renamed(table, label)));
+        for (name, table) in TABLES.iter().zip(self.own_tables()) {
+            groups.push(SumGroup::of(name, layer, renamed(table, |row| row)));
         }
         groups.extend(self.tokens.groups(layer, names[0]));
         groups.push(self.masses.group(layer, names[0]));
@@ -226,12 +204,7 @@ impl LayerCounts {
                 return statistic == "sets" && take_key(&mut self.sets, row, sum);
             };
             if let Some(place) = place {
-                let label = match place {
-                    0 | 1 => names[place].get(r).map(|name| *name as usize),
-                    4 | 5 => names[place - 4].get(r / 2).map(|name| 2 * *name as usize + r % 2),
-                    _ => Some(r),
-                };
-                return label.is_some_and(|label| self.own_tables_mut()[place].add_cell(label, c, sum));
+                return self.own_tables_mut()[place].add_cell(r, c, sum);
             }
             match statistic {
                 "pairs" => self.pairs.add_cell(r, c, sum),
@@ -259,44 +232,27 @@ impl LayerCounts {
     }
 
     /// Tables of their own, in the order of [`TABLES`].
-    fn own_tables(&self) -> [&Contingency; 8] {
-        let [domain, class] = &self.first_by_label;
-        [
-            &self.domain,
-            &self.class,
-            &self.position,
-            &self.next_token,
-            domain,
-            class,
-            &self.first_choices,
-            &self.next_layer,
-        ]
+    fn own_tables(&self) -> [&Contingency; 4] {
+        [&self.position, &self.next_token, &self.first_choices, &self.next_layer]
     }
 
-    fn own_tables_mut(&mut self) -> [&mut Contingency; 8] {
-        let [domain, class] = &mut self.first_by_label;
-        [
-            &mut self.domain,
-            &mut self.class,
-            &mut self.position,
-            &mut self.next_token,
-            domain,
-            class,
-            &mut self.first_choices,
-            &mut self.next_layer,
-        ]
+    fn own_tables_mut(&mut self) -> [&mut Contingency; 4] {
+        [&mut self.position, &mut self.next_token, &mut self.first_choices, &mut self.next_layer]
     }
 
-    /// Slots by a label of [`LABELS`] and expert.
-    pub(super) fn by_label(&self, place: usize) -> Cow<'_, Contingency> {
+    /// Slots by a label of [`LABELS`] and expert; `pairs` are those of domain and class.
+    pub(super) fn by_label(&self, place: usize, pairs: &[[u32; 2]]) -> Cow<'_, Contingency> {
+        let both_halves = |table: &Contingency| {
+            let [mut first, second] = table.parted();
+            first.merge(&second);
+            Cow::Owned(first)
+        };
         match place {
-            0 => Cow::Borrowed(&self.domain),
-            1 => Cow::Borrowed(&self.class),
-            2 => {
-                let [mut first, second] = self.position.parted();
-                first.merge(&second);
-                Cow::Owned(first)
+            0 | 1 => {
+                let table = &self.by_labels[usize::from(self.per_token == 1)];
+                both_halves(&of_one_label(table, pairs, place))
             }
+            2 => both_halves(&self.position),
             3 => Cow::Owned(self.tokens.all()),
             _ => Cow::Borrowed(&self.next_token),
         }
@@ -344,6 +300,16 @@ fn histogram(choices: &[u32], experts: usize) -> Vec<u32> {
 /// Key of a set of experts, whatever their order, where there are too many for a mask.
 fn set_key(set: &[u32]) -> u64 {
     mixed(set.iter().fold(0u64, |sum, expert| sum.wrapping_add(mixed(u64::from(*expert) + 1))))
+}
+
+/// The rows by `2 · pair + half` as those by `2 · label + half` of domain (0) or class (1).
+pub(super) fn of_one_label(table: &Contingency, pairs: &[[u32; 2]], place: usize) -> Contingency {
+    let mut sum = Contingency::new(table.codes());
+    for (row, code, count) in table.cells() {
+        let label = 2 * pairs[row / 2][place] as usize + row % 2;
+        sum.add_cell(label, code, i64::from(count));
+    }
+    sum
 }
 
 /// Label, code and count of each cell in the order of the labels, which may have other names.

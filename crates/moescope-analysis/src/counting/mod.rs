@@ -92,7 +92,7 @@ impl Default for CountingPlan {
             token_rows: 1 << 16,
             paths: 1 << 20,
             sets: 1 << 16,
-            low_rows: 1 << 16,
+            low_rows: 1 << 14,
             cells: 1 << 14,
             bigrams: 1 << 12,
             documents: 128,
@@ -117,6 +117,8 @@ pub struct RouteCounts {
     /// In the order of appearance; every output is by name.
     domains: Vec<String>,
     classes: Vec<String>,
+    /// Rows of domain and class of each kind of token, in the order of appearance.
+    pairs: Vec<[u32; 2]>,
     /// Documents of each domain.
     documents: Vec<u64>,
     tokens: u64,
@@ -147,6 +149,7 @@ impl RouteCounts {
             plan,
             domains: Vec::new(),
             classes: Vec::new(),
+            pairs: Vec::new(),
             documents: Vec::new(),
             tokens: 0,
             largest_id: 0,
@@ -174,10 +177,9 @@ impl RouteCounts {
         })?;
         let domains = self.rows_of_domains(&tokens.domain_names);
         let classes = rows(&mut self.classes, &tokens.class_names);
-        let mut names = Names::of(tokens, &domains, &classes, &self.plan);
-        for stretch in &names.documents.stretches {
-            self.documents[domains[tokens.domains[stretch.start] as usize] as usize] += 1;
-        }
+        let Some(at) = self.layers.first().map(|layer| layer.tokens.rows()) else { return Ok(()) };
+        let mut names = Names::of(tokens, &domains, &classes, &mut self.pairs, at, &self.plan);
+        names.domains.iter().for_each(|domain| self.documents[*domain as usize] += 1);
         self.tokens += tokens.len() as u64;
         let ids = tokens.ids.iter().chain(&tokens.next_ids).copied();
         self.largest_id = self.largest_id.max(ids.max().unwrap_or(0));
@@ -349,6 +351,6 @@ fn add_paths(sample: &mut KeySample, labels: &mut PathLabels, stops: &[&[u64]], 
             .iter()
             .fold(0u64, |path, layer| mixed(path.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ layer[token]));
         sample.add(path);
-        labels.add(path, names.marks.each_ref().map(|marks| marks[token]));
+        labels.0.add(path, names.marks[token], 1);
     }
 }

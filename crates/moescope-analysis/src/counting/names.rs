@@ -6,6 +6,7 @@ use super::CountingPlan;
 use super::documents::{Documents, half};
 use super::halves::bigram_key;
 use super::handover::followed;
+use super::token_counts::TokenRows;
 use crate::specialisation::position_bucket;
 
 /// Names of the tokens of a trace, worked out once for all layers; lists have one entry for each token unless said.
@@ -13,11 +14,13 @@ pub(super) struct Names<'a> {
     pub(super) tokens: &'a TokenTable,
     /// Documents of the trace.
     pub(super) documents: Documents,
-    /// `2 · row + half of the documents` of domain and of class.
-    pub(super) marks: [Vec<u32>; 2],
+    /// `2 · pair + half of the documents` of domain and class together.
+    pub(super) marks: Vec<u32>,
+    /// Row of the domain of each document.
+    pub(super) domains: Vec<u32>,
     /// `2 · bucket + half of the documents` of the position.
     pub(super) positions: Vec<u32>,
-    /// Row of the token id.
+    /// Row of the token id, see [`TokenRows`].
     pub(super) rows: Vec<u32>,
     /// Row of the id of the next token.
     pub(super) next_rows: Vec<u32>,
@@ -32,11 +35,13 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// `domains` and `classes` are the rows of the names of the trace. Nothing is sampled yet.
+    /// `domains` and `classes` are the rows of the names of the trace; pairs of them that are new are added to `pairs`. Nothing is sampled yet.
     pub(super) fn of(
         tokens: &'a TokenTable,
         domains: &[u32],
         classes: &[u32],
+        pairs: &mut Vec<[u32; 2]>,
+        at: TokenRows,
         plan: &CountingPlan,
     ) -> Names<'a> {
         let documents = Documents::of(tokens);
@@ -44,11 +49,13 @@ impl<'a> Names<'a> {
             .each()
             .flat_map(|(stretch, key)| std::iter::repeat_n(u32::from(half(key)), stretch.len()))
             .collect();
-        let marks = |own: &[u16], rows: &[u32]| -> Vec<u32> {
-            own.iter().zip(&halves).map(|(label, half)| 2 * rows[*label as usize] + half).collect()
+        let domain = |token: usize| domains[tokens.domains[token] as usize];
+        let mut mark = |token: usize| {
+            let pair = [domain(token), classes[tokens.classes[token] as usize]];
+            2 * place_of(pairs, pair) + halves[token]
         };
-        let rows = plan.token_rows as u32;
-        let row = |ids: &[u32]| ids.iter().map(|id| if *id < rows { *id } else { *id % rows }).collect();
+        let row = |token: usize| at.row(2 * domain(token) + halves[token], tokens.ids[token]);
+        let next_rows = plan.token_rows as u32;
         let followed = followed(tokens);
         let bigram = |t: usize| {
             let before = t.checked_sub(1).filter(|before| followed[*before] == 1);
@@ -56,15 +63,16 @@ impl<'a> Names<'a> {
         };
         Names {
             tokens,
-            marks: [marks(&tokens.domains, domains), marks(&tokens.classes, classes)],
+            marks: (0..tokens.len()).map(&mut mark).collect(),
+            domains: documents.stretches.iter().map(|stretch| domain(stretch.start)).collect(),
             positions: tokens
                 .positions
                 .iter()
                 .zip(&halves)
-                .map(|(p, half)| 2 * position_bucket(*p) + half)
+                .map(|(position, half)| 2 * position_bucket(*position) + half)
                 .collect(),
-            rows: row(&tokens.ids),
-            next_rows: row(&tokens.next_ids),
+            rows: (0..tokens.len()).map(row).collect(),
+            next_rows: tokens.next_ids.iter().map(|id| id % next_rows).collect(),
             bigrams: (0..tokens.len()).map(bigram).collect(),
             followed,
             documents,
@@ -72,4 +80,14 @@ impl<'a> Names<'a> {
             sampled_documents: Vec::new(),
         }
     }
+}
+
+/// Place of a pair in a list, to which it is added if it is new.
+pub(super) fn place_of(pairs: &mut Vec<[u32; 2]>, pair: [u32; 2]) -> u32 {
+    // Few kinds of token follow each other, and there are few at all.
+    let known = pairs.iter().position(|own| *own == pair);
+    known.unwrap_or_else(|| {
+        pairs.push(pair);
+        pairs.len() - 1
+    }) as u32
 }

@@ -3,13 +3,13 @@
 use moescope_trace::SumGroup;
 
 use super::halves::Judged;
-use super::layer::{add_key_cell, rows_of};
+use super::layer::rows_of;
 use super::{CellSample, Contingency, SampledRatio};
 
 /// What paths, or experts, are asked about.
 pub(super) const NAMED: [&str; 2] = ["domain", "class"];
 
-/// Labels of the tokens of each path: rows of `2 · mark` for domains and `2 · mark + 1` for classes, where a mark is `2 · label + half of the documents`.
+/// Labels of the tokens of each path: rows of `2 · pair of domain and class + half of the documents`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathLabels(pub(super) CellSample);
 
@@ -40,39 +40,19 @@ impl PathLabels {
         PathLabels(CellSample::new(cells))
     }
 
-    /// Counts a token of a path; marks of domain and class.
-    #[inline]
-    pub(super) fn add(&mut self, path: u64, marks: [u32; 2]) {
-        if self.0.keeps(path) {
-            self.0.add(path, 2 * marks[0], 1);
-            self.0.add(path, 2 * marks[1] + 1, 1);
-        }
+    /// Cells whose columns are called as `name` says.
+    pub(super) fn group(&self, statistic: &str, name: impl Fn(u32) -> u32) -> SumGroup {
+        SumGroup::of(statistic, -1, rows_of(&self.0, name))
     }
 
-    /// Cells with labels by rank.
-    pub(super) fn group(&self, statistic: &str, ranks: [&[usize]; 2]) -> SumGroup {
-        let code = |code: u32| {
-            let (place, half, label) = (code % 2, code / 2 % 2, code / 4);
-            4 * ranks[place as usize][label as usize] as u32 + 2 * half + place
-        };
-        SumGroup::of(statistic, -1, rows_of(&self.0, code))
-    }
-
-    /// Adds a cell of [`group`](Self::group), ranks by own names; whether it fits.
-    pub(super) fn add_cell(&mut self, names: [&[u32]; 2], row: i64, column: i64, sum: i64) -> bool {
-        let name = |rank: i64| names[(column & 1) as usize].get(usize::try_from(rank).ok()?);
-        name(column / 4).is_some_and(|label| {
-            add_key_cell(&mut self.0, row, 4 * i64::from(*label) + column.rem_euclid(4), sum)
-        })
-    }
-
-    /// What paths name of the domain (0) or the class (1), given the tokens of each layer by label, half and first choice.
+    /// What paths name of the domain (0) or the class (1), given the pairs of these and the tokens of each layer by label, half and first choice.
     ///
     /// `ranks` puts labels in the order of their names, by which equals are told apart. None where a half has no tokens.
     pub(super) fn named(
         &self,
         place: usize,
-        layers: &[&Contingency],
+        pairs: &[[u32; 2]],
+        layers: &[Contingency],
         ranks: &[usize],
     ) -> Option<NamedByPath> {
         let first = layers.first()?;
@@ -101,8 +81,8 @@ impl PathLabels {
         let (mut named, mut seen) = (Vec::new(), Vec::new());
         for (_, cells) in self.0.sorted() {
             let mut counts = [vec![0u32; ranks.len()], vec![0u32; ranks.len()]];
-            for (code, count) in cells.into_iter().filter(|cell| cell.0 as usize % 2 == place) {
-                counts[(code / 2 % 2) as usize][(code / 4) as usize] += count;
+            for (code, count) in cells {
+                counts[(code % 2) as usize][pairs[code as usize / 2][place] as usize] += count;
             }
             let judged = judge(&counts);
             let tokens = judged.slots() as f64;

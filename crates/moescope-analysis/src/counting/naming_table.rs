@@ -1,8 +1,9 @@
 use moescope_base::{Column, Table};
 
+use super::layer::of_one_label;
 use super::naming::NAMED;
 use super::state::ranks;
-use super::{Contingency, NamedByPath, RouteCounts};
+use super::{Contingency, LayerCounts, NamedByPath, RouteCounts};
 use crate::AnalysisError;
 
 /// What counts as a stop, in the order of the samples of paths.
@@ -15,9 +16,9 @@ impl RouteCounts {
         let mut found = Vec::new();
         for (kind, name) in KINDS.into_iter().enumerate() {
             for (place, label) in NAMED.into_iter().enumerate().filter(|(place, _)| ranks[*place].len() > 1) {
-                let layers: Vec<&Contingency> =
-                    self.layers().iter().map(|layer| &layer.first_by_label[place]).collect();
-                let named = self.labels_of_paths(kind).named(place, &layers, &ranks[place]);
+                let of = |layer: &LayerCounts| of_one_label(&layer.by_labels[1], &self.pairs, place);
+                let layers: Vec<Contingency> = self.layers().iter().map(of).collect();
+                let named = self.labels_of_paths(kind).named(place, &self.pairs, &layers, &ranks[place]);
                 found.extend(named.map(|named| (name, label, named)));
             }
         }

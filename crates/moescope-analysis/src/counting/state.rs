@@ -3,13 +3,17 @@
 use moescope_trace::SumGroup;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{keys, take_key};
+use super::layer::{BY_LABELS, add_key_cell, keys, renamed, take_key};
+use super::names::place_of;
 use super::sampled_keys::SampledKeys;
 use super::{CountingPlan, METHOD, RouteCounts, rows};
 use crate::AnalysisError;
 
 /// Version of the form in which counts are stored.
 const SCHEMA: u32 = 2;
+
+/// Classes that stored marks have room for: 2¹⁵ domains of as many classes fit into 31 bits.
+const MOST_CLASSES: u32 = 1 << 15;
 
 const PATHS: [&str; 2] = ["paths_of_sets", "paths_of_first_choices"];
 const PATH_LABELS: [&str; 2] = ["labels_of_paths_of_sets", "labels_of_paths_of_first_choices"];
@@ -84,8 +88,18 @@ impl RouteCounts {
         let ranks = [ranks(&self.domains), ranks(&self.classes)];
         let layers = self.layers.iter().flat_map(|layer| layer.groups([&ranks[0], &ranks[1]]));
         let paths = self.paths.iter().zip(PATHS).map(|(sample, name)| keys(name, -1, sample));
+        let name = |mark: u32| {
+            let [domain, class] = self.pairs[mark as usize / 2].map(|row| row as usize);
+            (ranks[0][domain] as u32 * MOST_CLASSES + ranks[1][class] as u32) * 2 + mark % 2
+        };
         let labels = self.path_labels.iter().zip(PATH_LABELS);
-        let labels = labels.map(|(labels, name)| labels.group(name, [&ranks[0], &ranks[1]]));
+        let labels = labels.map(|(labels, statistic)| labels.group(statistic, name));
+        let by_labels = self.layers.iter().flat_map(|layer| {
+            BY_LABELS.iter().zip(&layer.by_labels).map(|(statistic, table)| {
+                let cells = renamed(table, |mark| name(mark as u32) as usize);
+                SumGroup::of(statistic, layer.layer as i64, cells)
+            })
+        });
         let [bigrams, documents] = &self.sampled;
         let sampled = self.layers.iter().flat_map(|layer| {
             let block = layer.layer as i64;
@@ -94,7 +108,7 @@ impl RouteCounts {
                 layer.distances.group(SAMPLED[1], block, documents),
             ]
         });
-        layers.chain(paths).chain(labels).chain(sampled).collect()
+        layers.chain(by_labels).chain(paths).chain(labels).chain(sampled).collect()
     }
 
     /// Makes room for stored counts; their groups follow.
@@ -167,13 +181,27 @@ impl Filling<'_> {
         let place = |names: &[&str]| names.iter().position(|name| *name == group.statistic);
         let names: [&[u32]; 2] = [&self.domains, &self.classes];
         let counts = &mut *self.counts;
-        let fits = match (place(&PATHS), place(&PATH_LABELS), place(&SAMPLED)) {
+        let fits = match (place(&PATHS), place(&PATH_LABELS), place(&BY_LABELS), place(&SAMPLED)) {
             (Some(kind), ..) => {
                 group.cells().all(|(row, _, sum)| take_key(&mut counts.paths[kind], row, sum))
             }
-            (_, Some(kind), _) => {
-                let labels = &mut counts.path_labels[kind];
-                group.cells().all(|(row, column, sum)| labels.add_cell(names, row, column, sum))
+            (_, Some(kind), ..) => group.cells().all(|(row, column, sum)| {
+                let mark = own_mark(&mut counts.pairs, names, column);
+                mark.is_some_and(|mark| {
+                    add_key_cell(&mut counts.path_labels[kind].0, row, i64::from(mark), sum)
+                })
+            }),
+            (.., Some(which), _) => {
+                let layer = counts.layers.iter_mut().find(|own| own.layer as i64 == group.layer);
+                layer.is_some_and(|layer| {
+                    group.cells().all(|(row, column, sum)| {
+                        let mark = own_mark(&mut counts.pairs, names, row);
+                        let cell = mark.zip(usize::try_from(column).ok());
+                        cell.is_some_and(|(mark, code)| {
+                            layer.by_labels[which].add_cell(mark as usize, code, sum)
+                        })
+                    })
+                })
             }
             (.., Some(which)) => counts.take_sampled(which, group),
             _ => {
@@ -199,6 +227,14 @@ impl Filling<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The own mark of a stored one, whose domain and class are ranks; none where they have no name.
+fn own_mark(pairs: &mut Vec<[u32; 2]>, names: [&[u32]; 2], stored: i64) -> Option<u32> {
+    let mark = u32::try_from(stored).ok()?;
+    let [domain, class] = [mark / 2 / MOST_CLASSES, mark / 2 % MOST_CLASSES];
+    let pair = [*names[0].get(domain as usize)?, *names[1].get(class as usize)?];
+    Some(2 * place_of(pairs, pair) + mark % 2)
 }
 
 fn wrong(what: &'static str, found: impl ToString, wanted: &str) -> AnalysisError {

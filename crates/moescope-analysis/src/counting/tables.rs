@@ -200,7 +200,9 @@ impl RouteCounts {
         for (place, label) in LABELS.into_iter().enumerate() {
             let counted = if place >= 3 && hashed { "lower bound" } else { "all labels" };
             rows.extend(
-                self.layers().iter().map(|l| (label, l, counted.to_owned(), l.by_label(place).information())),
+                self.layers()
+                    .iter()
+                    .map(|l| (label, l, counted.to_owned(), l.by_label(place, &self.pairs).information())),
             );
         }
         rows.retain(|(.., told)| told.labels > 1);
@@ -218,12 +220,12 @@ impl RouteCounts {
     /// Share of each domain's tokens that chose each expert, domains in order of the alphabet.
     pub fn domain_load(&self) -> DomainLoadReport {
         let order = sorted_places(&self.domains);
-        let tokens: Vec<u32> = order.iter().map(|place| self.domain_tokens(*place)).collect();
+        let tokens = self.domain_tokens(&order);
         let of = |l: &LayerCounts| {
-            let mut counts = Contingency::new(l.experts);
+            let (by_domain, mut counts) = (l.by_label(0, &self.pairs), Contingency::new(l.experts));
             for (row, place) in order.iter().enumerate() {
                 (0..l.experts).for_each(|expert| {
-                    counts.add_cell(row, expert, i64::from(l.domain.count(*place, expert)));
+                    counts.add_cell(row, expert, i64::from(by_domain.count(*place, expert)));
                 });
             }
             LayerDomainLoad::of_counts(l.layer, &counts, &tokens)
@@ -236,11 +238,12 @@ impl RouteCounts {
         }
     }
 
-    fn domain_tokens(&self, place: usize) -> u32 {
-        self.layers().first().map_or(0, |l| {
-            let slots: u64 = (0..l.experts).map(|e| u64::from(l.domain.count(place, e))).sum();
-            (slots / l.per_token as u64) as u32
-        })
+    /// Tokens of the domains at these places.
+    fn domain_tokens(&self, order: &[usize]) -> Vec<u32> {
+        let Some(l) = self.layers().first() else { return vec![0; order.len()] };
+        let by_domain = l.by_label(0, &self.pairs);
+        let slots = |place: usize| (0..l.experts).map(|e| u64::from(by_domain.count(place, e))).sum::<u64>();
+        order.iter().map(|place| (slots(*place) / l.per_token as u64) as u32).collect()
     }
 
     /// One row for each pair of neighbouring routed layers, bits for each token. The share has the entropy of

@@ -137,7 +137,7 @@ fn planted_routes_are_told_and_independent_ones_are_not() {
     let sticky = at_random.iter().step_by(40).flat_map(|e| [*e; 40]).collect();
     let counts = counted(&planted::trace(text, 8, 1, vec![by_token, at_random, sticky]), PLAN);
     let told = |label: usize, layer: usize| {
-        let told = counts.layers()[layer].by_label(label).information();
+        let told = counts.layers()[layer].by_label(label, &counts.pairs).information();
         (told.bits - told.bias, told.label_entropy)
     };
     let (found, entropy) = told(3, 0);
@@ -281,7 +281,7 @@ proptest! {
         for (a, b) in own.layers().iter().zip(other.layers()) {
             prop_assert_eq!((a.overlap, a.same_first), (b.overlap, b.same_first));
             for label in 0..5 {
-                let bits = |layer: &LayerCounts| layer.by_label(label).information().bits;
+                let bits = |layer: &LayerCounts| layer.by_label(label, &own.pairs).information().bits;
                 prop_assert!((bits(a) - bits(b)).abs() < 1e-9);
             }
         }

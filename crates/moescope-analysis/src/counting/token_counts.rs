@@ -3,26 +3,61 @@
 use moescope_trace::SumGroup;
 
 use super::contingency::count_log;
-use super::layer::renamed;
 use super::{Contingency, ExactSum, LabelInformation};
 
-/// Slots of one layer by token id and expert.
+/// Rows of token ids: those of low ids, which tokenizers give to frequent pieces, by domain and half of the documents, all others by half alone.
 ///
-/// Low ids, which tokenizers give to frequent pieces, are kept apart by domain and half, all others by half alone. How many are low follows from
-/// the number of domains: the largest power of two for which all domains together have room. So every slot is counted once.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenCounts {
+/// How many are low follows from the number of domains: the largest power of two for which all domains together have room. So every slot is counted
+/// once, and a row is worked out once for all layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenRows {
     /// Rows of low ids, over all domains and halves.
     low_rows: usize,
     /// Rows of other ids: those beyond share the row of their remainder.
     rows: usize,
     /// Ids below this are low.
     limit: usize,
-    /// Low ids: `[2 · domain + half]`, rows by id.
-    low: Vec<Contingency>,
-    /// Other ids: `[half]`.
-    others: [Contingency; 2],
-    experts: usize,
+    domains: usize,
+}
+
+impl TokenRows {
+    fn of(low_rows: usize, rows: usize, domains: usize) -> TokenRows {
+        let most = (low_rows / (2 * domains).max(1)).clamp(1, rows);
+        TokenRows { low_rows, rows, limit: 1 << most.ilog2(), domains }
+    }
+
+    /// Row of an id; `mark` is `2 · domain + half`.
+    #[inline]
+    pub(super) fn row(&self, mark: u32, id: u32) -> u32 {
+        match (id as usize) < self.limit {
+            true => mark * self.limit as u32 + id,
+            false => self.other(mark % 2, id),
+        }
+    }
+
+    /// Row of an id that is not low. Where all domains have too little room, low ones lie before all others still.
+    fn other(&self, half: u32, id: u32) -> u32 {
+        self.first_other() as u32 + 2 * (id % self.rows as u32) + half
+    }
+
+    fn first_other(&self) -> usize {
+        self.low_rows.max(2 * self.domains)
+    }
+
+    /// Mark and id of a low row, or half and row of the id of another.
+    fn named(&self, row: usize) -> Result<(usize, usize), (usize, usize)> {
+        match row.checked_sub(self.first_other()) {
+            None => Ok((row / self.limit, row % self.limit)),
+            Some(other) => Err((other % 2, other / 2)),
+        }
+    }
+}
+
+/// Slots of one layer by token id and expert, see [`TokenRows`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenCounts {
+    at: TokenRows,
+    pub(super) table: Contingency,
 }
 
 /// What the choice of an expert tells about the domain beyond the token.
@@ -38,41 +73,43 @@ const STATISTICS: [&str; 2] = ["domain_and_token", "token"];
 
 impl TokenCounts {
     pub(super) fn new(experts: usize, low_rows: usize, rows: usize) -> TokenCounts {
-        let others = [Contingency::new(experts), Contingency::new(experts)];
-        TokenCounts { low_rows, rows, limit: rows.min(low_rows), low: Vec::new(), others, experts }
+        TokenCounts { at: TokenRows::of(low_rows, rows, 0), table: Contingency::new(experts) }
+    }
+
+    /// Where ids have their rows.
+    pub(super) fn rows(&self) -> TokenRows {
+        self.at
     }
 
     /// Makes room for so many domains, which may leave room for fewer low ids.
     pub(super) fn make_room(&mut self, domains: usize) {
-        self.low.resize_with(2 * domains, || Contingency::new(self.experts));
-        let most = (self.low_rows / (2 * domains).max(1)).clamp(1, self.rows);
-        let limit = 1 << most.ilog2();
-        for (place, table) in self.low.iter_mut().enumerate() {
-            for (id, expert, count) in table.cells().filter(|cell| cell.0 >= limit) {
-                self.others[place % 2].add_cell(id, expert, i64::from(count));
-            }
-            table.truncate(limit);
+        let before = self.at;
+        self.at = TokenRows::of(before.low_rows, before.rows, domains);
+        if (before.limit, before.first_other()) == (self.at.limit, self.at.first_other()) {
+            return;
         }
-        self.limit = limit;
-    }
-
-    /// Counts what a token chose; `mark` is `2 · domain + half`, `row` that of its id.
-    #[inline]
-    pub(super) fn add(&mut self, mark: u32, row: u32, id: u32, set: &[u32]) {
-        let table = match (id as usize) < self.limit {
-            true => &mut self.low[mark as usize],
-            false => &mut self.others[(mark & 1) as usize],
-        };
-        table.add_one(row, set);
+        let fresh = Contingency::new(self.table.codes());
+        let old = std::mem::replace(&mut self.table, fresh);
+        for (row, expert, count) in old.cells() {
+            let row = match before.named(row) {
+                Ok((mark, id)) => self.at.row(mark as u32, id as u32),
+                Err((half, id)) => self.at.other(half as u32, id as u32),
+            };
+            self.table.add_cell(row as usize, expert, i64::from(count));
+        }
     }
 
     /// Slots by row of the id and expert, in each half of the documents.
     pub fn by_half(&self) -> [Contingency; 2] {
-        [0, 1].map(|half| {
-            let mut sum = self.others[half].clone();
-            self.low.iter().skip(half).step_by(2).for_each(|table| sum.merge(table));
-            sum
-        })
+        let mut halves = [Contingency::new(self.table.codes()), Contingency::new(self.table.codes())];
+        for (row, expert, count) in self.table.cells() {
+            let (half, id) = match self.at.named(row) {
+                Ok((mark, id)) => (mark % 2, id),
+                Err(other) => other,
+            };
+            halves[half].add_cell(id, expert, i64::from(count));
+        }
+        halves
     }
 
     /// Slots by row of the id and expert.
@@ -84,16 +121,18 @@ impl TokenCounts {
 
     /// Cells by rank of the domain: the row of low ids is `(2 · rank + half) · low rows + id`, that of others `2 · row + half`.
     pub(super) fn groups(&self, layer: i64, ranks: &[usize]) -> [SumGroup; 2] {
-        let mut cells = Vec::new();
-        for (place, table) in self.low.iter().enumerate() {
-            let first = (2 * ranks[place / 2] + place % 2) * self.low_rows;
-            cells.extend(renamed(table, |id| first + id));
+        let (mut low, mut others) = (Vec::new(), Vec::new());
+        for (row, expert, count) in self.table.cells() {
+            let cell = |row: usize| (row as i64, expert as i64, i64::from(count));
+            match self.at.named(row) {
+                Ok((mark, id)) => {
+                    low.push(cell((2 * ranks[mark / 2] + mark % 2) * self.at.low_rows + id));
+                }
+                Err((half, id)) => others.push(cell(2 * id + half)),
+            }
         }
-        cells.sort_unstable();
-        let mut others = renamed(&self.others[0], |row| 2 * row);
-        others.extend(renamed(&self.others[1], |row| 2 * row + 1));
-        others.sort_unstable();
-        [SumGroup::of(STATISTICS[0], layer, cells), SumGroup::of(STATISTICS[1], layer, others)]
+        low.sort_unstable();
+        [SumGroup::of(STATISTICS[0], layer, low), SumGroup::of(STATISTICS[1], layer, others)]
     }
 
     /// Adds a cell of [`groups`](Self::groups), ranks by the names of the own domains; none where the statistic is another.
@@ -109,15 +148,16 @@ impl TokenCounts {
         let (Ok(row), Ok(column)) = (usize::try_from(row), usize::try_from(column)) else {
             return Some(false);
         };
-        let (half, row, domain) = match place {
-            0 => ((row / self.low_rows) % 2, row % self.low_rows, names.get(row / self.low_rows / 2)),
+        let low = self.at.low_rows;
+        let (half, id, domain) = match place {
+            0 => ((row / low) % 2, row % low, names.get(row / low / 2)),
             _ => (row % 2, row / 2, Some(&0)),
         };
-        let Some(domain) = domain.filter(|_| row < self.rows) else { return Some(false) };
+        let Some(domain) = domain.filter(|_| id < self.at.rows) else { return Some(false) };
         // What was low while there were fewer domains may be so no more.
-        let low = place == 0 && row < self.limit;
-        let table = if low { &mut self.low[2 * *domain as usize + half] } else { &mut self.others[half] };
-        Some(table.add_cell(row, column, sum))
+        let (half, id) = (half as u32, id as u32);
+        let row = if place == 0 { self.at.row(2 * domain + half, id) } else { self.at.other(half, id) };
+        Some(self.table.add_cell(row as usize, column, sum))
     }
 
     /// Plug-in conditional information of domain and expert given the token, bits for each slot of the low ids.
@@ -127,12 +167,12 @@ impl TokenCounts {
     pub fn told(&self) -> Option<ToldBeyondToken> {
         let (mut bits, mut entropy) = (ExactSum::default(), ExactSum::default());
         let (mut freedom, mut slots, mut labels) = (0u64, 0u64, 0usize);
-        for id in 0..self.low.iter().map(Contingency::labels).max().unwrap_or(0) {
-            let table: Vec<Vec<u64>> =
-                self.low.chunks_exact(2).map(|halves| self.of_id(halves, id)).collect();
+        let experts = self.table.codes();
+        for id in 0..self.at.limit {
+            let table: Vec<Vec<u64>> = (0..self.at.domains).map(|domain| self.of_low(domain, id)).collect();
             let by_domain: Vec<u64> = table.iter().map(|row| row.iter().sum()).collect();
             let by_expert: Vec<u64> =
-                (0..self.experts).map(|expert| table.iter().map(|row| row[expert]).sum()).collect();
+                (0..experts).map(|expert| table.iter().map(|row| row[expert]).sum()).collect();
             let all = by_domain.iter().sum::<u64>();
             if all == 0 {
                 continue;
@@ -157,13 +197,14 @@ impl TokenCounts {
             labels,
             slots,
         };
-        (slots > 0).then_some(ToldBeyondToken { information, limit: self.limit })
+        (slots > 0).then_some(ToldBeyondToken { information, limit: self.at.limit })
     }
 
     /// Slots of a low id in a domain by expert.
-    fn of_id(&self, halves: &[Contingency], id: usize) -> Vec<u64> {
-        let count = |expert| halves.iter().map(|half| u64::from(half.count(id, expert))).sum();
-        (0..self.experts).map(count).collect()
+    fn of_low(&self, domain: usize, id: usize) -> Vec<u64> {
+        let rows = [0, 1].map(|half| self.at.row((2 * domain + half) as u32, id as u32) as usize);
+        let count = |expert| rows.iter().map(|row| u64::from(self.table.count(*row, expert))).sum();
+        (0..self.table.codes()).map(count).collect()
     }
 }
 
@@ -175,7 +216,10 @@ mod tests {
     fn counted(low_rows: usize, domains: usize, tokens: &[(u32, u32, u32)]) -> TokenCounts {
         let mut table = TokenCounts::new(2, low_rows, 16);
         table.make_room(domains);
-        tokens.iter().for_each(|(domain, id, expert)| table.add(2 * domain, *id, *id, &[*expert]));
+        for (domain, id, expert) in tokens {
+            let row = table.rows().row(2 * domain, *id);
+            table.table.add([row], &[*expert], 1);
+        }
         table
     }
 
@@ -230,7 +274,8 @@ mod tests {
                 let id = rng.random_range(0..10u32);
                 let domain = if rng.random::<f64>() < 0.5 { id % 4 } else { rng.random_range(0..4) };
                 let expert = if rng.random::<f64>() < 0.3 { id % 8 } else { rng.random_range(0..8) };
-                table.add(2 * domain + token % 2, id, id, &[expert]);
+                let row = table.rows().row(2 * domain + token % 2, id);
+                table.table.add([row], &[expert], 1);
             }
             let told = table.told().unwrap().information;
             excess += (told.bits / told.bias - 1.0) / 200.0;

@@ -79,7 +79,7 @@ impl CountingArgs {
     fn plan(self) -> CountingPlan {
         let CountingArgs { token_rows, kept_paths: paths } = self;
         let sets = (paths / 16).max(1);
-        CountingPlan { token_rows, paths, sets, low_rows: token_rows, ..CountingPlan::default() }
+        CountingPlan { token_rows, paths, sets, low_rows: (token_rows / 4).max(1), ..CountingPlan::default() }
     }
 }
 
