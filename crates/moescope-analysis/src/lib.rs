@@ -21,6 +21,8 @@
 
 mod along;
 mod assignment;
+#[cfg(test)]
+mod certain_model;
 mod check;
 mod clustering;
 mod depth;
@@ -36,12 +38,14 @@ mod next_token;
 mod planted_model;
 #[cfg(test)]
 mod planted_parameters;
+mod recorded;
 mod sample;
 mod sequences;
 mod tabulate;
 mod turn;
 
 pub mod ablation;
+pub mod activation_patch;
 pub mod agreement;
 pub mod attribution;
 pub mod calibration;

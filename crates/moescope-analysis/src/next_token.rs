@@ -115,7 +115,7 @@ pub(crate) fn divergences(
 }
 
 /// KL of the distribution of `edited` logits from that of `free` ones: Σ p (ln p − ln q), nats.
-fn divergence(free: &[f32], edited: &[f32]) -> f64 {
+pub(crate) fn divergence(free: &[f32], edited: &[f32]) -> f64 {
     let (above_free, above_edited) = (log_sum(free), log_sum(edited));
     let pairs =
         free.iter().zip(edited).map(|(f, e)| (f64::from(*f) - above_free, f64::from(*e) - above_edited));

@@ -3,9 +3,9 @@
 use moescope_base::{Edit, HookPoint, Observation, Request, Seed, Site, Subject, TokenSelection, ValueEdit};
 
 use super::Reach;
-use super::passes::real;
 use crate::matrix::normal;
 use crate::next_token::logits_point;
+use crate::recorded::real;
 use crate::{AnalysisError, Sample};
 
 /// Tokens of a subject, at most.

@@ -2,12 +2,13 @@
 
 use moescope_base::{
     Edit, FeedForwardShape, HookPoint, Observation, Request, RouteEdit, Seed, Site, Subject, SubjectShape,
-    TokenSelection, Value, ValueEdit,
+    TokenSelection, ValueEdit,
 };
 
 use super::cases::{Case, noise, probability};
 use super::{Place, Restored};
 use crate::next_token::logits_point;
+use crate::recorded::{real, value, vector_if_here};
 use crate::route_patch::chosen;
 use crate::{AnalysisError, Sample};
 
@@ -134,7 +135,7 @@ impl<'a> Stage<'a> {
 
     /// Undisturbed vectors of some tokens.
     fn whole(&self, at: HookPoint, sources: &[usize]) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
-        let (vectors, width) = (real(self.clean, at)?, found(self.clean, at)?.columns());
+        let (vectors, width) = (real(self.clean, at)?, value(self.clean, at)?.columns());
         Ok((at, sources.iter().flat_map(|row| &vectors[row * width..(row + 1) * width]).copied().collect()))
     }
 
@@ -146,7 +147,7 @@ impl<'a> Stage<'a> {
         rows: &[usize],
         sources: &[usize],
     ) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
-        let (mut vectors, width) = (Vec::new(), found(&self.seen, at)?.columns());
+        let (mut vectors, width) = (Vec::new(), value(&self.seen, at)?.columns());
         let own = head * (width / self.heads)..(head + 1) * (width / self.heads);
         let (disturbed, clean) = (real(&self.seen, at)?, real(self.clean, at)?);
         for (row, source) in rows.iter().zip(sources) {
@@ -165,14 +166,14 @@ impl<'a> Stage<'a> {
         sources: &[usize],
     ) -> Result<(HookPoint, Vec<f32>), AnalysisError> {
         let at = HookPoint::block(Site::RoutedOut, layer);
-        let (sums, width) = (real(&self.seen, at)?, found(&self.seen, at)?.columns());
+        let (sums, width) = (real(&self.seen, at)?, value(&self.seen, at)?.columns());
         let (choices, per_token) = chosen(self.clean, layer)?;
         let mut vectors = Vec::with_capacity(rows.len() * width);
         for (row, source) in rows.iter().zip(sources) {
             let point =
                 HookPoint::expert(Site::ExpertOutWeighted, layer, choices[source * per_token] as usize);
-            let new = write(self.clean, point, *source)?;
-            let old = write(&self.seen, point, *row)?;
+            let new = vector_if_here(self.clean, point, *source)?;
+            let old = vector_if_here(&self.seen, point, *row)?;
             for (column, sum) in sums[row * width..(row + 1) * width].iter().enumerate() {
                 let of = |vector: Option<&[f32]>| vector.map_or(0.0, |vector| vector[column]);
                 vectors.push(sum + of(new) - of(old));
@@ -182,25 +183,8 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What an expert adds at a token; none if it was not chosen there.
-fn write(seen: &Observation, point: HookPoint, token: usize) -> Result<Option<&[f32]>, AnalysisError> {
-    let value = found(seen, point)?;
-    let place = value.rows().unwrap_or(&[]).iter().position(|row| *row as usize == token);
-    let (vectors, width) = (real(seen, point)?, value.columns());
-    Ok(place.map(|place| &vectors[place * width..(place + 1) * width]))
-}
-
 fn probabilities(seen: &Observation, cases: &[Case]) -> Result<Vec<f64>, AnalysisError> {
-    let (logits, vocab) = (real(seen, logits_point())?, found(seen, logits_point())?.columns());
+    let (logits, vocab) = (real(seen, logits_point())?, value(seen, logits_point())?.columns());
     let of = |case: &Case| probability(&logits[case.reader * vocab..(case.reader + 1) * vocab], case.target);
     Ok(cases.iter().map(of).collect())
-}
-
-fn found(seen: &Observation, point: HookPoint) -> Result<&Value, AnalysisError> {
-    seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })
-}
-
-/// The numbers of a recorded value.
-pub(super) fn real(seen: &Observation, point: HookPoint) -> Result<&[f32], AnalysisError> {
-    found(seen, point)?.real().ok_or(AnalysisError::NotRecorded { point })
 }

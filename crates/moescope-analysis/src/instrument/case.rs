@@ -1,6 +1,7 @@
 use super::Instrument;
 use super::standard::{DomainProbe, Lens, Paths, RouteLoad, Specialisation};
 use crate::ablation::Ablation;
+use crate::activation_patch::ActivationPatching;
 use crate::attribution::AttributionPatching;
 use crate::calibration::CalibrationError;
 use crate::causal_trace::CausalTracing;
@@ -69,6 +70,7 @@ pub const CASE: &[&dyn Instrument] = &[
     &RoutePatching,
     &PathPatching,
     &CausalTracing,
+    &ActivationPatching,
     &RoutingRegret,
     &CalibrationError,
     &ExpertCache,

@@ -1,4 +1,4 @@
-//! What instruments must not see: in which basis the stream stands, and what experts are called.
+//! What instruments must not see: in which basis the stream stands, what experts are called, and in which order the documents of a text are read.
 //!
 //! Norms of unit gain know no axes, so that a model whose stream is turned, with all that reads it and all that writes it, computes the same. Experts
 //! of other names stand in other rows of tables, so that the numbers of a column are compared in their order of size.
@@ -6,6 +6,7 @@
 use moescope_base::{ColumnRole, Seed, Table, Tokens};
 use moescope_model::{Description, FeedForward, Model, ModelSubject, Routed, Router, Variation};
 use moescope_trace::TokenTable;
+use rand::seq::SliceRandom;
 
 use super::{CASE, Group, Instrument, Material, named};
 use crate::matrix::random_rotation;
@@ -51,6 +52,26 @@ const COLUMNS_THAT_SEE_NAMES: &[&str] = &[
     "quantised_parts beyond",
     "prefill_decode gained",
 ];
+
+/// Instruments that the order of documents may change, and why.
+const SEES_ORDER: &[(&str, &str)] = &[
+    ("dictionary", "this text is short for it"),
+    ("superposition", "this text is short for its features"),
+    ("tuned-lens", "its training meets tokens in the order of the text"),
+    ("attribution-patching", "its edits are drawn by the place of a sequence in its batch"),
+];
+/// Columns of other instruments that it may change: the other occurrence of a token is drawn by place among all that there are, and so are the texts in
+/// which a path is shown; of texts in which a neuron is equally strong the earlier one is shown.
+const COLUMNS_THAT_SEE_ORDER: &[&str] = &[
+    "context_agreement same",
+    "context_agreement gain",
+    "path_texts document",
+    "path_passages loss",
+    "neuron_texts document",
+    "neuron_passages value",
+];
+/// Rows that it may change: clusters begin with vectors that are drawn by place.
+const ROWS_THAT_SEE_ORDER: &[&str] = &["cluster of the router's input"];
 
 /// Two routed blocks whose heads, routers and experts all say something.
 fn model(change: impl Fn(&str, &mut [f32])) -> Model {
@@ -107,18 +128,47 @@ fn batches() -> Vec<(Tokens, TokenTable)> {
     (0..2).map(batch).collect()
 }
 
-/// Estimates of an instrument: name of table and column, and the numbers in the order of rows, but for rows of these measures.
+/// The same batches with their sequences in another order; every document keeps its number, its domain and its tokens.
+fn reordered() -> Vec<(Tokens, TokenTable)> {
+    let batch = |(number, (_, table)): (usize, (Tokens, TokenTable))| {
+        let mut order: Vec<usize> = (0..DOCUMENTS).collect();
+        order.shuffle(&mut Seed(number as u64).child("order").rng());
+        let rows: Vec<usize> =
+            order.iter().flat_map(|document| document * LENGTH..(document + 1) * LENGTH).collect();
+        let table = TokenTable {
+            ids: rows.iter().map(|row| table.ids[*row]).collect(),
+            next_ids: rows.iter().map(|row| table.next_ids[*row]).collect(),
+            domains: rows.iter().map(|row| table.domains[*row]).collect(),
+            documents: rows.iter().map(|row| table.documents[*row]).collect(),
+            positions: rows.iter().map(|row| table.positions[*row]).collect(),
+            classes: rows.iter().map(|row| table.classes[*row]).collect(),
+            ..table
+        };
+        (Tokens::new(table.ids.clone(), DOCUMENTS, LENGTH).unwrap(), table)
+    };
+    batches().into_iter().enumerate().map(batch).collect()
+}
+
+/// Estimates of an instrument: name of table and column, and the numbers in the order of rows, but for rows with one of these names.
 fn estimates(instrument: &dyn Instrument, model: Model, without: &[&str]) -> Vec<(String, Vec<f64>)> {
+    estimates_of(instrument, (model, batches()), without)
+}
+
+/// The same on a text of its own.
+fn estimates_of(
+    instrument: &dyn Instrument,
+    (model, text): (Model, Vec<(Tokens, TokenTable)>),
+    without: &[&str],
+) -> Vec<(String, Vec<f64>)> {
     let mut subject = ModelSubject::new(model);
-    let mut material = Material::new(&mut subject, batches(), Seed(1)).unwrap();
+    let mut material = Material::new(&mut subject, text, Seed(1)).unwrap();
     (material.permutations, material.replicates, material.room_for_weights) = (9, 20, false);
     let found = instrument.run(&mut material);
     let found = found.unwrap_or_else(|error| panic!("{}: {error}", instrument.about().name));
     let rows = |table: &Table| -> Vec<usize> {
-        let measure = |row: &usize| table.column("measure").map(|column| column.data.label(*row));
-        (0..table.rows())
-            .filter(|row| measure(row).is_none_or(|name| !without.contains(&name.as_str())))
-            .collect()
+        let keys = || table.columns().iter().filter(|column| column.role == ColumnRole::Key);
+        let left_out = |row: &usize| keys().any(|key| without.contains(&key.data.label(*row).as_str()));
+        (0..table.rows()).filter(|row| !left_out(row)).collect()
     };
     let mut told = Vec::new();
     for table in &found.tables {
@@ -185,6 +235,24 @@ fn same_under_other_names(group: Group) {
     assert!(looked > 0, "an instrument of the group tells a number");
 }
 
+fn same_in_another_order(group: Group) {
+    let (mut looked, mut apart_there) = (0, Vec::new());
+    for instrument in of(group, SEES_ORDER) {
+        let own = estimates(instrument, plain(), ROWS_THAT_SEE_ORDER);
+        let other = estimates_of(instrument, (plain(), reordered()), ROWS_THAT_SEE_ORDER);
+        for ((name, own), (_, other)) in own.iter().zip(&other) {
+            if !COLUMNS_THAT_SEE_ORDER.contains(&name.as_str()) && !name.ends_with("_excess") {
+                looked += own.len();
+                if apart(own, other) >= 1.0 {
+                    apart_there.push(format!("{name}: {own:?} {other:?}"));
+                }
+            }
+        }
+    }
+    assert!(apart_there.is_empty(), "{}", apart_there.join("\n"));
+    assert!(looked > 0, "an instrument of the group tells a number");
+}
+
 #[test]
 fn a_turned_basis_changes_no_number_of_routes_and_paths() {
     same_in_a_turned_basis(Group::Routing);
@@ -240,7 +308,34 @@ fn other_names_of_experts_change_no_number_of_practice() {
 }
 
 #[test]
-fn what_may_see_axes_or_names_does() {
+fn another_order_of_documents_changes_no_number_of_routes_and_paths() {
+    same_in_another_order(Group::Routing);
+    same_in_another_order(Group::Paths);
+}
+
+#[test]
+fn another_order_of_documents_changes_no_number_of_representations() {
+    same_in_another_order(Group::Representation);
+}
+
+#[test]
+fn another_order_of_documents_changes_no_number_of_weights_and_lenses() {
+    same_in_another_order(Group::Weights);
+    same_in_another_order(Group::Lenses);
+}
+
+#[test]
+fn another_order_of_documents_changes_no_number_of_interventions() {
+    same_in_another_order(Group::Causal);
+}
+
+#[test]
+fn another_order_of_documents_changes_no_number_of_practice() {
+    same_in_another_order(Group::Practice);
+}
+
+#[test]
+fn what_may_see_axes_names_or_order_does() {
     let differs = |name: &str, column: &str, other: Model| {
         let instrument = named(name).unwrap();
         let (own, other) = (estimates(instrument, plain(), &[]), estimates(instrument, other, &[]));
@@ -250,7 +345,13 @@ fn what_may_see_axes_or_names_does() {
     assert!(differs("quantised-experts", "quantised_parts error", turned()));
     assert!(differs("domain-shift", "shift_loss loss", turned()));
     assert!(differs("routing", "routing_load_by_expert load", renamed()), "rows stand in another order");
-    for (name, why) in SEES_AXES.iter().chain(SEES_NAMES) {
+    let drawn = |text| estimates_of(named("attribution-patching").unwrap(), (plain(), text), &[]);
+    let (own, other) = (drawn(batches()), drawn(reordered()));
+    assert!(
+        own.iter().zip(&other).any(|(own, other)| apart(&own.1, &other.1) > 1.0),
+        "other edits are drawn"
+    );
+    for (name, why) in SEES_AXES.iter().chain(SEES_NAMES).chain(SEES_ORDER) {
         assert!(named(name).is_some(), "{name}: {why}");
     }
 }

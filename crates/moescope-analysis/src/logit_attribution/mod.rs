@@ -13,9 +13,10 @@ use rand::seq::SliceRandom;
 pub use instrument::LogitAttribution;
 pub use parts::Part;
 
+use crate::recorded::real;
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
 use crate::{AnalysisError, Sample, check};
-use parts::{each_part, points, real};
+use parts::{each_part, points};
 use readout::Readout;
 
 const METHOD: &str = "logit attribution";

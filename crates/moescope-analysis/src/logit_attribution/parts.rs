@@ -1,6 +1,7 @@
 use moescope_base::{FeedForwardShape, HookPoint, Observation, Site, SubjectShape};
 
 use crate::AnalysisError;
+use crate::recorded::real;
 
 /// Something that writes into the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,12 +59,6 @@ pub(super) fn points(shape: &SubjectShape) -> Vec<HookPoint> {
     }
     points.extend([Site::FinalScale, Site::Logits].map(HookPoint::global));
     points
-}
-
-/// Numbers of a recorded value.
-pub(super) fn real(seen: &Observation, point: HookPoint) -> Result<&[f32], AnalysisError> {
-    let value = seen.values.get(&point).and_then(|value| value.real());
-    value.ok_or(AnalysisError::NotRecorded { point })
 }
 
 /// Calls `tell(part, token, vector)` for everything that any part writes; `tokens` is their number. The vectors of a token sum to the

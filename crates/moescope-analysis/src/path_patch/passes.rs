@@ -2,11 +2,12 @@
 
 use moescope_base::{
     Edit, FeedForwardShape, HookPoint, Observation, Request, RouteEdit, Site, Subject, TokenSelection,
-    Tokens, Value, ValueEdit,
+    Tokens, ValueEdit,
 };
 
 use super::Receiver;
 use crate::next_token::{divergences, logits_point, loss_at, predicted};
+use crate::recorded::{real, value};
 use crate::route_patch::{chosen, of_next_sequence};
 use crate::{AnalysisError, Sample};
 
@@ -70,8 +71,8 @@ impl<'a> Stage<'a> {
     /// What an expert adds at each token, `[token, model]`; nothing where it is not chosen.
     fn write(&self, of: &Observation, expert: usize) -> Result<Vec<f32>, AnalysisError> {
         let point = HookPoint::expert(Site::ExpertOutWeighted, self.layer, expert);
-        let value = found(of, point)?;
-        let (width, rows) = (value.columns(), value.rows().unwrap_or(&[]));
+        let writes = value(of, point)?;
+        let (width, rows) = (writes.columns(), writes.rows().unwrap_or(&[]));
         let mut dense = vec![0.0; self.sample.tokens().len() * width];
         for (row, vector) in rows.iter().zip(real(of, point)?.chunks_exact(width)) {
             let place = &mut dense[*row as usize * width..][..width];
@@ -136,7 +137,7 @@ impl<'a> Stage<'a> {
         expert: usize,
     ) -> Result<Vec<(usize, f64)>, AnalysisError> {
         let point = HookPoint::expert(Site::ExpertOut, layer, expert);
-        let (clean, changed) = (found(&self.clean, point)?, real(reached, point)?);
+        let (clean, changed) = (value(&self.clean, point)?, real(reached, point)?);
         let (width, rows) = (clean.columns(), clean.rows().unwrap_or(&[]));
         let pairs = real(&self.clean, point)?.chunks_exact(width).zip(changed.chunks_exact(width));
         let square = |(a, b): (&f32, &f32)| f64::from(b - a).powi(2);
@@ -177,7 +178,7 @@ impl<'a> Stage<'a> {
             Receiver::Heads => edits.push(read(of(Site::AttnIn), reached)?),
             Receiver::Expert(expert) => {
                 let at = HookPoint::expert(Site::ExpertOut, layer, expert);
-                let rows = found(reached, at)?.rows().unwrap_or(&[]).to_vec();
+                let rows = value(reached, at)?.rows().unwrap_or(&[]).to_vec();
                 let change = ValueEdit::PatchByToken { of: rows, rows: real(reached, at)?.to_vec() };
                 edits.push(Edit::Value { at, tokens: TokenSelection::All, change });
             }
@@ -210,14 +211,6 @@ fn corrupted(tokens: &Tokens) -> Result<Tokens, AnalysisError> {
 /// Answers of the experts of a layer, before their weights.
 fn answers(subject: &dyn Subject, layer: usize) -> Vec<HookPoint> {
     (0..experts(subject, layer)).map(|expert| HookPoint::expert(Site::ExpertOut, layer, expert)).collect()
-}
-
-fn found(seen: &Observation, point: HookPoint) -> Result<&Value, AnalysisError> {
-    seen.values.get(&point).ok_or(AnalysisError::NotRecorded { point })
-}
-
-fn real(seen: &Observation, point: HookPoint) -> Result<&[f32], AnalysisError> {
-    found(seen, point)?.real().ok_or(AnalysisError::NotRecorded { point })
 }
 
 fn patch(at: HookPoint, rows: Vec<f32>) -> Edit {

@@ -75,10 +75,12 @@ pub(super) fn by_use(counts: &[u32]) -> Vec<u32> {
 /// Cumulative share of tokens of the most used things.
 fn in_sample(things: &Interned) -> Vec<f64> {
     let counts = things.counts();
-    cumulative(by_use(&counts).iter().map(|id| counts[*id as usize]), things.ids.len())
+    cumulative(by_use(&counts).iter().map(|id| f64::from(counts[*id as usize])), things.ids.len())
 }
 
 /// The same, with the most used found in every second document and the share measured in the others.
+///
+/// Things that were found equally often each cover what they cover on average: which of them was met first, and so the order of the documents, decides nothing.
 fn held_out(things: &Interned, documents: &[u32]) -> Vec<f64> {
     let mut halves = [vec![0u32; things.distinct], vec![0u32; things.distinct]]; // [half, id]
     for (id, document) in things.ids.iter().zip(documents) {
@@ -86,14 +88,19 @@ fn held_out(things: &Interned, documents: &[u32]) -> Vec<f64> {
     }
     let [found, measured] = &halves;
     let tokens = measured.iter().map(|c| *c as usize).sum();
-    let used = by_use(found).into_iter().filter(|id| found[*id as usize] > 0);
-    cumulative(used.map(|id| measured[id as usize]), tokens)
+    let used: Vec<u32> = by_use(found).into_iter().filter(|id| found[*id as usize] > 0).collect();
+    let mean = |equals: &[u32]| {
+        let sum: u32 = equals.iter().map(|id| measured[*id as usize]).sum();
+        std::iter::repeat_n(f64::from(sum) / equals.len() as f64, equals.len())
+    };
+    let equals = used.chunk_by(|one, other| found[*one as usize] == found[*other as usize]);
+    cumulative(equals.flat_map(mean), tokens)
 }
 
-fn cumulative(counts: impl Iterator<Item = u32>, tokens: usize) -> Vec<f64> {
-    let running = counts.scan(0u64, |sum, count| {
-        *sum += u64::from(count);
-        Some(*sum as f64 / tokens as f64)
+fn cumulative(counts: impl Iterator<Item = f64>, tokens: usize) -> Vec<f64> {
+    let running = counts.scan(0.0, |sum, count| {
+        *sum += count;
+        Some(*sum / tokens as f64)
     });
     running.collect()
 }
@@ -170,6 +177,19 @@ mod tests {
         assert_eq!((whole[1].0, whole[1].1, whole[1].2), (5.0 / 6.0, 2.0 / 3.0, 0.5));
         assert_eq!((whole[2].0, whole[2].1, whole[2].2), (1.0, 2.0 / 3.0, 1.0));
         assert_eq!((report.points.len(), report.table().unwrap().rows()), (6, 6));
+    }
+
+    #[test]
+    fn of_paths_that_are_used_alike_none_goes_first() {
+        // Experts 0 and 1 are found once each; of the four tokens of the other document 0 has three and 1 has one.
+        let at = |routes: Vec<u32>| {
+            let tokens = planted::tokens(vec![0; 6], vec![0; 6], vec![0, 0, 1, 1, 1, 1]);
+            let trace = planted::trace(tokens, 4, 1, vec![routes]);
+            let report = coverage(&trace, PathKind::Sets, &[1, 2]).unwrap();
+            [report.points[0].held_out, report.points[1].held_out]
+        };
+        assert_eq!(at(vec![0, 1, 0, 0, 0, 1]), [0.5, 1.0]);
+        assert_eq!(at(vec![1, 0, 0, 0, 0, 1]), [0.5, 1.0]);
     }
 
     #[test]

@@ -146,8 +146,10 @@ fn control_labels(task: &ProbeTask<'_>, seed: Seed) -> Vec<u32> {
     types.sort_unstable();
     types.dedup();
     let mut rng = seed.rng();
-    // The label of a token drawn at random has the frequencies of the labels.
-    let drawn: Vec<u32> = types.iter().map(|_| task.labels[rng.random_range(0..task.labels.len())]).collect();
+    // The label of a token drawn at random has the frequencies of the labels; sorted, so that the order of the documents decides nothing.
+    let mut labels = task.labels.to_vec();
+    labels.sort_unstable();
+    let drawn: Vec<u32> = types.iter().map(|_| labels[rng.random_range(0..labels.len())]).collect();
     let label = |kind: &u32| drawn[types.binary_search(kind).expect("every type is in the list of types")];
     task.types.iter().map(label).collect()
 }

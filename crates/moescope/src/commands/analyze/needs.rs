@@ -42,6 +42,9 @@ pub(super) fn looked_at(instruments: &[&'static dyn Instrument], shape: &Subject
     if asked("causal-trace") {
         points.extend(moescope_analysis::causal_trace::looked_at(shape));
     }
+    if asked("activation-patch") {
+        points.extend(moescope_analysis::activation_patch::looked_at(shape));
+    }
     if asked("dictionary") || asked("spectrum") {
         points.extend(sparse_dictionary::looked_at(shape));
     }

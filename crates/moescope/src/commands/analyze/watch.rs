@@ -11,7 +11,7 @@ use crate::progress::ProgressLine;
 /// Time of instruments beside each other, on a small routed model; those that are not named take about one. Instruments differ by a factor of
 /// a hundred, so that counting them would promise far too little time before the long ones and far too much after. For people who wait; no
 /// result depends on it.
-const TYPICAL: [(&str, f64); 15] = [
+const TYPICAL: [(&str, f64); 16] = [
     ("dictionary", 100.0),
     ("path-patch", 20.0),
     ("tuned-lens", 20.0),
@@ -22,6 +22,7 @@ const TYPICAL: [(&str, f64); 15] = [
     ("quantised-experts", 10.0),
     ("expert-prune", 7.0),
     ("expert-merge", 6.0),
+    ("activation-patch", 5.0),
     ("ablation", 5.0),
     ("jacobian-lens", 5.0),
     ("similarity", 4.0),
