@@ -118,16 +118,13 @@ fn found(layer: &LayerRouting, tokens: &[u32], rooms: &[usize]) -> Found {
 /// How many slots found their expert at each stack distance from 1 on; the last entry counts first uses: `[experts + 1]`.
 pub(crate) fn distances(layer: &LayerRouting, tokens: &[u32]) -> Vec<u64> {
     let mut counts = vec![0; layer.experts + 1];
-    let mut recent: Vec<u32> = Vec::new(); // the latest last
-    for expert in tokens.iter().flat_map(|token| layer.chosen(*token as usize)) {
-        match recent.iter().rposition(|used| used == expert) {
-            Some(place) => {
-                counts[recent.len() - place - 1] += 1;
-                recent.remove(place);
-            }
-            None => counts[layer.experts] += 1,
-        }
-        recent.push(*expert);
+    let mut used = vec![0u32; layer.experts]; // when, counted from 1; 0 for never
+    for (now, expert) in (1..).zip(tokens.iter().flat_map(|token| layer.chosen(*token as usize))) {
+        let before = std::mem::replace(&mut used[*expert as usize], now);
+        // One comparison for each expert, many at a time, instead of a list that is searched and moved.
+        let since: u32 = used.iter().map(|last| u32::from(*last > before)).sum();
+        let distance = if before == 0 { layer.experts } else { since as usize - 1 };
+        counts[distance] += 1;
     }
     counts
 }

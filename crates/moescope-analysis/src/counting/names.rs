@@ -50,9 +50,13 @@ impl<'a> Names<'a> {
             .flat_map(|(stretch, key)| std::iter::repeat_n(u32::from(half(key)), stretch.len()))
             .collect();
         let domain = |token: usize| domains[tokens.domains[token] as usize];
+        // Pairs of the trace's own names, looked up once.
+        let mut known = vec![None; tokens.domain_names.len() * tokens.class_names.len()];
         let mut mark = |token: usize| {
-            let pair = [domain(token), classes[tokens.classes[token] as usize]];
-            2 * place_of(pairs, pair) + halves[token]
+            let class = tokens.classes[token] as usize;
+            let own = tokens.domains[token] as usize * tokens.class_names.len() + class;
+            let pair = *known[own].get_or_insert_with(|| place_of(pairs, [domain(token), classes[class]]));
+            2 * pair + halves[token]
         };
         let row = |token: usize| at.row(2 * domain(token) + halves[token], tokens.ids[token]);
         let next_rows = plan.token_rows as u32;
@@ -84,7 +88,6 @@ impl<'a> Names<'a> {
 
 /// Place of a pair in a list, to which it is added if it is new.
 pub(super) fn place_of(pairs: &mut Vec<[u32; 2]>, pair: [u32; 2]) -> u32 {
-    // Few kinds of token follow each other, and there are few at all.
     let known = pairs.iter().position(|own| *own == pair);
     known.unwrap_or_else(|| {
         pairs.push(pair);
