@@ -103,8 +103,8 @@ fn figure(table: &Table) -> Option<Figure> {
         "counted_handover" => words::locality(table, by_load),
         "counted_specialisation" => counted_words::specialisation(table),
         "counted_next_layer" => counted_words::next_layer(table),
-        "counted_committee" => counted_words::committee(table),
-        "counted_committee_domains" => counted_words::committee_domains(table),
+        "counted_committee" => return committee(table),
+        "counted_committee_domains" => return committee_domains(table),
         "counted_predictability" => return foretold(table),
         "counted_path_labels" => return path_labels(table),
         "counted_expert_cache" => return cache(table),
@@ -123,6 +123,21 @@ fn figure(table: &Table) -> Option<Figure> {
 fn picture(table: &Table, title: String, caption: &str, kind: FigureKind) -> Option<Figure> {
     let id = format!("{}_figure", table.name());
     Some(Figure { id, title, caption: caption.into(), table: table.name().to_owned(), kind })
+}
+
+/// How many experts hold most of the weight, by layer.
+fn committee(table: &Table) -> Option<Figure> {
+    let caption =
+        "Least number of experts that hold 70 % of the routed weight; beside it that of an even load.";
+    let kind = FigureKind::Bars { x: "layer".into(), y: "size".into(), series: None };
+    picture(table, counted_words::committee(table)?, caption, kind)
+}
+
+/// What domains have in common, by layer.
+fn committee_domains(table: &Table) -> Option<Figure> {
+    let caption = "What the shares of weight of two domains have in common, mean over pairs; beside it the two halves of one domain's documents.";
+    let kind = FigureKind::Bars { x: "layer".into(), y: "weight".into(), series: None };
+    picture(table, counted_words::committee_domains(table)?, caption, kind)
 }
 
 /// What each predictor foretells, by layer.
@@ -161,7 +176,7 @@ mod tests {
     use super::*;
     use crate::counting::{CountingPlan, RouteCounts};
     use crate::routing::planted;
-    use moescope_base::Seed;
+    use moescope_base::{ColumnRole, Seed};
 
     fn counted(layers: usize, per_token: usize) -> Vec<Table> {
         let mut rng = Seed(8).rng();
@@ -188,6 +203,10 @@ mod tests {
             for figure in &chapter.finding.figures {
                 let table = chapter.finding.tables.iter().find(|table| table.name() == figure.table).unwrap();
                 assert_ne!(figure.title, table.title(), "the title tells what was found: {}", figure.id);
+                let FigureKind::Bars { y, .. } = &figure.kind else { continue };
+                let role = table.column(y).map(|column| column.role.clone());
+                assert!(matches!(role, Some(ColumnRole::Estimate)), "{}: {y} is no finding", figure.id);
+                assert!(!["set", "experts"].contains(&y.as_str()), "{}", figure.id);
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn specialisation(table: &Table) -> Option<String> {
     };
     let given = of("domain given token");
     let beyond = match given.iter().copied().reduce(f64::max) {
-        Some(most) if label == "domain" => format!(", at most {most:.3} of them beyond the token,"),
+        Some(most) if label == "domain" => format!(", given the token up to {most:.3},"),
         _ => String::new(),
     };
     Some(format!(
