@@ -1,4 +1,8 @@
 //! Rows of counts of very many things, in bounded memory, whatever the order.
+//!
+//! What is bounded are cells and not keys, since rows differ in length: a path that all domains take has a cell
+//! for each, one that was taken once has one. A row is kept whole or not at all, so that what is told from it
+//! is told from all of its tokens.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -100,7 +104,8 @@ impl CellSample {
         self.level
     }
 
-    /// Share of the distinct keys that are kept.
+    /// Share of the distinct keys that are kept: 1 while all are, then halves of it. It is the probability that a
+    /// key, whatever its counts, is among them.
     pub fn kept(&self) -> f64 {
         2f64.powi(-(self.level as i32))
     }

@@ -1,4 +1,7 @@
 //! Documents of a trace, by what they say.
+//!
+//! Numbers of documents begin anew in every store, and names there are none. A hash of the tokens is the same
+//! wherever a document is counted, so that halves and samples of documents follow from the text alone.
 
 use std::ops::Range;
 

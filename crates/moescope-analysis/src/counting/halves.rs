@@ -1,4 +1,13 @@
 //! What routes of one half of the documents foretell of those of the other.
+//!
+//! Counts of a case and of the routes that it took make a table of guesses. Judged on the text that made it,
+//! such a table is always too good: a case that was seen once foretells itself. So each half of the documents
+//! is judged by the guesses of the other, and what is found would be found on new text as well.
+//!
+//! Position and token have a row for each case, or share rows by a remainder. Of pairs of tokens there are too
+//! many; an even sample of them is kept, and what these tell beyond their token alone is added to what the
+//! token tells of all text. An example: the token foretells 0.80 of all slots, the kept pairs 0.85 of theirs
+//! and their tokens alone 0.82 of the same; then pairs foretell about 0.83 of all.
 
 use super::key_sample::{mixed, unmixed};
 use super::sampled_keys::{Rows, SampledKeys};
@@ -125,7 +134,8 @@ struct Judge {
 }
 
 impl Judge {
-    /// The guess of one half from its counts of the case.
+    /// The guess of one half from its counts of the case: what was most frequent there, or what a weaker
+    /// predictor says where the half has never seen it.
     fn guess(&self, counts: &[u32], half: usize) -> Vec<usize> {
         match counts.iter().any(|count| *count > 0) {
             true => best(counts, self.per_token),
@@ -141,6 +151,9 @@ impl Judge {
 }
 
 /// Slots that were foretold, all of them, and those whose case the other half has: `[half that is judged]`.
+///
+/// Integers, so that cases add up in any order. Shares are taken of both halves together: a half with more
+/// documents counts for more.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Judged {
     hits: [u64; 2],

@@ -1,4 +1,11 @@
 //! Routed weight by domain: what standing committees are told by.
+//!
+//! Weights are real numbers, whose sums depend on their order where they are rounded on the way. Within a
+//! document the order is that of its tokens, which no cutting changes; documents are then added exactly, so
+//! that shards give the bits of one pass.
+//!
+//! The halves of the documents are kept apart, since two samples of one domain are what two domains are to be
+//! held against: with few documents even these have not all of their weight in common.
 
 use moescope_trace::SumGroup;
 
@@ -38,7 +45,9 @@ impl Masses {
         sums.iter().map(ExactSum::value).collect()
     }
 
-    /// Weight of each expert over all documents.
+    /// Weight of each expert over all documents: `[expert]`, in the unit of the weights as applied.
+    ///
+    /// Where routers renormalise, all experts together have one for each token.
     pub fn all(&self) -> Vec<f64> {
         let of = |expert: usize| {
             let mut sum = ExactSum::default();

@@ -1,4 +1,11 @@
 //! What the tokens of a trace are called in the tables of all traces.
+//!
+//! Traces number domains, classes and documents each in its own way, and layers would ask the same of every
+//! token again. Here everything that does not depend on a layer is worked out once for a trace; a layer then
+//! adds to rows whose numbers lie ready.
+//!
+//! A token has one mark for domain, class and half of the documents together: there are few such kinds, and one
+//! table by mark holds those by domain, by class and by half.
 
 use moescope_trace::TokenTable;
 

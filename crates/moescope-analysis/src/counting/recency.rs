@@ -10,6 +10,13 @@ use super::sampled_keys::{Rows, SampledKeys};
 use crate::expert_cache::{distances, rooms};
 
 /// Hit rate at one size of the cache.
+///
+/// - **Unit and range:** share of routed slots, from 0 to 1, rising with the size; below 1 even where all
+///   experts fit, since the first use in a document finds none.
+/// - **Null:** the same documents, each with its tokens in random order. What is above comes from neighbours
+///   that go the same way, and what the null itself has from a document that asks for few experts.
+/// - **Does not show:** time, nor what prefetching or batches would save.
+/// - **Source:** stack distances of Mattson et al. 1970; caches of experts as in Eliseev and Mazur 2023.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CountedHits {
     /// Experts of the layer that fit.

@@ -1,4 +1,10 @@
 //! An even sample of keys, with rows of counts for each that several layers keep side by side.
+//!
+//! All layers ask about the same pairs of tokens and the same documents. So the keys are sampled once, before
+//! any layer counts a trace, and each layer has rows of plain numbers at the slots of the keys that are kept.
+//! A key that has to go leaves its slot to another, and its row is cleared in all layers before it is used again.
+//!
+//! Slots depend on the order in which keys came; keys, rows and what is stored do not.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
