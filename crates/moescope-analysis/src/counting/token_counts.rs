@@ -53,7 +53,7 @@ impl TokenRows {
     }
 }
 
-/// Slots of one layer by token id and expert, see [`TokenRows`].
+/// Slots of one layer by token id and expert: of low ids by domain and half of the documents, of all others by half alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenCounts {
     at: TokenRows,
