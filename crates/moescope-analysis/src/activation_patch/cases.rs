@@ -49,7 +49,7 @@ pub struct Tried {
     pub little: usize,
     /// Those in which no token could be exchanged, or none stands far enough before another one.
     pub without: usize,
-    /// Those that make a case and have no other beside them in their batch, from which a foreign vector could come.
+    /// Those that have no other beside them in their batch, from which a token and a foreign vector could come.
     pub alone: usize,
     /// Changes of the logit difference, nats, summed over cases.
     pub nats: f64,
@@ -73,6 +73,12 @@ impl Tried {
                 self.nats += most;
             }
         }
+    }
+
+    /// Enters a sequence that is alone in its batch.
+    pub(super) fn enter_lone(&mut self) {
+        self.sequences += 1;
+        self.alone += 1;
     }
 
     /// Takes a case of this change back out, which is alone in its batch.

@@ -211,7 +211,11 @@ pub fn activation_patch(
 ) -> Result<Found, AnalysisError> {
     let layers: Vec<usize> = spread_over(subject.shape().layers(), options.layers).collect();
     let (mut sums, mut tried) = (Sums::default(), [Read::Next, Read::Later].map(Tried::none));
-    for sample in samples.iter().filter(|sample| sample.tokens().batch() > 1) {
+    for sample in samples {
+        if sample.tokens().batch() == 1 {
+            tried.iter_mut().for_each(Tried::enter_lone);
+            continue;
+        }
         let clean = passes::observe(subject, sample.tokens(), &layers)?;
         let pairs = cases::find(subject, sample, &clean, options.candidates, &mut tried)?;
         for (read, cases) in [Read::Next, Read::Later].into_iter().zip(pairs) {
@@ -223,7 +227,7 @@ pub fn activation_patch(
     let carried = sums.carried(options.resampling)?;
     check::at_least(
         METHOD,
-        "predictions of four documents that an exchanged token changes",
+        "predictions of four documents, in batches of two sequences and more, that an exchanged token changes",
         carried.len(),
         1,
     )?;

@@ -100,8 +100,7 @@ impl<'a> Pair<'a> {
 
     /// What each case predicts when one activation is that of the other text: its own, or that of an unrelated case.
     ///
-    /// One pass patches every case at once, since no two stand in one sequence. The unrelated case is half of the batch away, so that it is not the one
-    /// whose token was taken, but for batches of three and fewer.
+    /// One pass patches every case at once, since no two stand in one sequence.
     ///
     /// # Errors
     /// If the subject cannot answer, or a value was not recorded.
@@ -113,8 +112,7 @@ impl<'a> Pair<'a> {
         foreign: bool,
     ) -> Result<Vec<Reading>, AnalysisError> {
         let (base, source) = self.runs(direction);
-        let count = self.cases.len();
-        let giver = |case: usize| if foreign { (case + (count / 2).max(1)) % count } else { case };
+        let giver = |case: usize| if foreign { self.unrelated(case) } else { case };
         let edits = match spot.part {
             Part::Routes => self.routes(&subject.shape().routed_layers(), source, giver)?,
             _ => vec![self.vectors(spot, (base, source), giver)?],
@@ -122,6 +120,20 @@ impl<'a> Pair<'a> {
         let request = Request { record: &[logits_point()], edits: &edits, ..Request::of(&base.tokens) };
         let seen = subject.run(&request)?;
         self.cases.iter().map(|case| Reading::of(&seen, case)).collect()
+    }
+
+    /// The next case, beginning half of the batch away, of another document and of a sequence that did not lend its token; where there is none, of any
+    /// other sequence.
+    fn unrelated(&self, case: usize) -> usize {
+        let (count, positions) = (self.cases.len(), self.clean.tokens.positions());
+        let sequence = |case: usize| self.cases[case].exchanged / positions;
+        let lender = (sequence(case) + 1) % self.clean.tokens.batch();
+        let others =
+            || (0..count).map(|step| (case + count / 2 + step) % count).filter(|other| *other != case);
+        let apart = |other: &usize| {
+            self.cases[*other].document != self.cases[case].document && sequence(*other) != lender
+        };
+        others().find(apart).or_else(|| others().next()).unwrap_or(case)
     }
 
     /// Token of a case at which an activation is exchanged.
@@ -163,8 +175,10 @@ impl<'a> Pair<'a> {
             let new = match spot.part {
                 Part::Head(head) => self.one_head(at, head, (base, row), (source, from))?,
                 Part::Ranked(rank) => {
-                    let expert = self.expert(spot.layer, from, rank)?;
-                    one_expert(at, write_of(spot.layer, expert), (base, row), (source, from))?
+                    // With a foreign giver, too, it is the own expert that goes.
+                    let [own, given] = [row, from].map(|token| self.expert(spot.layer, token, rank));
+                    let (own, given) = (write_of(spot.layer, own?), write_of(spot.layer, given?));
+                    one_expert(at, (base, row, own), (source, from, given))?
                 }
                 _ => recorded::vector(&source.seen, at, from)?.to_vec(),
             };
@@ -218,12 +232,11 @@ impl<'a> Pair<'a> {
 /// more, or is taken away without one in its place.
 fn one_expert(
     at: HookPoint,
-    write: HookPoint,
-    (base, row): (&Run<'_>, usize),
-    (source, from): (&Run<'_>, usize),
+    (base, row, own): (&Run<'_>, usize, HookPoint),
+    (source, from, given): (&Run<'_>, usize, HookPoint),
 ) -> Result<Vec<f32>, AnalysisError> {
-    let new = recorded::vector_if_here(&source.seen, write, from)?;
-    let old = recorded::vector_if_here(&base.seen, write, row)?;
+    let new = recorded::vector_if_here(&source.seen, given, from)?;
+    let old = recorded::vector_if_here(&base.seen, own, row)?;
     let of = |vector: Option<&[f32]>, column: usize| vector.map_or(0.0, |vector| vector[column]);
     let sum = recorded::vector(&base.seen, at, row)?;
     Ok(sum.iter().enumerate().map(|(column, sum)| sum + of(new, column) - of(old, column)).collect())

@@ -56,7 +56,10 @@ pub(super) fn stream(rows: &[&Carried], direction: Direction) -> String {
         let apart = stands_out(read, Some(exchanged)) || stands_out(exchanged, Some(read));
         if apart { "" } else { ", not told apart" }
     };
-    let over = pairs.iter().position(|(_, exchanged, read)| read.estimate > exchanged.estimate);
+    // The block from which on it is so to the end.
+    let last_before = pairs.iter().rposition(|(_, exchanged, read)| read.estimate <= exchanged.estimate);
+    let over = last_before.map_or(0, |before| before + 1);
+    let over = (over < pairs.len()).then_some(over);
     let title = match over {
         Some(over) => {
             let (layer, exchanged, read) = &pairs[over];
@@ -147,7 +150,12 @@ pub(super) fn of_block_at(row: &Carried) -> String {
 pub(super) fn and_routes(title: &str, routes: Option<&Carried>) -> String {
     match routes {
         Some(row) if !title.is_empty() => {
-            format!("{title}; routes alone bring {} back", share(&row.denoised.share))
+            let (own, foreign) = (&row.denoised, per_cent(row.denoised.null));
+            let told = if own.p_value <= 0.05 { "" } else { ", not told apart" };
+            format!(
+                "{title}; routes alone bring {} back, those of another sequence {foreign} %{told}",
+                share(&own.share)
+            )
         }
         _ => title.to_owned(),
     }

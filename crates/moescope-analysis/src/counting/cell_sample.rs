@@ -76,7 +76,8 @@ impl CellSample {
         }
         let row = self.rows.entry(key).or_default();
         if let Some(cell) = row.iter_mut().find(|cell| cell.0 == code) {
-            cell.1 += times;
+            // As in a sample of keys, no text that is admitted fills a count.
+            cell.1 = cell.1.saturating_add(times);
             return;
         }
         row.push((code, times));

@@ -107,7 +107,7 @@ impl RouteCounts {
             ),
         ];
         let method = "Each time one half of the documents of a domain is set beside the other half of another domain, or of its own for the null: \
-                      where domains use the same experts the two are equal on average. Nothing is tested; `committee_domains` of a single trace \
+                      where domains of like size use the same experts the two are equal on average; a small domain beside a large one has less in common than that. Nothing is tested; `committee_domains` of a single trace \
                       exchanges documents. Does not show that an expert does the same for every domain.";
         let title = "Whether the domains use the same experts most";
         Ok(Table::new("counted_committee_domains", title, method, columns)?)

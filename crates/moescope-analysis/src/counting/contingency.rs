@@ -58,7 +58,8 @@ impl Contingency {
             return false;
         }
         let cell = &mut self.row_mut(label)[code];
-        u32::try_from(i64::from(*cell) + count).map(|sum| *cell = sum).is_ok()
+        let sum = i64::from(*cell).checked_add(count).and_then(|sum| u32::try_from(sum).ok());
+        sum.map(|sum| *cell = sum).is_some()
     }
 
     /// Codes of the table.
@@ -111,6 +112,7 @@ impl Contingency {
             bias: (used(&by_label) - 1.0).max(0.0) * (used(&by_code) - 1.0).max(0.0)
                 / (2.0 * n * std::f64::consts::LN_2),
             label_entropy: label_entropy.max(0.0),
+            code_entropy: ((log - sum(&by_code)) / n).max(0.0),
             labels: used(&by_label) as usize,
             slots,
         }
@@ -119,7 +121,7 @@ impl Contingency {
     fn row_mut(&mut self, label: usize) -> &mut [u32] {
         let end = (label + 1) * self.codes;
         if self.counts.len() < end {
-            // In doublings, so that growing costs little; pages of labels that never come are not touched.
+            // In doublings, so that growing costs little.
             self.counts.resize(end.next_power_of_two(), 0);
             self.counts.truncate(self.counts.len() / self.codes * self.codes);
         }
@@ -136,6 +138,8 @@ pub struct LabelInformation {
     pub bias: f64,
     /// Entropy of the label, bits.
     pub label_entropy: f64,
+    /// Entropy of the code, bits.
+    pub code_entropy: f64,
     /// Labels seen.
     pub labels: usize,
     /// Slots counted.

@@ -155,7 +155,8 @@ impl ExactSum {
         match cell {
             0..LIMBS => {
                 self.settle();
-                self.limbs[cell] += sum;
+                let Some(limb) = self.limbs[cell].checked_add(sum) else { return false };
+                self.limbs[cell] = limb;
                 self.settle();
             }
             _ => match self.infinite.get_mut(cell - LIMBS) {

@@ -16,7 +16,8 @@ use super::{CellSample, Contingency, SampledRatio};
 /// How well the most frequent experts of a case in one half of the documents are those of the same case in the other, both ways.
 ///
 /// - **Unit and range:** share of routed slots, from 0 to 1.
-/// - **Null:** the most used experts of the layer in the other half, whatever the case; nothing to find leaves the two equal on average.
+/// - **Null:** the most used experts of the layer in the other half, whatever the case. With nothing to find frequent cases are foretold as well, and rare
+///   ones less well: a case that was met once guesses what it did that time.
 /// - **Does not show:** that the router looks at the case and not at what goes with it. Documents are not drawn anew, so there is no interval:
 ///   `between_halves` tells how far the two directions differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +70,7 @@ impl Halves<'_> {
             sums
         };
         let [by_position, by_token] = [&self.position, &self.token].map(rows);
-        let [gain, seen] = self.beyond_token(&by_load, token_row);
+        let Beyond { gain, seen, between_halves } = self.beyond_token(&by_load, token_row);
         let of = |predictor, judged: Judged| Foretold {
             predictor,
             overlap: judged.overlap(),
@@ -82,35 +83,51 @@ impl Halves<'_> {
             predictor: "token and the one before",
             overlap: by_token.overlap() + gain.ratio,
             error: gain.error,
+            between_halves: by_token.between_halves() + between_halves,
             seen: seen.ratio,
             ..of("", by_token)
         };
         Some([of("position", by_position), of("token", by_token), bigram])
     }
 
-    /// What kept bigrams foretell beyond their token alone, and the share of their slots that the other half has: ratios over slots.
+    /// What kept bigrams foretell beyond their token alone.
     ///
     /// The difference varies less from bigram to bigram than either share, so that it is known better.
-    fn beyond_token(&self, by_load: &Judge, token_row: impl Fn(u32) -> usize) -> [SampledRatio; 2] {
+    fn beyond_token(&self, by_load: &Judge, token_row: impl Fn(u32) -> usize) -> Beyond {
         let (keys, bigrams) = self.bigrams;
         let (mut gains, mut seen) = (Vec::new(), Vec::new());
+        let mut sums = [Judged::default(), Judged::default()];
         for (key, slot) in keys.sorted() {
             let own = [0, 1].map(|half| bigrams.row(slot).iter().skip(half).step_by(2).copied().collect());
             let token = counts_of(&self.token, token_row(unmixed(key) as u32));
             let weaker = [0, 1].map(|half| by_load.guess(&token[half], half));
             let bigram = Judge { per_token: by_load.per_token, weaker: weaker.clone() }.row(&own);
             let alone = Judged::of(&own, weaker.each_ref().map(Vec::as_slice));
+            sums[0].add(bigram);
+            sums[1].add(alone);
             let slots = bigram.slots() as f64;
             gains.push((bigram.hits() as f64 - alone.hits() as f64, slots));
             seen.push((bigram.seen() * slots, slots));
         }
-        [&gains, &seen].map(|rows| CellSample::ratio(rows, keys.kept()))
+        let [gain, seen] = [&gains, &seen].map(|rows| CellSample::ratio(rows, keys.kept()));
+        Beyond { gain, seen, between_halves: sums[0].between_halves() - sums[1].between_halves() }
     }
+}
+
+/// What kept bigrams foretell beyond their token, in shares of their slots.
+struct Beyond {
+    /// Foretold beyond what the token foretells.
+    gain: SampledRatio,
+    /// Slots whose bigram the other half has.
+    seen: SampledRatio,
+    /// Gain on the second half less gain on the first.
+    between_halves: f64,
 }
 
 /// Key of a token after another one, or of a token that none precedes.
 pub(super) fn bigram_key(before: Option<u32>, id: u32) -> u64 {
-    mixed(before.map_or(0, |before| (u64::from(before) + 1) << 32) | u64::from(id))
+    // Not 0 with none before and id 0: its hash is 0, which every sample keeps.
+    mixed(before.map_or(u64::from(u32::MAX) << 32, |before| u64::from(before) << 32) | u64::from(id))
 }
 
 /// Counts of a row by expert, in each half.

@@ -51,7 +51,8 @@ impl KeySample {
             self.slots[place].0 = key;
             self.kept += 1;
         }
-        self.slots[place].1 += times;
+        // A count that is full stays full: no text that is admitted fills it.
+        self.slots[place].1 = self.slots[place].1.saturating_add(times);
         if self.kept > self.capacity {
             self.raise(self.level + 1);
         } else if 2 * self.kept > self.slots.len() {

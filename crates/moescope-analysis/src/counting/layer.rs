@@ -19,6 +19,9 @@ pub(super) const LABELS: [&str; 5] = ["domain", "class", "position", "token", "n
 /// Statistics that are tables of their own, in the order of [`LayerCounts::own_tables`].
 const TABLES: [&str; 4] = ["position", "next_token", "first_choices", "next_layer"];
 
+/// Buckets of positions of 32 bits.
+const MOST_BUCKETS: usize = 33;
+
 /// Statistics by domain, class and half of the documents: of all slots, and of first choices.
 pub(super) const BY_LABELS: [&str; 2] = ["labels", "labels_of_first_choices"];
 
@@ -191,7 +194,7 @@ impl LayerCounts {
     }
 
     /// Adds a group of another layer's [`groups`](Self::groups); whether it fits.
-    pub(super) fn take(&mut self, group: &SumGroup, names: [&[u32]; 2]) -> bool {
+    pub(super) fn take(&mut self, group: &SumGroup, names: [&[u32]; 2], token_rows: usize) -> bool {
         let statistic = group.statistic.as_str();
         let place = TABLES.iter().position(|name| *name == statistic);
         group.cells().all(|(row, column, sum)| {
@@ -204,7 +207,8 @@ impl LayerCounts {
                 return statistic == "sets" && take_key(&mut self.sets, row, sum);
             };
             if let Some(place) = place {
-                return self.own_tables_mut()[place].add_cell(r, c, sum);
+                let rows = [2 * MOST_BUCKETS, token_rows, 1, self.experts][place];
+                return r < rows && self.own_tables_mut()[place].add_cell(r, c, sum);
             }
             match statistic {
                 "pairs" => self.pairs.add_cell(r, c, sum),

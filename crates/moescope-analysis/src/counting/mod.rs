@@ -61,8 +61,11 @@ use sampled_keys::SampledKeys;
 
 const METHOD: &str = "counting of routes";
 
-/// Tokens that can be counted together: sums of squares over documents then fit into 64 bits.
-const MOST_TOKENS: u64 = 1 << 31;
+/// Slots of a layer that can be counted together: counts then fit into 32 bits, and sums of squares over documents into 64.
+const MOST_SLOTS: u64 = 1 << 31;
+
+/// Experts that a layer of stored counts may have: tables of pairs are square.
+const MOST_EXPERTS: usize = 1 << 14;
 
 /// How much memory counting may take. Counts of different plans do not add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +81,7 @@ pub struct CountingPlan {
     /// Rows of the tables by domain, half of the documents and token id of each layer: as many of the lowest ids as there is room for with all
     /// domains.
     pub low_rows: usize,
-    /// Cells of the two samples of labels of paths, see [`CellSample`]: 32 bytes for each, at most.
+    /// Cells of the two samples of labels of paths, see [`CellSample`]: 96 bytes for each, at most.
     pub cells: usize,
     /// Distinct pairs of a token and the one before it that are kept: 8 bytes for each of them, layer and expert.
     pub bigrams: usize,
@@ -101,12 +104,19 @@ impl Default for CountingPlan {
 }
 
 impl CountingPlan {
-    /// Bytes that counts of these layers, `(experts, per token)`, take at most; those of a small vocabulary or few paths are fewer.
+    /// Bytes that counts of these layers, `(experts, per token)`, take at most; those of a small vocabulary or few paths are fewer. Routed weight by
+    /// domain, and what saving takes for a while, come on top.
     pub fn bytes(&self, layers: &[(usize, usize)]) -> u64 {
-        let rows = 4 * (3 * self.token_rows + self.low_rows) + 8 * (self.bigrams + self.documents);
-        let tables = layers.iter().map(|(experts, _)| (rows + 8 * experts) * (experts + 1));
-        let samples = 32 * (self.sets * layers.len() + 2 * self.cells);
-        (tables.sum::<usize>() + 64 * self.paths + samples) as u64
+        // Tables and samples grow in doublings.
+        let table = |rows: usize, experts: usize| 4 * (rows * experts).next_power_of_two();
+        let of_layer = |(experts, _): &(usize, usize)| {
+            let by_token =
+                table(self.low_rows + 2 * self.token_rows, *experts) + table(self.token_rows, *experts);
+            by_token + (8 * (self.bigrams + self.documents) + 8 * experts) * (experts + 1)
+        };
+        let keys = |kept: usize| 32 * kept.next_power_of_two();
+        let samples = 2 * keys(self.paths) + keys(self.sets) * layers.len() + 2 * 96 * self.cells;
+        (layers.iter().map(of_layer).sum::<usize>() + samples) as u64
     }
 }
 
@@ -144,7 +154,15 @@ impl RouteCounts {
     pub fn new(plan: CountingPlan) -> Result<RouteCounts, AnalysisError> {
         let CountingPlan { token_rows, paths, sets, low_rows, cells, bigrams, documents } = plan;
         let sizes = [token_rows, paths, sets, low_rows, cells, bigrams, documents];
-        crate::check::in_range(METHOD, "a size of the plan", 0, !sizes.contains(&0), "1 or more")?;
+        let fits = |size: &usize| (1..1 << 31).contains(size);
+        let wrong = sizes.iter().find(|size| !fits(size)).copied();
+        crate::check::in_range(
+            METHOD,
+            "a size of the plan",
+            wrong.unwrap_or(1),
+            wrong.is_none(),
+            "1 to 2^31 - 1",
+        )?;
         Ok(RouteCounts {
             plan,
             domains: Vec::new(),
@@ -290,9 +308,18 @@ impl RouteCounts {
                 "(block, experts, experts per token) as in the other parts; count one model at a time";
             return refused("the routed layers", format!("{shape:?}"), wanted);
         }
-        if self.tokens + tokens >= MOST_TOKENS {
-            let wanted = "fewer than 2^31; count the rest by itself";
-            return refused("the number of tokens", (self.tokens + tokens).to_string(), wanted);
+        let possible =
+            |(_, experts, k): &(usize, usize, usize)| (1..=*experts).contains(k) && *experts <= MOST_EXPERTS;
+        if let Some(layer) = shape.iter().find(|layer| !possible(layer)) {
+            let wanted = "(block, experts up to 16,384, experts per token up to these)";
+            return refused("a routed layer", format!("{layer:?}"), wanted);
+        }
+        let per_token = shape.iter().map(|layer| layer.2 as u64).max().unwrap_or(1);
+        let slots = self.tokens.checked_add(tokens).and_then(|tokens| tokens.checked_mul(per_token));
+        if slots.is_none_or(|slots| slots >= MOST_SLOTS) {
+            let found = format!("{tokens} beside {} of before, {per_token} experts for each", self.tokens);
+            let wanted = "fewer than 2^31 routed slots of a layer; count the rest by itself";
+            return refused("the number of tokens", found, wanted);
         }
         if !first && (self.cut || cut) {
             let wanted = "the beginning of a window (position 0); cut traces between windows";

@@ -69,7 +69,8 @@ impl Pairs {
             return false;
         }
         let cell = &mut self.ordered[expert * self.experts + partner];
-        u32::try_from(i64::from(*cell) + count).map(|sum| *cell = sum).is_ok()
+        let sum = i64::from(*cell).checked_add(count).and_then(|sum| u32::try_from(sum).ok());
+        sum.map(|sum| *cell = sum).is_some()
     }
 }
 

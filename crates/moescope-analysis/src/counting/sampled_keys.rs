@@ -139,7 +139,8 @@ impl Rows {
     pub(super) fn add_cell(&mut self, slot: u32, code: i64, sum: i64) -> bool {
         let Some(code) = usize::try_from(code).ok().filter(|code| *code < self.width) else { return false };
         let cell = &mut self.row_mut(slot)[code];
-        u32::try_from(i64::from(*cell) + sum).map(|all| *cell = all).is_ok()
+        let all = i64::from(*cell).checked_add(sum).and_then(|all| u32::try_from(all).ok());
+        all.map(|all| *cell = all).is_some()
     }
 }
 

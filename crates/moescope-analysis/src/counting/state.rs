@@ -131,10 +131,16 @@ impl RouteCounts {
         if lengths != (stored.domains.len(), stored.layers.len()) {
             return Err(wrong("a list of stored counts", "of another length", "one entry for each name"));
         }
+        let levels =
+            [&stored.path_levels[..], &stored.path_label_levels, &stored.sampled_levels, &stored.set_levels];
+        if let Some(level) = levels.into_iter().flatten().find(|level| **level >= 64) {
+            return Err(wrong("a level of stored counts", level, "0 to 63; count again"));
+        }
         self.admit(&stored.parts, &stored.layers, stored.tokens, stored.cut)?;
         let domains = self.rows_of_domains(&stored.domains);
         for (row, documents) in domains.iter().zip(&stored.documents) {
-            self.documents[*row as usize] += documents;
+            let own = &mut self.documents[*row as usize];
+            *own = own.saturating_add(*documents);
         }
         let classes = rows(&mut self.classes, &stored.classes);
         self.tokens += stored.tokens;
@@ -206,7 +212,7 @@ impl Filling<'_> {
             (.., Some(which)) => counts.take_sampled(which, group),
             _ => {
                 let layer = counts.layers.iter_mut().find(|own| own.layer as i64 == group.layer);
-                layer.is_some_and(|layer| layer.take(group, names))
+                layer.is_some_and(|layer| layer.take(group, names, counts.plan.token_rows))
             }
         };
         let name = || format!("`{}` of layer {}", group.statistic, group.layer);

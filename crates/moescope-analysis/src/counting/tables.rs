@@ -210,7 +210,9 @@ impl RouteCounts {
             for l in self.layers() {
                 let Some(told) = l.tokens.told() else { continue };
                 let share = told.information.slots as f64 / (l.tokens() * l.per_token as u64) as f64;
-                let counted = format!("token ids below {}, {:.1} % of slots", told.limit, 100.0 * share);
+                let limit = told.limit;
+                let counted =
+                    format!("frequent tokens of the ids below {limit}, {:.1} % of slots", 100.0 * share);
                 rows.push(("domain given token", l, counted, told.information));
             }
         }
@@ -247,7 +249,7 @@ impl RouteCounts {
     }
 
     /// One row for each pair of neighbouring routed layers, bits for each token. The share has the entropy of
-    /// the first choice as its whole: 0 where the layers choose independently, 1 where one follows from the
+    /// the next layer's first choice as its whole: 0 where the layers choose independently, 1 where one follows from the
     /// other.
     fn next_layer_table(&self) -> Result<Table, AnalysisError> {
         let rows: Vec<(usize, usize, LabelInformation)> = self
@@ -280,8 +282,8 @@ impl RouteCounts {
             Column::estimate(
                 "share",
                 "share of entropy",
-                "information minus its null, over the entropy of the first choice",
-                real(|told| (told.bits - told.bias) / told.label_entropy),
+                "information minus its null, over the entropy of the next layer's first choice",
+                real(|told| (told.bits - told.bias) / told.code_entropy),
             ),
         ];
         let method = "First choices of the same token in neighbouring routed layers. Dependence may come from the token \

@@ -79,6 +79,9 @@ pub struct ToldBeyondToken {
 
 const STATISTICS: [&str; 2] = ["domain_and_token", "token"];
 
+/// Slots that an id must have for each domain and expert so that its bias is what the formula says.
+pub(super) const SLOTS_PER_CELL: usize = 4;
+
 impl TokenCounts {
     pub(super) fn new(experts: usize, low_rows: usize, rows: usize) -> TokenCounts {
         TokenCounts { at: TokenRows::of(low_rows, rows, 0), table: Contingency::new(experts) }
@@ -172,7 +175,8 @@ impl TokenCounts {
     /// Plug-in conditional information of domain and expert given the token, bits for each slot of the low ids.
     ///
     /// The bias is that of each token by itself, `Σ (domains − 1)(experts − 1) / (2 N ln 2)` over the ids with what each has in use (Miller 1955), as if
-    /// slots were independent. None where nothing was counted.
+    /// slots were independent. Ids with fewer slots than [`SLOTS_PER_CELL`] for each domain and expert are left out, since the formula does not hold
+    /// for them. None where no id is left.
     pub fn told(&self) -> Option<ToldBeyondToken> {
         let (mut bits, mut entropy) = (ExactSum::default(), ExactSum::default());
         let (mut freedom, mut slots, mut labels) = (0u64, 0u64, 0usize);
@@ -183,7 +187,7 @@ impl TokenCounts {
             let by_expert: Vec<u64> =
                 (0..experts).map(|expert| table.iter().map(|row| row[expert]).sum()).collect();
             let all = by_domain.iter().sum::<u64>();
-            if all == 0 {
+            if all < (SLOTS_PER_CELL * by_domain.len() * experts) as u64 {
                 continue;
             }
             table.iter().flatten().for_each(|count| bits.add(count_log(*count)));
@@ -203,6 +207,7 @@ impl TokenCounts {
             bits: (bits.value() / n).max(0.0),
             bias: freedom as f64 / (2.0 * n * std::f64::consts::LN_2),
             label_entropy: (entropy.value() / n).max(0.0),
+            code_entropy: f64::NAN,
             labels,
             slots,
         };
@@ -235,30 +240,33 @@ mod tests {
     #[test]
     fn a_hand_worked_table() {
         // Token 0 goes by the domain, token 1 to expert 0 in both: one bit for half of the slots.
-        let tokens = [(0, 0, 0), (1, 0, 1), (0, 1, 0), (1, 1, 0)];
+        let often = |tokens: &[(u32, u32, u32)]| tokens.repeat(16);
+        let tokens = often(&[(0, 0, 0), (1, 0, 1), (0, 1, 0), (1, 1, 0)]);
         let told = counted(16, 2, &tokens).told().unwrap();
         assert!((told.information.bits - 0.5).abs() < 1e-12);
         assert!((told.information.label_entropy - 1.0).abs() < 1e-12);
         // One degree of freedom for token 0, none for token 1.
-        assert!((told.information.bias - 1.0 / (8.0 * std::f64::consts::LN_2)).abs() < 1e-12);
-        assert_eq!((told.limit, told.information.slots), (4, 4));
+        assert!((told.information.bias - 1.0 / (128.0 * std::f64::consts::LN_2)).abs() < 1e-12);
+        assert_eq!((told.limit, told.information.slots), (4, 64));
         // The token alone decides: domains have other tokens, and nothing is left.
-        let tokens = [(0, 0, 0), (0, 0, 0), (1, 1, 1), (1, 2, 1)];
+        let tokens = often(&[(0, 0, 0), (0, 0, 0), (1, 1, 1), (1, 2, 1)]);
         assert_eq!(counted(16, 2, &tokens).told().unwrap().information.bits, 0.0);
-        let beyond = counted(16, 2, &[(0, 4, 0)]);
-        assert!(beyond.told().is_none() && beyond.all().count(4, 0) == 1, "other ids count by themselves");
+        let beyond = counted(16, 2, &often(&[(0, 4, 0)]));
+        assert!(beyond.told().is_none() && beyond.all().count(4, 0) == 16, "other ids count by themselves");
+        assert!(counted(16, 2, &[(0, 0, 0), (1, 0, 1)]).told().is_none(), "too few slots for the bias");
     }
 
     #[test]
     fn more_domains_leave_room_for_fewer_ids_whatever_the_order() {
-        let mut early = counted(16, 1, &[(0, 7, 1), (0, 1, 1)]);
+        let tokens = [(0, 7, 1), (0, 1, 1)].repeat(30);
+        let mut early = counted(16, 1, &tokens);
         early.make_room(3);
-        let late = counted(16, 3, &[(0, 1, 1), (0, 7, 1)]);
+        let late = counted(16, 3, &[(0, 1, 1), (0, 7, 1)].repeat(30));
         assert_eq!(early, late);
         assert_eq!(late.told().unwrap().limit, 2);
         // A store of one domain has more low ids than are wanted here.
         let mut merged = counted(16, 3, &[]);
-        for group in counted(16, 1, &[(0, 7, 1), (0, 1, 1)]).groups(0, &[0]) {
+        for group in counted(16, 1, &tokens).groups(0, &[0]) {
             for (row, column, sum) in group.cells() {
                 assert_eq!(merged.take(&group.statistic, &[0], row, column, sum), Some(true));
             }

@@ -180,6 +180,11 @@ fn estimates_of(
     told
 }
 
+/// Names of tables and columns that were told of.
+fn names(told: &[(String, Vec<f64>)]) -> Vec<&str> {
+    told.iter().map(|(name, _)| name.as_str()).collect()
+}
+
 /// The largest difference of two lists as a share of what rounding may do.
 fn apart(own: &[f64], other: &[f64]) -> f64 {
     let one = |(a, b): (&f64, &f64)| match (a.is_nan(), b.is_nan()) {
@@ -210,6 +215,7 @@ fn same_in_a_turned_basis(group: Group) {
     for instrument in of(group, SEES_AXES) {
         let own = estimates(instrument, plain(), MEASURES_THAT_SEE_AXES);
         let other = estimates(instrument, turned(), MEASURES_THAT_SEE_AXES);
+        assert_eq!(names(&own), names(&other), "{}", instrument.about().name);
         for ((name, own), (_, other)) in own.iter().zip(&other) {
             if !COLUMNS_THAT_SEE_AXES.contains(&name.as_str()) {
                 assert!(apart(own, other) < 1.0, "{name}: {own:?} {other:?}");
@@ -224,6 +230,7 @@ fn same_under_other_names(group: Group) {
     let mut looked = 0;
     for instrument in of(group, SEES_NAMES) {
         let (own, other) = (estimates(instrument, plain(), &[]), estimates(instrument, renamed(), &[]));
+        assert_eq!(names(&own), names(&other), "{}", instrument.about().name);
         for ((name, own), (_, other)) in own.iter().zip(&other) {
             if !COLUMNS_THAT_SEE_NAMES.contains(&name.as_str()) && !name.ends_with("_excess") {
                 let (own, other) = (sorted(own), sorted(other));
@@ -240,6 +247,7 @@ fn same_in_another_order(group: Group) {
     for instrument in of(group, SEES_ORDER) {
         let own = estimates(instrument, plain(), ROWS_THAT_SEE_ORDER);
         let other = estimates_of(instrument, (plain(), reordered()), ROWS_THAT_SEE_ORDER);
+        assert_eq!(names(&own), names(&other), "{}", instrument.about().name);
         for ((name, own), (_, other)) in own.iter().zip(&other) {
             if !COLUMNS_THAT_SEE_ORDER.contains(&name.as_str()) && !name.ends_with("_excess") {
                 looked += own.len();

@@ -24,7 +24,7 @@ pub(super) fn specialisation(table: &Table) -> Option<String> {
     };
     let given = of("domain given token");
     let beyond = match given.iter().copied().reduce(f64::max) {
-        Some(most) if label == "domain" => format!(", given the token up to {most:.3},"),
+        Some(most) if label == "domain" => format!(", given a frequent token up to {most:.3},"),
         _ => String::new(),
     };
     Some(format!(
@@ -68,7 +68,7 @@ pub(super) fn committee_domains(table: &Table) -> Option<String> {
     let (low, high) = range(table, "weight")?;
     let (same_low, same_high) = range(table, &table.companion(ColumnRole::Null, "weight")?.name.clone())?;
     Some(format!(
-        "What two domains send to experts overlaps by {}, halves of one domain by {}",
+        "What two domains send to experts has {} in common, what halves of one domain send {} (Jaccard index)",
         percent(low, high),
         percent(same_low, same_high)
     ))
@@ -89,8 +89,8 @@ pub(super) fn foretold(table: &Table) -> Option<String> {
     };
     let ((token, load), (bigram, _)) = (mean("token")?, mean("token and the one before")?);
     Some(format!(
-        "The token foretells {:.0} % of its route, with the one before it {:.0} %, the load alone {:.0} % (means over layers, on documents \
-         not counted)",
+        "The token foretells {:.0} % of its route, with the one before it {:.0} %, the load alone {:.0} % (means over layers, each half of the \
+         documents judged by the other)",
         100.0 * token,
         100.0 * bigram,
         100.0 * load
@@ -102,11 +102,16 @@ pub(super) fn path_labels(table: &Table) -> Option<String> {
     let number = |name: &str| table.column(name)?.data.number(0);
     let alone = table.companion(ColumnRole::Null, "named")?.data.number(0)?;
     let labels = table.column("label")?.data.label(0);
+    let sampled = match number("named_error")? {
+        error if error > 0.0 => format!(" (± {:.1} for paths that were not kept)", 196.0 * error),
+        _ => String::new(),
+    };
     Some(format!(
-        "The path of {} names the {labels} of {:.0} % of the tokens, the best layer alone {:.0} %, the most frequent {labels} {:.0} %; of {:.0} % the \
-         other half of the documents has the path",
+        "The path of {} names the {labels} of {:.0} % of the tokens{}, the best layer alone {:.0} %, the most frequent {labels} {:.0} %; of {:.0} % \
+         the other half of the documents has the path",
         table.column("kind")?.data.label(0),
         100.0 * number("named")?,
+        sampled,
         100.0 * number("by_expert")?,
         100.0 * alone,
         100.0 * number("seen")?
@@ -122,14 +127,18 @@ pub(super) fn cache(table: &Table) -> Option<String> {
     let all = number("room", *own.last()?)?;
     let half = own.into_iter().find(|row| number("room", *row).is_some_and(|room| 2.0 * room >= all))?;
     let room = number("room", half)?;
-    let rows = || (0..table.rows()).filter(|row| number("room", *row) == Some(room));
+    let has_as_many = |row: usize| {
+        let of_layer = (0..table.rows()).filter(|other| number("layer", *other) == number("layer", row));
+        of_layer.filter_map(|other| number("room", other)).fold(0.0, f64::max) == all
+    };
+    let rows = || (0..table.rows()).filter(|row| number("room", *row) == Some(room) && has_as_many(*row));
     let mean = |of: &dyn Fn(usize) -> Option<f64>| {
         let found: Vec<f64> = rows().filter_map(of).collect();
         found.iter().sum::<f64>() / found.len() as f64
     };
     Some(format!(
         "A cache of {room:.0} of {all:.0} experts holds the one that is needed in {:.0} % of the slots, {:.0} % with each document's tokens in random \
-         order (means over layers)",
+         order (means over layers of as many experts)",
         100.0 * mean(&|row| number("hit_rate", row)),
         100.0 * mean(&|row| null.number(row))
     ))

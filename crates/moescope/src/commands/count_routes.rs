@@ -75,7 +75,7 @@ struct Counted {
 }
 
 impl CountingArgs {
-    /// Sets of experts get a sixteenth of the places that paths get, and one at least; tables by domain and token as many rows as those by token.
+    /// Sets of experts get a sixteenth of the places that paths get, and one at least; tables by domain and token a fourth of the rows of those by token.
     fn plan(self) -> CountingPlan {
         let CountingArgs { token_rows, kept_paths: paths } = self;
         let sets = (paths / 16).max(1);
