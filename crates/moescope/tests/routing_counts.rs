@@ -90,7 +90,7 @@ fn one_store_and_a_hundred_parts_and_sums_give_the_same_tables_to_the_byte() {
     let ok = |output: std::process::Output| assert!(output.status.success(), "{}", said(&output));
     ok(count(&[whole], &place("of one"), &[]));
     let wanted = tables(&place("of one"));
-    assert!(wanted.contains_key("counted_paths.parquet") && wanted.len() == 12, "{:?}", wanted.keys());
+    assert!(wanted.contains_key("counted_paths.parquet") && wanted.len() == 17, "{:?}", wanted.keys());
     ok(count(&parts, &place("of hundred"), &[]));
     assert!(tables(&place("of hundred")) == wanted);
     let report = fs::read_to_string(place("of one").join("report.html")).unwrap();

@@ -217,7 +217,7 @@ impl LayerCounts {
                     let sums = [&mut self.overlap, &mut self.same_first].into_iter().nth(r);
                     add_count(sums.and_then(|sums| sums.part_mut(c)), sum)
                 }
-                "decisions" => add_count(self.decisions.count_mut(r), sum),
+                "decisions" => c == 0 && add_count(self.decisions.count_mut(r), sum),
                 "exact_sums" => {
                     let decisions = &mut self.decisions;
                     let sums =

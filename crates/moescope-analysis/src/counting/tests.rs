@@ -273,6 +273,49 @@ fn what_does_not_add_up_is_refused() {
     assert!(RouteCounts::new(PLAN).unwrap().tables().is_err());
 }
 
+#[test]
+fn sums_that_counting_cannot_have_written_are_refused() {
+    let counts = counted(&trace(3, 6), PLAN);
+    let begun = |change: &dyn Fn(&mut CountsManifest)| {
+        let mut manifest = counts.manifest();
+        change(&mut manifest);
+        RouteCounts::new(PLAN).unwrap().begin(&manifest).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(begun(&|manifest| manifest.layers[0].2 = 0).contains("a routed layer"));
+    assert!(begun(&|manifest| manifest.layers[0].1 = 0).contains("a routed layer"));
+    assert!(begun(&|manifest| manifest.layers[0].1 = 1 << 40).contains("a routed layer"));
+    assert!(begun(&|manifest| manifest.sampled_levels[1] = 64).contains("a level"));
+    assert!(begun(&|manifest| manifest.tokens = u64::MAX).contains("the number of tokens"));
+    // Rows and columns that no table has, and sums that no count can be.
+    let cells =
+        [(1 << 50, 0, 1), (i64::MAX, 0, 1), (-1, 0, 1), (0, 1 << 50, 1), (0, -1, 1), (0, 0, i64::MIN)];
+    for group in counts.groups() {
+        for (row, column, sum) in cells {
+            // Keys are any number, and digits of exact sums may be negative.
+            let key = group.statistic.contains("paths") || group.statistic == "sets";
+            let key = key || ["bigrams", "stack_distances"].contains(&group.statistic.as_str());
+            let digit = ["masses", "exact_sums"].contains(&group.statistic.as_str());
+            let wrong = moescope_trace::SumGroup::of(&group.statistic, group.layer, [(row, column, sum)]);
+            let mut fresh = RouteCounts::new(PLAN).unwrap();
+            let taken = fresh.begin(&counts.manifest()).unwrap().take(&wrong);
+            assert!(taken.is_err() || key || digit, "{} {row} {column} {sum}", group.statistic);
+        }
+    }
+    for token_rows in [0, 1 << 31] {
+        assert!(RouteCounts::new(CountingPlan { token_rows, ..PLAN }).is_err());
+    }
+}
+
+#[test]
+fn a_token_that_none_precedes_is_kept_no_oftener_than_others() {
+    // Id 0 at the beginning of a window would have the hash 0, which every sample keeps.
+    let key = halves::bigram_key(None, 0);
+    assert!(key.leading_zeros() < 20, "{key:x}");
+    assert_eq!(key_sample::unmixed(key) as u32, 0);
+    assert_eq!(key_sample::unmixed(halves::bigram_key(Some(7), 9)) as u32, 9);
+    assert_ne!(halves::bigram_key(Some(0), 0), key);
+}
+
 proptest! {
     #[test]
     fn names_of_experts_are_immaterial(seed in 0u64..200) {
