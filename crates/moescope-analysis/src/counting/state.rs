@@ -1,4 +1,11 @@
 //! Counts as integers that can be stored, read and added up elsewhere.
+//!
+//! What is read may have been cut, changed or made by hand. Shapes, levels and plans are looked at before there is
+//! room for anything, and each cell when it is added: one that counting cannot have written ends the reading with
+//! an error, and never with a panic or with tables that are wrong.
+//!
+//! Domains and classes are stored by their rank in the alphabet, so that files do not depend on the order in which
+//! names were met.
 
 use moescope_trace::SumGroup;
 use serde::{Deserialize, Serialize};
