@@ -175,7 +175,7 @@ impl TokenCounts {
     /// Plug-in conditional information of domain and expert given the token, bits for each slot of the low ids.
     ///
     /// The bias is that of each token by itself, `Σ (domains − 1)(experts − 1) / (2 N ln 2)` over the ids with what each has in use (Miller 1955), as if
-    /// slots were independent. Ids with fewer slots than [`SLOTS_PER_CELL`] for each domain and expert are left out, since the formula does not hold
+    /// slots were independent. Ids with fewer than four slots for each domain and expert are left out, since the formula does not hold
     /// for them. None where no id is left.
     pub fn told(&self) -> Option<ToldBeyondToken> {
         let (mut bits, mut entropy) = (ExactSum::default(), ExactSum::default());
