@@ -72,7 +72,7 @@ const MOST_EXPERTS: usize = 1 << 14;
 #[serde(deny_unknown_fields)]
 pub struct CountingPlan {
     /// Rows of the tables by token id: ids from here on share the row of their remainder. What experts tell about the row is at most what
-    /// they tell about the token, so with more ids than rows that number is a lower bound. A row takes 8 bytes for each layer and expert.
+    /// they tell about the token, so with more ids than rows that number is a lower bound. A row takes 12 bytes for each layer and expert.
     pub token_rows: usize,
     /// Distinct paths that are kept, see [`KeySample`]: 64 bytes for each, at most.
     pub paths: usize,
