@@ -198,14 +198,14 @@ impl LayerCounts {
         let statistic = group.statistic.as_str();
         let place = TABLES.iter().position(|name| *name == statistic);
         group.cells().all(|(row, column, sum)| {
-            let own = (self.tokens.take(statistic, names[0], row, column, sum))
-                .or_else(|| self.masses.take(statistic, names[0], row, column, sum));
-            if let Some(fits) = own {
-                return fits;
-            }
             let (Ok(r), Ok(c)) = (usize::try_from(row), usize::try_from(column)) else {
                 return statistic == "sets" && take_key(&mut self.sets, row, sum);
             };
+            let own = (self.tokens.take(statistic, names[0], (r, c), sum))
+                .or_else(|| self.masses.take(statistic, names[0], (r, c), sum));
+            if let Some(fits) = own {
+                return fits;
+            }
             if let Some(place) = place {
                 let rows = [2 * MOST_BUCKETS, token_rows, 1, self.experts][place];
                 return r < rows && self.own_tables_mut()[place].add_cell(r, c, sum);

@@ -75,16 +75,12 @@ impl Masses {
         &mut self,
         statistic: &str,
         names: &[u32],
-        row: i64,
-        column: i64,
+        (row, column): (usize, usize),
         sum: i64,
     ) -> Option<bool> {
         if statistic != STATISTIC {
             return None;
         }
-        let (Ok(row), Ok(column)) = (usize::try_from(row), usize::try_from(column)) else {
-            return Some(false);
-        };
         let (rank, rest) = (row / (2 * self.experts), row % (2 * self.experts));
         let Some(domain) = names.get(rank) else { return Some(false) };
         let place = *domain as usize * 2 * self.experts + rest;

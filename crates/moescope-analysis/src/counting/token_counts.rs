@@ -152,14 +152,10 @@ impl TokenCounts {
         &mut self,
         statistic: &str,
         names: &[u32],
-        row: i64,
-        column: i64,
+        (row, column): (usize, usize),
         sum: i64,
     ) -> Option<bool> {
         let place = STATISTICS.iter().position(|own| *own == statistic)?;
-        let (Ok(row), Ok(column)) = (usize::try_from(row), usize::try_from(column)) else {
-            return Some(false);
-        };
         let low = self.at.low_rows;
         let (half, id, domain) = match place {
             0 => ((row / low) % 2, row % low, names.get(row / low / 2)),
@@ -268,13 +264,14 @@ mod tests {
         let mut merged = counted(16, 3, &[]);
         for group in counted(16, 1, &tokens).groups(0, &[0]) {
             for (row, column, sum) in group.cells() {
-                assert_eq!(merged.take(&group.statistic, &[0], row, column, sum), Some(true));
+                let at = (row as usize, column as usize);
+                assert_eq!(merged.take(&group.statistic, &[0], at, sum), Some(true));
             }
         }
         assert_eq!(merged, late);
-        assert_eq!(merged.take("other", &[0], 0, 0, 1), None);
-        for (statistic, row) in [(STATISTICS[0], 99), (STATISTICS[0], -1), (STATISTICS[1], 32)] {
-            assert_eq!(merged.take(statistic, &[0], row, 0, 1), Some(false), "{statistic} {row}");
+        assert_eq!(merged.take("other", &[0], (0, 0), 1), None);
+        for (statistic, row) in [(STATISTICS[0], 99), (STATISTICS[1], 32)] {
+            assert_eq!(merged.take(statistic, &[0], (row, 0), 1), Some(false), "{statistic} {row}");
         }
     }
 
