@@ -92,7 +92,9 @@ fn of_bank(seen: &Seen, lengths: &[f64], setting: &Setting) -> Result<Vec<Dashbo
     let seed = setting.seed.index(seen.bank.layer as u64);
     let trial = Trial::new(&ids, &documents, setting.draws, seed.child("tokens"));
     let domains = Domains::new(&text.documents, &text.domains, setting.draws, seed.child("domains"));
-    let dashboard = |unit: &Unit| {
+    let values: Vec<&[f32]> = seen.units.iter().map(|unit| unit.values.as_slice()).collect();
+    let known = trial.known(&values, NAMED);
+    let dashboard = |(unit, known): (&Unit, &Known)| {
         let size = || unit.values.iter().map(|value| f64::from(value.abs()));
         let density = match unit.neuron {
             Some(_) => Parts::new(&documents, unit.active.iter().map(|active| f64::from(u8::from(*active)))),
@@ -112,13 +114,13 @@ fn of_bank(seen: &Seen, lengths: &[f64], setting: &Setting) -> Result<Vec<Dashbo
             neuron: unit.neuron,
             density: density.interval(setting.resampling)?,
             write: write.interval(setting.resampling)?,
-            known: trial.known(&unit.values, NAMED),
+            known: known.clone(),
             domain: domains.as_ref().and_then(|domains| domains.strongest(&sizes)),
             promoted: Vec::new(),
             texts: strongest(text, &seen.tokens, &unit.values, TEXTS).into_iter().map(strong).collect(),
         })
     };
-    seen.units.par_iter().map(dashboard).collect()
+    seen.units.par_iter().zip(&known).map(dashboard).collect()
 }
 
 /// A number for each of these tokens, and 0 for all others of the text.

@@ -10,6 +10,8 @@ use rayon::prelude::*;
 const FEWEST: usize = 5;
 /// Tokens that a neuron is tested on, at most, drawn at random from those that reach it.
 const TOKENS: usize = 4000;
+/// Neurons that are drawn for together: as many sums as fit into a few registers.
+const TOGETHER: usize = 8;
 
 /// A token at which a neuron is stronger than at the others of the same documents.
 ///
@@ -106,9 +108,24 @@ impl Trial {
         sums.iter().zip(&self.precision).map(|(sum, precision)| sum * precision).collect()
     }
 
-    /// What tokens tell of a neuron with these values, one for each row of the bank.
-    pub(super) fn known(&self, values: &[f32], count: usize) -> Known {
-        let size: Vec<f64> = self.rows.iter().map(|row| f64::from(values[*row].abs())).collect();
+    /// What tokens tell of neurons with these values, `[neuron][row of the bank]`.
+    pub(super) fn known(&self, neurons: &[&[f32]], count: usize) -> Vec<Known> {
+        let sizes: Vec<Vec<f64>> = neurons.iter().map(|values| self.sizes(values)).collect();
+        let scores: Vec<Vec<f64>> = sizes.iter().map(|sizes| self.scores(sizes)).collect();
+        let nulls: Vec<Vec<f64>> = scores.chunks(TOGETHER).flat_map(|some| self.nulls(some)).collect();
+        let of = |((sizes, scores), null): ((&Vec<f64>, &Vec<f64>), &Vec<f64>)| {
+            self.known_of(sizes, scores, null, count)
+        };
+        sizes.iter().zip(&scores).zip(&nulls).map(of).collect()
+    }
+
+    /// Sizes of the activations at the places of the trial.
+    fn sizes(&self, values: &[f32]) -> Vec<f64> {
+        self.rows.iter().map(|row| f64::from(values[*row].abs())).collect()
+    }
+
+    /// Savage's scores of the sizes within each document.
+    fn scores(&self, size: &[f64]) -> Vec<f64> {
         let mut scores = vec![0.0; size.len()];
         for part in self.parts() {
             let mut order: Vec<usize> = part.clone().collect();
@@ -117,8 +134,12 @@ impl Trial {
             });
             order.iter().zip(savage(part.len())).for_each(|(place, score)| scores[*place] = score);
         }
-        let null = self.null(&scores);
-        let mut first: Vec<(usize, f64)> = self.deviances(&scores).into_iter().enumerate().collect();
+        scores
+    }
+
+    /// What tokens tell of one neuron beside its null.
+    fn known_of(&self, size: &[f64], scores: &[f64], null: &[f64], count: usize) -> Known {
+        let mut first: Vec<(usize, f64)> = self.deviances(scores).into_iter().enumerate().collect();
         first.retain(|(_, deviance)| *deviance > 0.0);
         first.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let largest = first.first().map_or(0.0, |first| first.1);
@@ -129,7 +150,7 @@ impl Trial {
         let telling = |(_, (kind, deviance)): (usize, (usize, f64))| Telling {
             id: self.ids[kind],
             deviance,
-            times: self.times(kind, &size),
+            times: self.times(kind, size),
         };
         Known {
             first: named.take(count).map(telling).collect(),
@@ -138,24 +159,43 @@ impl Trial {
         }
     }
 
-    /// The largest deviance of each draw, ascending: what the best of all tokens reaches where the neuron has nothing to do with them.
+    /// For each of at most [`TOGETHER`] neurons the largest deviance of each draw, ascending: what the best of all tokens reaches where the neuron
+    /// has nothing to do with them.
     ///
     /// Every neuron has a null of its own, since it depends on how long the neuron stays strong. The moves are the same for all neurons, so that what
-    /// is drawn does not depend on which of them are looked at.
-    fn null(&self, scores: &[f64]) -> Vec<f64> {
-        let draw = |moves: &Vec<f64>| {
-            let mut moved = vec![0.0; scores.len()];
-            for (part, by) in self.parts().zip(moves) {
-                let (from, to) = (&scores[part.clone()], &mut moved[part.clone()]);
-                let by = (by * part.len() as f64) as usize % part.len();
-                to[..part.len() - by].copy_from_slice(&from[by..]);
-                to[part.len() - by..].copy_from_slice(&from[..by]);
-            }
-            self.deviances(&moved).into_iter().fold(0.0, f64::max)
+    /// is drawn does not depend on which of them are looked at, and so that several can be moved and summed at once.
+    fn nulls(&self, scores: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let lane = |row: usize| -> [f64; TOGETHER] {
+            std::array::from_fn(|neuron| scores.get(neuron).map_or(0.0, |scores| scores[row]))
         };
-        let mut null: Vec<f64> = self.moves.par_iter().map(draw).collect();
-        null.sort_by(f64::total_cmp);
-        null
+        let lanes: Vec<[f64; TOGETHER]> = (0..self.rows.len()).map(lane).collect();
+        // What is of no type that counts has a sum of its own that nobody reads.
+        let none = self.ids.len();
+        let kinds: Vec<usize> =
+            self.kinds.iter().map(|kind| kind.map_or(none, |kind| kind as usize)).collect();
+        let draw = |sums: &mut Vec<[f64; TOGETHER]>, moves: &Vec<f64>| {
+            sums.clear();
+            sums.resize(none + 1, [0.0; TOGETHER]);
+            for (part, by) in self.parts().zip(moves) {
+                let by = (by * part.len() as f64) as usize % part.len();
+                let (end, beginning) = lanes[part.clone()].split_at(by);
+                let (first, last) = kinds[part].split_at(beginning.len());
+                add(sums, first, beginning);
+                add(sums, last, end);
+            }
+            let mut largest = [0.0f64; TOGETHER];
+            for (sums, precision) in sums[..none].iter().zip(&self.precision) {
+                largest.iter_mut().zip(sums).for_each(|(most, sum)| *most = most.max(sum * precision));
+            }
+            largest
+        };
+        let largest: Vec<[f64; TOGETHER]> = self.moves.par_iter().map_init(Vec::new, draw).collect();
+        let ascending = |neuron: usize| {
+            let mut null: Vec<f64> = largest.iter().map(|largest| largest[neuron]).collect();
+            null.sort_by(f64::total_cmp);
+            null
+        };
+        (0..scores.len()).map(ascending).collect()
     }
 
     /// Mean size at the tokens of a type, in units of the mean over all tokens of the documents in which these stand.
@@ -169,6 +209,13 @@ impl Trial {
             }
         }
         own / usual
+    }
+}
+
+/// Adds scores to the sums of their types, for several neurons at once.
+fn add(sums: &mut [[f64; TOGETHER]], kinds: &[usize], scores: &[[f64; TOGETHER]]) {
+    for (kind, scores) in kinds.iter().zip(scores) {
+        sums[*kind].iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
     }
 }
 
@@ -222,6 +269,35 @@ mod tests {
         assert_eq!(precision(&[Some(0)], &[1], 1), [0.0]);
     }
 
+    /// What tokens tell of one neuron.
+    fn one(trial: &Trial, values: &[f32], count: usize) -> Known {
+        trial.known(&[values], count).remove(0)
+    }
+
+    #[test]
+    fn neurons_looked_at_together_are_told_as_each_by_itself() {
+        let (ids, documents) = text(9, 11);
+        let trial = Trial::new(&ids, &documents, 29, Seed(12));
+        let mut rng = Seed(13).rng();
+        let neurons: Vec<Vec<f32>> =
+            (0..2 * TOGETHER + 3).map(|_| ids.iter().map(|_| normal(&mut rng) as f32).collect()).collect();
+        let all: Vec<&[f32]> = neurons.iter().map(Vec::as_slice).collect();
+        let alone: Vec<Known> = all.iter().map(|values| one(&trial, values, 3)).collect();
+        assert_eq!(trial.known(&all, 3), alone);
+        // The null by hand: every document moved, the largest deviance of each draw.
+        let scores = trial.scores(&trial.sizes(all[0]));
+        let draw = |moves: &Vec<f64>| {
+            let moved = trial.parts().zip(moves).flat_map(|(part, by)| {
+                let mut moved = scores[part.clone()].to_vec();
+                moved.rotate_left((by * part.len() as f64) as usize % part.len());
+                moved
+            });
+            trial.deviances(&moved.collect::<Vec<f64>>()).into_iter().fold(0.0, f64::max)
+        };
+        let null: Vec<f64> = trial.moves.iter().map(draw).collect();
+        assert!((alone[0].null - null.iter().sum::<f64>() / 29.0).abs() < 1e-12);
+    }
+
     /// Documents of 20 tokens of twelve types.
     fn text(documents: usize, seed: u64) -> (Vec<u32>, Vec<u32>) {
         let mut rng = Seed(seed).child("text").rng();
@@ -236,10 +312,10 @@ mod tests {
         let mut rng = Seed(3).rng();
         let noise: Vec<f64> = ids.iter().map(|_| normal(&mut rng).abs()).collect();
         let values = |of: &dyn Fn(usize) -> f64| (0..ids.len()).map(|t| of(t) as f32).collect::<Vec<f32>>();
-        let own = trial.known(&values(&|t| if ids[t] == 7 { -3.0 - noise[t] } else { noise[t] }), 3);
+        let own = one(&trial, &values(&|t| if ids[t] == 7 { -3.0 - noise[t] } else { noise[t] }), 3);
         assert_eq!((own.first[0].id, own.p_value), (7, 1.0 / 200.0), "{own:?}");
         assert!(own.first[0].deviance > 2.0 * own.null && own.first[0].times > 2.0);
-        let of_document = trial.known(&values(&|t| noise[t] + f64::from(documents[t])), 3);
+        let of_document = one(&trial, &values(&|t| noise[t] + f64::from(documents[t])), 3);
         assert!(of_document.p_value > 0.05, "{of_document:?}");
     }
 
@@ -250,13 +326,13 @@ mod tests {
         let values: Vec<f32> = ids.iter().map(|id| normal(&mut rng) as f32 + *id as f32 / 4.0).collect();
         let squares: Vec<f32> = values.iter().map(|x| x * x).collect();
         let trial = Trial::new(&ids, &documents, 99, Seed(6));
-        let (plain, stretched) = (trial.known(&values, 3), trial.known(&squares, 3));
+        let (plain, stretched) = (one(&trial, &values, 3), one(&trial, &squares, 3));
         let say = |known: &Known| {
             (known.first.iter().map(|t| (t.id, t.deviance)).collect::<Vec<_>>(), known.p_value)
         };
         assert_eq!(say(&plain), say(&stretched));
         let renamed: Vec<u32> = documents.iter().map(|d| 100 + 2 * d).collect();
-        assert_eq!(Trial::new(&ids, &renamed, 99, Seed(6)).known(&values, 3), plain);
+        assert_eq!(one(&Trial::new(&ids, &renamed, 99, Seed(6)), &values, 3), plain);
     }
 
     #[test]
@@ -275,7 +351,7 @@ mod tests {
                 ids.push(word);
                 values.push(state as f32);
             }
-            Trial::new(&ids, &documents, 99, Seed(*seed)).known(&values, 1).p_value <= 0.05
+            one(&Trial::new(&ids, &documents, 99, Seed(*seed)), &values, 1).p_value <= 0.05
         });
         let beyond = beyond.count();
         assert!((1..20).contains(&beyond), "{beyond} of 200");
@@ -291,7 +367,7 @@ mod tests {
                 let mut rng = Seed(seed).child("noise").rng();
                 let dense: Vec<f32> = ids.iter().map(|_| normal(&mut rng) as f32).collect();
                 let sparse: Vec<f32> = dense.iter().map(|x| (x - 1.5).max(0.0)).collect();
-                [dense, sparse].iter().filter(|values| trial.known(values, 1).p_value <= 0.05).count()
+                [dense, sparse].iter().filter(|values| one(&trial, values, 1).p_value <= 0.05).count()
             })
             .sum();
         assert!((5..36).contains(&beyond), "{beyond} of 400");
