@@ -26,11 +26,17 @@ impl Along {
     /// One draw: for each token the one whose place it takes.
     pub(crate) fn draw(&self, rng: &mut ChaCha8Rng) -> Vec<u32> {
         let mut from = vec![0; self.documents.iter().map(Vec::len).sum()];
+        self.draw_into(rng, &mut from);
+        from
+    }
+
+    /// The same into a list of as many tokens.
+    pub(crate) fn draw_into(&self, rng: &mut ChaCha8Rng, from: &mut [u32]) {
         for document in &self.documents {
-            let moved = document.iter().cycle().skip(rng.random_range(0..document.len()));
+            let (end, beginning) = document.split_at(rng.random_range(0..document.len()));
+            let moved = beginning.iter().chain(end);
             document.iter().zip(moved).for_each(|(token, other)| from[*token as usize] = *other);
         }
-        from
     }
 }
 

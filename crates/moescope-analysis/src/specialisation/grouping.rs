@@ -35,21 +35,25 @@ pub(super) struct Grouping {
 #[derive(Clone, Debug)]
 pub(super) struct Regrouping {
     pub(super) start: Grouping,
-    how: How,
+    /// The tokens of each segment, ascending; only where labels are exchanged.
+    ascending: Vec<u32>,
+    /// Labels.
+    values: usize,
+    pub(super) how: How,
 }
 
 /// What a draw does.
 #[derive(Clone, Debug)]
-enum How {
+pub(super) enum How {
     Shuffle,
     Relabel(DocumentLabels),
     Move(Along),
 }
 
 #[derive(Clone, Debug)]
-struct DocumentLabels {
+pub(super) struct DocumentLabels {
     /// Document of each token, dense.
-    document: Vec<u32>,
+    pub(super) document: Vec<u32>,
     /// Label of each document.
     label: Vec<u32>,
 }
@@ -80,9 +84,20 @@ impl Grouping {
         for_each_part(&self.segments, |part| self.order[part].shuffle(rng));
     }
 
-    fn sort_within_segments(&mut self, labels: &[u32]) {
+    /// Sorts each segment of `ascending`, in which the tokens of a segment ascend, by label. Labels are few, so that they are counted, not compared.
+    fn sort_within_segments(&mut self, ascending: &[u32], labels: &[u32], values: usize) {
+        let mut places = vec![0; values];
         for_each_part(&self.segments, |part| {
-            self.order[part].sort_unstable_by_key(|t| (labels[*t as usize], *t));
+            let tokens = &ascending[part.clone()];
+            places.fill(0);
+            tokens.iter().for_each(|token| places[labels[*token as usize] as usize] += 1);
+            let mut place = part.start;
+            places.iter_mut().for_each(|own| (place, *own) = (place + *own, place));
+            for token in tokens {
+                let place = &mut places[labels[*token as usize] as usize];
+                self.order[*place] = *token;
+                *place += 1;
+            }
         });
         self.mark_groups(labels);
     }
@@ -102,7 +117,13 @@ impl Regrouping {
                 How::Move(Along::new(documents))
             }
         };
-        Ok(Regrouping { start: Grouping::new(labels.codes(), given.map(Labels::codes)), how })
+        let start = Grouping::new(labels.codes(), given.map(Labels::codes));
+        let mut ascending = Vec::new();
+        if matches!(how, How::Relabel(_)) {
+            ascending.clone_from(&start.order);
+            for_each_part(&start.segments, |part| ascending[part].sort_unstable());
+        }
+        Ok(Regrouping { start, ascending, values: labels.values(), how })
     }
 
     /// Turns `grouping` into one draw of the null.
@@ -111,10 +132,9 @@ impl Regrouping {
         match &self.how {
             How::Shuffle => grouping.shuffle_within_segments(rng),
             How::Relabel(documents) => {
-                let mut label = documents.label.clone();
-                label.shuffle(rng);
+                let label = documents.draw(rng);
                 let labels: Vec<u32> = documents.document.iter().map(|d| label[*d as usize]).collect();
-                grouping.sort_within_segments(&labels);
+                grouping.sort_within_segments(&self.ascending, &labels, self.values);
             }
             // Each place of a group then has the route of another token.
             How::Move(along) => {
@@ -164,6 +184,13 @@ impl DocumentLabels {
             *known = *own;
         }
         Ok(DocumentLabels { document: dense.codes().to_vec(), label })
+    }
+
+    /// Labels of the documents, exchanged.
+    pub(super) fn draw(&self, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        let mut label = self.label.clone();
+        label.shuffle(rng);
+        label
     }
 }
 

@@ -1,3 +1,4 @@
+use super::cells::Cells;
 use super::grouping::{Grouping, Regrouping, for_each_part};
 use super::{Choices, Exchange, Labels};
 use crate::AnalysisError;
@@ -79,20 +80,31 @@ pub fn information_each(
     // Exchanges stay within segments, so that what is uncertain within these is the same in every draw.
     let within_segments =
         packed.uncertainties(&regrouping.start, &regrouping.start.segments, &mut Counter::of(&packed), &logs);
-    let observe = |grouping: &Grouping, counter: &mut Counter| -> Vec<f64> {
-        let within_groups = packed.uncertainties(grouping, &grouping.groups, counter, &logs);
+    let told = |within_groups: Vec<i64>| -> Vec<f64> {
         let parts = within_segments.iter().zip(within_groups).zip(choices);
         // Rounding alone can make a zero negative.
         parts.map(|((s, g), c)| logs.bits((s - g).max(0)) / (c.tokens() * c.per_token()) as f64).collect()
     };
-    let observed = observe(&regrouping.start, &mut Counter::of(&packed));
-    let draws = permutations.draw(
-        || (regrouping.start.clone(), Counter::of(&packed)),
-        |(grouping, counter), rng| {
-            regrouping.draw(grouping, rng);
-            observe(grouping, counter)
-        },
-    );
+    let one_by_one = |grouping: &Grouping, counter: &mut Counter| {
+        told(packed.uncertainties(grouping, &grouping.groups, counter, &logs))
+    };
+    let observed = one_by_one(&regrouping.start, &mut Counter::of(&packed));
+    let draws = match Cells::new(&regrouping, labels, given, &packed) {
+        Some(cells) => permutations.draw(
+            || (cells.start(), Vec::new()),
+            |(lying, counts), rng| {
+                cells.draw(lying, rng);
+                told(cells.uncertainties(&packed, lying, counts, &logs))
+            },
+        ),
+        None => permutations.draw(
+            || (regrouping.start.clone(), Counter::of(&packed)),
+            |(grouping, counter), rng| {
+                regrouping.draw(grouping, rng);
+                one_by_one(grouping, counter)
+            },
+        ),
+    };
     let label_entropy = label_entropy(&regrouping.start, &logs);
     let test = |(i, observed): (usize, &f64)| {
         let null: Vec<f64> = draws.iter().map(|draw| draw[i]).collect();
@@ -135,24 +147,26 @@ fn positive_or_nan(x: f64) -> f64 {
 /// The codes of several choices, one token after the other, so that one look into memory finds all that a token chose.
 ///
 /// Tokens of a group lie anywhere, and fetching them is what a draw of the null costs.
-struct Packed {
+pub(super) struct Packed {
     codes: Codes,
     /// Slots of a token in all choices together.
     slots: usize,
     /// Slots of a token in each choice.
     per_token: Vec<usize>,
+    /// Codes of each choice.
+    values_of: Vec<usize>,
     /// The choice that each code belongs to.
     choice_of: Vec<u32>,
 }
 
 /// Codes of all choices, numbered on from choice to choice: `[token, slot]`.
-enum Codes {
+pub(super) enum Codes {
     Narrow(Vec<u16>),
     Wide(Vec<u32>),
 }
 
 impl Packed {
-    fn new(choices: &[Choices<'_>]) -> Packed {
+    pub(super) fn new(choices: &[Choices<'_>]) -> Packed {
         let per_token: Vec<usize> = choices.iter().map(Choices::per_token).collect();
         let of_choice = |(choice, c): (usize, &Choices<'_>)| std::iter::repeat_n(choice as u32, c.values());
         let choice_of: Vec<u32> = choices.iter().enumerate().flat_map(of_choice).collect();
@@ -166,11 +180,37 @@ impl Packed {
             true => Codes::Narrow(codes.map(|code| code as u16).collect()),
             false => Codes::Wide(codes.collect()),
         };
-        Packed { codes, slots: per_token.iter().sum(), per_token, choice_of }
+        let values_of = choices.iter().map(Choices::values).collect();
+        Packed { codes, slots: per_token.iter().sum(), per_token, values_of, choice_of }
+    }
+
+    /// Choices.
+    pub(super) fn choices(&self) -> usize {
+        self.per_token.len()
+    }
+
+    /// Codes of all choices together.
+    pub(super) fn values(&self) -> usize {
+        self.choice_of.len()
+    }
+
+    /// Codes of each choice; they are numbered on from choice to choice.
+    pub(super) fn values_of(&self) -> &[usize] {
+        &self.values_of
+    }
+
+    /// Slots of a token in all choices together.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Codes at `[token, slot]`.
+    pub(super) fn codes(&self) -> &Codes {
+        &self.codes
     }
 
     /// For each choice, slots times the entropy of its codes within each part of the tokens, summed over parts, in units of the logarithms.
-    fn uncertainties(
+    pub(super) fn uncertainties(
         &self,
         grouping: &Grouping,
         parts: &[u32],
@@ -193,13 +233,13 @@ impl Packed {
 }
 
 /// Counts of codes, reset by what was touched, so that many small groups cost only their tokens.
-struct Counter {
+pub(super) struct Counter {
     counts: Vec<u32>,
     touched: Vec<u32>,
 }
 
 impl Counter {
-    fn of(packed: &Packed) -> Counter {
+    pub(super) fn of(packed: &Packed) -> Counter {
         let values = packed.choice_of.len();
         Counter { counts: vec![0; values], touched: Vec::with_capacity(values) }
     }
@@ -230,7 +270,7 @@ impl Counter {
 ///
 /// Sums of whole numbers do not depend on their order. What is equal in theory is then equal to the bit, whatever the names and places of
 /// codes and groups, which ranks among draws need.
-struct CountLogs {
+pub(super) struct CountLogs {
     table: Vec<i64>,
     /// Units of a bit.
     scale: f64,
@@ -241,13 +281,13 @@ const TABULATED: usize = 1 << 13;
 
 impl CountLogs {
     /// Logarithms whose sums over any parts of so many slots fit: the sum is at most that of the whole.
-    fn up_to(largest: usize) -> CountLogs {
+    pub(super) fn up_to(largest: usize) -> CountLogs {
         let scale = 2f64.powi(61 - count_log(largest).max(1.0).log2().ceil() as i32);
         let of = |count: usize| (count_log(count) * scale).round() as i64;
         CountLogs { table: (0..=largest.min(TABULATED)).map(of).collect(), scale }
     }
 
-    fn of(&self, count: usize) -> i64 {
+    pub(super) fn of(&self, count: usize) -> i64 {
         let beyond = || (count_log(count) * self.scale).round() as i64;
         self.table.get(count).copied().unwrap_or_else(beyond)
     }

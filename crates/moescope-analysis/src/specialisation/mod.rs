@@ -1,6 +1,7 @@
 //! Whether experts specialise: what the choice of experts tells about domain, token, class and position.
 
 mod by_domain;
+mod cells;
 mod choices;
 mod divergence;
 mod grouping;
