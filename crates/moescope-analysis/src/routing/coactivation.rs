@@ -1,6 +1,7 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 
+use super::bit_trade::{BitTrade, Bits, Room};
 use super::trade::Trade;
 use super::{NullComparison, Permutations, comparison_columns};
 use crate::counting::Pairs;
@@ -99,14 +100,9 @@ fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactiva
     let (experts, per_token) = (routing.experts, routing.per_token);
     let pairs = count_pairs(&routing.choices, per_token, experts);
     let observed = strongest_partner(&pairs, experts);
-    let draws = permutations.draw(
-        || (Vec::new(), Trade::new(experts)),
-        |(choices, trade): &mut (Vec<u32>, Trade), rng| {
-            choices.clone_from(&routing.choices);
-            trade.randomise(choices, per_token, rng);
-            strongest_partner(&count_pairs(choices, per_token, experts), experts)
-        },
-    );
+    let narrow = || drawn_as_bits::<u64>(routing, permutations);
+    let draws = narrow().or_else(|| drawn_as_bits::<u128>(routing, permutations));
+    let draws = draws.unwrap_or_else(|| drawn_as_lists(routing, permutations));
     LayerCoactivation {
         layer: routing.layer,
         experts,
@@ -115,6 +111,26 @@ fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactiva
         pairs,
         strongest_partner: NullComparison::new(observed, &draws, Tail::Greater),
     }
+}
+
+/// The statistic under the null, where sets fit into so many bits.
+fn drawn_as_bits<B: Bits>(routing: &LayerRouting, permutations: Permutations) -> Option<Vec<f64>> {
+    let trade = BitTrade::<B>::new(&routing.choices, routing.per_token, routing.experts)?;
+    let one = |room: &mut Room<B>, rng: &mut _| strongest_partner(&trade.pairs(room, rng), routing.experts);
+    Some(permutations.draw(|| trade.room(), one))
+}
+
+/// The same for any number of experts.
+fn drawn_as_lists(routing: &LayerRouting, permutations: Permutations) -> Vec<f64> {
+    let (experts, per_token) = (routing.experts, routing.per_token);
+    permutations.draw(
+        || (Vec::new(), Trade::new(experts)),
+        |(choices, trade): &mut (Vec<u32>, Trade), rng| {
+            choices.clone_from(&routing.choices);
+            trade.randomise(choices, per_token, rng);
+            strongest_partner(&count_pairs(choices, per_token, experts), experts)
+        },
+    )
 }
 
 /// Tokens that chose both experts, and on the diagonal one: `[expert, expert]`.

@@ -2,6 +2,8 @@ use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 
+use super::bit_trade::Bits;
+use super::shuffled::Shuffled;
 use super::{NullComparison, Permutations, comparison_columns};
 use crate::counting::{Handover, is_followed};
 use crate::statistics::Tail;
@@ -65,7 +67,7 @@ pub(crate) fn tokens_by_document(documents: &[u32]) -> Vec<Vec<u32>> {
     order.chunk_by(|a, b| documents[*a as usize] == documents[*b as usize]).map(<[u32]>::to_vec).collect()
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Overlap {
     sets: f64,
     firsts: f64,
@@ -79,10 +81,67 @@ fn of_layer(
 ) -> LayerLocality {
     let identity: Vec<u32> = (0..(routing.choices.len() / routing.per_token) as u32).collect();
     let observed = overlap(routing, firsts, &identity);
-    let by_layer = permutations.child("layer").draw(Vec::new, |order: &mut Vec<u32>, rng| {
-        order.clone_from(&identity);
-        order.shuffle(rng);
-        overlap(routing, firsts, order)
+    let narrow = || drawn_as_bits::<u64>(routing, firsts, documents, permutations);
+    let drawn = narrow().or_else(|| drawn_as_bits::<u128>(routing, firsts, documents, permutations));
+    let (by_layer, by_document) =
+        drawn.unwrap_or_else(|| drawn_as_lists(routing, firsts, documents, permutations));
+    let (sets, first): (Vec<f64>, Vec<f64>) = by_layer.iter().map(|o| (o.sets, o.firsts)).unzip();
+    LayerLocality {
+        layer: routing.layer,
+        overlap: NullComparison::new(observed.sets, &sets, Tail::Greater),
+        order_overlap: NullComparison::new(observed.sets, &by_document, Tail::Greater),
+        first_choice: NullComparison::new(observed.firsts, &first, Tail::Greater),
+    }
+}
+
+/// Overlaps with routes shuffled over the layer, and of sets with routes shuffled within each document.
+type Drawn = (Vec<Overlap>, Vec<f64>);
+
+/// Overlaps under both nulls, where sets fit into so many bits. Routes themselves are shuffled, so that neighbours lie side by side in memory.
+fn drawn_as_bits<B: Bits>(
+    routing: &LayerRouting,
+    firsts: &[u32],
+    documents: &[Vec<u32>],
+    permutations: Permutations,
+) -> Option<Drawn> {
+    if routing.experts > B::EXPERTS {
+        return None;
+    }
+    let route = |chosen: &[u32]| {
+        let set = chosen.iter().fold(B::EMPTY, |set, expert| set.with(*expert));
+        Route { set, first: chosen[0] }
+    };
+    let routes: Vec<Route<B>> = routing.choices.chunks_exact(routing.per_token).map(route).collect();
+    let by_layer = permutations.child("layer").draw(Shuffled::default, |shuffled, rng| {
+        shuffled.fill(&routes, rng);
+        overlap_of_routes(shuffled.items(), firsts, routing.per_token)
+    });
+    let by_document = permutations.child("document").draw(
+        || (routes.clone(), Vec::new()),
+        |(lying, document): &mut (_, Vec<Route<B>>), rng| {
+            for places in documents {
+                document.clear();
+                document.extend(places.iter().map(|place| routes[*place as usize]));
+                document.shuffle(rng);
+                places.iter().zip(&*document).for_each(|(place, route)| lying[*place as usize] = *route);
+            }
+            overlap_of_routes(lying, firsts, routing.per_token).sets
+        },
+    );
+    Some((by_layer, by_document))
+}
+
+/// The same for any number of experts.
+fn drawn_as_lists(
+    routing: &LayerRouting,
+    firsts: &[u32],
+    documents: &[Vec<u32>],
+    permutations: Permutations,
+) -> Drawn {
+    let identity: Vec<u32> = (0..(routing.choices.len() / routing.per_token) as u32).collect();
+    let by_layer = permutations.child("layer").draw(Shuffled::default, |shuffled, rng| {
+        shuffled.fill(&identity, rng);
+        overlap(routing, firsts, shuffled.items())
     });
     let by_document = permutations.child("document").draw(
         || identity.clone(),
@@ -95,13 +154,26 @@ fn of_layer(
             overlap(routing, firsts, order).sets
         },
     );
-    let (sets, first): (Vec<f64>, Vec<f64>) = by_layer.iter().map(|o| (o.sets, o.firsts)).unzip();
-    LayerLocality {
-        layer: routing.layer,
-        overlap: NullComparison::new(observed.sets, &sets, Tail::Greater),
-        order_overlap: NullComparison::new(observed.sets, &by_document, Tail::Greater),
-        first_choice: NullComparison::new(observed.firsts, &first, Tail::Greater),
+    (by_layer, by_document)
+}
+
+/// The experts of a token as bits, and the one with the largest weight.
+#[derive(Clone, Copy)]
+struct Route<B> {
+    set: B,
+    first: u32,
+}
+
+/// Overlap of neighbours whose routes lie at their places.
+fn overlap_of_routes<B: Bits>(routes: &[Route<B>], firsts: &[u32], per_token: usize) -> Overlap {
+    let (mut shared, mut same_first) = (0, 0);
+    for place in firsts {
+        let (here, next) = (routes[*place as usize], routes[*place as usize + 1]);
+        shared += here.set.both(next.set).count();
+        same_first += usize::from(here.first == next.first);
     }
+    let pairs = firsts.len() as f64;
+    Overlap { sets: shared as f64 / (pairs * per_token as f64), firsts: same_first as f64 / pairs }
 }
 
 /// Overlap of neighbours when the token at a place takes the routes of `order[place]`.
@@ -201,6 +273,20 @@ mod tests {
         let layer = run(text, 8, 2, sets);
         assert!(layer.overlap.p_value <= 0.025 && layer.order_overlap.p_value <= 0.025);
         assert!(layer.overlap.excess() > 0.2 && layer.first_choice.p_value <= 0.025);
+    }
+
+    #[test]
+    fn routes_as_bits_and_as_lists_are_drawn_alike() {
+        let sets = planted::random_sets(120, 9, 3, |e| f64::from(1 + e), &mut Seed(8).rng());
+        let text = planted::text(6, 20, 10, &mut Seed(8).rng());
+        let trace = planted::trace(text, 9, 3, vec![sets]);
+        let (firsts, documents) = (neighbours(trace.tokens()), tokens_by_document(&trace.tokens().documents));
+        let (layer, draws) = (&trace.layers()[0], Permutations::new(9, Seed(4)));
+        let lists = drawn_as_lists(layer, &firsts, &documents, draws);
+        assert_eq!(drawn_as_bits::<u64>(layer, &firsts, &documents, draws), Some(lists.clone()));
+        assert_eq!(drawn_as_bits::<u128>(layer, &firsts, &documents, draws), Some(lists));
+        let many = LayerRouting { experts: 65, ..layer.clone() };
+        assert_eq!(drawn_as_bits::<u64>(&many, &firsts, &documents, draws), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where tokens go: load, sharpness, co-activation and locality of the routes of each layer.
 
+mod bit_trade;
 mod clusters;
 mod coactivation;
 mod load;
@@ -9,6 +10,7 @@ mod null;
 #[cfg(test)]
 pub(crate) mod planted;
 mod sharpness;
+mod shuffled;
 mod trade;
 
 pub use clusters::CoactivationClusters;

@@ -20,17 +20,29 @@ pub(super) struct Trade {
 const ROUNDS: usize = 6;
 
 /// Tokens that trade among one another at a time.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 /// How often all blocks are gone through; odd, so that tokens at even distances are the first and the last.
-const TURNS: usize = 3;
+pub(super) const TURNS: usize = 3;
 
 /// Tokens at even distances.
 #[derive(Clone, Copy)]
-struct Block {
-    start: usize,
-    distance: usize,
-    tokens: u32,
+pub(super) struct Block {
+    pub(super) start: usize,
+    pub(super) distance: usize,
+    pub(super) tokens: u32,
+}
+
+/// The blocks of a turn: by turns tokens at even distances, which mixes all parts of the text, and tokens side by side.
+pub(super) fn blocks(tokens: usize, turn: usize) -> impl Iterator<Item = Block> {
+    let blocks = tokens.div_ceil(BLOCK);
+    (0..blocks).map(move |block| match turn % 2 {
+        0 => Block { start: block, distance: blocks, tokens: (tokens - block).div_ceil(blocks) as u32 },
+        _ => {
+            let (start, end) = (block * tokens / blocks, (block + 1) * tokens / blocks);
+            Block { start, distance: 1, tokens: (end - start) as u32 }
+        }
+    })
 }
 
 impl Trade {
@@ -41,28 +53,16 @@ impl Trade {
 
     /// Turns the sets `[token, slot]` into a draw of the null.
     ///
-    /// Large layers are traded block by block, so that what is traded is in the cache: by turns among tokens at even distances, which mixes
-    /// all parts of the text, and among tokens side by side. Which tokens trade never depends on their sets, so all draws stay equally likely.
+    /// Large layers are traded block by block, so that what is traded is in the cache. Which tokens trade never depends on their sets, so all draws
+    /// stay equally likely.
     pub(super) fn randomise(&mut self, choices: &mut [u32], per_token: usize, rng: &mut ChaCha8Rng) {
         let tokens = choices.len() / per_token;
         if tokens <= BLOCK {
             let all = Block { start: 0, distance: 1, tokens: tokens as u32 };
             return self.trade_within(all, ROUNDS, choices, per_token, rng);
         }
-        let blocks = tokens.div_ceil(BLOCK);
         for turn in 0..TURNS {
-            for block in 0..blocks {
-                let block = match turn % 2 {
-                    0 => Block {
-                        start: block,
-                        distance: blocks,
-                        tokens: (tokens - block).div_ceil(blocks) as u32,
-                    },
-                    _ => {
-                        let (start, end) = (block * tokens / blocks, (block + 1) * tokens / blocks);
-                        Block { start, distance: 1, tokens: (end - start) as u32 }
-                    }
-                };
+            for block in blocks(tokens, turn) {
                 self.trade_within(block, ROUNDS / TURNS, choices, per_token, rng);
             }
         }

@@ -1,0 +1,295 @@
+//! Random sets with the loads of experts and the numbers of experts of tokens kept, for layers whose sets fit into a machine word.
+//!
+//! The same null as [`Trade`](super::trade::Trade), several times as fast. Which token has which set does not matter to what experts go together, so
+//! that sets themselves are shuffled, and two sets trade without a branch that depends on them.
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::trade::{BLOCK, Block, TURNS, blocks};
+
+/// A set of experts as bits.
+pub(super) trait Bits: Copy + Send + Sync + PartialEq + std::fmt::Debug {
+    /// Experts that there may be.
+    const EXPERTS: usize;
+    const EMPTY: Self;
+    fn with(self, expert: u32) -> Self;
+    fn both(self, other: Self) -> Self;
+    fn either(self, other: Self) -> Self;
+    /// What one of the two has and the other has not.
+    fn differing(self, other: Self) -> Self;
+    fn count(self) -> usize;
+    /// The set of its lowest expert; empty if it is.
+    fn lowest(self) -> Self;
+    /// Itself if the flag is 1, empty if it is 0.
+    fn if_set(self, flag: u16) -> Self;
+    /// Its lowest expert; of an empty set no expert at all.
+    fn first(self) -> usize;
+}
+
+macro_rules! bits {
+    ($word:ty) => {
+        impl Bits for $word {
+            const EXPERTS: usize = <$word>::BITS as usize;
+            const EMPTY: $word = 0;
+
+            fn with(self, expert: u32) -> $word {
+                self | 1 << expert
+            }
+
+            fn both(self, other: $word) -> $word {
+                self & other
+            }
+
+            fn either(self, other: $word) -> $word {
+                self | other
+            }
+
+            fn differing(self, other: $word) -> $word {
+                self ^ other
+            }
+
+            fn count(self) -> usize {
+                self.count_ones() as usize
+            }
+
+            fn lowest(self) -> $word {
+                self & self.wrapping_neg()
+            }
+
+            fn if_set(self, flag: u16) -> $word {
+                self & <$word>::from(flag).wrapping_neg()
+            }
+
+            fn first(self) -> usize {
+                self.trailing_zeros() as usize
+            }
+        }
+    };
+}
+
+bits!(u64);
+bits!(u128);
+
+/// Experts of a token for which every way to divide what two tokens do not share is tabulated.
+pub(super) const MOST_PER_TOKEN: usize = 8;
+
+/// The sets of a layer, and how they trade.
+pub(super) struct BitTrade<B> {
+    sets: Vec<B>,
+    per_token: usize,
+    experts: usize,
+    /// Choices of `m` out of `2m`, as bits, one `m` after the other.
+    halves: Vec<u16>,
+    /// For each `m`, where its choices begin in `halves`.
+    begins: [u32; MOST_PER_TOKEN + 2],
+}
+
+/// Room for a draw.
+pub(super) struct Room<B> {
+    sets: Vec<B>,
+    block: Vec<B>,
+}
+
+impl<B: Bits> BitTrade<B> {
+    /// The sets of `choices[token, slot]`; none where there are more experts than bits, or more of a token than are tabulated.
+    pub(super) fn new(choices: &[u32], per_token: usize, experts: usize) -> Option<BitTrade<B>> {
+        if experts > B::EXPERTS || per_token > MOST_PER_TOKEN {
+            return None;
+        }
+        let set = |experts: &[u32]| experts.iter().fold(B::EMPTY, |set, expert| set.with(*expert));
+        let sets = choices.chunks_exact(per_token).map(set).collect();
+        let (mut halves, mut begins) = (Vec::new(), [0; MOST_PER_TOKEN + 2]);
+        for m in 0..=per_token {
+            let half = |choice: &u32| choice.count_ones() as usize == m;
+            halves.extend((0..1u32 << (2 * m)).filter(half).map(|choice| choice as u16));
+            begins[m + 1] = halves.len() as u32;
+        }
+        Some(BitTrade { sets, per_token, experts, halves, begins })
+    }
+
+    pub(super) fn room(&self) -> Room<B> {
+        Room { sets: self.sets.clone(), block: Vec::with_capacity(BLOCK) }
+    }
+
+    /// A draw of the null: sets of as many tokens, in no order.
+    fn draw<'a>(&self, room: &'a mut Room<B>, rng: &mut ChaCha8Rng) -> &'a [B] {
+        let Room { sets, block } = room;
+        sets.copy_from_slice(&self.sets);
+        for turn in 0..TURNS {
+            for place in blocks(sets.len(), turn) {
+                let Block { start, distance, tokens } = place;
+                let places = || (0..tokens as usize).map(|token| start + token * distance);
+                block.clear();
+                block.extend(places().map(|place| sets[place]));
+                block.shuffle(rng);
+                self.trade_twice(block, rng);
+                places().zip(&*block).for_each(|(place, set)| sets[place] = *set);
+            }
+        }
+        sets
+    }
+
+    /// Every set trades with its neighbour, and then with one that is half of the block away. Of an odd number one waits.
+    fn trade_twice(&self, block: &mut [B], rng: &mut ChaCha8Rng) {
+        for pair in block.chunks_exact_mut(2) {
+            [pair[0], pair[1]] = self.trade(pair[0], pair[1], rng);
+        }
+        let (low, high) = block.split_at_mut(block.len() / 2);
+        for (first, second) in low.iter_mut().zip(high) {
+            [*first, *second] = self.trade(*first, *second, rng);
+        }
+    }
+
+    /// What only one of the two has is divided anew between them, each way with the same chance (to one part in 300,000).
+    fn trade(&self, first: B, second: B, rng: &mut ChaCha8Rng) -> [B; 2] {
+        let (shared, mut left) = (first.both(second), first.differing(second));
+        let m = left.count() / 2;
+        let (begin, end) = (self.begins[m], self.begins[m + 1]);
+        let pick = (u64::from(rng.next_u32()) * u64::from(end - begin)) >> 32;
+        let mut half = self.halves[begin as usize + pick as usize];
+        let (mut mine, all) = (shared, left);
+        // Always as many steps, so that no branch depends on the sets.
+        for _ in 0..2 * self.per_token {
+            let lowest = left.lowest();
+            mine = mine.either(lowest.if_set(half & 1));
+            left = left.differing(lowest);
+            half >>= 1;
+        }
+        [mine, shared.either(all.differing(mine.both(all)))]
+    }
+
+    /// Tokens of a draw that have both of two experts, `[expert, partner]`; on the diagonal the load, which no draw changes.
+    pub(super) fn pairs(&self, room: &mut Room<B>, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        let n = self.experts;
+        let mut counts = vec![0; n * n];
+        for set in self.draw(room, rng) {
+            let mut rest = *set;
+            for _ in 0..self.per_token {
+                let lowest = rest.lowest();
+                rest = rest.differing(lowest);
+                let row = &mut counts[lowest.first() * n..][..n];
+                row[lowest.first()] += 1;
+                let mut partners = rest;
+                while partners != B::EMPTY {
+                    let partner = partners.lowest();
+                    partners = partners.differing(partner);
+                    row[partner.first()] += 1;
+                }
+            }
+        }
+        for expert in 0..n {
+            (0..expert).for_each(|partner| counts[expert * n + partner] = counts[partner * n + expert]);
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::counting::Pairs;
+    use crate::routing::planted;
+    use crate::routing::trade::Trade;
+    use moescope_base::Seed;
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    fn loads<B: Bits>(sets: &[B], experts: u32) -> Vec<usize> {
+        let has = |expert| sets.iter().filter(|set| set.both(B::EMPTY.with(expert)) != B::EMPTY).count();
+        (0..experts).map(has).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn draws_keep_sets_and_loads(seed in 0u64..500, tokens in 1usize..60, per_token in 1usize..=8) {
+            let weight = |e| f64::from(e + 1);
+            let before = planted::random_sets(tokens, 12, per_token, weight, &mut Seed(seed).rng());
+            let narrow = BitTrade::<u64>::new(&before, per_token, 12).unwrap();
+            let wide = BitTrade::<u128>::new(&before, per_token, 12).unwrap();
+            let mut room = narrow.room();
+            let after = narrow.draw(&mut room, &mut Seed(seed).rng());
+            prop_assert_eq!(loads(after, 12), loads(&narrow.sets, 12));
+            prop_assert!(after.iter().all(|set| set.count() == per_token));
+            let mut room = wide.room();
+            let again = wide.draw(&mut room, &mut Seed(seed).rng());
+            prop_assert!(again.iter().zip(after).all(|(wide, narrow)| *wide == u128::from(*narrow)));
+        }
+
+        #[test]
+        fn pairs_are_those_of_the_sets(seed in 0u64..200, per_token in 1usize..=5) {
+            let sets = planted::random_sets(40, 9, per_token, |_| 1.0, &mut Seed(seed).rng());
+            let trade = BitTrade::<u64>::new(&sets, per_token, 9).unwrap();
+            let found = trade.pairs(&mut trade.room(), &mut Seed(seed).rng());
+            let mut room = trade.room();
+            let drawn = trade.draw(&mut room, &mut Seed(seed).rng());
+            let listed = |set: &u64| (0..9).filter(|e| set >> e & 1 == 1).collect::<Vec<u32>>();
+            let mut wanted = Pairs::new(9);
+            wanted.add(&drawn.iter().flat_map(listed).collect::<Vec<u32>>(), per_token);
+            prop_assert_eq!(found, wanted.counts());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_to_the_other_way() {
+        let ten: Vec<u32> = (0..10).collect();
+        assert!(BitTrade::<u64>::new(&[0, 64], 2, 65).is_none());
+        assert!(BitTrade::<u128>::new(&[0, 64], 2, 65).is_some());
+        assert!(BitTrade::<u64>::new(&ten, 10, 12).is_none());
+    }
+
+    #[test]
+    fn two_sets_come_out_of_a_trade_in_every_way_alike_often() {
+        let trade = BitTrade::<u64>::new(&[0, 1, 2, 1, 3, 4], 3, 6).unwrap();
+        let mut rng = Seed(4).rng();
+        let mut seen = BTreeMap::<[u64; 2], u32>::new();
+        for _ in 0..6_000 {
+            *seen.entry(trade.trade(0b000111, 0b011010, &mut rng)).or_default() += 1;
+        }
+        // Expert 1 is shared; of 0, 2, 3 and 4 the first has two: six ways, 1,000 each with a standard deviation of 29.
+        assert_eq!(seen.len(), 6);
+        assert!(seen.keys().all(|[a, b]| a & b == 0b10 && a | b == 0b11111));
+        assert!(seen.values().all(|times| (880..1120).contains(times)), "{seen:?}");
+    }
+
+    #[test]
+    fn all_sets_with_the_same_loads_are_drawn_alike_often() {
+        // Four tokens with two of four experts each, every expert twice: 90 ways.
+        let trade = BitTrade::<u64>::new(&[0, 1, 0, 1, 2, 3, 2, 3], 2, 4).unwrap();
+        let (mut room, mut rng) = (trade.room(), Seed(9).rng());
+        let mut seen = BTreeMap::<Vec<u64>, f64>::new();
+        for _ in 0..18_000 {
+            *seen.entry(trade.draw(&mut room, &mut rng).to_vec()).or_default() += 1.0;
+        }
+        assert_eq!(seen.len(), 90);
+        let chi: f64 = seen.values().map(|times| (times - 200.0).powi(2) / 200.0).sum();
+        // 89 degrees of freedom: mean 89, standard deviation 13.
+        assert!(chi < 150.0, "{chi}");
+    }
+
+    #[test]
+    fn a_large_layer_forgets_committees_and_topics_as_it_does_the_other_way() {
+        let tokens = 3 * BLOCK + 7;
+        let mut rng = Seed(5).rng();
+        let committee = |token: usize, rng: &mut ChaCha8Rng| {
+            let half = if token < tokens / 2 { 0 } else { 4 };
+            let pair = half + 2 * rng.random_range(0..2u32);
+            [pair, pair + 1]
+        };
+        let sets: Vec<u32> = (0..tokens).flat_map(|token| committee(token, &mut rng)).collect();
+        let trade = BitTrade::<u64>::new(&sets, 2, 8).unwrap();
+        let mut other = sets.clone();
+        Trade::new(8).randomise(&mut other, 2, &mut rng);
+        let mut pairs = Pairs::new(8);
+        pairs.add(&other, 2);
+        let (found, other) = (trade.pairs(&mut trade.room(), &mut rng), pairs.counts());
+        for (a, b) in [(0, 1), (0, 2), (0, 4), (3, 7), (6, 7)] {
+            let [found, other] = [&found, &other].map(|counts| f64::from(counts[8 * a + b]) / tokens as f64);
+            assert!((found - other).abs() < 0.008, "{a} {b}: {found} {other}");
+            assert!((found - 1.0 / 28.0).abs() < 0.007, "{a} {b}: {found}");
+        }
+    }
+}
