@@ -315,7 +315,7 @@ impl Instrument for CalibrationError {
             null: "outcomes drawn at exactly the stated probabilities",
             does_not_show: "calibration of any token but the most probable",
             source: "expected calibration error, Guo et al. 2017; groups of equal size, Nixon et al. 2019",
-            passes: "one for each batch",
+            passes: "one for each batch of an excerpt",
             routed: false,
             gives: gives::GIVES,
             promises: PROMISES,

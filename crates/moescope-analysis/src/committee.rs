@@ -6,7 +6,9 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+};
 use crate::routing::{NullComparison, Permutations, comparison_columns, gini};
 use crate::statistics::{Bootstrap, Resampling, Tail, bootstrap};
 use crate::tabulate::bootstrap_columns;
@@ -334,6 +336,10 @@ impl Instrument for Committee {
             gives: gives::GIVES,
             promises: PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Whole
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

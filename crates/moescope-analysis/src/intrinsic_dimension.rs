@@ -297,7 +297,7 @@ impl Instrument for TwoNeighbours {
             null: "Gaussian vectors of the same covariance",
             does_not_show: "which directions, nor that anything was learned: vectors of one word lie together in random networks as well; dimensions above about twenty are underestimated",
             source: "TwoNN, Facco et al. 2017",
-            passes: "one for each batch",
+            passes: "one for each batch of an excerpt",
             routed: false,
             gives: gives::GIVES,
             promises: PROMISES,

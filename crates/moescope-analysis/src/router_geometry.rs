@@ -298,7 +298,7 @@ impl Instrument for RouterGeometry {
             null: "rows of the same lengths in random directions; mean inputs dealt to other experts",
             does_not_show: "that the router separates anything, nor what came first, alignment or specialisation",
             source: "router directions and router–expert alignment, arXiv 2605.12476; effective rank, Roy and Vetterli 2007",
-            passes: "one for each batch",
+            passes: "one for each batch of an excerpt",
             routed: true,
             gives: gives::GIVES,
             promises: PROMISES,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use moescope_base::{Subject, Tokens};
 use moescope_host::{FolderLock, make_folder, replace, sweep};
 
-use crate::recorder::{extend, record_routing};
+use crate::recorder::record_routing;
 use crate::{RoutingTrace, TokenTable, TraceError, TraceFolder, write_trace};
 
 /// The folder of the pieces.
@@ -191,7 +191,7 @@ fn joined(traces: Vec<RoutingTrace>) -> Result<RoutingTrace, TraceError> {
     let (mut tokens, mut layers) = first.into_parts();
     for trace in traces {
         let (more_tokens, more_layers) = trace.into_parts();
-        extend(&mut tokens, more_tokens)?;
+        tokens.extend(more_tokens)?;
         for (layer, more) in layers.iter_mut().zip(more_layers) {
             layer.choices.extend(more.choices);
             layer.weights.extend(more.weights);
@@ -216,7 +216,7 @@ mod tests {
             for (place, window) in ids.chunks(2).map(|window| batch(window).1).enumerate() {
                 match place {
                     0 => table = window,
-                    _ => extend(&mut table, window).unwrap(),
+                    _ => table.extend(window).unwrap(),
                 }
             }
             (Tokens::new(ids.to_vec(), ids.len() / 2, 2).unwrap(), table)

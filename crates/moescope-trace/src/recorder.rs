@@ -64,7 +64,7 @@ pub fn record_routing(
         }
         match &mut all {
             None => all = Some(table),
-            Some(all) => extend(all, table)?,
+            Some(all) => all.extend(table)?,
         }
     }
     RoutingTrace::new(all.unwrap_or_default(), layers)
@@ -182,21 +182,6 @@ fn check_batch(tokens: &Tokens, table: &TokenTable) -> Result<(), TraceError> {
         true => Ok(()),
         false => Err(inconsistent("a batch's token table", table.len(), "the ids of the batch, in order")),
     }
-}
-
-/// Appends the table of a later batch.
-pub(crate) fn extend(all: &mut TokenTable, more: TokenTable) -> Result<(), TraceError> {
-    if all.domain_names != more.domain_names || all.class_names != more.class_names {
-        let found = more.domain_names.len() + more.class_names.len();
-        return Err(inconsistent("a later batch", found, "the domain and class names of the first"));
-    }
-    all.ids.extend(more.ids);
-    all.next_ids.extend(more.next_ids);
-    all.domains.extend(more.domains);
-    all.documents.extend(more.documents);
-    all.positions.extend(more.positions);
-    all.classes.extend(more.classes);
-    Ok(())
 }
 
 fn divided(point: HookPoint, value: &Value, count: f32) -> Result<Value, TraceError> {

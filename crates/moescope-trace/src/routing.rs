@@ -140,6 +140,47 @@ impl TokenTable {
         self.ids.is_empty()
     }
 
+    /// The table of some of its tokens, in the order in which they are named.
+    ///
+    /// # Panics
+    /// If there is no such token.
+    pub fn select(&self, tokens: &[usize]) -> TokenTable {
+        fn of<T: Copy>(column: &[T], tokens: &[usize]) -> Vec<T> {
+            tokens.iter().map(|token| column[*token]).collect()
+        }
+        TokenTable {
+            ids: of(&self.ids, tokens),
+            next_ids: of(&self.next_ids, tokens),
+            domains: of(&self.domains, tokens),
+            documents: of(&self.documents, tokens),
+            positions: of(&self.positions, tokens),
+            classes: of(&self.classes, tokens),
+            domain_names: self.domain_names.clone(),
+            class_names: self.class_names.clone(),
+        }
+    }
+
+    /// Appends the table of later tokens.
+    ///
+    /// # Errors
+    /// If its domains or classes have other names.
+    pub fn extend(&mut self, more: TokenTable) -> Result<(), TraceError> {
+        if self.domain_names != more.domain_names || self.class_names != more.class_names {
+            return Err(TraceError::Inconsistent {
+                what: "a later batch".into(),
+                found: format!("{} entries", more.domain_names.len() + more.class_names.len()),
+                wanted: "the domain and class names of the first".into(),
+            });
+        }
+        self.ids.extend(more.ids);
+        self.next_ids.extend(more.next_ids);
+        self.domains.extend(more.domains);
+        self.documents.extend(more.documents);
+        self.positions.extend(more.positions);
+        self.classes.extend(more.classes);
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), TraceError> {
         let tokens = self.len();
         check_length("token column `next_ids`", self.next_ids.len(), tokens)?;

@@ -4,7 +4,9 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 
 use super::{Attribution, AttributionOptions, EditEffect, Replacement, attribution};
 use crate::AnalysisError;
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule, SHORT_EXCERPT,
+};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
 
@@ -61,11 +63,15 @@ impl Instrument for AttributionPatching {
             null: "a prediction of no effect, with error 1; the same edits with the routes held",
             does_not_show: "that flips cause the larger error of edits that flip, which are larger edits, too: compare with the routes held",
             source: "attribution patching, Nanda 2023 and Syed et al. 2023, and integrated gradients, Sundararajan et al. 2017, against ablation by the mean",
-            passes: "33 with gradients and 4 for each batch, 65 and 8 with routed layers",
+            passes: "33 with gradients and 4 for each batch of an excerpt, 65 and 8 with routed layers",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Excerpt(SHORT_EXCERPT)
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

@@ -5,7 +5,9 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 use super::promoted::promoted_tokens;
 use super::telling::{Tokens, telling_tokens};
 use crate::AnalysisError;
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+};
 use crate::statistics::holm;
 use crate::wording::counted;
 
@@ -40,6 +42,10 @@ impl Instrument for ExpertProfile {
             gives: super::gives::GIVES,
             promises: PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Whole
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

@@ -46,6 +46,7 @@ const SEES_NAMES: &[(&str, &str)] = &[
 /// Columns of other instruments that they may change: what is drawn for a null, less which something is told, and a name; and of experts that are
 /// used alike the lower number goes first.
 const COLUMNS_THAT_SEE_NAMES: &[&str] = &[
+    "routing_coactivation strongest_partner_excess",
     "expert_pruning loss",
     "expert_pruning saved",
     "neuron_pruning saved",
@@ -135,15 +136,7 @@ fn reordered() -> Vec<(Tokens, TokenTable)> {
         order.shuffle(&mut Seed(number as u64).child("order").rng());
         let rows: Vec<usize> =
             order.iter().flat_map(|document| document * LENGTH..(document + 1) * LENGTH).collect();
-        let table = TokenTable {
-            ids: rows.iter().map(|row| table.ids[*row]).collect(),
-            next_ids: rows.iter().map(|row| table.next_ids[*row]).collect(),
-            domains: rows.iter().map(|row| table.domains[*row]).collect(),
-            documents: rows.iter().map(|row| table.documents[*row]).collect(),
-            positions: rows.iter().map(|row| table.positions[*row]).collect(),
-            classes: rows.iter().map(|row| table.classes[*row]).collect(),
-            ..table
-        };
+        let table = table.select(&rows);
         (Tokens::new(table.ids.clone(), DOCUMENTS, LENGTH).unwrap(), table)
     };
     batches().into_iter().enumerate().map(batch).collect()

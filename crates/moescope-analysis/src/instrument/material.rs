@@ -3,6 +3,7 @@ use moescope_trace::{RoutingTrace, TokenTable, record_routing};
 use rand::seq::SliceRandom;
 
 use super::Other;
+use super::excerpt::Excerpt;
 use crate::matrix::Features;
 use crate::routing::Permutations;
 use crate::statistics::{BootstrapMethod, Resampling};
@@ -45,6 +46,8 @@ pub struct Material<'a> {
     pub room_for_weights: bool,
     /// The routes, once an instrument has asked for them.
     pub(super) routes: Option<RoutingTrace>,
+    /// The part of the text that was last read instead of all of it.
+    pub(super) excerpt: Option<Excerpt>,
 }
 
 impl<'a> Material<'a> {
@@ -71,6 +74,7 @@ impl<'a> Material<'a> {
             others: Vec::new(),
             room_for_weights: true,
             routes: None,
+            excerpt: None,
         })
     }
 

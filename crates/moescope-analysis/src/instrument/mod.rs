@@ -1,6 +1,7 @@
 //! The case of instruments: what each one asks, what it needs, and how it is run on any subject.
 
 mod case;
+mod excerpt;
 mod gives;
 #[cfg(test)]
 mod invariance;
@@ -18,6 +19,8 @@ use serde::Serialize;
 use crate::AnalysisError;
 
 pub use case::{CASE, named};
+pub use excerpt::Reads;
+pub(crate) use excerpt::SHORT_EXCERPT;
 pub use gives::{Gives, Number, Range};
 pub use material::{Material, ResidualStream, stream_of};
 pub use other::{Open, Other};
@@ -36,7 +39,20 @@ pub trait Instrument: Sync {
         false
     }
 
-    /// Runs it. The result follows from the material alone, not from the number of threads.
+    /// How much of the text it reads.
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+
+    /// Runs it on as much of the text as it reads.
+    ///
+    /// # Errors
+    /// As [`Instrument::run`].
+    fn ask(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        material.reading(self.reads(), |material| self.run(material))
+    }
+
+    /// Runs it on all of the text. The result follows from the material alone, not from the number of threads.
     ///
     /// # Errors
     /// If the material does not allow the analysis (too few documents, a single domain, no routed layer), or the subject cannot

@@ -7,7 +7,7 @@ use moescope_base::{Figure, FigureKind};
 
 pub(super) use domain_probe::DomainProbe;
 
-use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule};
 use crate::AnalysisError;
 use crate::lens_passage::Passage;
 use crate::logit_lens::{LensLayer, logit_lens};
@@ -60,6 +60,10 @@ impl Instrument for RouteLoad {
             gives: gives::ROUTING,
             promises: ROUTE_LOAD_PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Whole
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
@@ -170,6 +174,10 @@ impl Instrument for Specialisation {
         }
     }
 
+    fn reads(&self) -> Reads {
+        Reads::Whole
+    }
+
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("specialisation");
         let trace = material.routes()?.clone();
@@ -228,6 +236,10 @@ impl Instrument for Paths {
         }
     }
 
+    fn reads(&self) -> Reads {
+        Reads::Whole
+    }
+
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("paths");
         paths_finding(material.routes()?, permutations)
@@ -257,7 +269,7 @@ impl Instrument for Lens {
             null: "the residual stream rotated at random",
             does_not_show: "what the model would compute if it stopped there: later blocks may rewrite the basis",
             source: "nostalgebraist 2020; Belrose et al. 2023 for its bias in early layers",
-            passes: "one for each batch, and three products with the unembedding for each block, and one of one sequence",
+            passes: "one for each batch of an excerpt, and three products with the unembedding for each block, and one of one sequence",
             routed: false,
             gives: gives::LOGIT_LENS,
             promises: LENS_PROMISES,

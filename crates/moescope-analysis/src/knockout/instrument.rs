@@ -4,7 +4,9 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 
 use super::{ExpertId, Importance, importance};
 use crate::AnalysisError;
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule, SHORT_EXCERPT,
+};
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
 use crate::wording::{counted, moves, signed};
@@ -50,11 +52,15 @@ impl Instrument for ExpertImportances {
             null: "other experts of the layer and of similar load; as many experts taken out in random orders",
             does_not_show: "what a model trained without the expert would lose, nor what two experts do for each other",
             source: "ablation against random components, Meyes et al. 2019; pruning of experts after training, Lu et al. 2024 (arXiv 2402.14800), there by the error of the layer's output",
-            passes: "one for each batch and expert (128 at most), 5 for each of half of them, and 4 for each point of the curve",
+            passes: "one for each batch of an excerpt and expert (128 at most), 5 for each of half of them, and 4 for each point of the curve",
             routed: true,
             gives: super::gives::GIVES,
             promises: PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Excerpt(SHORT_EXCERPT)
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

@@ -6,7 +6,9 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 
 use super::matching::{RouteAgreement, route_agreement};
 use super::{routes_of_other, wanted};
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+};
 use crate::routing::Permutations;
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
@@ -56,6 +58,10 @@ impl Instrument for RouteSaturation {
 
     fn against(&self) -> bool {
         true
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Whole
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

@@ -46,7 +46,7 @@ impl Instrument for ModelSimilarity {
             null: "the tokens of the other model shuffled",
             does_not_show: "that the models compute alike: a few directions of large variance may decide the number",
             source: "linear CKA, Kornblith et al. 2019, unbiased (Song et al. 2012)",
-            passes: "one for each batch, and one of each other model",
+            passes: "one for each batch of an excerpt, and one of each other model",
             routed: false,
             gives: super::gives::MODEL_SIMILARITY,
             promises: PROMISES,

@@ -49,7 +49,7 @@ impl Instrument for NeuronProfile {
             null: "values moved along each document; whole documents exchanged between domains; the numbers of every matrix in another order",
             does_not_show: "that the neuron stands for what its strongest texts share, nor that the model needs it, nor training, unless more are known than with the weights in another order",
             source: "strongest texts and token tables of Bills et al. 2023, with a test; promoted tokens after Geva et al. 2022",
-            passes: "for each of at most 4 layers, one for each batch, and one of at most 64 sequences; all of it twice",
+            passes: "for each of at most 4 layers, one for each batch of an excerpt, and one of at most 64 sequences; all of it twice",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

@@ -7,7 +7,9 @@ use super::predictions::Predictions;
 use super::profile::{Profile, Profiles, Setting, profiles};
 use super::tables::{layers, passages, profile, purities, texts};
 use crate::AnalysisError;
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+};
 use crate::neuron_profile::Text;
 use crate::statistics::holm;
 use crate::wording::{counted, signed};
@@ -65,6 +67,10 @@ impl Instrument for PathProfile {
             gives: super::gives::GIVES,
             promises: PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Whole
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

@@ -5,7 +5,9 @@ use moescope_base::{Figure, FigureKind};
 use super::contexts::{self, ContextAgreement, context_agreement};
 use super::{LayerPredictability, Predictor, input_clusters, predictability, table};
 use crate::AnalysisError;
-use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::instrument::{
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+};
 use crate::wording::counted;
 
 /// The instrument `predictability`.
@@ -71,6 +73,10 @@ impl Instrument for Predictability {
             gives: super::gives::GIVES,
             promises: PROMISES,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Whole
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

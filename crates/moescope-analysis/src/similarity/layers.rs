@@ -231,7 +231,7 @@ impl Instrument for LayerSimilarity {
             null: "the tokens of the second layer shuffled",
             does_not_show: "that layers compute alike: what both carry on from the embedding makes them alike without any computation",
             source: "CKA: Kornblith et al. 2019, unbiased; SVCCA: Raghu et al. 2017; PWCCA: Morcos et al. 2018; Procrustes: Ding et al. 2021; RSA: Kriegeskorte et al. 2008",
-            passes: "one for each batch",
+            passes: "one for each batch of an excerpt",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

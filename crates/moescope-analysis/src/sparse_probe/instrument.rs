@@ -57,7 +57,7 @@ impl Instrument for SparseProbe {
             null: "the same feature dealt out to other documents (domains) or to other token ids (classes)",
             does_not_show: "that the model uses the neuron, or that the neuron stands for nothing else",
             source: "k-sparse probing, Gurnee et al. 2023; over the neurons of experts, arXiv 2604.02178",
-            passes: "one for each batch and layer",
+            passes: "one for each batch of an excerpt and layer",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

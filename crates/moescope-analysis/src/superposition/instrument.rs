@@ -44,7 +44,7 @@ impl Instrument for Superposition {
             null: "random directions of the same lengths; that there is a feature: labels moved along each document; the numbers of every matrix in another order",
             does_not_show: "features that are not asked for, nor that the model reads those that are, nor training, unless there are more of them than with the weights in another order",
             source: "interference and dimensionality, Elhage et al. 2022; of single experts, arXiv 2510.23671, here with the noise taken out",
-            passes: "one or two for each batch, and one for each batch and each of at most 6 layers; all of it twice",
+            passes: "one or two for each batch of an excerpt, and one for each batch of an excerpt and each of at most 6 layers; all of it twice",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

@@ -56,7 +56,7 @@ impl Instrument for TunedLens {
             null: "one constant prediction; the logit lens; for the lenses by expert and by path the same lens on shuffled routes",
             does_not_show: "that the model uses what the lens reads: it may compute what later blocks would",
             source: "tuned lens, Belrose et al. 2023 (arXiv 2303.08112), with corrections of rank 2 by expert and by path",
-            passes: "one for each batch; and for each of at most 6 blocks 1,160 products of 64 tokens with the unembedding, there and back",
+            passes: "one for each batch of an excerpt; and for each of at most 6 blocks 1,160 products of 64 tokens with the unembedding, there and back",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

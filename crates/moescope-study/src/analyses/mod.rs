@@ -101,7 +101,7 @@ impl Asking<'_> {
         if instrument.against() {
             material.others = vec![self.other(run)];
         }
-        match instrument.run(&mut material) {
+        match instrument.ask(&mut material) {
             Ok(finding) => Ok(finding.into()),
             // What another text or another model may allow is a result; whatever else went wrong may go right the next time.
             Err(

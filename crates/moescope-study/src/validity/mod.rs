@@ -177,7 +177,7 @@ fn said(
             let (instrument, planted, source) = (about.name, property.name(), Box::new(source));
             StudyError::Bench { instrument, planted, source }
         };
-        let finding = instrument.run(&mut material).map_err(failed)?;
+        let finding = instrument.ask(&mut material).map_err(failed)?;
         for (number, promise) in about.promises.iter().enumerate() {
             if read(promise) {
                 said.push((place, number, promise.reading.holds(&finding).map_err(failed)?));

@@ -65,7 +65,7 @@ impl Instrument for DomainProbe {
             null: "the most frequent class; and random labels of token types, which a memory of tokens reads",
             does_not_show: "that the model uses what can be read",
             source: "Alain and Bengio 2016; control tasks, Hewitt and Liang 2019; online code, Voita and Titov 2020",
-            passes: "one for each batch",
+            passes: "one for each batch of an excerpt",
             routed: false,
             gives: gives::DOMAIN_PROBE,
             promises: PROMISES,

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use clap::Args;
-use moescope_analysis::instrument::{About, CASE, Finding, Gives, Instrument, Material, Number, named};
+use moescope_analysis::instrument::{
+    About, CASE, Finding, Gives, Instrument, Material, Number, Reads, named,
+};
 use moescope_analysis::wording::counted;
 use moescope_base::Seed;
 use moescope_corpus::Corpus;
@@ -109,7 +111,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         windows: windows.windows.len(),
         positions,
         record: &record,
-        kept: kept(&instruments, &shape, tokens),
+        kept: kept(&instruments, &shape, (tokens, positions)),
         threads: context.threads(),
     };
     let running = |sequences: usize| Running {
@@ -290,12 +292,13 @@ struct Outcome {
 
 /// Prints what there is.
 fn list(context: &Context) -> Result<(), Failure> {
-    let abouts: Vec<About> = CASE.iter().map(|instrument| instrument.about()).collect();
     if context.json() {
+        let abouts: Vec<serde_json::Value> = CASE.iter().map(|instrument| listed(*instrument)).collect();
         context.print_json(&serde_json::json!({ "instruments": abouts }));
         return Ok(());
     }
-    for about in abouts {
+    for instrument in CASE {
+        let about = instrument.about();
         let needs = if about.routed { ", routed models alone" } else { "" };
         say!("{}  ({}{needs})", about.name, about.group.name());
         say!("    {}", about.question);
@@ -303,12 +306,23 @@ fn list(context: &Context) -> Result<(), Failure> {
         say!("    does not show: {}", about.does_not_show);
         say!("    source: {}", about.source);
         say!("    forward passes: {}", about.passes);
+        say!("    reads: {}", instrument.reads());
         for gives in about.gives {
             say!("    gives {}", in_one_line(gives));
         }
         say!("");
     }
     Ok(())
+}
+
+/// What is said of an instrument, with the tokens of a text that it reads at most; null where it reads all.
+fn listed(instrument: &dyn Instrument) -> serde_json::Value {
+    let mut about = serde_json::to_value(instrument.about()).expect("texts, lists of them and a flag");
+    about["reads_tokens"] = match instrument.reads() {
+        Reads::Whole => serde_json::Value::Null,
+        Reads::Excerpt(most) => most.into(),
+    };
+    about
 }
 
 /// A table: its name, what a row is, and its results with unit and range.
@@ -375,7 +389,7 @@ fn outcomes(
         watch.begin(done);
         let found = match about.routed && !routed {
             true => Err("the model is dense: it has no routed layer".to_owned()),
-            false => pool.install(|| instrument.run(material)).map_err(|error| error.to_string()),
+            false => pool.install(|| instrument.ask(material)).map_err(|error| error.to_string()),
         };
         // A stopped pass may have cost an instrument no more than its null: what it says then is no finding.
         if context.interrupt().flag().load(Ordering::Relaxed) {

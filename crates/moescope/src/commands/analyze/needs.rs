@@ -3,7 +3,7 @@
 //! One pass holds what all of the chosen instruments look at, which is more than any of them does: the bound is honest for `all`, and
 //! a single instrument asks for its own share alone.
 
-use moescope_analysis::instrument::Instrument;
+use moescope_analysis::instrument::{Instrument, Reads};
 use moescope_analysis::{sparse_dictionary, specialisation};
 use moescope_base::{FeedForwardShape, HookPoint, Site, SubjectShape};
 use moescope_trace::routing_points;
@@ -132,15 +132,22 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
 }
 
 /// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
-/// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens.
-pub(super) fn kept(instruments: &[&'static dyn Instrument], shape: &SubjectShape, tokens: usize) -> u64 {
+/// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens. Of a long text, routes of the excerpt, too.
+pub(super) fn kept(
+    instruments: &[&'static dyn Instrument],
+    shape: &SubjectShape,
+    (tokens, positions): (usize, usize),
+) -> u64 {
+    let excerpt = Reads::default().at_most(tokens, positions);
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
     let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
-    let neurons = if asked("neuron-profile") { moescope_analysis::neuron_profile::kept(tokens) } else { 0 };
+    let neurons = if asked("neuron-profile") { moescope_analysis::neuron_profile::kept(excerpt) } else { 0 };
     let unembedding = if asked("tuned-lens") { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
     let promoted = if asked("specialisation") { specialisation::kept(shape.vocab) } else { 0 };
     let learned = if asked("dictionary") { sparse_dictionary::kept(shape.d_model, tokens) } else { 0 };
     let aligned =
         if asked("expert-alignment") { moescope_analysis::model_comparison::kept(shape) } else { 0 };
-    super::super::routing::kept(shape, tokens) + stream + neurons + unembedding + promoted + learned + aligned
+    let routes = |tokens| super::super::routing::kept(shape, tokens);
+    let routes = routes(tokens) + if excerpt < tokens { routes(excerpt) } else { 0 };
+    routes + stream + neurons + unembedding + promoted + learned + aligned
 }
