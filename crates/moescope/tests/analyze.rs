@@ -177,8 +177,17 @@ fn the_list_tells_question_null_limit_and_results_of_each() {
             assert!(number["range"].is_object() || number["range"].is_string(), "{number}");
         }
     }
+    let reads = |name: &str| {
+        let all = told["instruments"].as_array().unwrap();
+        all.iter().find(|instrument| instrument["name"] == name).unwrap()["reads_tokens"].clone()
+    };
+    assert_eq!((reads("routing"), reads("calibration")), (Value::Null, 65_536.into()));
     let plain = call(&["analyze", "--list"]);
     let plain = String::from_utf8_lossy(&plain.stdout);
+    assert!(
+        plain.contains("reads: all of the text") && plain.contains("reads: at most 8192 tokens"),
+        "{plain}"
+    );
     assert!(plain.contains("induction  (causal)"));
     assert!(plain.contains("gives expert_cache [layer, room]: hit_rate (share of slots, 0 to 1)"), "{plain}");
 }

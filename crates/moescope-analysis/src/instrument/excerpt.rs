@@ -57,8 +57,11 @@ impl Reads {
 
 /// A sample of a text, with its routes once an instrument has asked for them.
 pub(super) struct Excerpt {
+    /// Tokens that were asked for, at most.
     most: usize,
+    /// Its batches, as large as those of the text.
     batches: Vec<(Tokens, TokenTable)>,
+    /// Its routes, once they were recorded.
     routes: Option<RoutingTrace>,
 }
 
@@ -89,6 +92,7 @@ impl Material<'_> {
         found
     }
 
+    /// Puts an excerpt in the place of the text, or the text in the place of an excerpt.
     fn exchange(&mut self, excerpt: &mut Excerpt) {
         std::mem::swap(&mut self.batches, &mut excerpt.batches);
         std::mem::swap(&mut self.routes, &mut excerpt.routes);

@@ -13,12 +13,17 @@ use super::trade::{BLOCK, Block, TURNS, blocks};
 pub(super) trait Bits: Copy + Send + Sync + PartialEq + std::fmt::Debug {
     /// Experts that there may be.
     const EXPERTS: usize;
+    /// The set of no expert.
     const EMPTY: Self;
+    /// The set with one more expert, or itself if that is in it.
     fn with(self, expert: u32) -> Self;
+    /// What both have.
     fn both(self, other: Self) -> Self;
+    /// What at least one of the two has.
     fn either(self, other: Self) -> Self;
     /// What one of the two has and the other has not.
     fn differing(self, other: Self) -> Self;
+    /// Experts in the set.
     fn count(self) -> usize;
     /// The set of its lowest expert; empty if it is.
     fn lowest(self) -> Self;
@@ -76,9 +81,16 @@ bits!(u128);
 pub(super) const MOST_PER_TOKEN: usize = 8;
 
 /// The sets of a layer, and how they trade.
+///
+/// - **Null:** any sets with these numbers of experts of tokens and these loads of experts, all with the same chance.
+/// - **Does not show:** what a router with these loads would do that reads anything at all.
+/// - **Source:** swap randomisation as fast as trades allow, Strona et al. 2014.
 pub(super) struct BitTrade<B> {
+    /// The set of each token, as it was chosen.
     sets: Vec<B>,
+    /// Experts that each token chooses.
     per_token: usize,
+    /// Number of experts.
     experts: usize,
     /// Choices of `m` out of `2m`, as bits, one `m` after the other.
     halves: Vec<u16>,
@@ -88,7 +100,9 @@ pub(super) struct BitTrade<B> {
 
 /// Room for a draw.
 pub(super) struct Room<B> {
+    /// The sets of all tokens, as they are drawn.
     sets: Vec<B>,
+    /// Those that trade among one another, side by side.
     block: Vec<B>,
 }
 
@@ -109,6 +123,7 @@ impl<B: Bits> BitTrade<B> {
         Some(BitTrade { sets, per_token, experts, halves, begins })
     }
 
+    /// Room for draws, one after the other.
     pub(super) fn room(&self) -> Room<B> {
         Room { sets: self.sets.clone(), block: Vec::with_capacity(BLOCK) }
     }

@@ -160,7 +160,9 @@ fn drawn_as_lists(
 /// The experts of a token as bits, and the one with the largest weight.
 #[derive(Clone, Copy)]
 struct Route<B> {
+    /// All of them.
     set: B,
+    /// The one with the largest weight.
     first: u32,
 }
 

@@ -16,7 +16,9 @@ const PARTS: usize = 256;
 ///
 /// - **Source:** Rao 1961 and Sandelius 1962.
 pub(super) struct Shuffled<T> {
+    /// In their order.
     items: Vec<T>,
+    /// The part to which each item goes.
     part_of: Vec<u8>,
 }
 

@@ -14,7 +14,10 @@ use super::information::{Codes, CountLogs, Packed};
 const MOST_COUNTS: usize = 1 << 19;
 
 /// A cell for each condition and label, and which token lies where.
+///
+/// What is drawn and what comes out is the same as with a [`Regrouping`], to the bit.
 pub(super) struct Cells<'a> {
+    /// What is exchanged, and how.
     regrouping: &'a Regrouping,
     /// Cells.
     count: usize,
@@ -29,7 +32,9 @@ pub(super) struct Cells<'a> {
 /// Places, each with its cell and the token that lies there.
 #[derive(Clone)]
 pub(super) struct Lying {
+    /// Cell of each place.
     cells: Vec<u32>,
+    /// Token at each place.
     tokens: Vec<u32>,
 }
 

@@ -132,7 +132,10 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
 }
 
 /// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
-/// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens. Of a long text, routes of the excerpt, too.
+/// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens.
+///
+/// Of a long text the routes of the excerpt stand beside those of all of it, and neurons are those of the excerpt alone: see
+/// [`Reads`].
 pub(super) fn kept(
     instruments: &[&'static dyn Instrument],
     shape: &SubjectShape,
