@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use moescope_analysis::instrument::{About, Instrument, Reads, named};
 use moescope_analysis::wording::counted;
 use moescope_report::{Report, Section};
 
@@ -27,6 +28,9 @@ pub(super) fn document(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) 
         .iter()
         .map(|outcome| {
             let mut entry = serde_json::json!({ "about": outcome.about });
+            if let Some(Reads::Excerpt(most)) = named(outcome.about.name).map(Instrument::reads) {
+                entry["reads_tokens"] = most.into();
+            }
             match &outcome.found {
                 Ok(found) => {
                     entry["tables"] = found.tables.iter().map(|table| table.name()).collect();
@@ -76,7 +80,7 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
             prose: vec![about.question.to_owned()],
             figures: found.figures.clone(),
             tables: found.tables.clone(),
-            method: vec![format!("Null: {}.", about.null), format!("Source: {}.", about.source)],
+            method: method(&about, tokens),
             limits: vec![format!("Does not show {}.", about.does_not_show)],
         })
     };
@@ -99,6 +103,21 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
         reproduce: reproduce(args),
         notes: std::iter::once(independent).chain(left_out).collect(),
     }
+}
+
+/// Null, source, and what is read where that is less than the whole text.
+///
+/// Tables say how many observations stand behind each number; why these are fewer than the tokens of the
+/// text is said here.
+fn method(about: &About, tokens: usize) -> Vec<String> {
+    let mut method = vec![format!("Null: {}.", about.null), format!("Source: {}.", about.source)];
+    let reads = named(about.name).map(Instrument::reads);
+    if let Some(reads @ Reads::Excerpt(most)) = reads
+        && most < tokens
+    {
+        method.push(format!("Reads, of this text: {reads}."));
+    }
+    method
 }
 
 /// The findings in one sentence each.
@@ -135,4 +154,18 @@ fn reproduce(args: &AnalyzeArgs) -> Vec<(String, String)> {
         args.seed
     );
     vec![("Command".into(), command), ("Program".into(), format!("moescope {}", env!("CARGO_PKG_VERSION")))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_said_to_be_read_in_part_by_those_that_do_not_count_routes() {
+        let lines = |name: &str, tokens| method(&named(name).unwrap().about(), tokens);
+        assert_eq!(lines("calibration", 65_536).len(), 2);
+        let said = lines("calibration", 65_537);
+        assert!(said[2].starts_with("Reads, of this text: at most 65536 tokens"), "{said:?}");
+        assert_eq!(lines("routing", 65_537).len(), 2);
+    }
 }
