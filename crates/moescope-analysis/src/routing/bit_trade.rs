@@ -78,7 +78,7 @@ bits!(u64);
 bits!(u128);
 
 /// Experts of a token for which every way to divide what two tokens do not share is tabulated.
-pub(super) const MOST_PER_TOKEN: usize = 8;
+const MOST_PER_TOKEN: usize = 8;
 
 /// The sets of a layer, and how they trade.
 ///
@@ -211,7 +211,6 @@ mod tests {
     use crate::routing::trade::Trade;
     use moescope_base::Seed;
     use proptest::prelude::*;
-    use rand::RngExt;
 
     fn loads<B: Bits>(sets: &[B], experts: u32) -> Vec<usize> {
         let has = |expert| sets.iter().filter(|set| set.both(B::EMPTY.with(expert)) != B::EMPTY).count();
@@ -289,12 +288,7 @@ mod tests {
     fn a_large_layer_forgets_committees_and_topics_as_it_does_the_other_way() {
         let tokens = 3 * BLOCK + 7;
         let mut rng = Seed(5).rng();
-        let committee = |token: usize, rng: &mut ChaCha8Rng| {
-            let half = if token < tokens / 2 { 0 } else { 4 };
-            let pair = half + 2 * rng.random_range(0..2u32);
-            [pair, pair + 1]
-        };
-        let sets: Vec<u32> = (0..tokens).flat_map(|token| committee(token, &mut rng)).collect();
+        let sets = planted::committees(tokens, &mut rng);
         let trade = BitTrade::<u64>::new(&sets, 2, 8).unwrap();
         let mut other = sets.clone();
         Trade::new(8).randomise(&mut other, 2, &mut rng);

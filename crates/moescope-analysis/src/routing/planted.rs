@@ -23,6 +23,17 @@ pub(crate) fn tokens(ids: Vec<u32>, domains: Vec<u16>, documents: Vec<u32>) -> T
     }
 }
 
+/// Two of eight experts for each token: the first half of the text chooses among experts 0 to 3, always as one of two committees of neighbours, the second half
+/// among the others.
+pub(crate) fn committees(tokens: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let committee = |token: usize| {
+        let half = if token < tokens / 2 { 0 } else { 4 };
+        let pair = half + 2 * rng.random_range(0..2u32);
+        [pair, pair + 1]
+    };
+    (0..tokens).flat_map(committee).collect()
+}
+
 /// Documents of equal length, each in the domain of its parity, with ids drawn from a vocabulary.
 pub(crate) fn text(documents: usize, length: usize, vocabulary: u32, rng: &mut ChaCha8Rng) -> TokenTable {
     let document = |t: usize| (t / length) as u32;

@@ -148,15 +148,9 @@ mod tests {
 
     #[test]
     fn blocks_forget_what_goes_together_and_where_as_well_as_free_trades_do() {
-        // The first half of the text chooses among experts 0 to 3, always as one of two committees; the second half among the others.
         let tokens = 3 * BLOCK;
         let mut rng = Seed(5).rng();
-        let committee = |token: usize, rng: &mut ChaCha8Rng| {
-            let half = if token < tokens / 2 { 0 } else { 4 };
-            let pair = half + 2 * rng.random_range(0..2u32);
-            [pair, pair + 1]
-        };
-        let sets: Vec<u32> = (0..tokens).flat_map(|token| committee(token, &mut rng)).collect();
+        let sets = planted::committees(tokens, &mut rng);
         let together = |sets: &[u32], a: u32, b: u32| {
             sets.chunks(2).filter(|set| set.contains(&a) && set.contains(&b)).count() as f64 / tokens as f64
         };
