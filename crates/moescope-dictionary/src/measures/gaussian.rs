@@ -1,14 +1,13 @@
 //! Rows with the mean and covariance of others, and nothing else of them.
 
 use moescope_base::Seed;
-use moescope_engine::{Mode, Tape, Tensor};
+use moescope_engine::{Doubles, Mode, Tape, Tensor, double_product};
 
-use crate::dictionary::transposed;
 use crate::draws::normal;
 use crate::{DictionaryError, Rows};
 
-/// Gaussian rows with exactly the mean and, in expectation, the covariance of the given rows: `mean + Σ g (x - mean) / √n` with a normal
-/// number `g` for each given row. Input and target are drawn together, so what leads from one to the other in a straight line is kept.
+/// Gaussian rows with exactly the mean and, in expectation, the covariance of the given rows: `mean + L g` with normal numbers `g` and
+/// `L Lᵀ` the covariance. Input and target are drawn together, so what leads from one to the other in a straight line is kept.
 ///
 /// A null for what a dictionary explains: whatever it explains here follows from which columns vary together, and needs no features.
 ///
@@ -23,28 +22,77 @@ pub fn gaussian_like(rows: &Rows, count: usize, seed: Seed) -> Result<Rows, Dict
     if given < 2 {
         return Err(DictionaryError::TooFew { found: given as u64, wanted: 2 });
     }
+    let (joined, columns) = joined(rows);
+    let mean = moescope_base::mean_row(&joined, columns);
+    let spread = spread(&joined, &mean);
     let mut draws = seed.rng();
-    let factor = 1.0 / (given as f64).sqrt();
-    let numbers = (0..count * given).map(|_| (normal(&mut draws) * factor) as f32).collect();
-    let mixture = Tensor::new([count, given], numbers)?;
-    let target = rows.target.as_ref().map(|target| mixed(target, &mixture)).transpose()?;
-    Ok(Rows { input: mixed(&rows.input, &mixture)?, target })
+    let numbers = (0..count * spread.columns()).map(|_| normal(&mut draws) as f32).collect();
+    let drawn = Tensor::new([count, spread.columns()], numbers)?;
+    let mut tape = Tape::new(Mode::Inference);
+    let (drawn, spread) = (tape.frozen(&drawn), tape.frozen(&spread));
+    let away = tape.linear(drawn, spread)?;
+    let mean = tape.constant(Tensor::new([columns], mean)?);
+    let out = tape.add_bias(away, mean)?;
+    let (width, all) = (rows.input.columns(), tape.value(out));
+    let part = |columns: std::ops::Range<usize>| {
+        let numbers = all.data().chunks_exact(all.columns()).flat_map(|row| &row[columns.clone()]);
+        Tensor::new([count, columns.len()], numbers.copied().collect())
+    };
+    let target = rows.target.is_some().then(|| part(width..columns)).transpose()?;
+    Ok(Rows { input: part(0..width)?, target })
 }
 
-/// The mean of the rows plus mixtures of what is not the mean.
-fn mixed(x: &Tensor, mixture: &Tensor) -> Result<Tensor, DictionaryError> {
-    let mean = moescope_base::mean_row(x.data(), x.columns());
-    let mut centred = x.clone();
-    for row in centred.data_mut().chunks_exact_mut(mean.len()) {
-        row.iter_mut().zip(&mean).for_each(|(x, mean)| *x -= mean);
+/// Input and target of each row one after the other, and how many columns that makes.
+fn joined(rows: &Rows) -> (Vec<f32>, usize) {
+    let Some(target) = &rows.target else {
+        return (rows.input.data().to_vec(), rows.input.columns());
+    };
+    let (width, more) = (rows.input.columns(), target.columns());
+    let pairs = rows.input.data().chunks_exact(width).zip(target.data().chunks_exact(more));
+    (pairs.flat_map(|(input, target)| input.iter().chain(target)).copied().collect(), width + more)
+}
+
+/// A matrix `[column, direction]` that times its own transposed is the covariance: its Cholesky factor, or, where there are fewer rows
+/// than columns, the rows themselves.
+fn spread(rows: &[f32], mean: &[f32]) -> Tensor {
+    let columns = mean.len();
+    let given = rows.len() / columns;
+    let scale = 1.0 / (given as f64).sqrt();
+    let away =
+        rows.iter().zip(mean.iter().cycle()).map(|(x, mean)| (f64::from(*x) - f64::from(*mean)) * scale);
+    let away: Vec<f64> = away.collect();
+    // Each row is a column of a matrix `[column, row]`, whose columns are together.
+    let sides = Doubles::by_column(&away, columns, given);
+    let (numbers, directions) = match given < columns {
+        true => (away.clone(), given),
+        false => (cholesky(double_product(sides, sides.turned()), columns), columns),
+    };
+    let turned = (0..columns).flat_map(|column| numbers.iter().skip(column).step_by(columns));
+    Tensor::new([columns, directions], turned.map(|x| *x as f32).collect())
+        .expect("as many numbers as columns and directions")
+}
+
+/// Below this share of the largest variance nothing is left but rounding, and a direction that does not vary.
+const NOTHING: f64 = 1e-12;
+
+/// The lower triangle `L` with `L Lᵀ` the symmetric matrix, which may leave directions out; columns together, as given.
+fn cholesky(mut matrix: Vec<f64>, size: usize) -> Vec<f64> {
+    let largest = (0..size).map(|place| matrix[place * size + place]).fold(0.0, f64::max);
+    for place in 0..size {
+        let (before, rest) = matrix.split_at_mut(place * size);
+        let column = &mut rest[..size];
+        column[..place].fill(0.0);
+        for done in before.chunks_exact(size) {
+            let factor = done[place];
+            column[place..].iter_mut().zip(&done[place..]).for_each(|(x, done)| *x -= factor * done);
+        }
+        let root = match column[place] > NOTHING * largest {
+            true => column[place].sqrt(),
+            false => f64::INFINITY, // the column becomes zero
+        };
+        column[place..].iter_mut().for_each(|x| *x /= root);
     }
-    let centred = transposed(&centred); // [column, row]
-    let mut tape = Tape::new(Mode::Inference);
-    let (mixture, centred) = (tape.frozen(mixture), tape.frozen(&centred));
-    let product = tape.linear(mixture, centred)?;
-    let mean = tape.constant(Tensor::new([mean.len()], mean)?);
-    let out = tape.add_bias(product, mean)?;
-    Ok(tape.value(out).clone())
+    matrix
 }
 
 #[cfg(test)]
@@ -70,6 +118,31 @@ mod tests {
         assert!((mean(&|r| a(r).powi(4)) - 3.0).abs() < 0.3);
         let pairs = drawn.input.data().chunks(2).zip(drawn.wanted().data());
         assert!(pairs.into_iter().all(|(row, target)| (10.0 * row[0] - target).abs() < 1e-3));
+    }
+
+    /// The factor by hand, and of a matrix whose second column is twice the first.
+    #[test]
+    fn a_factor_gives_its_matrix_back_even_where_a_direction_does_not_vary() {
+        let close =
+            |a: &[f64], b: &[f64]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?}");
+        close(&cholesky(vec![4.0, 2.0, 2.0, 5.0], 2), &[2.0, 1.0, 0.0, 2.0]);
+        close(
+            &cholesky(vec![1.0, 2.0, 3.0, 2.0, 4.0, 6.0, 3.0, 6.0, 10.0], 3),
+            &[1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        );
+        close(&cholesky(vec![0.0], 1), &[0.0]);
+    }
+
+    /// With fewer rows than columns only what the rows span varies.
+    #[test]
+    fn few_rows_span_what_is_drawn() {
+        let two = Rows::of(Tensor::new([2, 4], vec![1.0, 1.0, 0.0, 0.0, 1.0, 3.0, 0.0, 4.0]).unwrap());
+        let drawn = gaussian_like(&two, 5000, Seed(8)).unwrap().input;
+        let along: Vec<f64> = drawn.data().chunks(4).map(|row| f64::from(row[1]) - 2.0).collect();
+        assert!(
+            drawn.data().chunks(4).all(|row| row[0] == 1.0 && (row[3] - 2.0 * row[1] + 2.0).abs() < 1e-4)
+        );
+        assert!((along.iter().map(|x| x * x).sum::<f64>() / 5000.0 - 1.0).abs() < 0.1);
     }
 
     #[test]
