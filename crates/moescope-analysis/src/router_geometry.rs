@@ -200,7 +200,7 @@ fn mean_inputs(
     let sites = |layer: usize| [Site::MlpIn, Site::RouterIndices].map(|site| HookPoint::block(site, layer));
     let points: Vec<HookPoint> = experts.keys().flat_map(|layer| sites(*layer)).collect();
     for (tokens, _) in &material.batches {
-        let seen = material.subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+        let seen = material.subject.run(&Request::recording(tokens, &points))?;
         for (layer, sums) in &mut sums {
             let [input, chosen] = sites(*layer);
             let value = |point: HookPoint| seen.values.get(&point);

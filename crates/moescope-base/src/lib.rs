@@ -49,7 +49,9 @@ pub use parameters::{Parameters, Projection, WeightMatrix};
 pub use pattern::HookPattern;
 pub use seed::Seed;
 pub use site::Site;
-pub use subject::{FeedForwardShape, Observation, Request, SiteOptions, Subject, SubjectError, SubjectShape};
+pub use subject::{
+    FeedForwardShape, Observation, PassEnd, Request, SiteOptions, Subject, SubjectError, SubjectShape,
+};
 pub use table::{Column, ColumnData, ColumnRole, Table, TableError};
 pub use tokens::{Tokens, TokensError};
 pub use value::{Value, ValueData, ValueError};

@@ -61,12 +61,33 @@ pub struct Request<'a> {
     pub gradients: &'a [HookPoint],
     /// What is differentiated; of meaning with `gradients` alone.
     pub objective: Objective<'a>,
+    /// Where the pass may end.
+    pub end: PassEnd,
+}
+
+/// Where a pass may end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PassEnd {
+    /// After the losses.
+    #[default]
+    Losses,
+    /// As soon as everything that is recorded is known; losses may be left out. What is recorded is the same to the bit. A pass with gradients is whole all
+    /// the same.
+    ///
+    /// The unembedding alone can be a good part of a pass, and of what is recorded in early blocks the rest of the model knows nothing.
+    Recorded,
 }
 
 impl<'a> Request<'a> {
     /// A plain pass that reports nothing but the losses.
     pub fn of(tokens: &'a Tokens) -> Request<'a> {
-        Request { tokens, record: &[], edits: &[], gradients: &[], objective: Objective::Loss }
+        let (objective, end) = (Objective::Loss, PassEnd::Losses);
+        Request { tokens, record: &[], edits: &[], gradients: &[], objective, end }
+    }
+
+    /// A pass that reports these values, and no losses.
+    pub fn recording(tokens: &'a Tokens, record: &'a [HookPoint]) -> Request<'a> {
+        Request { record, end: PassEnd::Recorded, ..Request::of(tokens) }
     }
 }
 
@@ -78,7 +99,7 @@ pub struct Observation {
     /// Gradients of the objective: by default of the **sum** over all tokens of the next-token loss, in nats per unit of the
     /// value.
     pub gradients: BTreeMap<HookPoint, Value>,
-    /// Next-token cross-entropy in nats, `[batch, pos - 1]`.
+    /// Next-token cross-entropy in nats, `[batch, pos - 1]`; may be empty where the pass [ends](PassEnd) before the losses.
     pub loss: Vec<f32>,
 }
 

@@ -41,6 +41,53 @@ pub(crate) enum Weights {
     Constant,
 }
 
+/// The last part of the model that a pass goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The stream that enters the first block.
+    Embedding,
+    /// The router of a block; nothing behind it is asked for.
+    Router(usize),
+    /// A block.
+    Block(usize),
+    /// The unembedding.
+    Logits,
+}
+
+impl End {
+    /// Where all of these points are known.
+    pub(crate) fn after(points: &[HookPoint]) -> End {
+        let of = |point: &HookPoint| match (point.layer(), point.site()) {
+            (Some(layer), site) if is_of_router(site) => End::Router(layer),
+            (Some(layer), _) => End::Block(layer),
+            (None, Site::Embed | Site::PosEmbed) => End::Embedding,
+            (None, _) => End::Logits,
+        };
+        points.iter().map(of).max_by_key(|end| end.depth()).unwrap_or(End::Embedding)
+    }
+
+    /// Which of two ends is later.
+    fn depth(self) -> (usize, bool) {
+        match self {
+            End::Embedding => (0, false),
+            End::Router(layer) => (1 + layer, false),
+            End::Block(layer) => (1 + layer, true),
+            End::Logits => (usize::MAX, true),
+        }
+    }
+
+    /// Whether the pass enters a block.
+    fn enters(self, layer: usize) -> bool {
+        self.depth().0 > layer
+    }
+}
+
+/// Whether a value is known before any expert runs.
+fn is_of_router(site: Site) -> bool {
+    use Site::{RouterIn, RouterIndices, RouterLogits, RouterScores, RouterSelect, RouterWeights};
+    matches!(site, RouterIn | RouterIndices | RouterLogits | RouterScores | RouterSelect | RouterWeights)
+}
+
 /// The state of one pass.
 ///
 /// Blocks and routers take it whole; what they compute goes through [`at`](Run::at), where edits and listener meet it.
@@ -54,6 +101,7 @@ pub(crate) struct Run<'r, 'w, 'a> {
     /// Tables for all positions of the batch, where queries and keys turn.
     pub(crate) rotary: Option<Rotary>,
     weights: Weights,
+    end: End,
 }
 
 impl Model {
@@ -74,25 +122,27 @@ impl Model {
         tokens: &Tokens,
         pass: &mut Pass<'_>,
     ) -> Result<Forward, ModelError> {
-        self.forward_with(tape, tokens, pass, Weights::Trained)
+        let forward = self.forward_until(tape, tokens, pass, Weights::Trained, End::Logits)?;
+        Ok(forward.expect("a pass to the logits has logits"))
     }
 
     /// The same, with a say in whether the weights' gradients will be asked for; when not, the way back skips their
-    /// products.
-    pub(crate) fn forward_with<'w>(
+    /// products. Nothing comes out of a pass that ends before the logits but what its listener heard.
+    pub(crate) fn forward_until<'w>(
         &'w self,
         tape: &mut Tape<'w>,
         tokens: &Tokens,
         pass: &mut Pass<'_>,
         weights: Weights,
-    ) -> Result<Forward, ModelError> {
+        end: End,
+    ) -> Result<Option<Forward>, ModelError> {
         if self.is_streamed() && tape.mode().has_gradients() {
             return Err(ModelError::Streamed { what: "a pass with gradients" });
         }
         self.check_tokens(tokens)?;
         let edits = EditBook::new(self.description(), pass.edits, tokens.len())?;
         let rotary = self.rotary(tokens.positions());
-        Run { model: self, tape, tokens, pass, edits, rotary, weights }.all()
+        Run { model: self, tape, tokens, pass, edits, rotary, weights, end }.all()
     }
 
     /// Logits that the final norm and the unembedding read from residual-stream vectors, `[row, model]` → `[row, vocab]`.
@@ -134,12 +184,15 @@ impl Model {
 }
 
 impl Run<'_, '_, '_> {
-    /// From ids to logits.
-    fn all(mut self) -> Result<Forward, ModelError> {
+    /// From ids to logits, or until the end is reached.
+    fn all(mut self) -> Result<Option<Forward>, ModelError> {
         let layout = self.model.layout();
         let mut residual = self.embed()?;
         let mut routes = Vec::new();
         for layer in 0..layout.blocks.len() {
+            if !self.end.enters(layer) {
+                return Ok(None);
+            }
             if self.pass.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Err(ModelError::Stopped);
             }
@@ -152,6 +205,9 @@ impl Run<'_, '_, '_> {
                 routes.clear();
             }
         }
+        if self.end != End::Logits {
+            return Ok(None);
+        }
         let last = self.model.description().norm_epsilon as f32;
         self.tell_scale(HookPoint::global(Site::FinalScale), residual, layout.final_norm, last);
         let normalised = self.norm(residual, layout.final_norm, last)?;
@@ -159,7 +215,7 @@ impl Run<'_, '_, '_> {
         let unembedded = self.linear(normalised, layout.unembedding)?; // [token, vocab]
         let logits = read_out(self.tape, unembedded, &self.model.description().variation)?;
         let logits = self.at(HookPoint::global(Site::Logits), logits)?;
-        Ok(Forward { logits, routes })
+        Ok(Some(Forward { logits, routes }))
     }
 
     /// The stream that enters the first block: a vector for each token, and one for its position where positions are learned.
@@ -174,6 +230,11 @@ impl Run<'_, '_, '_> {
         let position = self.look_up(place, &places)?;
         let position = self.at(HookPoint::global(Site::PosEmbed), position)?;
         Ok(self.tape.add(embedded, position)?)
+    }
+
+    /// Whether the pass ends behind the router of this block.
+    pub(crate) fn ends_at_router(&self, layer: usize) -> bool {
+        self.end == End::Router(layer)
     }
 
     /// One block, `[token, model]` → `[token, model]`. Both halves read a normalised stream and add to the plain one.

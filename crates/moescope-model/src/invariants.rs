@@ -12,6 +12,7 @@ use moescope_engine::{Mode, Tape};
 
 use crate::ModelError;
 use crate::description::{Description, FeedForward, Order, Router, RouterKind, Score};
+use crate::forward::{End, Weights};
 use crate::pass::{Heard, Listener, Pass};
 use crate::testing::{self, bits, logits, run, subject, tokens};
 
@@ -247,6 +248,49 @@ fn a_later_token_does_not_change_earlier_logits() {
         let (before, after) = (of(&tokens()), of(&changed));
         assert_eq!(bits(&before[..8 * 32]), bits(&after[..8 * 32]), "{name}");
         assert_ne!(bits(&before[8 * 32..9 * 32]), bits(&after[8 * 32..9 * 32]), "{name}");
+    }
+}
+
+/// Each point alone, so that the pass may end behind any part of the model, with an edit before it.
+#[test]
+fn a_pass_that_may_end_early_records_the_same_and_no_more() {
+    let edits = [value_edit(HookPoint::global(Site::Embed), ValueEdit::Scale { factor: 0.5 })];
+    for (name, description) in zoo() {
+        let tokens = tokens();
+        let whole = run(&mut subject(&description), &all_points(&description), &edits);
+        for point in all_points(&description) {
+            let request =
+                Request { edits: &edits, ..Request::recording(&tokens, std::slice::from_ref(&point)) };
+            let seen = subject(&description).run(&request).unwrap();
+            let [seen_value, value] = [&seen.values[&point], &whole.values[&point]];
+            assert_eq!(seen_value.real().map(bits), value.real().map(bits), "{name}, {point}");
+            assert_eq!(seen_value.integer(), value.integer(), "{name}, {point}");
+            assert_eq!((seen.values.len(), seen.loss.len()), (1, 0), "{name}, {point}");
+        }
+        let embed = [HookPoint::global(Site::Embed)];
+        let request = Request { gradients: &embed, ..Request::recording(&tokens, &embed) };
+        let seen = subject(&description).run(&request).unwrap();
+        assert!(seen.gradients.contains_key(&embed[0]), "{name}: a pass with gradients is whole");
+        let mut heard = Points(Vec::new());
+        let mut pass = Pass { listener: Some(&mut heard), ..Pass::plain() };
+        let model = testing::model(description.clone());
+        let mut tape = Tape::new(Mode::Inference);
+        let ended =
+            model.forward_until(&mut tape, &tokens, &mut pass, Weights::Constant, End::Block(0)).unwrap();
+        assert!(ended.is_none() && heard.0.iter().all(|point| point.layer().is_none_or(|layer| layer == 0)));
+    }
+}
+
+/// The points of a pass, in their order.
+struct Points(Vec<HookPoint>);
+
+impl Listener for Points {
+    fn wants(&self, _: &HookPoint) -> bool {
+        true
+    }
+
+    fn hear(&mut self, point: HookPoint, _: &mut Tape<'_>, _: Heard<'_>) {
+        self.0.push(point);
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use moescope_base::{
-    Axis, Edit, HookPoint, LogitTerm, Objective, Observation, Parameters, Request, Subject, SubjectError,
-    SubjectShape, Tokens, Value, ValueData,
+    Axis, Edit, HookPoint, LogitTerm, Objective, Observation, Parameters, PassEnd, Request, Subject,
+    SubjectError, SubjectShape, Tokens, Value, ValueData,
 };
 use moescope_engine::{Gradients, IGNORE, Mode, Tape, Tensor, Var};
 
 use crate::ModelError;
-use crate::forward::Weights;
+use crate::forward::{End, Weights};
 use crate::model::Model;
 use crate::pass::{Heard, Listener, Pass};
 use crate::points;
@@ -102,7 +102,7 @@ impl ModelSubject {
     fn observe(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
         self.check(request)?;
         let mut chosen = |edits: &[Edit], points: [HookPoint; 2]| {
-            let first = Request { record: &points, edits, ..Request::of(request.tokens) };
+            let first = Request { edits, ..Request::recording(request.tokens, &points) };
             let mut seen = self.pass(&first)?.values;
             Ok(points.map(|point| seen.remove(&point).expect("the pass records what it is asked for")))
         };
@@ -117,8 +117,17 @@ impl ModelSubject {
         let mut recorder = Recorder::new(request);
         let stop = self.stop.as_deref();
         let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder), stop };
-        let forward = self.model.forward_with(&mut tape, request.tokens, &mut pass, Weights::Constant)?;
+        let end = match (request.end, mode) {
+            (PassEnd::Recorded, Mode::Inference) => End::after(request.record),
+            _ => End::Logits,
+        };
+        let forward =
+            self.model.forward_until(&mut tape, request.tokens, &mut pass, Weights::Constant, end)?;
         let mut observation = Observation { values: recorder.values, ..Observation::default() };
+        let Some(forward) = forward.filter(|_| request.end == PassEnd::Losses || mode == Mode::Gradient)
+        else {
+            return Ok(observation);
+        };
         let mut loss = None;
         if request.tokens.positions() > 1 {
             let var = tape.cross_entropy(forward.logits, &request.tokens.next_ids(IGNORE))?;

@@ -58,7 +58,7 @@ pub fn record_routing(
     let mut all: Option<TokenTable> = None;
     for (tokens, table) in batches {
         check_batch(&tokens, &table)?;
-        let seen = subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
+        let seen = subject.run(&Request::recording(&tokens, &record))?;
         for layer in &mut layers {
             append(layer, &seen)?;
         }

@@ -127,7 +127,7 @@ pub(super) fn find(
             .filter(|row| partners_token(sample.tokens(), *row) != sample.tokens().ids()[*row])
             .collect();
         let tokens = corrupted(sample.tokens(), &exchanged)?;
-        let seen = subject.run(&Request { record: &[logits_point()], ..Request::of(&tokens) })?;
+        let seen = subject.run(&Request::recording(&tokens, &[logits_point()]))?;
         let other = recorded::real(&seen, logits_point())?;
         for row in exchanged {
             let (sequence, document) = (row / positions, sample.documents()[row]);

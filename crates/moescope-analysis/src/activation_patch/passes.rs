@@ -25,7 +25,7 @@ pub(super) fn observe(
     layers: &[usize],
 ) -> Result<Observation, AnalysisError> {
     let record = looked_at(subject.shape(), layers);
-    Ok(subject.run(&Request { record: &record, ..Request::of(tokens) })?)
+    Ok(subject.run(&Request::recording(tokens, &record))?)
 }
 
 /// What the pass of one text keeps.
@@ -117,7 +117,8 @@ impl<'a> Pair<'a> {
             Part::Routes => self.routes(&subject.shape().routed_layers(), source, giver)?,
             _ => vec![self.vectors(spot, (base, source), giver)?],
         };
-        let request = Request { record: &[logits_point()], edits: &edits, ..Request::of(&base.tokens) };
+        let point = [logits_point()];
+        let request = Request { edits: &edits, ..Request::recording(&base.tokens, &point) };
         let seen = subject.run(&request)?;
         self.cases.iter().map(|case| Reading::of(&seen, case)).collect()
     }

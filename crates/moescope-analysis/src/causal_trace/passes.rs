@@ -19,7 +19,7 @@ pub(super) fn clean(
     layers: &[usize],
 ) -> Result<Observation, AnalysisError> {
     let record = looked_at(subject.shape(), layers);
-    Ok(subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?)
+    Ok(subject.run(&Request::recording(sample.tokens(), &record))?)
 }
 
 /// What the undisturbed pass keeps.
@@ -88,8 +88,7 @@ impl<'a> Stage<'a> {
             record.extend(writes(subject.shape(), *layer));
         }
         record.extend(layers.iter().filter_map(|layer| heads(subject.shape(), *layer)));
-        let seen =
-            subject.run(&Request { record: &record, edits: &edits, ..Request::of(sample.tokens()) })?;
+        let seen = subject.run(&Request { edits: &edits, ..Request::recording(sample.tokens(), &record) })?;
         let (heads, disturbed) = (subject.shape().heads, probabilities(&seen, cases)?);
         Ok(Stage { sample, clean, cases, heads, edits, seen, disturbed })
     }
@@ -127,8 +126,8 @@ impl<'a> Stage<'a> {
         let tokens = TokenSelection::Rows(rows.iter().map(|row| *row as u32).collect());
         let mut edits = self.edits.clone();
         edits.push(Edit::Value { at, tokens, change: ValueEdit::Patch { rows: vectors } });
-        let request =
-            Request { record: &[logits_point()], edits: &edits, ..Request::of(self.sample.tokens()) };
+        let point = [logits_point()];
+        let request = Request { edits: &edits, ..Request::recording(self.sample.tokens(), &point) };
         let found = probabilities(&subject.run(&request)?, self.cases)?;
         Ok(found.iter().zip(&self.disturbed).map(|(restored, disturbed)| restored - disturbed).collect())
     }

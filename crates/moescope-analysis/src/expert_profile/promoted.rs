@@ -33,7 +33,7 @@ pub(super) fn promoted_tokens(
     let mut sums: BTreeMap<HookPoint, (usize, Vec<f64>)> =
         points.iter().map(|point| (*point, (0, vec![0.0; width]))).collect();
     for sample in material.some_samples("promoted tokens", SEQUENCES)? {
-        let seen = material.subject.run(&Request { record: &points, ..Request::of(sample.tokens()) })?;
+        let seen = material.subject.run(&Request::recording(sample.tokens(), &points))?;
         for (point, (rows, sum)) in &mut sums {
             let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
             for row in value.real().unwrap_or(&[]).chunks_exact(width) {

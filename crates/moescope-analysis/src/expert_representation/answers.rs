@@ -97,7 +97,7 @@ impl Asked {
                     change: RouteEdit::Replay { choices: set.repeat(sample.tokens().len()) },
                 })
                 .collect();
-            let request = Request { record: points, edits: &edits, ..Request::of(sample.tokens()) };
+            let request = Request { edits: &edits, ..Request::recording(sample.tokens(), points) };
             let seen = subject.run(&request)?;
             for (values, point) in values.iter_mut().zip(points) {
                 let missing = AnalysisError::NotRecorded { point: *point };

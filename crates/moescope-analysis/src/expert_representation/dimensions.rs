@@ -126,7 +126,7 @@ fn gathered(
     let mut all: Vec<Rows> = whose.map(empty).collect();
     let record = [&points[..], &[input]].concat();
     for sample in samples {
-        let seen = subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?;
+        let seen = subject.run(&Request::recording(sample.tokens(), &record))?;
         let value = |point: &HookPoint| -> Result<&Value, AnalysisError> {
             seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })
         };

@@ -115,7 +115,7 @@ fn look(
     });
     let mut record: Vec<HookPoint> = routers.chain(logits.then_some(stream)).collect();
     record.sort_unstable();
-    let seen = subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
+    let seen = subject.run(&Request::recording(&tokens, &record))?;
     Ok(Seen { values: seen.values, length, sequences: sequences.len(), stream })
 }
 

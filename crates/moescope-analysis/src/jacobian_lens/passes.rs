@@ -51,7 +51,7 @@ impl<'a> Stage<'a> {
         let (last, width) = (subject.shape().layers() - 1, subject.shape().d_model);
         let mut record = vec![stream(layer), stream(last)];
         record.extend(routed.iter().map(|layer| HookPoint::block(Site::RouterIndices, *layer)));
-        let seen = subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?;
+        let seen = subject.run(&Request::recording(sample.tokens(), &record))?;
         let replay = |layer: &usize| {
             let choices = chosen(&seen, *layer)?.0;
             Ok(Edit::Route { layer: *layer as u32, change: RouteEdit::Replay { choices } })
@@ -96,7 +96,7 @@ impl<'a> Stage<'a> {
         let mut record = vec![stream(self.last)];
         record.extend(self.routed.iter().map(|layer| HookPoint::block(Site::RouterIndices, *layer)));
         let seen =
-            subject.run(&Request { record: &record, edits: &edits, ..Request::of(self.sample.tokens()) })?;
+            subject.run(&Request { edits: &edits, ..Request::recording(self.sample.tokens(), &record) })?;
         let one = |row: &usize| {
             let mut flips = false;
             for layer in &self.routed {

@@ -103,7 +103,7 @@ fn one_sample(
     documents: &mut BTreeMap<u32, Sums>,
 ) -> Result<[f64; 2], AnalysisError> {
     let (tokens, shape) = (sample.tokens(), subject.shape().clone());
-    let seen = subject.run(&Request { record: &points(&shape), ..Request::of(tokens) })?;
+    let seen = subject.run(&Request::recording(tokens, &points(&shape)))?;
     let logits = real(&seen, HookPoint::global(Site::Logits))?;
     let scales = real(&seen, HookPoint::global(Site::FinalScale))?;
     let rows: Vec<usize> =

@@ -47,7 +47,7 @@ fn writes(material: &mut Material<'_>, layer: usize) -> Result<(Vec<Bank>, Vec<V
     let mut sums: Vec<Vec<f64>> = writes.iter().map(|lengths| vec![0.0; lengths.len()]).collect();
     let points: Vec<HookPoint> = banks.iter().map(Bank::post).chain(router_points(&shape, layer)).collect();
     for sample in material.some_samples("neurons", SEQUENCES)? {
-        let seen = material.subject.run(&Request { record: &points, ..Request::of(sample.tokens()) })?;
+        let seen = material.subject.run(&Request::recording(sample.tokens(), &points))?;
         for (bank, sums) in banks.iter().zip(&mut sums) {
             let reached = bank.reached(&seen.values, sample.tokens().len())?;
             let numbers = value(&seen.values, bank.post())?.real().unwrap_or_default();

@@ -46,7 +46,7 @@ pub(super) fn seen(
     let mut found: Vec<Seen> = chosen.iter().map(nothing_yet).collect();
     let mut before = 0;
     for (tokens, _) in &material.batches {
-        let pass = material.subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+        let pass = material.subject.run(&Request::recording(tokens, &points))?;
         for seen in &mut found {
             let reached = seen.bank.reached(&pass.values, tokens.len())?;
             seen.tokens.extend(reached.iter().map(|(row, _)| before + row));

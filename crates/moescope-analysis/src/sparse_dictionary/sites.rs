@@ -152,7 +152,7 @@ pub(crate) fn gather(
     let width = material.subject.shape().d_model;
     let mut collected = vec![Collected::default(); points.len()];
     for sample in samples {
-        let seen = material.subject.run(&Request { record: points, ..Request::of(sample.tokens()) })?;
+        let seen = material.subject.run(&Request::recording(sample.tokens(), points))?;
         for (collected, point) in collected.iter_mut().zip(points) {
             let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
             let rows = row_tokens(value).into_iter().zip(value.real().unwrap_or(&[]).chunks_exact(width));

@@ -148,7 +148,7 @@ impl Sampled {
         for ((tokens, _), rows) in
             material.batches.iter().zip(&self.rows).filter(|(_, rows)| !rows.is_empty())
         {
-            let seen = material.subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+            let seen = material.subject.run(&Request::recording(tokens, &points))?;
             neurons.append(rows, |point| seen.values.get(&point))?;
         }
         Ok(neurons)

@@ -133,7 +133,7 @@ impl Reader<'_> {
     ) -> Result<(), AnalysisError> {
         let of = |expert| HookPoint::expert(Site::ExpertOut, self.layer.layer, expert);
         let points: Vec<HookPoint> = (0..self.layer.experts).map(of).collect();
-        let seen = subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+        let seen = subject.run(&Request::recording(tokens, &points))?;
         let width = subject.shape().d_model;
         for (expert, point) in points.iter().enumerate() {
             let value = seen.values.get(point).and_then(|value| Some((value.rows()?, value.real()?)));

@@ -41,7 +41,7 @@ pub fn clusters_by_embedding(
         if !table.ids.iter().any(new) {
             continue;
         }
-        let seen = subject.run(&Request { record: &[point], ..Request::of(tokens) })?;
+        let seen = subject.run(&Request::recording(tokens, &[point]))?;
         let Some(value) = seen.values.get(&point) else { return Ok(None) };
         let features = Features::of_value(value)?;
         for (row, id) in table.ids.iter().enumerate() {

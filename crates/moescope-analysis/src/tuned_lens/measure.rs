@@ -100,7 +100,7 @@ impl Seen {
         let [mut experts, mut passed] = [(); 2].map(|()| vec![Vec::new(); layers.len()]);
         let mut before = 0;
         for sample in samples {
-            let observed = subject.run(&Request { record: &record, ..Request::of(sample.tokens()) })?;
+            let observed = subject.run(&Request::recording(sample.tokens(), &record))?;
             let here = before..before + sample.tokens().len();
             let rows: Vec<usize> =
                 chosen.iter().filter(|token| here.contains(token)).map(|token| token - before).collect();

@@ -33,7 +33,7 @@ impl Usage {
             (0..experts).map(|expert| HookPoint::expert(Site::ExpertOut, layer, expert)).collect();
         let mut documents: BTreeMap<u32, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
         for sample in samples {
-            let seen = subject.run(&Request { record: &points, ..Request::of(sample.tokens()) })?;
+            let seen = subject.run(&Request::recording(sample.tokens(), &points))?;
             for (expert, point) in points.iter().enumerate() {
                 let value = seen.values.get(point).and_then(|value| Some((value.rows()?, value.real()?)));
                 let (rows, answers) = value.ok_or(AnalysisError::NotRecorded { point: *point })?;

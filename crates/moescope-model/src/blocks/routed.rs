@@ -36,6 +36,9 @@ pub(crate) fn routed(
 ) -> Result<Var, ModelError> {
     let index = run.model.layout().blocks[layer];
     let chosen = router::route(run, layer, x, routed)?;
+    if run.ends_at_router(layer) {
+        return Ok(x); // which nobody reads
+    }
     let mut sum = match run.model.stock() {
         None => at_once(run, layer, x, index.hidden, &chosen)?,
         Some(stock) => by_parts(run, layer, x, stock, &chosen)?,

@@ -118,7 +118,7 @@ impl Examples {
         let stride = all.div_ceil(config.instruments.probe_tokens).max(1);
         let mut examples = Examples::default();
         for pass in passes {
-            let seen = subject.run(&Request { record: &[point], ..Request::of(&pass.tokens) })?;
+            let seen = subject.run(&Request::recording(&pass.tokens, &[point]))?;
             let value = &seen.values[&point];
             let vectors = value.real().expect("a residual stream is real");
             let (table, positions) = (&pass.table, pass.tokens.positions());

@@ -58,7 +58,7 @@ pub(crate) fn spectra(
             .extend((0..experts_of(*layer)).map(|expert| HookPoint::expert(Site::ExpertOut, *layer, expert)));
     }
     for pass in passes {
-        let seen = subject.run(&Request { record: &points, ..Request::of(&pass.tokens) })?;
+        let seen = subject.run(&Request::recording(&pass.tokens, &points))?;
         for (layer, outputs) in layers.iter().zip(&mut outputs) {
             let real = |point: HookPoint| seen.values[&point].real().expect("outputs are real");
             outputs.layer.extend(real(HookPoint::block(Site::MlpOut, *layer)));

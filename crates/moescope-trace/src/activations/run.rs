@@ -140,7 +140,7 @@ fn pass(subject: &mut dyn Subject, job: &ActivationJob, order: &[usize]) -> Resu
     let positions = ids.len() / order.len();
     let tokens = Tokens::new(ids, order.len(), positions)?;
     let record = job.recorded_points();
-    let seen = subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
+    let seen = subject.run(&Request::recording(&tokens, &record))?;
     match record.iter().find(|point| !seen.values.contains_key(point)) {
         Some(point) => Err(TraceError::NotRecorded { name: point.to_string() }),
         None => Ok(Seen::of(seen, &job.points)),

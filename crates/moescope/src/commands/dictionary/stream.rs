@@ -117,7 +117,7 @@ impl ActivationStream for ModelRows<'_> {
         self.next = until;
         let tokens = tokens_of(&windows)?;
         let record = self.sites.points();
-        let seen = self.subject.run(&Request { record: &record, ..Request::of(&tokens) })?;
+        let seen = self.subject.run(&Request::recording(&tokens, &record))?;
         let (rows, _) = rows_of(&seen, self.sites, tokens.positions())?;
         self.came += rows.len();
         Ok(Some(rows))
