@@ -7,6 +7,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use crate::instrument::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Rule};
+use crate::next_token::surest;
 use crate::statistics::{Bootstrap, Resampling, bootstrap};
 use crate::{AnalysisError, Sample, check};
 
@@ -69,7 +70,7 @@ pub fn predictions(subject: &mut dyn Subject, samples: &[Sample]) -> Result<Pred
     let mut found = Predictions::default();
     for sample in samples {
         let tokens = sample.tokens();
-        let observation = subject.run(&Request { record: &[point], ..Request::of(tokens) })?;
+        let observation = subject.run(&Request::recording(tokens, &[point]))?;
         let logits = observation.values.get(&point).and_then(|value| value.real());
         let logits = logits.ok_or(AnalysisError::NotRecorded { point })?;
         let asked: Vec<usize> =
@@ -77,9 +78,8 @@ pub fn predictions(subject: &mut dyn Subject, samples: &[Sample]) -> Result<Pred
         let best: Vec<(f64, bool)> = asked
             .par_iter()
             .map(|token| {
-                let (best, probability) =
-                    most_probable(&logits[token * vocabulary..(token + 1) * vocabulary]);
-                (probability, best == tokens.ids()[token + 1] as usize)
+                let (best, probability) = surest(&logits[token * vocabulary..(token + 1) * vocabulary]);
+                (probability, best == tokens.ids()[token + 1])
             })
             .collect();
         found.confidence.extend(best.iter().map(|(probability, _)| probability));
@@ -87,13 +87,6 @@ pub fn predictions(subject: &mut dyn Subject, samples: &[Sample]) -> Result<Pred
         found.documents.extend(asked.iter().map(|token| sample.documents()[*token]));
     }
     Ok(found)
-}
-
-/// The most probable entry and its probability.
-fn most_probable(logits: &[f32]) -> (usize, f64) {
-    let best = (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - logits[best]).exp()).sum();
-    (best, 1.0 / sum)
 }
 
 /// Measures the calibration of predictions.
@@ -387,13 +380,6 @@ mod tests {
         let found = run(&Predictions { confidence: vec![0.6; 15], correct, documents });
         assert!((found.error.estimate - (9.0 * 0.4 + 6.0 * 0.6) / 15.0).abs() < 1e-12);
         assert!((found.accuracy - found.confidence).abs() < 1e-12);
-    }
-
-    #[test]
-    fn probability_of_the_best_of_known_logits() {
-        let (best, probability) = most_probable(&[0.0, 3f32.ln(), f32::NEG_INFINITY]);
-        assert_eq!(best, 1);
-        assert!((probability - 0.75).abs() < 1e-7);
     }
 
     #[test]

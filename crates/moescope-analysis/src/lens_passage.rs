@@ -5,9 +5,9 @@ use moescope_base::{Column, Figure, FigureKind, HookPoint, Request, Site, Table}
 use crate::AnalysisError;
 use crate::depth::spread_over;
 use crate::instrument::Material;
-use crate::logit_lens::Prediction;
 use crate::matrix::Features;
 use crate::neuron_profile::plain;
+use crate::next_token::surest;
 
 /// Predictions that are told, at most.
 const TOKENS: usize = 32;
@@ -48,13 +48,13 @@ impl Passage {
         }
         let points: Vec<HookPoint> =
             layers.iter().map(|layer| HookPoint::block(Site::ResidPost, *layer)).collect();
-        let seen = material.subject.run(&Request { record: &points, ..Request::of(sample.tokens()) })?;
+        let seen = material.subject.run(&Request::recording(sample.tokens(), &points))?;
         let rows: Vec<usize> = (0..count).collect();
         let mut read = Vec::new();
         for point in &points {
             let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
             let logits = material.subject.unembed(&Features::of_value(value)?.select(&rows).to_single())?;
-            read.push(Prediction::all(&logits, count).iter().map(Prediction::most_probable).collect());
+            read.push(logits.chunks_exact(logits.len() / count).map(surest).collect());
         }
         Ok(Some(Passage { layers, coming: ids[1..=count].to_vec(), read }))
     }

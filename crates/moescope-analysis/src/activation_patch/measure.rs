@@ -4,9 +4,10 @@
 //! prediction, and so also at what both answers have in common. A part that does well by the one and badly by the other changes more than these two tokens.
 
 use moescope_base::Observation;
+use moescope_engine::divergence;
 
 use super::cases::Case;
-use crate::next_token::{divergence, logits_point};
+use crate::next_token::logits_point;
 use crate::{AnalysisError, recorded};
 
 /// The most probable token; of equals the lower id.

@@ -1,6 +1,7 @@
 //! Subjects on which predictions depend, and the noise that disturbs them.
 
 use moescope_base::{Edit, HookPoint, Observation, Request, Seed, Site, Subject, TokenSelection, ValueEdit};
+use moescope_engine::log_total;
 
 use super::Reach;
 use crate::matrix::normal;
@@ -106,9 +107,7 @@ pub(super) fn noise(clean: &Observation, rows: &[usize], seed: Seed) -> Result<E
 
 /// Probability of a token from the logits of one position.
 pub(super) fn probability(logits: &[f32], token: usize) -> f64 {
-    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let total: f64 = logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
-    (f64::from(logits[token]) - most).exp() / total
+    (f64::from(logits[token]) - log_total(logits)).exp()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! width.
 
 use moescope_base::Subject;
+use moescope_engine::{divergence, to_probabilities};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
@@ -127,10 +128,8 @@ impl Readout {
         let parts: Vec<Vec<f64>> = parts(x.ncols())
             .into_par_iter()
             .map(|part| {
-                let (target, logits) = (self.probabilities(last, &part), self.probabilities(x, &part));
-                (0..part.len())
-                    .map(|token| divergence(target.column(token).as_slice(), logits.column(token).as_slice()))
-                    .collect()
+                let (target, logits) = (self.logits_of(last, &part), self.logits_of(x, &part));
+                between(&target, &logits).collect()
             })
             .collect();
         parts.concat()
@@ -143,7 +142,7 @@ impl Readout {
     pub(super) fn mean_prediction(&self, last: &DMatrix<f32>) -> Vec<f32> {
         let sums: Vec<DVector<f32>> = parts(last.ncols())
             .into_par_iter()
-            .map(|part| self.probabilities(last, &part).map(f32::exp).column_sum())
+            .map(|part| probabilities(self.logits_of(last, &part)).column_sum())
             .collect();
         let total = sums.into_iter().fold(DVector::zeros(self.base.len()), |total, sum| total + sum);
         // An entry of zero would make an infinite divergence out of rounding.
@@ -155,7 +154,7 @@ impl Readout {
         let parts: Vec<Vec<f64>> = parts(last.ncols())
             .into_par_iter()
             .map(|part| {
-                let target = self.probabilities(last, &part);
+                let target = self.logits_of(last, &part);
                 target.column_iter().map(|column| divergence(column.as_slice(), constant)).collect()
             })
             .collect();
@@ -168,13 +167,11 @@ impl Readout {
         let parts: Vec<(f64, DMatrix<f32>)> = parts(x.ncols())
             .into_par_iter()
             .map(|part| {
-                let target = self.probabilities(last, &part);
-                let mut lens = self.probabilities(x, &part);
-                let of_token =
-                    |token: usize| divergence(target.column(token).as_slice(), lens.column(token).as_slice());
-                let loss = (0..part.len()).map(of_token).sum::<f64>();
-                lens.zip_apply(&target, |lens, target| *lens = (lens.exp() - target.exp()) / count);
-                let pulled = self.matrix.tr_mul(&lens);
+                let (target, lens) = (self.logits_of(last, &part), self.logits_of(x, &part));
+                let loss = between(&target, &lens).sum::<f64>();
+                let mut gradient = probabilities(lens);
+                gradient.zip_apply(&probabilities(target), |lens, target| *lens = (*lens - target) / count);
+                let pulled = self.matrix.tr_mul(&gradient);
                 (loss, self.through_norm(&x.columns(part.start, part.len()).into_owned(), pulled))
             })
             .collect();
@@ -201,27 +198,27 @@ impl Readout {
         gradient
     }
 
-    /// Log-probabilities of some tokens, `[vocabulary, token]`.
-    fn probabilities(&self, x: &DMatrix<f32>, part: &std::ops::Range<usize>) -> DMatrix<f32> {
-        let mut logits = self.logits(&x.columns(part.start, part.len()).into_owned());
-        for mut column in logits.column_iter_mut() {
-            let most = column.max();
-            let total: f64 = column.iter().map(|logit| f64::from(logit - most).exp()).sum();
-            column.add_scalar_mut(-most - total.ln() as f32);
-        }
-        logits
+    /// Logits of some tokens, `[vocabulary, token]`.
+    fn logits_of(&self, x: &DMatrix<f32>, part: &std::ops::Range<usize>) -> DMatrix<f32> {
+        self.logits(&x.columns(part.start, part.len()).into_owned())
     }
+}
+
+/// Divergence of the prediction of each column from that of the same column of others, nats.
+fn between(target: &DMatrix<f32>, lens: &DMatrix<f32>) -> impl Iterator<Item = f64> {
+    let pairs = target.column_iter().zip(lens.column_iter());
+    pairs.map(|(target, lens)| divergence(target.as_slice(), lens.as_slice()))
+}
+
+/// Predictions from logits, both `[vocabulary, token]`.
+fn probabilities(mut logits: DMatrix<f32>) -> DMatrix<f32> {
+    logits.column_iter_mut().for_each(|mut column| to_probabilities(column.as_mut_slice()));
+    logits
 }
 
 /// Tokens in tasks of equal size, whatever the number of threads.
 fn parts(tokens: usize) -> Vec<std::ops::Range<usize>> {
     (0..tokens).step_by(TOKENS_AT_ONCE).map(|first| first..(first + TOKENS_AT_ONCE).min(tokens)).collect()
-}
-
-/// Divergence of `target` from `lens`, both log-probabilities, nats.
-fn divergence(target: &[f32], lens: &[f32]) -> f64 {
-    let pairs = target.iter().zip(lens).map(|(p, q)| (f64::from(*p), f64::from(*q)));
-    pairs.map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0)
 }
 
 #[cfg(test)]

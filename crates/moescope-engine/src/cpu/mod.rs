@@ -8,6 +8,7 @@ mod attention;
 mod attention_at_once;
 mod chunks;
 pub(crate) mod dictionary;
+pub(crate) mod distribution;
 mod elementwise;
 mod expert_products;
 mod experts;
