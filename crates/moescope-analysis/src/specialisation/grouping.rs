@@ -1,9 +1,9 @@
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::Labels;
 use crate::AnalysisError;
 use crate::along::Along;
+use crate::shuffled::shuffle;
 
 /// What may be exchanged when there is nothing to find.
 #[derive(Clone, Copy, Debug)]
@@ -20,87 +20,67 @@ pub enum Exchange<'a> {
     Along(&'a [u32]),
 }
 
-/// Tokens sorted by condition (segments) and, within it, by label (groups).
-#[derive(Clone, Debug)]
-pub(super) struct Grouping {
-    /// Tokens in groups.
-    pub(super) order: Vec<u32>,
-    /// End of each segment in `order`.
-    pub(super) segments: Vec<u32>,
-    /// End of each group in `order`; every segment ends with a group.
-    pub(super) groups: Vec<u32>,
+/// Tokens in cells, of one condition and one label each.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cells {
+    /// Cell of each token.
+    pub(super) of: Vec<u32>,
+    /// Cells, some of which may be empty.
+    pub(super) count: usize,
 }
 
-/// A grouping, and how to draw it anew under the null.
+impl Cells {
+    /// Tokens in each cell.
+    pub(super) fn sizes(&self) -> Vec<u32> {
+        let mut sizes = vec![0; self.count];
+        self.of.iter().for_each(|cell| sizes[*cell as usize] += 1);
+        sizes
+    }
+}
+
+/// The cells of a text, and how to draw them anew under the null.
 #[derive(Clone, Debug)]
 pub(super) struct Regrouping {
-    pub(super) start: Grouping,
-    /// The tokens of each segment, ascending; only where labels are exchanged.
-    ascending: Vec<u32>,
-    /// Labels.
-    values: usize,
-    pub(super) how: How,
+    /// By condition and label, as they are.
+    pub(super) start: Cells,
+    /// By condition alone, which no draw changes.
+    pub(super) conditions: Cells,
+    /// Cells that a draw may have, at most.
+    pub(super) most_cells: usize,
+    how: How,
 }
 
 /// What a draw does.
 #[derive(Clone, Debug)]
-pub(super) enum How {
-    Shuffle,
-    Relabel(DocumentLabels),
+enum How {
+    Shuffle(Segments),
+    Relabel(DocumentLabels, Segments),
     Move(Along),
 }
 
+/// Tokens of each condition.
 #[derive(Clone, Debug)]
-pub(super) struct DocumentLabels {
-    /// Document of each token, dense.
-    pub(super) document: Vec<u32>,
-    /// Label of each document.
-    label: Vec<u32>,
+struct Segments {
+    order: Vec<u32>,
+    /// End of each segment in `order`.
+    ends: Vec<u32>,
 }
 
-impl Grouping {
-    fn new(labels: &[u32], given: Option<&[u32]>) -> Grouping {
-        let condition = |token: u32| given.map_or(0, |g| g[token as usize]);
-        let mut order: Vec<u32> = (0..labels.len() as u32).collect();
-        order.sort_unstable_by_key(|t| (condition(*t), labels[*t as usize], *t));
-        let mut grouping = Grouping { order, segments: Vec::new(), groups: Vec::new() };
-        grouping.segments = ends(&grouping.order, condition);
-        grouping.mark_groups(labels);
-        grouping
-    }
+#[derive(Clone, Debug)]
+struct DocumentLabels {
+    /// Document of each token, dense.
+    document: Vec<u32>,
+    /// Label of each document.
+    label: Vec<u32>,
+    /// Labels.
+    values: usize,
+}
 
-    /// Marks the ends of the groups of an order that is sorted by label within each segment.
-    fn mark_groups(&mut self, labels: &[u32]) {
-        self.groups.clear();
-        let mut start = 0;
-        for end in &self.segments {
-            let segment = &self.order[start as usize..*end as usize];
-            self.groups.extend(ends(segment, |t| labels[t as usize]).iter().map(|e| e + start));
-            start = *end;
-        }
-    }
-
-    fn shuffle_within_segments(&mut self, rng: &mut ChaCha8Rng) {
-        for_each_part(&self.segments, |part| self.order[part].shuffle(rng));
-    }
-
-    /// Sorts each segment of `ascending`, in which the tokens of a segment ascend, by label. Labels are few, so that they are counted, not compared.
-    fn sort_within_segments(&mut self, ascending: &[u32], labels: &[u32], values: usize) {
-        let mut places = vec![0; values];
-        for_each_part(&self.segments, |part| {
-            let tokens = &ascending[part.clone()];
-            places.fill(0);
-            tokens.iter().for_each(|token| places[labels[*token as usize] as usize] += 1);
-            let mut place = part.start;
-            places.iter_mut().for_each(|own| (place, *own) = (place + *own, place));
-            for token in tokens {
-                let place = &mut places[labels[*token as usize] as usize];
-                self.order[*place] = *token;
-                *place += 1;
-            }
-        });
-        self.mark_groups(labels);
-    }
+/// What draws need and need not make anew.
+#[derive(Clone, Debug)]
+pub(super) struct Draw {
+    pub(super) cells: Cells,
+    tokens: Vec<u32>,
 }
 
 impl Regrouping {
@@ -109,39 +89,99 @@ impl Regrouping {
         given: Option<&Labels>,
         exchange: Exchange<'_>,
     ) -> Result<Regrouping, AnalysisError> {
+        let tokens = labels.codes().len();
+        let conditions = match given {
+            Some(given) => Cells { of: given.codes().to_vec(), count: given.values() },
+            None => Cells { of: vec![0; tokens], count: 1 },
+        };
+        let within = conditions.count.saturating_mul(labels.values()).min(tokens);
         let how = match exchange {
-            Exchange::Tokens => How::Shuffle,
-            Exchange::Documents(documents) => How::Relabel(DocumentLabels::new(labels, documents)?),
+            Exchange::Tokens => How::Shuffle(Segments::new(&conditions, Some(labels.codes()))),
+            Exchange::Documents(documents) => {
+                How::Relabel(DocumentLabels::new(labels, documents)?, Segments::new(&conditions, None))
+            }
             Exchange::Along(documents) => {
                 check_along(labels, given, documents)?;
                 How::Move(Along::new(documents))
             }
         };
-        let start = Grouping::new(labels.codes(), given.map(Labels::codes));
-        let mut ascending = Vec::new();
-        if matches!(how, How::Relabel(_)) {
-            ascending.clone_from(&start.order);
-            for_each_part(&start.segments, |part| ascending[part].sort_unstable());
-        }
-        Ok(Regrouping { start, ascending, values: labels.values(), how })
+        let start = Segments::new(&conditions, None).split(|token| labels.codes()[token], labels.values());
+        let most_cells = match how {
+            How::Relabel(..) => within,
+            How::Shuffle(_) | How::Move(_) => start.count,
+        };
+        Ok(Regrouping { start, conditions, most_cells, how })
     }
 
-    /// Turns `grouping` into one draw of the null.
-    pub(super) fn draw(&self, grouping: &mut Grouping, rng: &mut ChaCha8Rng) {
-        grouping.order.copy_from_slice(&self.start.order);
+    /// Room for draws.
+    pub(super) fn room(&self) -> Draw {
+        Draw { cells: self.start.clone(), tokens: vec![0; self.start.of.len()] }
+    }
+
+    /// Makes one draw of the null.
+    pub(super) fn draw(&self, draw: &mut Draw, rng: &mut ChaCha8Rng) {
+        let Draw { cells, tokens } = draw;
         match &self.how {
-            How::Shuffle => grouping.shuffle_within_segments(rng),
-            How::Relabel(documents) => {
-                let label = documents.draw(rng);
-                let labels: Vec<u32> = documents.document.iter().map(|d| label[*d as usize]).collect();
-                grouping.sort_within_segments(&self.ascending, &labels, self.values);
+            How::Shuffle(segments) => {
+                tokens.copy_from_slice(&segments.order);
+                for_each_part(&segments.ends, |part| shuffle(&mut tokens[part], rng));
+                let places = segments.order.iter().zip(&*tokens);
+                places.for_each(|(from, to)| cells.of[*to as usize] = self.start.of[*from as usize]);
             }
-            // Each place of a group then has the route of another token.
+            How::Relabel(documents, segments) => {
+                let label = documents.draw(rng);
+                let of_token = |token: usize| label[documents.document[token] as usize];
+                segments.split_into(of_token, documents.values, cells);
+            }
+            // Each token then has the route of another.
             How::Move(along) => {
-                let from = along.draw(rng);
-                grouping.order.iter_mut().for_each(|token| *token = from[*token as usize]);
+                along.draw_into(rng, tokens);
+                let places = tokens.iter().zip(&self.start.of);
+                places.for_each(|(from, cell)| cells.of[*from as usize] = *cell);
             }
         }
+    }
+}
+
+impl Segments {
+    /// Tokens by condition and, within it, by label where there is one, and in order.
+    fn new(conditions: &Cells, labels: Option<&[u32]>) -> Segments {
+        let condition = |token: u32| conditions.of[token as usize];
+        let mut order: Vec<u32> = (0..conditions.of.len() as u32).collect();
+        match labels {
+            Some(labels) => order.sort_unstable_by_key(|t| (condition(*t), labels[*t as usize], *t)),
+            None => order.sort_by_key(|t| condition(*t)),
+        }
+        let ends = ends(&order, condition);
+        Segments { order, ends }
+    }
+
+    /// Cells of one label in one segment.
+    fn split(&self, label: impl Fn(usize) -> u32, labels: usize) -> Cells {
+        let mut cells = Cells { of: vec![0; self.order.len()], count: 0 };
+        self.split_into(label, labels, &mut cells);
+        cells
+    }
+
+    /// The same into cells of as many tokens. Only cells with tokens get a number.
+    fn split_into(&self, label: impl Fn(usize) -> u32, labels: usize, cells: &mut Cells) {
+        let mut numbers = vec![u32::MAX; labels];
+        let mut used = Vec::new();
+        let mut count = 0;
+        for_each_part(&self.ends, |part| {
+            for token in &self.order[part] {
+                let label = label(*token as usize);
+                let number = &mut numbers[label as usize];
+                if *number == u32::MAX {
+                    *number = count;
+                    count += 1;
+                    used.push(label);
+                }
+                cells.of[*token as usize] = *number;
+            }
+            used.drain(..).for_each(|label| numbers[label as usize] = u32::MAX);
+        });
+        cells.count = count as usize;
     }
 }
 
@@ -183,19 +223,19 @@ impl DocumentLabels {
             }
             *known = *own;
         }
-        Ok(DocumentLabels { document: dense.codes().to_vec(), label })
+        Ok(DocumentLabels { document: dense.codes().to_vec(), label, values: labels.values() })
     }
 
     /// Labels of the documents, exchanged.
-    pub(super) fn draw(&self, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    fn draw(&self, rng: &mut ChaCha8Rng) -> Vec<u32> {
         let mut label = self.label.clone();
-        label.shuffle(rng);
+        shuffle(&mut label, rng);
         label
     }
 }
 
 /// Calls `visit` with the range of each part, given the ascending ends of all parts.
-pub(super) fn for_each_part(ends: &[u32], mut visit: impl FnMut(std::ops::Range<usize>)) {
+fn for_each_part(ends: &[u32], mut visit: impl FnMut(std::ops::Range<usize>)) {
     let mut start = 0;
     for end in ends {
         visit(start..*end as usize);
@@ -215,37 +255,42 @@ mod tests {
     use moescope_base::Seed;
 
     #[test]
-    fn tokens_are_grouped_by_condition_and_label() {
-        let grouping = Grouping::new(&[1, 0, 1, 0], Some(&[0, 1, 0, 0]));
-        assert_eq!(grouping.order, [3, 0, 2, 1]);
-        assert_eq!((grouping.segments, grouping.groups), (vec![3, 4], vec![1, 3, 4]));
+    fn a_cell_is_one_label_under_one_condition() {
+        let given = Labels::new("given", &[0, 1, 0, 0]);
+        let labels = Labels::new("x", &[1, 0, 1, 0]);
+        let found = Regrouping::new(&labels, Some(&given), Exchange::Tokens).unwrap();
+        assert_eq!(found.start, Cells { of: vec![0, 2, 0, 1], count: 3 });
+        assert_eq!(found.conditions, Cells { of: vec![0, 1, 0, 0], count: 2 });
     }
 
     #[test]
     fn an_exchange_of_tokens_stays_within_its_condition() {
         let given = Labels::new("given", &[0, 0, 0, 1, 1]);
-        let regrouping =
-            Regrouping::new(&Labels::new("x", &[0, 1, 1, 0, 1]), Some(&given), Exchange::Tokens).unwrap();
-        let mut grouping = regrouping.start.clone();
-        regrouping.draw(&mut grouping, &mut Seed(1).rng());
-        let mut first = grouping.order[..3].to_vec();
-        first.sort_unstable();
-        assert_eq!(first, [0, 1, 2]);
-        assert_eq!(grouping.groups, regrouping.start.groups);
+        let labels = Labels::new("x", &[0, 1, 1, 0, 1]);
+        let regrouping = Regrouping::new(&labels, Some(&given), Exchange::Tokens).unwrap();
+        let mut draw = regrouping.room();
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..40 {
+            regrouping.draw(&mut draw, &mut Seed(seed).rng());
+            let [mut first, mut second] = [draw.cells.of[..3].to_vec(), draw.cells.of[3..].to_vec()];
+            seen.insert(draw.cells.of.clone());
+            [&mut first, &mut second].into_iter().for_each(|cells| cells.sort_unstable());
+            assert_eq!([first, second], [vec![0, 1, 1], vec![2, 3]]);
+        }
+        assert_eq!(seen.len(), 6, "every way to exchange is drawn");
     }
 
     #[test]
     fn routes_move_along_their_document() {
-        let (labels, documents) = (Labels::new("x", &[0, 1, 1, 0, 1]), [7, 7, 7, 8, 8]);
+        let (labels, documents) = (Labels::new("x", &[0, 1, 2, 3, 4]), [7, 7, 7, 8, 8]);
         let regrouping = Regrouping::new(&labels, None, Exchange::Along(&documents)).unwrap();
-        let mut grouping = regrouping.start.clone();
-        assert_eq!(grouping.order, [0, 3, 1, 2, 4]);
+        let mut draw = regrouping.room();
         for seed in 0..10 {
-            regrouping.draw(&mut grouping, &mut Seed(seed).rng());
-            // The routes that tokens 0, 1 and 2 have now are those of three neighbours, the last followed by the first.
-            let (first, second) = (grouping.order[0], [grouping.order[2], grouping.order[3]]);
-            assert_eq!(second, [(first + 1) % 3, (first + 2) % 3]);
-            assert_eq!(grouping.groups, regrouping.start.groups);
+            regrouping.draw(&mut draw, &mut Seed(seed).rng());
+            // Neighbours stay neighbours, the last one followed by the first.
+            let cells = &draw.cells.of;
+            assert_eq!([cells[1], cells[2]], [(cells[0] + 1) % 3, (cells[0] + 2) % 3]);
+            assert_eq!(cells[3] + cells[4], 3 + 4);
         }
         let given = Some(&labels);
         assert!(Regrouping::new(&labels, given, Exchange::Along(&documents)).is_err());
@@ -255,13 +300,28 @@ mod tests {
     #[test]
     fn documents_move_as_a_whole() {
         let (labels, documents) = (Labels::new("x", &[0, 0, 1, 1, 1]), [7, 7, 8, 8, 8]);
-        let regrouping = Regrouping::new(&labels, None, Exchange::Documents(&documents)).unwrap();
-        let mut grouping = regrouping.start.clone();
-        for seed in 0..10 {
-            regrouping.draw(&mut grouping, &mut Seed(seed).rng());
-            assert!(grouping.order == [0, 1, 2, 3, 4] || grouping.order == [2, 3, 4, 0, 1]);
-            assert!(grouping.groups == [2, 5] || grouping.groups == [3, 5]);
+        let given = Labels::new("given", &[0, 1, 0, 1, 1]);
+        for given in [None, Some(&given)] {
+            let regrouping = Regrouping::new(&labels, given, Exchange::Documents(&documents)).unwrap();
+            let mut draw = regrouping.room();
+            for seed in 0..10 {
+                regrouping.draw(&mut draw, &mut Seed(seed).rng());
+                // Whichever label a document gets, cells have the same tokens, and numbers in the order of tokens.
+                let wanted = if given.is_some() { [0, 2, 1, 3, 3] } else { [0, 0, 1, 1, 1] };
+                assert_eq!(
+                    (&draw.cells.of[..], draw.cells.count),
+                    (&wanted[..], if given.is_some() { 4 } else { 2 })
+                );
+            }
         }
+        let three = Labels::new("x", &[0, 1, 1]);
+        let regrouping = Regrouping::new(&three, None, Exchange::Documents(&[1, 2, 3])).unwrap();
+        let mut draw = regrouping.room();
+        let together = (0..30).map(|seed| {
+            regrouping.draw(&mut draw, &mut Seed(seed).rng());
+            draw.cells.of.clone()
+        });
+        assert_eq!(together.collect::<std::collections::BTreeSet<_>>().len(), 3);
         let mixed = Labels::new("x", &[0, 1, 1, 1, 1]);
         assert!(Regrouping::new(&mixed, None, Exchange::Documents(&documents)).is_err());
     }

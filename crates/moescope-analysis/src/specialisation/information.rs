@@ -1,5 +1,5 @@
-use super::cells::Cells;
-use super::grouping::{Grouping, Regrouping, for_each_part};
+use super::grouping::{Cells, Regrouping};
+use super::joint_counts::{CountLogs, JointCounts};
 use super::{Choices, Exchange, Labels};
 use crate::AnalysisError;
 use crate::routing::{NullComparison, Permutations};
@@ -76,36 +76,23 @@ pub fn information_each(
     check_lengths(choices, labels, given)?;
     let regrouping = Regrouping::new(labels, given, exchange)?;
     let slots = choices.iter().map(|c| c.tokens() * c.per_token()).max().unwrap_or(0);
-    let (logs, packed) = (CountLogs::up_to(slots), Packed::new(choices));
-    // Exchanges stay within segments, so that what is uncertain within these is the same in every draw.
-    let within_segments =
-        packed.uncertainties(&regrouping.start, &regrouping.start.segments, &mut Counter::of(&packed), &logs);
-    let told = |within_groups: Vec<i64>| -> Vec<f64> {
-        let parts = within_segments.iter().zip(within_groups).zip(choices);
+    let (logs, counts) = (CountLogs::up_to(slots), JointCounts::new(choices, regrouping.most_cells));
+    // Exchanges stay within conditions, so that what is uncertain within these is the same in every draw.
+    let given_condition = counts.uncertainties(&regrouping.conditions, &mut counts.room(), &logs);
+    let told = |given_cell: Vec<i64>| -> Vec<f64> {
+        let parts = given_condition.iter().zip(given_cell).zip(choices);
         // Rounding alone can make a zero negative.
         parts.map(|((s, g), c)| logs.bits((s - g).max(0)) / (c.tokens() * c.per_token()) as f64).collect()
     };
-    let one_by_one = |grouping: &Grouping, counter: &mut Counter| {
-        told(packed.uncertainties(grouping, &grouping.groups, counter, &logs))
-    };
-    let observed = one_by_one(&regrouping.start, &mut Counter::of(&packed));
-    let draws = match Cells::new(&regrouping, labels, given, &packed) {
-        Some(cells) => permutations.draw(
-            || (cells.start(), Vec::new()),
-            |(lying, counts), rng| {
-                cells.draw(lying, rng);
-                told(cells.uncertainties(&packed, lying, counts, &logs))
-            },
-        ),
-        None => permutations.draw(
-            || (regrouping.start.clone(), Counter::of(&packed)),
-            |(grouping, counter), rng| {
-                regrouping.draw(grouping, rng);
-                one_by_one(grouping, counter)
-            },
-        ),
-    };
-    let label_entropy = label_entropy(&regrouping.start, &logs);
+    let observed = told(counts.uncertainties(&regrouping.start, &mut counts.room(), &logs));
+    let draws = permutations.draw(
+        || (regrouping.room(), counts.room()),
+        |(draw, room), rng| {
+            regrouping.draw(draw, rng);
+            told(counts.uncertainties(&draw.cells, room, &logs))
+        },
+    );
+    let label_entropy = label_entropy(&regrouping, &logs);
     let test = |(i, observed): (usize, &f64)| {
         let null: Vec<f64> = draws.iter().map(|draw| draw[i]).collect();
         let information = NullComparison::new(*observed, &null, Tail::Greater);
@@ -130,175 +117,15 @@ fn check_lengths(
     }
 }
 
-fn label_entropy(grouping: &Grouping, logs: &CountLogs) -> f64 {
-    let sum = |parts: &[u32]| {
-        let mut sum = 0;
-        for_each_part(parts, |part| sum += logs.of(part.len()));
-        sum
-    };
-    let bits = sum(&grouping.segments) - sum(&grouping.groups);
-    logs.bits(bits.max(0)) / grouping.order.len() as f64
+/// Mean over tokens of what is uncertain of the label given the condition, bits.
+fn label_entropy(regrouping: &Regrouping, logs: &CountLogs) -> f64 {
+    let sum = |cells: &Cells| cells.sizes().into_iter().map(|size| logs.of(size as usize)).sum::<i64>();
+    let units = sum(&regrouping.conditions) - sum(&regrouping.start);
+    logs.bits(units.max(0)) / regrouping.start.of.len() as f64
 }
 
 fn positive_or_nan(x: f64) -> f64 {
     if x > 1e-12 { x } else { f64::NAN }
-}
-
-/// The codes of several choices, one token after the other, so that one look into memory finds all that a token chose.
-///
-/// Tokens of a group lie anywhere, and fetching them is what a draw of the null costs.
-pub(super) struct Packed {
-    codes: Codes,
-    /// Slots of a token in all choices together.
-    slots: usize,
-    /// Slots of a token in each choice.
-    per_token: Vec<usize>,
-    /// Codes of each choice.
-    values_of: Vec<usize>,
-    /// The choice that each code belongs to.
-    choice_of: Vec<u32>,
-}
-
-/// Codes of all choices, numbered on from choice to choice: `[token, slot]`.
-pub(super) enum Codes {
-    Narrow(Vec<u16>),
-    Wide(Vec<u32>),
-}
-
-impl Packed {
-    pub(super) fn new(choices: &[Choices<'_>]) -> Packed {
-        let per_token: Vec<usize> = choices.iter().map(Choices::per_token).collect();
-        let of_choice = |(choice, c): (usize, &Choices<'_>)| std::iter::repeat_n(choice as u32, c.values());
-        let choice_of: Vec<u32> = choices.iter().enumerate().flat_map(of_choice).collect();
-        let before = |choice| choices[..choice].iter().map(Choices::values).sum::<usize>() as u32;
-        let firsts: Vec<u32> = (0..choices.len()).map(before).collect();
-        let tokens = choices.first().map_or(0, Choices::tokens);
-        let codes = (0..tokens).flat_map(|token| {
-            choices.iter().zip(&firsts).flat_map(move |(c, first)| c.of(token).iter().map(move |e| e + first))
-        });
-        let codes = match choice_of.len() <= usize::from(u16::MAX) + 1 {
-            true => Codes::Narrow(codes.map(|code| code as u16).collect()),
-            false => Codes::Wide(codes.collect()),
-        };
-        let values_of = choices.iter().map(Choices::values).collect();
-        Packed { codes, slots: per_token.iter().sum(), per_token, values_of, choice_of }
-    }
-
-    /// Choices.
-    pub(super) fn choices(&self) -> usize {
-        self.per_token.len()
-    }
-
-    /// Codes of all choices together.
-    pub(super) fn values(&self) -> usize {
-        self.choice_of.len()
-    }
-
-    /// Codes of each choice; they are numbered on from choice to choice.
-    pub(super) fn values_of(&self) -> &[usize] {
-        &self.values_of
-    }
-
-    /// Slots of a token in all choices together.
-    pub(super) fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// Codes at `[token, slot]`.
-    pub(super) fn codes(&self) -> &Codes {
-        &self.codes
-    }
-
-    /// For each choice, slots times the entropy of its codes within each part of the tokens, summed over parts, in units of the logarithms.
-    pub(super) fn uncertainties(
-        &self,
-        grouping: &Grouping,
-        parts: &[u32],
-        counter: &mut Counter,
-        logs: &CountLogs,
-    ) -> Vec<i64> {
-        let mut sums = vec![0; self.per_token.len()];
-        for_each_part(parts, |part| {
-            let sizes = self.per_token.iter().map(|slots| logs.of(part.len() * slots));
-            sums.iter_mut().zip(sizes).for_each(|(sum, size)| *sum += size);
-            let tokens = &grouping.order[part];
-            match &self.codes {
-                Codes::Narrow(codes) => counter.count(codes, self.slots, tokens),
-                Codes::Wide(codes) => counter.count(codes, self.slots, tokens),
-            }
-            counter.take(|code, count| sums[self.choice_of[code as usize] as usize] -= logs.of(count));
-        });
-        sums
-    }
-}
-
-/// Counts of codes, reset by what was touched, so that many small groups cost only their tokens.
-pub(super) struct Counter {
-    counts: Vec<u32>,
-    touched: Vec<u32>,
-}
-
-impl Counter {
-    pub(super) fn of(packed: &Packed) -> Counter {
-        let values = packed.choice_of.len();
-        Counter { counts: vec![0; values], touched: Vec::with_capacity(values) }
-    }
-
-    /// Counts the codes of some tokens.
-    fn count<Code: Copy + Into<u32>>(&mut self, codes: &[Code], slots: usize, tokens: &[u32]) {
-        for token in tokens {
-            for code in &codes[*token as usize * slots..][..slots] {
-                let code: u32 = (*code).into();
-                let count = &mut self.counts[code as usize];
-                if *count == 0 {
-                    self.touched.push(code);
-                }
-                *count += 1;
-            }
-        }
-    }
-
-    /// Tells every count and forgets it.
-    fn take(&mut self, mut tell: impl FnMut(u32, usize)) {
-        for code in self.touched.drain(..) {
-            tell(code, std::mem::take(&mut self.counts[code as usize]) as usize);
-        }
-    }
-}
-
-/// `count * log2(count)` as whole numbers of a small unit, tabulated for the counts that are frequent.
-///
-/// Sums of whole numbers do not depend on their order. What is equal in theory is then equal to the bit, whatever the names and places of
-/// codes and groups, which ranks among draws need.
-pub(super) struct CountLogs {
-    table: Vec<i64>,
-    /// Units of a bit.
-    scale: f64,
-}
-
-/// Counts that are looked up.
-const TABULATED: usize = 1 << 13;
-
-impl CountLogs {
-    /// Logarithms whose sums over any parts of so many slots fit: the sum is at most that of the whole.
-    pub(super) fn up_to(largest: usize) -> CountLogs {
-        let scale = 2f64.powi(61 - count_log(largest).max(1.0).log2().ceil() as i32);
-        let of = |count: usize| (count_log(count) * scale).round() as i64;
-        CountLogs { table: (0..=largest.min(TABULATED)).map(of).collect(), scale }
-    }
-
-    pub(super) fn of(&self, count: usize) -> i64 {
-        let beyond = || (count_log(count) * self.scale).round() as i64;
-        self.table.get(count).copied().unwrap_or_else(beyond)
-    }
-
-    fn bits(&self, units: i64) -> f64 {
-        units as f64 / self.scale
-    }
-}
-
-fn count_log(count: usize) -> f64 {
-    if count < 2 { 0.0 } else { count as f64 * (count as f64).log2() }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Whether experts specialise: what the choice of experts tells about domain, token, class and position.
 
 mod by_domain;
-mod cells;
 mod choices;
 mod divergence;
 mod grouping;
 mod information;
+mod joint_counts;
 mod labels;
 mod lift;
 mod promoted_tokens;
