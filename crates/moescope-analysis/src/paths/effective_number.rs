@@ -1,10 +1,11 @@
 use moescope_base::{Column, Table};
 use moescope_trace::RoutingTrace;
-use rand::seq::SliceRandom;
 
+use super::intern::how_often;
 use super::{Interned, PathKind, Paths};
 use crate::AnalysisError;
 use crate::routing::{NullComparison, Permutations, comparison_columns};
+use crate::shuffled::Shuffled;
 use crate::statistics::Tail;
 
 /// Entropy of what tokens pass through, estimated from how often each thing was seen.
@@ -116,13 +117,17 @@ pub fn effective_number(
     let paths = Paths::of(trace, kind)?;
     let used = entropy(&paths.paths.counts());
     let draws = permutations.child("independent layers").draw(
-        || paths.stops.clone(),
-        |stops, rng| {
-            for (stop, original) in stops.iter_mut().zip(&paths.stops) {
-                stop.ids.copy_from_slice(&original.ids);
-                stop.ids.shuffle(rng);
-            }
-            entropy(&Interned::sequence(stops, paths.tokens()).counts()).chao_shen
+        || vec![Shuffled::default(); paths.stops.len()],
+        |shuffled, rng| {
+            // Stops of one layer may stay: what lies beside them is in random order.
+            let others = shuffled.iter_mut().zip(&paths.stops).skip(1);
+            others.for_each(|(shuffled, stops)| shuffled.fill(&stops.ids, rng));
+            let lying = |(place, stops): (usize, &Interned)| match place {
+                0 => (paths.stops[0].ids.as_slice(), stops.distinct),
+                _ => (shuffled[place].items(), stops.distinct),
+            };
+            let parts: Vec<(&[u32], usize)> = paths.stops.iter().enumerate().map(lying).collect();
+            entropy(&how_often(&parts, paths.tokens())).chao_shen
         },
     );
     let layer = |i: usize| EffectiveNumber {

@@ -11,10 +11,10 @@
 
 use moescope_base::{Column, Figure, FigureKind, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
-use rand::seq::SliceRandom;
 
 use crate::AnalysisError;
 use crate::routing::{NullComparison, Permutations};
+use crate::shuffled::Shuffled;
 use crate::statistics::Tail;
 
 /// Layers that are drawn, at most.
@@ -165,11 +165,10 @@ fn followed(layers: &[Stage], permutations: Permutations) -> NullComparison {
         (0..layers.len() - 1).map(of).sum::<f64>() / (layers.len() - 1) as f64
     };
     let observed = mean(&mut |at| guessed(&layers[at], &layers[at + 1].first, layers[at + 1].experts));
-    let draws = permutations.draw(Vec::new, |shuffled: &mut Vec<u32>, rng| {
+    let draws = permutations.draw(Shuffled::default, |shuffled, rng| {
         mean(&mut |at| {
-            shuffled.clone_from(&layers[at + 1].first);
-            shuffled.shuffle(rng);
-            guessed(&layers[at], shuffled, layers[at + 1].experts)
+            shuffled.fill(&layers[at + 1].first, rng);
+            guessed(&layers[at], shuffled.items(), layers[at + 1].experts)
         })
     });
     NullComparison::new(observed, &draws, Tail::Greater)

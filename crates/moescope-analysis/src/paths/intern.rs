@@ -73,8 +73,43 @@ impl Interned {
     }
 }
 
-/// Numbers tuples whose parts have codes below the given limits, by mixed-radix keys that are renumbered when full.
+/// Numbers tuples whose parts have codes below the given limits.
 fn combine<I: Iterator<Item = u32>>(parts: impl Iterator<Item = (I, u64)>, tokens: usize) -> Interned {
+    Interned::of_keys(&keys(parts, tokens))
+}
+
+/// How often each tuple occurs whose parts have codes below the given limits, in no order that matters.
+///
+/// Tuples are not numbered: they are dealt by their first digits among parts that a cache holds, and each part is sorted by itself.
+pub(super) fn how_often(parts: &[(&[u32], usize)], tokens: usize) -> Vec<u32> {
+    let keys = keys(parts.iter().map(|(codes, limit)| (codes.iter().copied(), *limit as u64)), tokens);
+    let digits = u64::BITS - keys.iter().max().map_or(u64::BITS, |most| most.leading_zeros());
+    let part = |key: u64| (key >> digits.saturating_sub(PART_DIGITS)) as usize;
+    let mut ends = vec![0u32; 1 << PART_DIGITS];
+    keys.iter().for_each(|key| ends[part(*key)] += 1);
+    let mut end = 0;
+    ends.iter_mut().for_each(|own| (end, *own) = (end + *own, end));
+    let mut dealt = vec![0u64; keys.len()];
+    for key in keys {
+        let place = &mut ends[part(key)];
+        dealt[*place as usize] = key;
+        *place += 1;
+    }
+    let (mut counts, mut start) = (Vec::new(), 0);
+    for end in ends {
+        let part = &mut dealt[start..end as usize];
+        part.sort_unstable();
+        counts.extend(part.chunk_by(|a, b| a == b).map(|run| run.len() as u32));
+        start = end as usize;
+    }
+    counts
+}
+
+/// Binary digits by which keys are dealt among parts.
+const PART_DIGITS: u32 = 11;
+
+/// Mixed-radix keys of tuples, which are renumbered when full.
+fn keys<I: Iterator<Item = u32>>(parts: impl Iterator<Item = (I, u64)>, tokens: usize) -> Vec<u64> {
     let mut keys = vec![0u64; tokens];
     let mut radix = 1u64;
     for (codes, limit) in parts {
@@ -87,7 +122,7 @@ fn combine<I: Iterator<Item = u32>>(parts: impl Iterator<Item = (I, u64)>, token
         keys.iter_mut().zip(codes).for_each(|(key, code)| *key = *key * limit + u64::from(code));
         radix *= limit;
     }
-    Interned::of_keys(&keys)
+    keys
 }
 
 #[cfg(test)]
@@ -113,6 +148,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn tuples_occur_as_often_as_their_numbers(
+            tokens in prop::collection::vec(prop::collection::vec(0u32..3, 9), 0..60), wide in any::<bool>(),
+        ) {
+            let limit = if wide { 1 << 20 } else { 3 };
+            let codes: Vec<Vec<u32>> = (0..9).map(|p| tokens.iter().map(|t| t[p]).collect()).collect();
+            let parts: Vec<(&[u32], usize)> = codes.iter().map(|codes| (codes.as_slice(), limit)).collect();
+            let numbered = combine(parts.iter().map(|(codes, l)| (codes.iter().copied(), *l as u64)), tokens.len());
+            let [mut found, mut wanted] = [how_often(&parts, tokens.len()), numbered.counts()];
+            [&mut found, &mut wanted].into_iter().for_each(|counts| counts.sort_unstable());
+            prop_assert_eq!(found, wanted);
+        }
+
         #[test]
         fn tokens_share_a_number_exactly_if_they_share_every_part(
             tokens in prop::collection::vec(prop::collection::vec(0u32..3, 9), 1..30),

@@ -4,10 +4,10 @@
 //! that sets themselves are shuffled, and two sets trade without a branch that depends on them.
 
 use rand::Rng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::trade::{BLOCK, Block, TURNS, blocks};
+use crate::shuffled::shuffle;
 
 /// A set of experts as bits.
 pub(super) trait Bits: Copy + Send + Sync + PartialEq + std::fmt::Debug {
@@ -138,7 +138,7 @@ impl<B: Bits> BitTrade<B> {
                 let places = || (0..tokens as usize).map(|token| start + token * distance);
                 block.clear();
                 block.extend(places().map(|place| sets[place]));
-                block.shuffle(rng);
+                shuffle(block, rng);
                 self.trade_twice(block, rng);
                 places().zip(&*block).for_each(|(place, set)| sets[place] = *set);
             }

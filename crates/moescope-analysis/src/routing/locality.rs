@@ -1,11 +1,10 @@
 use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
-use rand::seq::SliceRandom;
 
 use super::bit_trade::Bits;
-use super::shuffled::Shuffled;
 use super::{NullComparison, Permutations, comparison_columns};
 use crate::counting::{Handover, is_followed};
+use crate::shuffled::{Shuffled, shuffle};
 use crate::statistics::Tail;
 use crate::{AnalysisError, check};
 
@@ -122,7 +121,7 @@ fn drawn_as_bits<B: Bits>(
             for places in documents {
                 document.clear();
                 document.extend(places.iter().map(|place| routes[*place as usize]));
-                document.shuffle(rng);
+                shuffle(document, rng);
                 places.iter().zip(&*document).for_each(|(place, route)| lying[*place as usize] = *route);
             }
             overlap_of_routes(lying, firsts, routing.per_token).sets
@@ -148,7 +147,7 @@ fn drawn_as_lists(
         |order, rng| {
             for document in documents {
                 let mut from = document.clone();
-                from.shuffle(rng);
+                shuffle(&mut from, rng);
                 document.iter().zip(from).for_each(|(to, from)| order[*to as usize] = from);
             }
             overlap(routing, firsts, order).sets

@@ -10,7 +10,6 @@ mod null;
 #[cfg(test)]
 pub(crate) mod planted;
 mod sharpness;
-mod shuffled;
 mod trade;
 
 pub use clusters::CoactivationClusters;

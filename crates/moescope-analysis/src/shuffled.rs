@@ -1,7 +1,6 @@
-//! Random orders of lists that are longer than a cache.
+//! Random orders, of short lists and of lists that are longer than a cache.
 
 use rand::Rng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// Items that fit into a core's cache, about.
@@ -9,13 +8,37 @@ const SHORT: usize = 1 << 15;
 /// Parts among which items of a longer list are dealt.
 const PARTS: usize = 256;
 
+/// Puts a list of fewer than 2^32 items into random order, each order with the same chance.
+///
+/// - **Source:** Fisher and Yates 1938, with the draws of a bounded number of Lemire 2019 (arXiv 1805.10941), which hardly ever divide.
+pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for place in (1..items.len()).rev() {
+        items.swap(place, below(place as u32 + 1, rng) as usize);
+    }
+}
+
+/// A number below `count`, each with the same chance.
+fn below(count: u32, rng: &mut ChaCha8Rng) -> u32 {
+    let mut draw = || u64::from(rng.next_u32()) * u64::from(count);
+    let mut product = draw();
+    if (product as u32) < count {
+        // As many low halves as do not go evenly into 2^32 are drawn again.
+        let uneven = count.wrapping_neg() % count;
+        while (product as u32) < uneven {
+            product = draw();
+        }
+    }
+    (product >> 32) as u32
+}
+
 /// A list in random order, with room that is used again.
 ///
 /// Exchanging items one by one, as textbooks do, reaches for a place anywhere in memory for each. A long list is dealt among parts first, each item to any part with the
 /// same chance; every part then fits into the cache and is put into random order by itself. All orders of the whole come out alike often.
 ///
 /// - **Source:** Rao 1961 and Sandelius 1962.
-pub(super) struct Shuffled<T> {
+#[derive(Clone)]
+pub(crate) struct Shuffled<T> {
     /// In their order.
     items: Vec<T>,
     /// The part to which each item goes.
@@ -30,16 +53,16 @@ impl<T> Default for Shuffled<T> {
 
 impl<T: Copy> Shuffled<T> {
     /// The items in their order.
-    pub(super) fn items(&self) -> &[T] {
+    pub(crate) fn items(&self) -> &[T] {
         &self.items
     }
 
     /// Takes these items, in random order.
-    pub(super) fn fill(&mut self, items: &[T], rng: &mut ChaCha8Rng) {
+    pub(crate) fn fill(&mut self, items: &[T], rng: &mut ChaCha8Rng) {
         self.items.clear();
         self.items.extend_from_slice(items);
         if items.len() <= SHORT {
-            return self.items.shuffle(rng);
+            return shuffle(&mut self.items, rng);
         }
         self.part_of.resize(items.len(), 0);
         rng.fill_bytes(&mut self.part_of);
@@ -54,7 +77,7 @@ impl<T: Copy> Shuffled<T> {
         }
         let mut start = 0;
         for end in ends {
-            self.items[start..end].shuffle(rng);
+            shuffle(&mut self.items[start..end], rng);
             start = end;
         }
     }
@@ -64,6 +87,31 @@ impl<T: Copy> Shuffled<T> {
 mod tests {
     use super::*;
     use moescope_base::Seed;
+
+    #[test]
+    fn all_orders_of_four_are_alike_often() {
+        let mut rng = Seed(7).rng();
+        let mut seen = std::collections::BTreeMap::<[u8; 4], f64>::new();
+        for _ in 0..24_000 {
+            let mut items = [0, 1, 2, 3];
+            shuffle(&mut items, &mut rng);
+            *seen.entry(items).or_default() += 1.0;
+        }
+        let chi: f64 = seen.values().map(|times| (times - 1000.0).powi(2) / 1000.0).sum();
+        // 23 degrees of freedom: mean 23, standard deviation 7.
+        assert!(seen.len() == 24 && chi < 55.0, "{chi}");
+    }
+
+    #[test]
+    fn numbers_stay_below_their_bound_and_fill_it_evenly() {
+        let mut rng = Seed(8).rng();
+        assert!((0..50).all(|_| below(1, &mut rng) == 0));
+        // Of a bound that leaves a quarter of all 32-bit numbers over, each third comes as often.
+        let bound = 3u32 << 30;
+        let mut thirds = [0; 3];
+        (0..30_000).for_each(|_| thirds[(below(bound, &mut rng) >> 30) as usize] += 1);
+        assert!(thirds.iter().all(|times| (9_600..10_400).contains(times)), "{thirds:?}");
+    }
 
     #[test]
     fn every_item_stays_and_goes_anywhere() {
