@@ -8,7 +8,7 @@ use moescope_base::Seed;
 use rand::RngExt;
 use rayon::prelude::*;
 
-use crate::matrix::Features;
+use crate::matrix::{Features, product_by_column};
 use crate::{AnalysisError, check};
 
 /// Rounds after which the centres stay where they are.
@@ -29,9 +29,9 @@ impl Clusters {
         self.centres.tokens()
     }
 
-    /// The cluster whose centre is nearest; of equals the first.
-    pub(crate) fn nearest(&self, row: &[f64]) -> u32 {
-        nearest(&self.centres, row).0 as u32
+    /// The cluster whose centre is nearest to each row; of equals the first.
+    pub(crate) fn nearest(&self, rows: &Features) -> Vec<u32> {
+        assign(rows, &self.centres)
     }
 }
 
@@ -78,9 +78,28 @@ fn first_centres(rows: &Features, wanted: usize, seed: Seed) -> Features {
     rows.select(&drawn)
 }
 
-/// The nearest centre of each row.
+/// Rows whose products with all centres are in memory at a time.
+const ROWS_AT_ONCE: usize = 4096;
+
+/// The nearest centre of each row; of equals the first.
+///
+/// `|row - centre|²` is `|row|² - 2 row · centre + |centre|²`, of which the first part decides nothing and the second is a product of matrices.
 fn assign(rows: &Features, centres: &Features) -> Vec<u32> {
-    (0..rows.tokens()).into_par_iter().map(|row| nearest(centres, rows.row(row)).0 as u32).collect()
+    let square = |centre: usize| centres.row(centre).iter().map(|x| x * x).sum::<f64>();
+    let squares: Vec<f64> = (0..centres.tokens()).map(square).collect();
+    let nearest = |products: &[f64]| {
+        let distances = products.iter().zip(&squares).map(|(product, square)| square - 2.0 * product);
+        let nearer = |best: (u32, f64), other: (u32, f64)| if other.1 < best.1 { other } else { best };
+        (0..).zip(distances).fold((0, f64::INFINITY), nearer).0
+    };
+    let mut assigned = Vec::with_capacity(rows.tokens());
+    for first in (0..rows.tokens()).step_by(ROWS_AT_ONCE) {
+        let count = ROWS_AT_ONCE.min(rows.tokens() - first);
+        let some = rows.transposed().columns(first, count).into_owned();
+        let products = product_by_column(centres.transposed(), &some); // [centre, row]
+        assigned.par_extend(products.as_slice().par_chunks_exact(centres.tokens()).map(nearest));
+    }
+    assigned
 }
 
 /// Means of the rows of each cluster; a cluster without rows keeps its centre.
@@ -101,12 +120,6 @@ fn means(rows: &Features, assigned: &[u32], centres: &Features) -> Result<Featur
         }
     }
     Features::new(width, &sums)
-}
-
-/// The nearest centre and the squared distance to it.
-fn nearest(centres: &Features, row: &[f64]) -> (usize, f64) {
-    let distance = |centre: usize| (centre, squared_distance(centres.row(centre), row));
-    (0..centres.tokens()).map(distance).fold((0, f64::INFINITY), |a, b| if b.1 < a.1 { b } else { a })
 }
 
 fn squared_distance(first: &[f64], second: &[f64]) -> f64 {
@@ -139,7 +152,8 @@ mod tests {
         assert!(same_pairs(&found.assigned, &[0, 1, 0, 1]), "{found:?}");
         let centre = |row: usize| found.centres.row(found.assigned[row] as usize)[0];
         assert_eq!((centre(0), centre(1)), (0.5, 10.5));
-        assert_eq!(found.nearest(&[9.0]), found.assigned[1]);
+        let (near, far) = (found.assigned[0], found.assigned[1]);
+        assert_eq!(found.nearest(&Features::new(1, &[9.0, -3.0, 5.4, 5.6]).unwrap()), [far, near, near, far]);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Predictability: how much of a route is known before the model has computed anything, and how much from the cluster of what the router reads.
 
+mod cases;
 mod contexts;
 mod gives;
 mod instrument;
 mod router_inputs;
 #[cfg(test)]
 mod tests;
-
-use std::collections::HashMap;
 
 use moescope_base::{Column, Seed, Table};
 use moescope_trace::{LayerRouting, RoutingTrace, TokenTable};
@@ -18,6 +17,7 @@ pub use contexts::{ContextAgreement, context_agreement};
 pub use instrument::Predictability;
 pub use router_inputs::{InputClusters, input_clusters};
 
+use self::cases::{Cases, Guesses};
 use crate::statistics::{Bootstrap, LEAST_UNITS, Resampling, bootstrap};
 use crate::tabulate::bootstrap_columns;
 use crate::{AnalysisError, check};
@@ -37,14 +37,6 @@ pub enum Predictor {
     Cluster,
 }
 
-/// What is known of the tokens of one layer.
-#[derive(Clone, Copy)]
-struct Cases<'c> {
-    tokens: &'c TokenTable,
-    /// Cluster of each token, where they are known.
-    clusters: Option<&'c [u32]>,
-}
-
 impl Predictor {
     /// All of them, the weakest first.
     pub const ALL: [Predictor; 5] =
@@ -61,20 +53,18 @@ impl Predictor {
         }
     }
 
-    /// What it sees of a token; where it has seen too little, what the weaker one below it sees.
-    fn sees(self, cases: Cases<'_>, token: usize) -> u64 {
-        let tokens = cases.tokens;
+    /// What it sees of a token in the text.
+    fn sees(self, tokens: &TokenTable, token: usize) -> u64 {
         let id = u64::from(tokens.ids[token]);
         let follows = token > 0
             && tokens.documents[token - 1] == tokens.documents[token]
             && tokens.positions[token - 1].checked_add(1) == Some(tokens.positions[token]);
         match self {
-            Predictor::Load => 0,
+            Predictor::Load | Predictor::Cluster => 0,
             Predictor::Position => u64::from(tokens.positions[token]),
             Predictor::Token => id,
             Predictor::Bigram if follows => (u64::from(tokens.ids[token - 1]) + 1) << 32 | id,
             Predictor::Bigram => id,
-            Predictor::Cluster => cases.clusters.map_or(0, |clusters| u64::from(clusters[token])),
         }
     }
 
@@ -129,18 +119,19 @@ pub fn predictability(
     resampling: Resampling,
 ) -> Result<Vec<LayerPredictability>, AnalysisError> {
     let halves = Halves::new(trace.tokens(), seed)?;
+    let of_text = |predictor: &Predictor| Cases::of_text(*predictor, trace.tokens(), &halves);
+    let text: Vec<Cases> = Predictor::ALL[..4].par_iter().map(of_text).collect();
     let of_layer = |(place, layer): (usize, &LayerRouting)| {
         let clusters = clusters.and_then(|clusters| clusters.of.get(place)?.as_deref());
-        let cases = Cases { tokens: trace.tokens(), clusters };
-        let known = |predictor: &Predictor| *predictor != Predictor::Cluster || clusters.is_some();
-        let guessed: Vec<(Predictor, Guessed)> = Predictor::ALL
-            .into_par_iter()
-            .filter(known)
-            .map(|predictor| (predictor, guess(cases, layer, predictor, &halves)))
-            .collect();
+        let clusters = clusters.map(|clusters| Cases::of_clusters(clusters, &halves));
+        let cases: Vec<&Cases> = text.iter().chain(&clusters).collect(); // [predictor]
+        let learned: Vec<Guesses> = cases.par_iter().map(|cases| cases.learn(layer)).collect();
+        let guessed = |predictor: &Predictor| guess(layer, *predictor, (&cases, &learned), &halves);
+        let known = &Predictor::ALL[..cases.len()];
+        let guessed: Vec<Guessed> = known.par_iter().map(guessed).collect();
         // `load alone` comes first.
-        let load = &guessed[0].1;
-        guessed.iter().map(|(of, own)| judge(layer.layer, *of, own, load, resampling)).collect()
+        let judged = known.iter().zip(&guessed);
+        judged.map(|(of, own)| judge(layer.layer, *of, own, &guessed[0], resampling)).collect()
     };
     let found: Vec<Vec<LayerPredictability>> =
         trace.layers().iter().enumerate().map(of_layer).collect::<Result<_, AnalysisError>>()?;
@@ -174,9 +165,6 @@ impl Halves {
     }
 }
 
-/// How often each expert was chosen in each case.
-type Counts = HashMap<u64, Vec<u32>>;
-
 /// What was guessed, by document of the half that is judged.
 struct Guessed {
     hits: Vec<f64>,
@@ -185,26 +173,30 @@ struct Guessed {
     seen: f64,
 }
 
-fn guess(cases: Cases<'_>, layer: &LayerRouting, predictor: Predictor, halves: &Halves) -> Guessed {
-    let mut chain = vec![predictor];
-    while let Some(weaker) = chain[chain.len() - 1].weaker() {
-        chain.push(weaker);
-    }
-    let learn = |step: &Predictor| best(&count(cases, layer, *step, halves), layer.per_token);
-    let learned: Vec<HashMap<u64, Vec<u32>>> = chain.iter().map(learn).collect();
+/// What one predictor guesses of a layer, where it has not seen the case what the weaker one guesses; cases and guesses are those of [`Predictor::ALL`].
+fn guess(
+    layer: &LayerRouting,
+    predictor: Predictor,
+    (cases, learned): (&[&Cases], &[Guesses]),
+    halves: &Halves,
+) -> Guessed {
+    let guess_of = |of: Predictor, token: usize| learned[of as usize].of(cases[of as usize].of(token));
     let judged: Vec<usize> = (0..halves.half.len()).filter(|document| halves.half[*document] == 1).collect();
+    let mut places = vec![None; halves.half.len()];
+    judged.iter().enumerate().for_each(|(place, document)| places[*document] = Some(place));
     let (mut hits, mut slots) = (vec![0.0; judged.len()], vec![0.0; judged.len()]);
     let (mut seen, mut all) = (0usize, 0usize);
-    for token in 0..cases.tokens.len() {
-        let Ok(document) = judged.binary_search(&halves.document[token]) else { continue };
-        let guess =
-            chain.iter().zip(&learned).find_map(|(step, guesses)| guesses.get(&step.sees(cases, token)));
-        seen += usize::from(learned[0].contains_key(&predictor.sees(cases, token)));
+    for (token, document) in halves.document.iter().enumerate() {
+        let Some(place) = places[*document] else { continue };
+        let own = guess_of(predictor, token);
+        seen += usize::from(own.is_some());
         all += 1;
+        let mut weaker = std::iter::successors(predictor.weaker(), |predictor| predictor.weaker());
+        let guess = own.or_else(|| weaker.find_map(|predictor| guess_of(predictor, token)));
         let chosen = layer.chosen(token);
         let guessed = |expert: &&u32| guess.is_some_and(|guess| guess.contains(expert));
-        hits[document] += chosen.iter().filter(guessed).count() as f64;
-        slots[document] += chosen.len() as f64;
+        hits[place] += chosen.iter().filter(guessed).count() as f64;
+        slots[place] += chosen.len() as f64;
     }
     Guessed { hits, slots, seen: seen as f64 / all.max(1) as f64 }
 }
@@ -226,27 +218,6 @@ fn judge(
     let beyond = |document: usize| own.hits[document] - load.hits[document];
     let gain = bootstrap(documents, |drawn| share(drawn, &beyond), resampling)?;
     Ok(LayerPredictability { layer, predictor, overlap, gain, seen: own.seen })
-}
-
-/// Choices of the documents of the half that teaches.
-fn count(cases: Cases<'_>, layer: &LayerRouting, predictor: Predictor, halves: &Halves) -> Counts {
-    let mut counts = Counts::new();
-    for token in (0..cases.tokens.len()).filter(|token| halves.teaches(*token)) {
-        let of_case = counts.entry(predictor.sees(cases, token)).or_insert_with(|| vec![0; layer.experts]);
-        layer.chosen(token).iter().for_each(|expert| of_case[*expert as usize] += 1);
-    }
-    counts
-}
-
-/// The most chosen experts of each case, the lower number first where two are equal.
-fn best(counts: &Counts, per_token: usize) -> HashMap<u64, Vec<u32>> {
-    let of_case = |(case, counts): (&u64, &Vec<u32>)| {
-        let mut order: Vec<u32> = (0..counts.len() as u32).collect();
-        order.sort_by_key(|expert| std::cmp::Reverse(counts[*expert as usize]));
-        order.truncate(per_token);
-        (*case, order)
-    };
-    counts.iter().map(of_case).collect()
 }
 
 /// One row for each layer and predictor.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
 use moescope_trace::{RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
-use rayon::prelude::*;
 
 use super::Halves;
 use crate::AnalysisError;
@@ -43,12 +42,12 @@ pub fn input_clusters(
     let teaching: Vec<usize> = (0..trace.tokens().len()).filter(|token| halves.teaches(*token)).collect();
     let sample = sample(&teaching, SAMPLE, seed.child("vectors"));
     let mut vectors: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    each_batch(subject, batches, trace, |layer, first, features| {
-        let here = sample.iter().filter(|token| (first..first + features.tokens()).contains(*token));
-        let kept = vectors.entry(layer).or_default();
-        here.for_each(|token| kept.extend_from_slice(features.row(token - first)));
-        Ok(())
-    })?;
+    for (tokens, rows) in windows(batches, &sample)? {
+        each_layer(subject, &tokens, trace, |layer, features| {
+            let kept = vectors.entry(layer).or_default();
+            rows.iter().for_each(|row| kept.extend_from_slice(features.row(*row)));
+        })?;
+    }
     let mut clusters: BTreeMap<usize, Clusters> = BTreeMap::new();
     for (layer, vectors) in vectors {
         let features = Features::new(vectors.len() / sample.len(), &vectors)?;
@@ -57,13 +56,13 @@ pub fn input_clusters(
     }
     let mut of: Vec<Option<Vec<u32>>> =
         (0..trace.layers().len()).map(|layer| clusters.contains_key(&layer).then(Vec::new)).collect();
-    each_batch(subject, batches, trace, |layer, _, features| {
-        if let (Some(clusters), Some(of)) = (clusters.get(&layer), of[layer].as_mut()) {
-            let nearest = |token: usize| clusters.nearest(features.row(token));
-            of.par_extend((0..features.tokens()).into_par_iter().map(nearest));
-        }
-        Ok(())
-    })?;
+    for (tokens, _) in batches {
+        each_layer(subject, tokens, trace, |layer, features| {
+            if let (Some(clusters), Some(of)) = (clusters.get(&layer), of[layer].as_mut()) {
+                of.extend(clusters.nearest(features));
+            }
+        })?;
+    }
     Ok(InputClusters { of })
 }
 
@@ -76,24 +75,66 @@ pub(super) fn sample(tokens: &[usize], wanted: usize, seed: Seed) -> Vec<usize> 
     drawn
 }
 
-/// Shows what the router of each layer reads, batch by batch: the place of the layer, the number of the batch's first token, and the vectors.
-fn each_batch(
-    subject: &mut dyn Subject,
+/// Of each batch the sequences in which some of these tokens stand, ascending by token, with the places of these among their tokens.
+fn windows(
     batches: &[(Tokens, TokenTable)],
+    sample: &[usize],
+) -> Result<Vec<(Tokens, Vec<usize>)>, AnalysisError> {
+    let (mut found, mut first, mut left) = (Vec::new(), 0, sample);
+    for (tokens, _) in batches {
+        let positions = tokens.positions();
+        let (here, later) = left.split_at(left.partition_point(|token| *token < first + tokens.len()));
+        left = later;
+        let (mut ids, mut rows, mut last) = (Vec::new(), Vec::new(), None);
+        for token in here.iter().map(|token| token - first) {
+            let sequence = token / positions;
+            if last.replace(sequence) != Some(sequence) {
+                ids.extend_from_slice(&tokens.ids()[sequence * positions..(sequence + 1) * positions]);
+            }
+            rows.push(ids.len() - positions + token % positions);
+        }
+        first += tokens.len();
+        if !rows.is_empty() {
+            found.push((Tokens::new(ids.clone(), ids.len() / positions, positions)?, rows));
+        }
+    }
+    Ok(found)
+}
+
+/// Shows what the router of each layer reads: the place of the layer, and the vectors.
+fn each_layer(
+    subject: &mut dyn Subject,
+    tokens: &Tokens,
     trace: &RoutingTrace,
-    mut show: impl FnMut(usize, usize, &Features) -> Result<(), AnalysisError>,
+    mut show: impl FnMut(usize, &Features),
 ) -> Result<(), AnalysisError> {
     let points: Vec<HookPoint> =
         trace.layers().iter().map(|layer| HookPoint::block(Site::RouterIn, layer.layer)).collect();
-    let mut first = 0;
-    for (tokens, _) in batches {
-        let seen = subject.run(&Request { record: &points, ..Request::of(tokens) })?;
-        for (layer, point) in points.iter().enumerate() {
-            if let Some(value) = seen.values.get(point) {
-                show(layer, first, &Features::of_value(value)?)?;
-            }
+    let seen = subject.run(&Request::recording(tokens, &points))?;
+    for (layer, point) in points.iter().enumerate() {
+        if let Some(value) = seen.values.get(point) {
+            show(layer, &Features::of_value(value)?);
         }
-        first += tokens.len();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sequences_with_wanted_tokens_are_run() {
+        let batch = |ids: std::ops::Range<u32>, batch| {
+            (Tokens::new(ids.collect(), batch, 3).unwrap(), TokenTable::default())
+        };
+        let batches = [batch(0..9, 3), batch(9..12, 1), batch(12..18, 2)];
+        let found = windows(&batches, &[0, 2, 7, 16]).unwrap();
+        assert_eq!(found.len(), 2);
+        let (tokens, rows) = &found[0];
+        assert_eq!((tokens.ids(), tokens.batch(), &rows[..]), (&[0, 1, 2, 6, 7, 8][..], 2, &[0, 2, 4][..]));
+        let (tokens, rows) = &found[1];
+        assert_eq!((tokens.ids(), tokens.batch(), &rows[..]), (&[15, 16, 17][..], 1, &[1][..]));
+        assert!(windows(&batches, &[]).unwrap().is_empty());
+    }
 }

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::*;
 use crate::planted_model::{batch, model, own_text};
 use crate::routing::planted;
