@@ -79,7 +79,7 @@ pub fn importance(
     let mut passes = Passes::new(subject, samples, &mut tell)?;
     let loads = passes.loads(&ids)?;
     let singles: Vec<Vec<Edit>> = ids.iter().map(|id| edits(&[*id], Removal::Zero)).collect();
-    let alone = passes.effects(&singles)?;
+    let alone = passes.losses(&singles)?;
     check::at_least(METHOD, "documents", alone.tokens.len(), 4)?;
     // Documents in turn decide the order and judge it: the cheapest on the same text would look cheaper than they are.
     let (deciding, judging): (Vec<usize>, Vec<usize>) = (0..alone.tokens.len()).partition(|d| d % 2 == 0);
@@ -101,7 +101,7 @@ pub fn importance(
     let lists: Vec<Vec<Edit>> = orders
         .flat_map(|order| counts.iter().map(|count| removed(&order, *count)).collect::<Vec<_>>())
         .collect();
-    let together = passes.effects(&lists)?;
+    let together = passes.losses(&lists)?;
     Ok(Importance {
         free_loss: over(&alone.free_loss, &alone.tokens, &all(&alone), resampling)?,
         experts: experts(&ids, &loads, &alone, resampling)?,
@@ -127,7 +127,7 @@ fn greedy(
             let gone = order[..step].iter().chain([&order[candidate]]).map(|expert| ids[*expert]);
             edits(&gone.collect::<Vec<ExpertId>>(), Removal::Zero)
         };
-        let tried = passes.effects(&few.clone().map(without).collect::<Vec<_>>())?;
+        let tried = passes.losses(&few.clone().map(without).collect::<Vec<_>>())?;
         let cost = |at: &usize| per_token(&tried.loss[*at], &tried.tokens, deciding);
         let best = (0..few.len()).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(0);
         // Those that were cheaper by themselves stay in their order behind it.

@@ -52,7 +52,7 @@ impl Instrument for ExpertImportances {
             null: "other experts of the layer and of similar load; as many experts taken out in random orders",
             does_not_show: "what a model trained without the expert would lose, nor what two experts do for each other",
             source: "ablation against random components, Meyes et al. 2019; pruning of experts after training, Lu et al. 2024 (arXiv 2402.14800), there by the error of the layer's output",
-            passes: "one for each batch of an excerpt and expert (128 at most), 5 for each of half of them, and 4 for each point of the curve",
+            passes: "one for each batch of an excerpt and expert (128 at most), 4 for each of half of them, and 4 for each point of the curve",
             routed: true,
             gives: super::gives::GIVES,
             promises: PROMISES,

@@ -18,7 +18,7 @@ pub(super) struct Effects {
     pub(super) free_loss: Vec<f64>,
     /// Loss under each list of edits minus that of the unedited model, nats: `[list][document]`.
     pub(super) loss: Vec<Vec<f64>>,
-    /// Divergence from the unedited model, nats: `[list][document]`.
+    /// Divergence from the unedited model, nats: `[list][document]`; no list where only losses were asked for.
     pub(super) kl: Vec<Vec<f64>>,
 }
 
@@ -31,6 +31,8 @@ pub(super) struct Passes<'p> {
     all: usize,
     /// Place of each document in the sums; ascending by document.
     places: BTreeMap<u32, usize>,
+    /// What the unedited model loses on each sample, once it was asked for that alone.
+    free: Vec<Option<Observation>>,
 }
 
 impl<'p> Passes<'p> {
@@ -44,7 +46,8 @@ impl<'p> Passes<'p> {
             samples.iter().flat_map(predicted).map(|(_, document)| (document, 0)).collect();
         places.values_mut().enumerate().for_each(|(place, entry)| *entry = place);
         check::documents(METHOD, places.len())?;
-        Ok(Passes { subject, samples, tell, done: 0, all: 0, places })
+        let free = vec![None; samples.len()];
+        Ok(Passes { subject, samples, tell, done: 0, all: 0, places, free })
     }
 
     /// Says how many passes there will be.
@@ -92,32 +95,59 @@ impl<'p> Passes<'p> {
 
     /// What each list of edits changes.
     pub(super) fn effects(&mut self, lists: &[Vec<Edit>]) -> Result<Effects, AnalysisError> {
-        let none = vec![0.0; self.places.len()];
-        let mut effects = Effects {
-            tokens: none.clone(),
-            free_loss: none.clone(),
-            loss: vec![none.clone(); lists.len()],
-            kl: vec![none; lists.len()],
-        };
+        let mut effects = self.none(lists.len());
+        effects.kl = effects.loss.clone();
         for sample in self.samples {
             let free = self.run(sample, &[logits_point()], &[])?;
-            let rows = predicted(sample);
-            for (row, document) in &rows {
-                let place = self.places[document];
-                effects.tokens[place] += 1.0;
-                effects.free_loss[place] += loss_at(sample, &free, *row);
-            }
+            self.add_free(&mut effects, sample, &free);
             for (list, edits) in lists.iter().enumerate() {
                 let edited = self.run(sample, &[logits_point()], edits)?;
-                let kl = divergences(&free, &edited, &rows)?;
-                for ((row, document), kl) in rows.iter().zip(kl) {
-                    let place = self.places[document];
-                    effects.loss[list][place] +=
-                        loss_at(sample, &edited, *row) - loss_at(sample, &free, *row);
-                    effects.kl[list][place] += kl;
+                self.add(&mut effects.loss[list], sample, &free, &edited);
+                let rows = predicted(sample);
+                for ((_, document), kl) in rows.iter().zip(divergences(&free, &edited, &rows)?) {
+                    effects.kl[list][self.places[document]] += kl;
                 }
             }
         }
         Ok(effects)
+    }
+
+    /// The same without divergences, which take longer than the passes; the unedited model runs once, however often this is asked.
+    pub(super) fn losses(&mut self, lists: &[Vec<Edit>]) -> Result<Effects, AnalysisError> {
+        let mut effects = self.none(lists.len());
+        for (place, sample) in self.samples.iter().enumerate() {
+            let free = match self.free[place].take() {
+                Some(free) => free,
+                None => self.run(sample, &[], &[])?,
+            };
+            self.add_free(&mut effects, sample, &free);
+            for (list, edits) in lists.iter().enumerate() {
+                let edited = self.run(sample, &[], edits)?;
+                self.add(&mut effects.loss[list], sample, &free, &edited);
+            }
+            self.free[place] = Some(free);
+        }
+        Ok(effects)
+    }
+
+    /// Sums of nothing, for so many lists of edits.
+    fn none(&self, lists: usize) -> Effects {
+        let none = vec![0.0; self.places.len()];
+        let loss = vec![none.clone(); lists];
+        Effects { tokens: none.clone(), free_loss: none, loss, kl: Vec::new() }
+    }
+
+    fn add_free(&self, effects: &mut Effects, sample: &Sample, free: &Observation) {
+        for (row, document) in predicted(sample) {
+            let place = self.places[&document];
+            effects.tokens[place] += 1.0;
+            effects.free_loss[place] += loss_at(sample, free, row);
+        }
+    }
+
+    fn add(&self, sums: &mut [f64], sample: &Sample, free: &Observation, edited: &Observation) {
+        for (row, document) in predicted(sample) {
+            sums[self.places[&document]] += loss_at(sample, edited, row) - loss_at(sample, free, row);
+        }
     }
 }
