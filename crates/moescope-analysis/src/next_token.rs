@@ -1,7 +1,7 @@
 //! What is predicted after each token, and how far an edit moves it.
 
-use moescope_base::{HookPoint, Observation, Request, Site, Subject, Tokens};
-use moescope_trace::TokenTable;
+use moescope_base::{HookPoint, Observation, Site, Subject};
+use moescope_engine::{divergence, log_total};
 use rayon::prelude::*;
 
 use crate::{AnalysisError, Sample, check};
@@ -38,56 +38,21 @@ pub(crate) fn less(logits: &[f32], others: &[f32]) -> Vec<f32> {
     logits.iter().zip(others).map(|(logit, other)| logit - other).collect()
 }
 
-/// Tokens whose logits are in memory at a time.
-const ROWS_AT_ONCE: usize = 256;
-
-/// The most probable next token after every token of a text, batch after batch; of equals the lower id.
-///
-/// One pass is made over each batch; nothing but the ids is kept.
-///
-/// # Errors
-/// If the subject cannot answer or leaves the stream out.
-pub(crate) fn predicted_ids(
-    subject: &mut dyn Subject,
-    batches: &[(Tokens, TokenTable)],
-) -> Result<Vec<u32>, AnalysisError> {
-    let point = last_stream(subject);
-    let mut ids = Vec::new();
-    for (tokens, _) in batches {
-        let seen = subject.run(&Request { record: &[point], ..Request::of(tokens) })?;
-        ids.extend(likeliest(subject, &seen)?);
-    }
-    Ok(ids)
-}
-
 /// The stream that predictions are read from.
 pub(crate) fn last_stream(subject: &dyn Subject) -> HookPoint {
     HookPoint::block(Site::ResidPost, subject.shape().layers() - 1)
 }
 
-/// The most probable next token after every token of a pass that recorded the [`last_stream`].
-///
-/// The final norm and the unembedding read it some rows at a time, since logits of whole batches are far larger than anything else that is
-/// looked at.
-///
-/// # Errors
-/// If the stream was not recorded, or cannot be read.
-pub(crate) fn likeliest(subject: &mut dyn Subject, seen: &Observation) -> Result<Vec<u32>, AnalysisError> {
-    let (point, width, vocabulary) = (last_stream(subject), subject.shape().d_model, subject.shape().vocab);
-    let stream = seen.values.get(&point).and_then(|value| value.real());
-    let stream = stream.ok_or(AnalysisError::NotRecorded { point })?;
-    let mut ids = Vec::new();
-    for rows in stream.chunks(ROWS_AT_ONCE * width) {
-        let logits = subject.unembed(rows)?;
-        ids.extend(logits.par_chunks_exact(vocabulary).map(first_of_largest).collect::<Vec<u32>>());
-    }
-    Ok(ids)
-}
-
 /// Place of the largest logit; of equals the lower.
-fn first_of_largest(logits: &[f32]) -> u32 {
+pub(crate) fn first_of_largest(logits: &[f32]) -> u32 {
     let larger = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
     (1..logits.len()).fold(0, larger) as u32
+}
+
+/// The most probable token of one row of logits, of equals the first, and its probability.
+pub(crate) fn surest(logits: &[f32]) -> (u32, f64) {
+    let token = first_of_largest(logits);
+    (token, (f64::from(logits[token as usize]) - log_total(logits)).exp())
 }
 
 /// Loss after the token of a row.
@@ -114,54 +79,22 @@ pub(crate) fn divergences(
     Ok(rows.par_iter().map(|(row, _)| divergence(&free[at(*row)], &edited[at(*row)])).collect())
 }
 
-/// KL of the distribution of `edited` logits from that of `free` ones: Σ p (ln p − ln q), nats.
-pub(crate) fn divergence(free: &[f32], edited: &[f32]) -> f64 {
-    let (above_free, above_edited) = (log_sum(free), log_sum(edited));
-    let pairs =
-        free.iter().zip(edited).map(|(f, e)| (f64::from(*f) - above_free, f64::from(*e) - above_edited));
-    // An impossible token adds nothing, and rounding must not make a divergence negative.
-    pairs.map(|(p, q)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }).sum::<f64>().max(0.0)
-}
-
-/// Logarithm of the sum of the exponentials.
-fn log_sum(logits: &[f32]) -> f64 {
-    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    most + logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum::<f64>().ln()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planted_model::{VOCAB, batch, model, own_text};
-    use moescope_model::ModelSubject;
+    use moescope_base::Tokens;
 
     #[test]
-    fn a_divergence_by_hand() {
-        // From (1/2, 1/2) to (1/4, 3/4).
-        let wanted = 0.5 * (2f64).ln() + 0.5 * (2.0_f64 / 3.0).ln();
-        assert!((divergence(&[0.0, 0.0], &[0.0, 3f32.ln()]) - wanted).abs() < 1e-7);
-        assert_eq!(divergence(&[1.0, 2.0, -5.0], &[1.0, 2.0, -5.0]), 0.0);
-        assert!(divergence(&[1.0, 2.0], &[8.0, 9.0]).abs() < 1e-9, "a shift of all changes nothing");
-        assert_eq!(divergence(&[0.0, f32::NEG_INFINITY], &[0.0, f32::NEG_INFINITY]), 0.0);
+    fn a_probability_by_hand() {
+        let (token, probability) = surest(&[0.0, 3f32.ln(), f32::NEG_INFINITY]);
+        assert_eq!(token, 1);
+        assert!((probability - 0.75).abs() < 1e-6);
+        assert_eq!(surest(&[5.0]), (0, 1.0));
     }
 
     #[test]
-    fn the_predicted_token_is_that_of_the_largest_logit_whatever_the_batches() {
-        let planted = model(2, 3, |_, _| {});
-        let samples = [own_text(&planted, 14, 1), own_text(&planted, 3, 2)];
-        let batches: Vec<(Tokens, TokenTable)> = samples.iter().map(batch).collect();
-        let mut subject = ModelSubject::new(planted);
-        let ids = predicted_ids(&mut subject, &batches).unwrap();
-        let mut wanted = Vec::new();
-        for (tokens, _) in &batches {
-            let seen = subject.run(&Request { record: &[logits_point()], ..Request::of(tokens) }).unwrap();
-            let logits = seen.values[&logits_point()].real().unwrap();
-            wanted.extend(logits.chunks_exact(VOCAB).map(|row| most_probable(row, 1)[0]));
-        }
-        assert_eq!((ids.len(), &ids), (17 * 24, &wanted), "more rows than are read at once");
-        assert!(ids.iter().any(|id| *id != ids[0]));
-        assert_eq!(first_of_largest(&[1.0, 3.0, 3.0, -1.0]), 1, "of equals the lower");
-        assert!(predicted_ids(&mut subject, &[]).unwrap().is_empty());
+    fn of_equal_logits_the_lower_id_is_first() {
+        assert_eq!(first_of_largest(&[1.0, 3.0, 3.0, -1.0]), 1);
     }
 
     #[test]

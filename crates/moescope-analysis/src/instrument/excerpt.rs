@@ -5,10 +5,11 @@
 //! is given an excerpt.
 
 use moescope_base::{Seed, Tokens};
-use moescope_trace::{RoutingTrace, TokenTable};
+use moescope_trace::TokenTable;
 use rand::seq::SliceRandom;
 
 use super::Material;
+use super::material::Known;
 use crate::AnalysisError;
 
 /// Tokens of the excerpt that most instruments read.
@@ -55,14 +56,14 @@ impl Reads {
     }
 }
 
-/// A sample of a text, with its routes once an instrument has asked for them.
+/// A sample of a text, and what the model made of it.
 pub(super) struct Excerpt {
     /// Tokens that were asked for, at most.
     most: usize,
     /// Its batches, as large as those of the text.
     batches: Vec<(Tokens, TokenTable)>,
-    /// Its routes, once they were recorded.
-    routes: Option<RoutingTrace>,
+    /// What the model made of them.
+    known: Known,
 }
 
 impl Material<'_> {
@@ -95,7 +96,7 @@ impl Material<'_> {
     /// Puts an excerpt in the place of the text, or the text in the place of an excerpt.
     fn exchange(&mut self, excerpt: &mut Excerpt) {
         std::mem::swap(&mut self.batches, &mut excerpt.batches);
-        std::mem::swap(&mut self.routes, &mut excerpt.routes);
+        std::mem::swap(&mut self.known, &mut excerpt.known);
     }
 }
 
@@ -128,7 +129,7 @@ impl Excerpt {
         let length = |(batch, _): &(usize, usize)| batches[*batch].0.positions();
         let alike = sequences.chunk_by(|a, b| length(a) == length(b));
         let batches = alike.flat_map(|alike| alike.chunks(together)).map(|some| one_batch(batches, some));
-        Ok(Excerpt { most, batches: batches.collect::<Result<_, _>>()?, routes: None })
+        Ok(Excerpt { most, batches: batches.collect::<Result<_, _>>()?, known: Known::default() })
     }
 }
 

@@ -5,6 +5,7 @@ use rand::seq::SliceRandom;
 use super::Other;
 use super::excerpt::Excerpt;
 use crate::matrix::Features;
+use crate::predictions::Predictions;
 use crate::routing::Permutations;
 use crate::statistics::{BootstrapMethod, Resampling};
 use crate::{AnalysisError, Sample, check};
@@ -44,10 +45,19 @@ pub struct Material<'a> {
     pub others: Vec<Other<'a>>,
     /// Whether the model's matrices may stand in memory a second time, for instruments that run it with other weights.
     pub room_for_weights: bool,
-    /// The routes, once an instrument has asked for them.
-    pub(super) routes: Option<RoutingTrace>,
+    /// What the model made of the text.
+    pub(super) known: Known,
     /// The part of the text that was last read instead of all of it.
     pub(super) excerpt: Option<Excerpt>,
+}
+
+/// What the model made of a text, once an instrument has asked for it, so that those that ask later need no pass.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Routes of all tokens.
+    routes: Option<RoutingTrace>,
+    /// What is predicted after each.
+    predictions: Option<Predictions>,
 }
 
 impl<'a> Material<'a> {
@@ -73,7 +83,7 @@ impl<'a> Material<'a> {
             words: Vec::new(),
             others: Vec::new(),
             room_for_weights: true,
-            routes: None,
+            known: Known::default(),
             excerpt: None,
         })
     }
@@ -85,10 +95,22 @@ impl<'a> Material<'a> {
     pub fn routes(&mut self) -> Result<&RoutingTrace, AnalysisError> {
         let layers = self.subject.shape().routed_layers().len();
         check::at_least("routing", "routed layers", layers, 1)?;
-        if self.routes.is_none() {
-            self.routes = Some(record_routing(self.subject, self.batches.iter().cloned())?);
+        if self.known.routes.is_none() {
+            self.known.routes = Some(record_routing(self.subject, self.batches.iter().cloned())?);
         }
-        Ok(self.routes.as_ref().expect("recorded just now or before"))
+        Ok(self.known.routes.as_ref().expect("recorded just now or before"))
+    }
+
+    /// What is predicted after every token, found in one pass over the text when it is first asked for.
+    ///
+    /// # Errors
+    /// If the subject cannot answer or leaves out a value.
+    pub(crate) fn predictions(&mut self) -> Result<&Predictions, AnalysisError> {
+        if self.known.predictions.is_none() {
+            let samples = self.samples()?;
+            self.known.predictions = Some(Predictions::of(self.subject, &samples)?);
+        }
+        Ok(self.known.predictions.as_ref().expect("found just now or before"))
     }
 
     /// The residual stream after every block, of at most `limit` tokens drawn at random.
@@ -180,7 +202,7 @@ pub fn stream_of(
     let mut before = 0;
     for (tokens, table) in batches {
         let here = before..before + tokens.len();
-        let seen = subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+        let seen = subject.run(&Request::recording(tokens, &points))?;
         let rows: Vec<usize> =
             chosen.iter().filter(|token| here.contains(token)).map(|token| token - before).collect();
         for (values, point) in values.iter_mut().zip(&points) {

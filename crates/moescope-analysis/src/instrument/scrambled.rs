@@ -35,9 +35,9 @@ impl Material<'_> {
         let Some(parameters) = self.subject.parameters() else { return Ok(None) };
         // Whoever cannot run with other weights says so at the first of them.
         let can = scramble(parameters, &shape, seed).is_ok_and(|replaced| replaced > 0);
-        let routes = self.routes.take();
+        let known = std::mem::take(&mut self.known);
         let found = if can { read(self).ok() } else { None };
-        self.routes = routes;
+        self.known = known;
         if let Some(parameters) = self.subject.parameters() {
             parameters.restore()?;
         }

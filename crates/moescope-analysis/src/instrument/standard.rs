@@ -11,7 +11,6 @@ use super::{About, Finding, Group, Instrument, Material, Promise, Property, Read
 use crate::AnalysisError;
 use crate::lens_passage::Passage;
 use crate::logit_lens::{LensLayer, logit_lens};
-use crate::next_token::predicted_ids;
 use crate::route_report::{
     load_finding, locality_finding, paths_finding, sharpness_finding, specialisation_finding,
     together_finding,
@@ -181,7 +180,7 @@ impl Instrument for Specialisation {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let permutations = material.permutations("specialisation");
         let trace = material.routes()?.clone();
-        let predicted = Labels::predicted_token(&predicted_ids(material.subject, &material.batches)?);
+        let predicted = Labels::predicted_token(&material.predictions()?.ids);
         let mut finding = specialisation_finding(&trace, Some(predicted), permutations)?.0;
         let found = both_sides(material, permutations.child("divergence"))?;
         if found.is_empty() {

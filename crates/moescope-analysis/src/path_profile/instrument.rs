@@ -3,7 +3,6 @@
 use moescope_base::{Figure, FigureKind};
 
 use super::METHOD;
-use super::predictions::Predictions;
 use super::profile::{Profile, Profiles, Setting, profiles};
 use super::tables::{layers, passages, profile, purities, texts};
 use crate::AnalysisError;
@@ -76,7 +75,7 @@ impl Instrument for PathProfile {
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
         let trace = material.routes()?.clone();
         let text = Text::new(&material.batches);
-        let predictions = Predictions::of(material)?;
+        let predictions = material.predictions()?.clone();
         let setting = Setting {
             permutations: material.permutations(METHOD),
             resampling: material.resampling(METHOD),

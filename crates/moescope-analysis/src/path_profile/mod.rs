@@ -9,7 +9,6 @@
 mod gives;
 mod instrument;
 mod loss;
-mod predictions;
 mod profile;
 mod purity;
 mod tables;
@@ -18,7 +17,6 @@ mod tests;
 mod walks;
 
 pub use instrument::PathProfile;
-pub(crate) use predictions::Predictions;
 
 const METHOD: &str = "path profile";
 

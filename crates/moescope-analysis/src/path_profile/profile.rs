@@ -6,13 +6,13 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use super::loss::{Beyond, Losses};
-use super::predictions::Predictions;
 use super::purity::{Labelled, Purer, Purities, purities};
 use super::walks::{Path, Walks};
 use super::{NAMED, TEXTS};
 use crate::AnalysisError;
 use crate::expert_profile::{Tokens, telling_tokens};
 use crate::neuron_profile::{Domains, Parts, Strongest, Text};
+use crate::predictions::Predictions;
 use crate::routing::Permutations;
 use crate::statistics::{Bootstrap, Resampling};
 

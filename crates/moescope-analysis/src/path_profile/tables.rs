@@ -254,7 +254,7 @@ pub(super) fn passages(
     found: &Profiles,
     shown: &[usize],
     text: &Text,
-    predictions: &super::Predictions,
+    predictions: &crate::predictions::Predictions,
     material: &Material<'_>,
 ) -> Result<Table, AnalysisError> {
     let (mut names, mut words, mut marks, mut losses) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

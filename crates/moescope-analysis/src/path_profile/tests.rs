@@ -4,9 +4,9 @@ use moescope_base::{Seed, Tokens};
 use moescope_trace::{RoutingTrace, TokenTable};
 use rand::RngExt;
 
-use super::Predictions;
 use super::profile::{Profiles, Setting, profiles};
 use crate::neuron_profile::Text;
+use crate::predictions::Predictions;
 use crate::routing::{Permutations, planted};
 use crate::statistics::{BootstrapMethod, Resampling};
 
