@@ -2,20 +2,20 @@
 
 #[cfg(test)]
 mod answer_tests;
+mod counts;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use moescope_trace::{LayerRouting, RoutingTrace};
-use rand::RngExt;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 pub use report::{divergence_figure, divergence_table, expert_divergence_table};
 
+use self::counts::{Counts, Kinds, Laid};
 use super::TokenClusters;
 use super::promoted_tokens::{PROMOTED, PromotedClusters};
 use crate::routing::{NullComparison, Permutations};
@@ -192,14 +192,15 @@ fn documents(of_token: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Vec<usize>
 
 fn of_layer(layer: &LayerRouting, text: &Text<'_>, permutations: Permutations) -> LayerDivergence {
     let own: Vec<usize> = (0..text.documents.len()).collect();
-    let counts = Counts::of(layer, text, &own);
+    let laid = Laid::new(layer, text);
+    let counts = Counts::of(&laid, &own);
     let observed = counts.mean();
     let draws = permutations.child("exchanged documents").draw(
         || own.clone(),
         |order, rng| {
             order.copy_from_slice(&own);
             order.shuffle(rng);
-            Counts::of(layer, text, order).mean()
+            Counts::of(&laid, order).mean()
         },
     );
     let by_chance = counts.multinomial(&Kinds::of(layer, text), text.marks.of_slot(), permutations);
@@ -214,7 +215,7 @@ fn of_layer(layer: &LayerRouting, text: &Text<'_>, permutations: Permutations) -
     let reach = match own.len() < LEAST_UNITS {
         true => f64::NAN,
         false => {
-            let error = jackknife_error(layer, text, &counts);
+            let error = jackknife_error(&laid, &counts);
             student::quantile(0.975, own.len() as f64 - 1.0) * error
         }
     };
@@ -230,112 +231,6 @@ fn of_layer(layer: &LayerRouting, text: &Text<'_>, permutations: Permutations) -
         documents: own.len(),
         tokens: text.documents.iter().map(Vec::len).sum(),
         experts: experts.map(expert).collect(),
-    }
-}
-
-/// Slots of each expert in each cluster: `[expert, cluster]`, and their sum over experts.
-#[derive(Clone)]
-struct Counts {
-    counts: Vec<f64>,
-    all: Vec<f64>,
-}
-
-impl Counts {
-    /// The routes of each document beside the tokens of the document that stands at its place in this order.
-    fn of(layer: &LayerRouting, text: &Text<'_>, order: &[usize]) -> Counts {
-        let size = text.clusters;
-        let mut found = Counts { counts: vec![0.0; layer.experts * size], all: vec![0.0; size] };
-        for (routes, tokens) in text.documents.iter().zip(order) {
-            found.add(layer, text, routes, &text.documents[*tokens], 1.0);
-        }
-        found
-    }
-
-    /// Adds one document so many times.
-    fn add(&mut self, layer: &LayerRouting, text: &Text<'_>, routes: &[usize], tokens: &[usize], times: f64) {
-        let size = self.all.len();
-        for (place, token) in routes.iter().enumerate() {
-            let other = tokens[place % tokens.len()];
-            for (slot, expert) in layer.chosen(*token).iter().enumerate() {
-                for cluster in text.marks.of(other, slot) {
-                    self.counts[*expert as usize * size + *cluster as usize] += times;
-                    self.all[*cluster as usize] += times;
-                }
-            }
-        }
-    }
-
-    fn row(&self, expert: usize) -> &[f64] {
-        &self.counts[expert * self.all.len()..(expert + 1) * self.all.len()]
-    }
-
-    fn slots(&self, expert: usize) -> f64 {
-        self.row(expert).iter().sum()
-    }
-
-    fn experts(&self) -> usize {
-        self.counts.len() / self.all.len()
-    }
-
-    /// Mean over experts of what each has, weighted by their slots.
-    fn weighted(&self, values: &[f64]) -> f64 {
-        let parts = (0..self.experts()).map(|expert| self.slots(expert) * values[expert]);
-        // Ascending, so that renaming the experts does not change a bit of the sum.
-        let mut parts: Vec<f64> = parts.collect();
-        parts.sort_unstable_by(f64::total_cmp);
-        parts.iter().sum::<f64>() / self.all.iter().sum::<f64>()
-    }
-
-    fn mean(&self) -> f64 {
-        let own = |expert: usize| divergence(self.row(expert), &self.all);
-        self.weighted(&(0..self.experts()).map(own).collect::<Vec<f64>>())
-    }
-
-    /// Mean divergence of as many slots as each expert has, drawn from those of the layer; `of_slot` clusters are counted for each.
-    fn multinomial(&self, kinds: &Kinds<'_>, of_slot: usize, permutations: Permutations) -> Vec<f64> {
-        let draw = |expert: usize| {
-            let slots = self.slots(expert) as usize / of_slot;
-            // By the number of slots and not by name, so that renamed experts have the same draws.
-            let mut rng = permutations.seed.child("multinomial").index(slots as u64).rng();
-            let mut one = || {
-                let mut drawn = vec![0.0; self.all.len()];
-                for _ in 0..slots {
-                    kinds.draw(&mut rng).iter().for_each(|cluster| drawn[*cluster as usize] += 1.0);
-                }
-                divergence(&drawn, &self.all)
-            };
-            (0..MULTINOMIAL_DRAWS).map(|_| one()).sum::<f64>() / MULTINOMIAL_DRAWS as f64
-        };
-        (0..self.experts()).into_par_iter().map(draw).collect()
-    }
-}
-
-/// The different lists of clusters that slots of a layer are counted under, with the number of slots up to and with each.
-struct Kinds<'t> {
-    kinds: Vec<&'t [u32]>,
-    sums: Vec<f64>,
-}
-
-impl<'t> Kinds<'t> {
-    fn of(layer: &LayerRouting, text: &'t Text<'_>) -> Kinds<'t> {
-        let mut counts: BTreeMap<&[u32], f64> = BTreeMap::new();
-        for token in text.documents.iter().flatten() {
-            (0..layer.per_token)
-                .for_each(|slot| *counts.entry(text.marks.of(*token, slot)).or_default() += 1.0);
-        }
-        let (kinds, counts): (Vec<&[u32]>, Vec<f64>) = counts.into_iter().unzip();
-        let mut before = 0.0;
-        let sums = counts.into_iter().map(|count| {
-            before += count;
-            before
-        });
-        Kinds { kinds, sums: sums.collect() }
-    }
-
-    /// The clusters of one slot, drawn from all.
-    fn draw(&self, rng: &mut ChaCha8Rng) -> &'t [u32] {
-        let place = rng.random::<f64>() * self.sums[self.sums.len() - 1];
-        self.kinds[self.sums.partition_point(|sum| *sum <= place).min(self.kinds.len() - 1)]
     }
 }
 
@@ -355,13 +250,9 @@ fn divergence(first: &[f64], second: &[f64]) -> f64 {
 }
 
 /// Standard error by leaving out one document at a time.
-fn jackknife_error(layer: &LayerRouting, text: &Text<'_>, counts: &Counts) -> f64 {
-    let without = |document: &Vec<usize>| {
-        let mut rest = counts.clone();
-        rest.add(layer, text, document, document, -1.0);
-        rest.mean()
-    };
-    let values: Vec<f64> = text.documents.par_iter().map(without).collect();
+fn jackknife_error(laid: &Laid<'_>, counts: &Counts) -> f64 {
+    let without = |document: &Range<usize>| counts.without(laid, document).mean();
+    let values: Vec<f64> = laid.documents.par_iter().map(without).collect();
     let documents = values.len() as f64;
     standard_deviation(&values) * (documents - 1.0) / documents.sqrt()
 }

@@ -142,3 +142,25 @@ proptest! {
         prop_assert!(of(&trace, &frequency[0]).divergence.observed >= 0.0);
     }
 }
+
+/// The guide leads to the kind that a search through all of them finds.
+#[test]
+fn slots_are_drawn_as_often_as_they_are_there() {
+    let tokens = planted::tokens([vec![0; 70], vec![1; 4], vec![3; 26]].concat(), vec![0; 100], vec![0; 100]);
+    let trace = planted::trace(tokens.clone(), 2, 1, vec![vec![0; 100]]);
+    let clusters = by_remainder(&tokens, 4);
+    let text = Text {
+        marks: Marks::Tokens(&clusters.of),
+        side: Side::Input,
+        by: clusters.by,
+        clusters: 4,
+        documents: documents(&tokens.documents, |_| true),
+    };
+    let kinds = Kinds::of(&trace.layers()[0], &text);
+    let mut rng = Seed(3).rng();
+    let mut drawn = [0; 4];
+    (0..20_000).for_each(|_| drawn[kinds.draw(&mut rng)[0] as usize] += 1);
+    // Standard deviations of 65, 28 and 62.
+    assert!((13_700..14_300).contains(&drawn[0]) && (680..920).contains(&drawn[1]), "{drawn:?}");
+    assert!(drawn[2] == 0 && (4_900..5_500).contains(&drawn[3]), "{drawn:?}");
+}
