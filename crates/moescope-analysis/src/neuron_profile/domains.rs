@@ -47,8 +47,11 @@ impl Domains {
 
     /// Where a neuron is strongest; `sizes` are sums of its activations in each document. None where it is nowhere active.
     pub(crate) fn strongest(&self, sizes: &Parts) -> Option<Strongest> {
-        let (domain, times) = strongest(sizes, &self.own)?;
-        let null: Vec<f64> = self.dealt.iter().filter_map(|dealt| Some(strongest(sizes, dealt)?.1)).collect();
+        let sizes: Vec<(f64, f64)> = sizes.each().collect();
+        let last = self.own.iter().max().map_or(0, |last| *last as usize + 1);
+        let (domain, times) = strongest(&sizes, &self.own, last)?;
+        let dealt = self.dealt.iter();
+        let null: Vec<f64> = dealt.filter_map(|dealt| Some(strongest(&sizes, dealt, last)?.1)).collect();
         // Sums in another order may differ in the last digit.
         let as_much = null.iter().filter(|null| **null >= times * (1.0 - 1e-12)).count();
         let p_value = (1 + as_much) as f64 / (1 + null.len()) as f64;
@@ -57,14 +60,14 @@ impl Domains {
 }
 
 /// The domain with the largest mean, and how many times the mean over all it is.
-fn strongest(sizes: &Parts, domains: &[u16]) -> Option<(usize, f64)> {
-    let last = domains.iter().max().map_or(0, |last| *last as usize + 1);
-    let mut sums = vec![(0.0, 0.0); last];
-    for (domain, (sum, count)) in domains.iter().zip(sizes.each()) {
-        sums[*domain as usize].0 += sum;
-        sums[*domain as usize].1 += count;
+fn strongest(sizes: &[(f64, f64)], domains: &[u16], count: usize) -> Option<(usize, f64)> {
+    let mut sums = vec![(0.0, 0.0); count];
+    for (domain, (sum, count)) in domains.iter().zip(sizes) {
+        let own = &mut sums[*domain as usize];
+        *own = (own.0 + sum, own.1 + count);
     }
-    let all = sizes.mean();
+    let (sum, count) = sums.iter().fold((0.0, 0.0), |all, own| (all.0 + own.0, all.1 + own.1));
+    let all = sum / count;
     let times = sums.iter().map(|(sum, count)| sum / count / all).enumerate();
     times.filter(|(_, times)| times.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
 }

@@ -49,19 +49,67 @@ impl Sums {
     /// feature is the mean of the vectors that have it less the mean of those that have not; NaN where a part has no vector of one of these
     /// two kinds.
     pub(super) fn directions(&self, documents: &[usize], deal: &[usize]) -> DMatrix<f64> {
-        let (width, rows) = (self.width, self.features + 1);
-        let mut sums = vec![vec![0.0; rows * width]; PARTS];
-        let mut counts = vec![vec![0.0; rows]; PARTS];
+        let mut sums = PartSums::new(self.width, self.features);
         for document in documents {
-            let part = deal[*document];
             for (row, (count, sum)) in &self.of_document[*document] {
-                counts[part][*row] += count;
-                let all = &mut sums[part][row * width..(row + 1) * width];
-                all.iter_mut().zip(sum).for_each(|(all, x)| *all += x);
+                sums.add(deal[*document], *row, *count, sum);
             }
         }
+        sums.directions()
+    }
+}
+
+/// The same directions of all documents at once, of labels that are looked at but once: `part_of[token]` is the part of its document.
+pub(super) fn directions_of(
+    vectors: &Features,
+    labels: &[Option<usize>],
+    part_of: &[usize],
+    features: usize,
+) -> DMatrix<f64> {
+    let mut sums = PartSums::new(vectors.width(), features);
+    for (token, (label, part)) in labels.iter().zip(part_of).enumerate() {
+        sums.add(*part, label.unwrap_or(features), 1.0, vectors.row(token));
+    }
+    sums.directions()
+}
+
+/// The part of each token's document when documents are dealt out.
+pub(super) fn part_of(documents: &[u32], seed: Seed) -> Vec<usize> {
+    let place = places(documents);
+    let deal = parts(place.len(), seed);
+    documents.iter().map(|document| deal[place[document]]).collect()
+}
+
+/// Sums of the vectors of each feature in each part, and their numbers; those of no feature come last.
+struct PartSums {
+    width: usize,
+    features: usize,
+    /// `[part, feature, coordinate]`.
+    sums: Vec<f64>,
+    /// `[part, feature]`.
+    counts: Vec<f64>,
+}
+
+impl PartSums {
+    fn new(width: usize, features: usize) -> PartSums {
+        let rows = PARTS * (features + 1);
+        PartSums { width, features, sums: vec![0.0; rows * width], counts: vec![0.0; rows] }
+    }
+
+    /// Adds so many vectors with this sum.
+    fn add(&mut self, part: usize, feature: usize, count: f64, sum: &[f64]) {
+        let row = part * (self.features + 1) + feature;
+        self.counts[row] += count;
+        let all = &mut self.sums[row * self.width..(row + 1) * self.width];
+        all.iter_mut().zip(sum).for_each(|(all, x)| *all += x);
+    }
+
+    fn directions(&self) -> DMatrix<f64> {
+        let (width, rows) = (self.width, self.features + 1);
         let mut directions = DMatrix::zeros(PARTS * self.features, width);
-        for (part, (sums, counts)) in sums.iter().zip(&counts).enumerate() {
+        for part in 0..PARTS {
+            let sums = &self.sums[part * rows * width..(part + 1) * rows * width];
+            let counts = &self.counts[part * rows..(part + 1) * rows];
             let all: f64 = counts.iter().sum();
             let mut total = vec![0.0; width];
             sums.chunks_exact(width).for_each(|sum| total.iter_mut().zip(sum).for_each(|(all, x)| *all += x));
@@ -146,6 +194,7 @@ mod tests {
         let found = sums.directions(&[0, 1, 2, 3], &deal);
         assert_eq!(found.shape(), (4, 2));
         assert!(found.row_iter().all(|row| row[0] == 2.0 && row[1] == -1.0), "{found}");
+        assert_eq!(directions_of(&vectors, &labels, &part_of(&documents, Seed(1)), 1), found);
         assert!(sums.directions(&[0, 1, 2], &deal).iter().any(|x| x.is_nan()), "a part is empty");
         let centred = less_documents(&vectors, &documents);
         assert!(

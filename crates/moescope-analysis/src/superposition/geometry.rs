@@ -29,6 +29,20 @@ pub(super) struct Sharing {
     pub(super) dimensionality: f64,
 }
 
+/// Squared length of each direction alone, as in [`Geometry::new`].
+pub(super) fn squares(directions: &DMatrix<f64>) -> Vec<f64> {
+    let features = directions.nrows() / PARTS;
+    // Columns are apart in memory; of the transposed, one direction is one column.
+    let turned = directions.transpose();
+    let square = |feature: usize| {
+        let of = |part: usize| turned.column(part * features + feature);
+        let pairs = (0..PARTS).flat_map(|p| (p + 1..PARTS).map(move |q| (p, q)));
+        let products: Vec<f64> = pairs.map(|(p, q)| of(p).dot(&of(q))).collect();
+        products.iter().sum::<f64>() / products.len() as f64
+    };
+    (0..features).map(square).collect()
+}
+
 impl Geometry {
     /// Of directions estimated in every part: `[part · feature, coordinate]`. No product is made within a part, so that errors of estimates
     /// do not meet themselves.
@@ -156,6 +170,12 @@ mod tests {
             assert!((found.interference - 0.5).abs() < 1e-12, "{found:?}");
             assert!((found.dimensionality - 2.0 / 3.0).abs() < 1e-12, "{found:?}");
         }
+        let noisy = estimated(&star, 0.4, 2);
+        let alone = squares(&noisy).into_iter().zip(Geometry::new(&noisy).squares);
+        assert!(
+            alone.into_iter().all(|(a, b)| (a - b).abs() < 1e-12),
+            "lengths alone are those of the whole"
+        );
         // Two opposite ones share one dimension, and the third has its own.
         let pair = Geometry::known(&rows(3, 2, &[1.0, 0.0, -1.0, 0.0, 0.0, 1.0]));
         assert!((pair.sharing(&[0, 1]).dimensionality - 0.5).abs() < 1e-12);

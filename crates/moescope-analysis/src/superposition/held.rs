@@ -3,8 +3,8 @@
 use moescope_base::Seed;
 use rayon::prelude::*;
 
-use super::directions::{Sums, parts};
-use super::geometry::Geometry;
+use super::directions::{Sums, directions_of, part_of};
+use super::geometry::squares;
 use crate::along::Along;
 use crate::matrix::Features;
 use crate::routing::Permutations;
@@ -43,11 +43,9 @@ impl Labelled<'_> {
         Sums::new(self.vectors, labels, self.documents, self.features)
     }
 
-    /// Squared lengths with these labels; NaN where a part lacks a feature.
-    fn squares(&self, labels: &[Option<usize>]) -> Vec<f64> {
-        let sums = self.sums(labels);
-        let all: Vec<usize> = (0..sums.documents()).collect();
-        Geometry::new(&sums.directions(&all, &parts(all.len(), self.parts))).squares
+    /// Squared lengths with these labels, the document of each token in its part; NaN where a part lacks a feature.
+    fn squares(&self, labels: &[Option<usize>], part_of: &[usize]) -> Vec<f64> {
+        squares(&directions_of(self.vectors, labels, part_of, self.features))
     }
 
     /// The labels, moved along each document: vectors that drift along a document and words that come in stretches would hold each other if single
@@ -59,8 +57,10 @@ impl Labelled<'_> {
     /// Which features have a direction. Squared lengths are compared with those of all features under the null, each in units of its own
     /// spread there, so that few draws suffice for many features.
     pub(super) fn held(&self, permutations: Permutations) -> Held {
-        let along = Along::new(self.documents);
-        let draw = |draw: usize| self.squares(&self.exchanged(&along, permutations.seed.index(draw as u64)));
+        let (along, part_of) = (Along::new(self.documents), part_of(self.documents, self.parts));
+        let draw = |draw: usize| {
+            self.squares(&self.exchanged(&along, permutations.seed.index(draw as u64)), &part_of)
+        };
         let draws: Vec<Vec<f64>> = (0..permutations.count).into_par_iter().map(draw).collect();
         let scale: Vec<(f64, f64)> = (0..self.features)
             .map(|feature| {
@@ -74,7 +74,7 @@ impl Labelled<'_> {
             };
             squares.iter().zip(&scale).map(one).collect()
         };
-        let seen = standard(&self.squares(self.labels));
+        let seen = standard(&self.squares(self.labels, &part_of));
         let nulls: Vec<Vec<f64>> = draws.iter().map(|draw| standard(draw)).collect();
         let share = |as_much: usize, all: usize| (1 + as_much) as f64 / (1 + all) as f64;
         let p: Vec<f64> = seen

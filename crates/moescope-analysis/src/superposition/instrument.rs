@@ -119,7 +119,7 @@ fn inside(material: &mut Material<'_>, layer: usize) -> Result<(&'static str, Ve
     let mut found = vec![(0, Vec::new(), Vec::new(), Vec::new()); wanted.len()]; // width, values, ids, documents
     let mut before = 0;
     for (tokens, table) in &material.batches {
-        let seen = material.subject.run(&Request { record: &points, ..Request::of(tokens) })?;
+        let seen = material.subject.run(&Request::recording(tokens, &points))?;
         for ((point, wanted), (width, values, ids, documents)) in wanted.iter().zip(&mut found) {
             let value = seen.values.get(point).ok_or(AnalysisError::NotRecorded { point: *point })?;
             *width = value.columns();
