@@ -38,9 +38,11 @@ mod next_token;
 mod planted_model;
 #[cfg(test)]
 mod planted_parameters;
+mod predictions;
 mod recorded;
 mod sample;
 mod sequences;
+mod shuffled;
 mod tabulate;
 mod turn;
 
