@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use moescope_base::{HookPoint, Request, Subject, Tokens};
+use moescope_base::{HookPoint, PassEnd, Request, Subject, Tokens};
 use moescope_host::{FolderLock, sweep};
 
 use super::manifest::{ActivationManifest, KIND, Kept, RecordedHook, SCHEMA};
@@ -140,7 +140,12 @@ fn pass(subject: &mut dyn Subject, job: &ActivationJob, order: &[usize]) -> Resu
     let positions = ids.len() / order.len();
     let tokens = Tokens::new(ids, order.len(), positions)?;
     let record = job.recorded_points();
-    let seen = subject.run(&Request::recording(&tokens, &record))?;
+    // A sample keeps no losses.
+    let end = match job.kept {
+        Kept::Whole => PassEnd::Losses,
+        Kept::Sample { .. } => PassEnd::Recorded,
+    };
+    let seen = subject.run(&Request { record: &record, end, ..Request::of(&tokens) })?;
     match record.iter().find(|point| !seen.values.contains_key(point)) {
         Some(point) => Err(TraceError::NotRecorded { name: point.to_string() }),
         None => Ok(Seen::of(seen, &job.points)),
