@@ -30,6 +30,8 @@ impl Clusters {
     }
 
     /// The cluster whose centre is nearest to each row; of equals the first.
+    ///
+    /// - **Shape:** as many numbers as rows, each below the number of clusters.
     pub(crate) fn nearest(&self, rows: &Features) -> Vec<u32> {
         assign(rows, &self.centres)
     }

@@ -52,6 +52,8 @@ pub struct Material<'a> {
 }
 
 /// What the model made of a text, once an instrument has asked for it, so that those that ask later need no pass.
+///
+/// It holds for one text and one set of weights: an excerpt has its own, and while the weights are in another order it is put aside.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Routes of all tokens.

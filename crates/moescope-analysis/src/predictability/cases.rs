@@ -5,7 +5,9 @@ use moescope_trace::{LayerRouting, TokenTable};
 use super::{Halves, Predictor};
 use crate::paths::Interned;
 
-/// The cases of one predictor.
+/// The cases of one predictor: all tokens that it cannot tell apart are one.
+///
+/// Those of the text are the same in every layer, and are numbered once.
 pub(super) struct Cases {
     /// Case of each token, numbered from 0.
     of: Vec<u32>,
@@ -15,7 +17,9 @@ pub(super) struct Cases {
     ends: Vec<u32>,
 }
 
-/// The experts that are guessed in each case.
+/// The experts that are guessed in each case of one layer.
+///
+/// Nothing is kept of how often others were chosen, so that many cases of many experts take little room.
 pub(super) struct Guesses {
     /// `[case, slot]`.
     experts: Vec<u32>,

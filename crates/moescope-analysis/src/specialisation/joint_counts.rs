@@ -11,6 +11,10 @@ const MOST_COUNTS: usize = 1 << 19;
 /// Tokens of a cell lie anywhere in a text, and fetching what they chose would be all that counting costs. Choices of few values are counted in all cells at
 /// once, in one walk through the text. Of the others the tokens of each value are listed, and one value after the other is counted:
 /// what is fetched then is a number for each token, whatever it chose.
+///
+/// - **Memory:** two bytes for each slot of a choice that is walked, four for each slot of one that is listed; for each draw at work two megabytes
+///   and four bytes for each cell.
+/// - **Exact:** sums are of whole numbers, so that both ways, and any order of tokens, give the same to the bit.
 pub(super) struct JointCounts {
     walked: Walked,
     listed: Vec<Listed>,
@@ -41,6 +45,8 @@ struct Listed {
 }
 
 /// What is counted into, made once for many draws.
+///
+/// Draws that run side by side have one each.
 #[derive(Default)]
 pub(super) struct Room {
     walked: Vec<u32>,

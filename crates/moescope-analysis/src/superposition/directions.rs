@@ -81,6 +81,8 @@ pub(super) fn part_of(documents: &[u32], seed: Seed) -> Vec<usize> {
 }
 
 /// Sums of the vectors of each feature in each part, and their numbers; those of no feature come last.
+///
+/// Directions follow from these alone, however the vectors came in: document by document, or one by one.
 struct PartSums {
     width: usize,
     features: usize,
