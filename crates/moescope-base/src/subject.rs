@@ -71,8 +71,8 @@ pub enum PassEnd {
     /// After the losses.
     #[default]
     Losses,
-    /// As soon as everything that is recorded is known; losses may be left out. What is recorded is the same to the bit. A pass with gradients is whole all
-    /// the same.
+    /// As soon as everything that is recorded is known and every edit was made; losses may be left out. What is recorded is the same to the bit. A pass with
+    /// gradients is whole all the same.
     ///
     /// The unembedding alone can be a good part of a pass, and of what is recorded in early blocks the rest of the model knows nothing.
     Recorded,

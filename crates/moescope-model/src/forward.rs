@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use moescope_base::{HookPoint, Site, Tokens};
+use moescope_base::{Edit, HookPoint, Site, Tokens};
 use moescope_engine::{Mode, ParameterId, Rotary, RoutePlan, Tape, Tensor, Var};
 
 use crate::ModelError;
@@ -55,15 +55,20 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Where all of these points are known.
-    pub(crate) fn after(points: &[HookPoint]) -> End {
+    /// Where all of these points are known and all edits were met, so that one that cannot take effect is refused.
+    pub(crate) fn after(points: &[HookPoint], edits: &[Edit]) -> End {
         let of = |point: &HookPoint| match (point.layer(), point.site()) {
             (Some(layer), site) if is_of_router(site) => End::Router(layer),
             (Some(layer), _) => End::Block(layer),
             (None, Site::Embed | Site::PosEmbed) => End::Embedding,
             (None, _) => End::Logits,
         };
-        points.iter().map(of).max_by_key(|end| end.depth()).unwrap_or(End::Embedding)
+        let edited = edits.iter().map(|edit| match edit {
+            Edit::Value { at, .. } => of(at),
+            Edit::Route { layer, .. } => End::Block(*layer as usize),
+        });
+        let ends = points.iter().map(of).chain(edited);
+        ends.max_by_key(|end| end.depth()).unwrap_or(End::Embedding)
     }
 
     /// Which of two ends is later.

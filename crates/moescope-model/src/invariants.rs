@@ -268,6 +268,13 @@ fn a_pass_that_may_end_early_records_the_same_and_no_more() {
             assert_eq!((seen.values.len(), seen.loss.len()), (1, 0), "{name}, {point}");
         }
         let embed = [HookPoint::global(Site::Embed)];
+        let last = HookPoint::block(Site::ResidPost, 1);
+        let short = [value_edit(last, ValueEdit::Set { vector: vec![0.0] })];
+        let request = Request { edits: &short, ..Request::recording(&tokens, &embed) };
+        assert!(
+            subject(&description).run(&request).is_err(),
+            "{name}: an edit behind the recorded point is refused"
+        );
         let request = Request { gradients: &embed, ..Request::recording(&tokens, &embed) };
         let seen = subject(&description).run(&request).unwrap();
         assert!(seen.gradients.contains_key(&embed[0]), "{name}: a pass with gradients is whole");

@@ -118,7 +118,7 @@ impl ModelSubject {
         let stop = self.stop.as_deref();
         let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder), stop };
         let end = match (request.end, mode) {
-            (PassEnd::Recorded, Mode::Inference) => End::after(request.record),
+            (PassEnd::Recorded, Mode::Inference) => End::after(request.record, request.edits),
             _ => End::Logits,
         };
         let forward =

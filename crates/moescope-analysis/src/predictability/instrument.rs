@@ -68,7 +68,7 @@ impl Instrument for Predictability {
             null: "the layer's most used experts, whatever the token; between contexts, any other token of the second document",
             does_not_show: "that the router looks at the token and not at what goes with it; clusters are of the router's own input",
             source: "the baseline behind context-independent specialisation, Xue et al. 2024 (OpenMoE); geometry of the stream, arXiv 2604.09780",
-            passes: "two for each batch, and one of the sequences in which 2,000 tokens stand",
+            passes: "two for each batch, and a third of its sequences with any of 2,000 drawn tokens",
             routed: true,
             gives: super::gives::GIVES,
             promises: PROMISES,

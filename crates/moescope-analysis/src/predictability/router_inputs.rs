@@ -27,7 +27,7 @@ pub struct InputClusters {
 /// Sorts what the routers read into clusters, four for each expert of a layer.
 ///
 /// Centres are learned by k-means from at most 2,000 tokens of the documents that teach [`predictability`](super::predictability) with
-/// the same seed, in one pass; another pass sends every token to its nearest centre, so that no vector is kept. Distances are
+/// the same seed, in passes of the sequences in which these stand alone; another pass over the text sends every token to its nearest centre, so that no vector is kept. Distances are
 /// those of the vectors as they are: a router that reads directions of little variance is hidden from k-means.
 ///
 /// # Errors

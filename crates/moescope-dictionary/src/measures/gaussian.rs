@@ -72,21 +72,21 @@ fn spread(rows: &[f32], mean: &[f32]) -> Tensor {
         .expect("as many numbers as columns and directions")
 }
 
-/// Below this share of the largest variance nothing is left but rounding, and a direction that does not vary.
+/// Below this share of the variance of its column nothing is left but rounding: the column follows from those before it.
 const NOTHING: f64 = 1e-12;
 
 /// The lower triangle `L` with `L Lᵀ` the symmetric matrix, which may leave directions out; columns together, as given.
 fn cholesky(mut matrix: Vec<f64>, size: usize) -> Vec<f64> {
-    let largest = (0..size).map(|place| matrix[place * size + place]).fold(0.0, f64::max);
     for place in 0..size {
         let (before, rest) = matrix.split_at_mut(place * size);
         let column = &mut rest[..size];
+        let variance = column[place];
         column[..place].fill(0.0);
         for done in before.chunks_exact(size) {
             let factor = done[place];
             column[place..].iter_mut().zip(&done[place..]).for_each(|(x, done)| *x -= factor * done);
         }
-        let root = match column[place] > NOTHING * largest {
+        let root = match column[place] > NOTHING * variance {
             true => column[place].sqrt(),
             false => f64::INFINITY, // the column becomes zero
         };
@@ -131,6 +131,9 @@ mod tests {
             &[1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
         );
         close(&cholesky(vec![0.0], 1), &[0.0]);
+        // However little a column varies beside another.
+        close(&cholesky(vec![1.0, 0.0, 0.0, 1e-14], 2), &[1.0, 0.0, 0.0, 1e-7]);
+        assert!(cholesky(vec![1.0, 0.0, 0.0, 1e-14], 2)[3] > 0.9e-7);
     }
 
     /// With fewer rows than columns only what the rows span varies.
