@@ -30,6 +30,7 @@ mod document_loss;
 mod error;
 mod expert_neurons;
 mod expert_weights;
+mod grouped;
 mod lens_passage;
 #[cfg(test)]
 mod lens_reference;

@@ -8,8 +8,7 @@
 use moescope_base::{Observation, Request, Subject, Tokens};
 
 use super::Read;
-use super::measure::most_probable;
-use crate::next_token::logits_point;
+use crate::next_token::{first_of_largest, logits_point};
 use crate::{AnalysisError, Sample, recorded};
 
 /// Change of the logit difference that an exchanged token must make, nats: the odds of the two tokens change by a factor of 1.6.
@@ -118,7 +117,8 @@ pub(super) fn find(
 ) -> Result<[Vec<Case>; 2], AnalysisError> {
     let (batch, positions) = (sample.tokens().batch(), sample.tokens().positions());
     let (logits, vocab) = (recorded::real(clean, logits_point())?, subject.shape().vocab);
-    let expected: Vec<usize> = logits.chunks_exact(vocab).map(most_probable).collect();
+    let expected: Vec<usize> =
+        logits.chunks_exact(vocab).map(|logits| first_of_largest(logits) as usize).collect();
     let mut best = [vec![Best::default(); batch], vec![Best::default(); batch]];
     let count = candidates.min(positions);
     for place in (0..count).map(|at| (2 * at + 1) * positions / (2 * count)) {
@@ -138,7 +138,7 @@ pub(super) fn find(
                 place.tried = true;
                 let at = reader * vocab..(reader + 1) * vocab;
                 let (logits, other) = (&logits[at.clone()], &other[at]);
-                let answers = [expected[reader], most_probable(other)];
+                let answers = [expected[reader], first_of_largest(other) as usize];
                 let moved = change(logits, other, answers);
                 if answers[0] != answers[1] && place.found.as_ref().is_none_or(|(most, _)| moved > *most) {
                     place.found = Some((moved, Case { document, exchanged: row, id, reader, answers }));

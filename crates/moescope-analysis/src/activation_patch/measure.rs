@@ -10,11 +10,6 @@ use super::cases::Case;
 use crate::next_token::logits_point;
 use crate::{AnalysisError, recorded};
 
-/// The most probable token; of equals the lower id.
-pub(super) fn most_probable(logits: &[f32]) -> usize {
-    (1..logits.len()).fold(0, |best, token| if logits[token] > logits[best] { token } else { best })
-}
-
 /// Logits that are read in one run, with the answers of the two texts.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reading {
@@ -77,6 +72,5 @@ mod tests {
         let even = reading(&[1.0, 1.0], [1, 0]);
         let wanted = 0.25 * 0.5_f64.ln() + 0.75 * 1.5_f64.ln();
         assert!((even.from(&three) - wanted).abs() < 1e-6);
-        assert_eq!(most_probable(&[0.0, 2.0, 2.0]), 1);
     }
 }

@@ -1,5 +1,7 @@
 use moescope_trace::LayerRouting;
 
+use crate::grouped::grouped;
+
 /// Equal things under equal numbers: `ids[token]`, numbered in the order of first appearance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interned {
@@ -85,16 +87,7 @@ pub(super) fn how_often(parts: &[(&[u32], usize)], tokens: usize) -> Vec<u32> {
     let keys = keys(parts.iter().map(|(codes, limit)| (codes.iter().copied(), *limit as u64)), tokens);
     let digits = u64::BITS - keys.iter().max().map_or(u64::BITS, |most| most.leading_zeros());
     let part = |key: u64| (key >> digits.saturating_sub(PART_DIGITS)) as usize;
-    let mut ends = vec![0u32; 1 << PART_DIGITS];
-    keys.iter().for_each(|key| ends[part(*key)] += 1);
-    let mut end = 0;
-    ends.iter_mut().for_each(|own| (end, *own) = (end + *own, end));
-    let mut dealt = vec![0u64; keys.len()];
-    for key in keys {
-        let place = &mut ends[part(key)];
-        dealt[*place as usize] = key;
-        *place += 1;
-    }
+    let (mut dealt, ends) = grouped(1 << PART_DIGITS, || keys.iter().map(|key| (part(*key), *key)));
     let (mut counts, mut start) = (Vec::new(), 0);
     for end in ends {
         let part = &mut dealt[start..end as usize];

@@ -3,6 +3,7 @@
 use moescope_trace::{LayerRouting, TokenTable};
 
 use super::{Halves, Predictor};
+use crate::grouped::grouped;
 use crate::paths::Interned;
 
 /// The cases of one predictor: all tokens that it cannot tell apart are one.
@@ -44,16 +45,7 @@ impl Cases {
 
     fn new(of: Vec<u32>, count: usize, halves: &Halves) -> Cases {
         let teaches = || (0..of.len()).filter(|token| halves.teaches(*token));
-        let mut ends = vec![0u32; count];
-        teaches().for_each(|token| ends[of[token] as usize] += 1);
-        let mut end = 0;
-        ends.iter_mut().for_each(|own| (end, *own) = (end + *own, end));
-        let mut teaching = vec![0; end as usize];
-        for token in teaches() {
-            let place = &mut ends[of[token] as usize];
-            teaching[*place as usize] = token as u32;
-            *place += 1;
-        }
+        let (teaching, ends) = grouped(count, || teaches().map(|token| (of[token] as usize, token as u32)));
         Cases { of, teaching, ends }
     }
 

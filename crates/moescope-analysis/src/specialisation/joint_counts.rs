@@ -2,6 +2,7 @@
 
 use super::Choices;
 use super::grouping::Cells;
+use crate::grouped::grouped;
 
 /// Counts of the choices that are counted together, at most: two megabytes, which a core's cache holds.
 const MOST_COUNTS: usize = 1 << 19;
@@ -146,21 +147,10 @@ impl Listed {
         let all =
             || (0..choices.tokens()).flat_map(|token| choices.of(token).iter().map(move |c| (token, *c)));
         all().for_each(|(_, code)| counts[code as usize] += 1);
-        // Where the next token of each value is put, and after that where its tokens end.
-        let mut places = Vec::with_capacity(counts.len());
-        let mut end = 0;
-        for count in &counts {
-            places.push(end);
-            end += if *count > 1 { *count } else { 0 };
-        }
-        let mut tokens = vec![0; end as usize];
-        for (token, code) in all().filter(|(_, code)| counts[*code as usize] > 1) {
-            let place = &mut places[code as usize];
-            tokens[*place as usize] = token as u32;
-            *place += 1;
-        }
-        let ends = places.into_iter().zip(counts).filter(|(_, count)| *count > 1).map(|(end, _)| end);
-        Listed { choice, tokens, ends: ends.collect() }
+        let several = || all().filter(|(_, code)| counts[*code as usize] > 1);
+        let (tokens, ends) =
+            grouped(counts.len(), || several().map(|(token, code)| (code as usize, token as u32)));
+        Listed { choice, tokens, ends }
     }
 
     /// Sum over values and cells of the logarithms of how often they meet; `counts` are zero before and after.

@@ -63,7 +63,6 @@ impl<'t> Laid<'t> {
 }
 
 /// Slots of each expert in each cluster: `[expert, cluster]`, and their sum over experts.
-#[derive(Clone)]
 pub(super) struct Counts {
     counts: Vec<f64>,
     pub(super) all: Vec<f64>,
