@@ -12,6 +12,7 @@ use crate::edits::EditBook;
 use crate::model::Model;
 use crate::parameters::{Linear, NormIndex};
 use crate::pass::{Forward, Heard, LayerRoutes, Pass};
+use crate::streams::{Stage, Start};
 use crate::variation::Variation;
 
 /// Logits from what the unembedding says: scaled, then capped.
@@ -39,6 +40,16 @@ pub(crate) enum Weights {
     Trained,
     /// The weights are constants; gradients of values can still be watched.
     Constant,
+}
+
+/// How much of the model a pass goes through, and what for.
+pub(crate) struct Course<'s> {
+    /// What becomes of the weights.
+    pub(crate) weights: Weights,
+    /// Where it begins.
+    pub(crate) start: &'s mut Start,
+    /// Where it ends.
+    pub(crate) end: End,
 }
 
 /// The last part of the model that a pass goes through.
@@ -105,8 +116,7 @@ pub(crate) struct Run<'r, 'w, 'a> {
     pub(crate) edits: EditBook<'a>,
     /// Tables for all positions of the batch, where queries and keys turn.
     pub(crate) rotary: Option<Rotary>,
-    weights: Weights,
-    end: End,
+    course: Course<'r>,
 }
 
 impl Model {
@@ -127,19 +137,20 @@ impl Model {
         tokens: &Tokens,
         pass: &mut Pass<'_>,
     ) -> Result<Forward, ModelError> {
-        let forward = self.forward_until(tape, tokens, pass, Weights::Trained, End::Logits)?;
+        let course = Course { weights: Weights::Trained, start: &mut Start::default(), end: End::Logits };
+        let forward = self.forward_along(tape, tokens, pass, course)?;
         Ok(forward.expect("a pass to the logits has logits"))
     }
 
     /// The same, with a say in whether the weights' gradients will be asked for; when not, the way back skips their
-    /// products. Nothing comes out of a pass that ends before the logits but what its listener heard.
-    pub(crate) fn forward_until<'w>(
+    /// products. Nothing comes out of a pass that ends before the logits but what its listener heard, and a listener hears nothing of what
+    /// lies before the stage at which a pass begins.
+    pub(crate) fn forward_along<'w>(
         &'w self,
         tape: &mut Tape<'w>,
         tokens: &Tokens,
         pass: &mut Pass<'_>,
-        weights: Weights,
-        end: End,
+        course: Course<'_>,
     ) -> Result<Option<Forward>, ModelError> {
         if self.is_streamed() && tape.mode().has_gradients() {
             return Err(ModelError::Streamed { what: "a pass with gradients" });
@@ -147,7 +158,7 @@ impl Model {
         self.check_tokens(tokens)?;
         let edits = EditBook::new(self.description(), pass.edits, tokens.len())?;
         let rotary = self.rotary(tokens.positions());
-        Run { model: self, tape, tokens, pass, edits, rotary, weights, end }.all()
+        Run { model: self, tape, tokens, pass, edits, rotary, course }.all()
     }
 
     /// Logits that the final norm and the unembedding read from residual-stream vectors, `[row, model]` → `[row, vocab]`.
@@ -189,20 +200,25 @@ impl Model {
 }
 
 impl Run<'_, '_, '_> {
-    /// From ids to logits, or until the end is reached.
+    /// From ids, or the stream with which the pass begins, to logits, or until the end is reached.
     fn all(mut self) -> Result<Option<Forward>, ModelError> {
         let layout = self.model.layout();
-        let mut residual = self.embed()?;
+        let layers = layout.blocks.len();
+        let (from, mut residual) = match self.course.start.from.take() {
+            Some((stage, stream)) => (stage, self.tape.constant(stream)),
+            None => (Stage::block(0), self.embed()?),
+        };
         let mut routes = Vec::new();
-        for layer in 0..layout.blocks.len() {
-            if !self.end.enters(layer) {
+        for layer in from.layer()..layers {
+            self.stop_if_asked()?;
+            if !self.course.end.enters(layer) {
                 return Ok(None);
             }
-            if self.pass.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-                return Err(ModelError::Stopped);
-            }
             let (before, mark) = (residual, self.tape.mark());
-            residual = self.block(layer, before, &mut routes)?;
+            residual = match from == Stage::between(layer) {
+                true => self.second_half(layer, [before; 2], &mut routes)?,
+                false => self.block(layer, before, &mut routes)?,
+            };
             if self.model.is_streamed() {
                 // Nothing of a block but its result outlives it, weights included.
                 self.tape.discard_since(mark, residual);
@@ -210,7 +226,9 @@ impl Run<'_, '_, '_> {
                 routes.clear();
             }
         }
-        if self.end != End::Logits {
+        self.meet(Stage::block(layers), residual);
+        self.stop_if_asked()?;
+        if self.course.end != End::Logits {
             return Ok(None);
         }
         let last = self.model.description().norm_epsilon as f32;
@@ -221,6 +239,19 @@ impl Run<'_, '_, '_> {
         let logits = read_out(self.tape, unembedded, &self.model.description().variation)?;
         let logits = self.at(HookPoint::global(Site::Logits), logits)?;
         Ok(Some(Forward { logits, routes }))
+    }
+
+    /// Ends the pass where somebody wants it to end.
+    fn stop_if_asked(&self) -> Result<(), ModelError> {
+        match self.pass.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            true => Err(ModelError::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Leaves the stream at a stage for later passes, before edits and listener meet it.
+    fn meet(&mut self, stage: Stage, stream: Var) {
+        self.course.start.meet(stage, self.tape.value(stream));
     }
 
     /// The stream that enters the first block: a vector for each token, and one for its position where positions are learned.
@@ -239,13 +270,13 @@ impl Run<'_, '_, '_> {
 
     /// Whether the pass ends behind the router of this block.
     pub(crate) fn ends_at_router(&self, layer: usize) -> bool {
-        self.end == End::Router(layer)
+        self.course.end == End::Router(layer)
     }
 
     /// One block, `[token, model]` → `[token, model]`. Both halves read a normalised stream and add to the plain one.
     fn block(&mut self, layer: usize, x: Var, routes: &mut Vec<LayerRoutes>) -> Result<Var, ModelError> {
+        self.meet(Stage::block(layer), x);
         let index = self.model.layout().blocks[layer];
-        let parallel = self.model.description().variation.parallel;
         let before = self.at(HookPoint::block(Site::ResidPre, layer), x)?;
         let input = self.read(before, index.attention_norm, HookPoint::block(Site::AttnScale, layer))?;
         let input = self.at(HookPoint::block(Site::AttnIn, layer), input)?;
@@ -253,18 +284,32 @@ impl Run<'_, '_, '_> {
         let attention = self.written(attention, index.attention_out_norm)?;
         let attention = self.at(HookPoint::block(Site::AttnOut, layer), attention)?;
         let middle = self.tape.add(before, attention)?;
+        self.forget(&[input, attention]);
+        if !self.model.description().variation.parallel {
+            self.forget(&[x, before]);
+        }
+        self.meet(Stage::between(layer), middle);
+        self.second_half(layer, [before, middle], routes)
+    }
+
+    /// The feed-forward half of a block, of the stream before the block, which a parallel one reads, and the stream between the halves.
+    fn second_half(
+        &mut self,
+        layer: usize,
+        [before, middle]: [Var; 2],
+        routes: &mut Vec<LayerRoutes>,
+    ) -> Result<Var, ModelError> {
+        let index = self.model.layout().blocks[layer];
+        let parallel = self.model.description().variation.parallel;
         let middle = self.at(HookPoint::block(Site::ResidMid, layer), middle)?;
         let read = if parallel { before } else { middle };
         let normalised = self.read(read, index.feed_forward_norm, HookPoint::block(Site::MlpScale, layer))?;
         let normalised = self.at(HookPoint::block(Site::MlpIn, layer), normalised)?;
-        if !parallel {
-            self.forget(&[x, before, input, attention]);
-        }
         let output = blocks::feed_forward(self, layer, normalised, routes)?;
         let output = self.written(output, index.feed_forward_out_norm)?;
         let output = self.at(HookPoint::block(Site::MlpOut, layer), output)?;
         let after = self.tape.add(middle, output)?;
-        self.forget(&[before, input, attention, middle, normalised, output]);
+        self.forget(&[before, middle, normalised, output]);
         self.at(HookPoint::block(Site::ResidPost, layer), after)
     }
 
@@ -288,7 +333,7 @@ impl Run<'_, '_, '_> {
 
     /// A weight on the tape. Where weights are read as they are needed, it is freed at the end of its block.
     pub(crate) fn weight(&mut self, place: usize) -> Result<Var, ModelError> {
-        if self.model.is_streamed() || self.weights == Weights::Constant {
+        if self.model.is_streamed() || self.course.weights == Weights::Constant {
             return self.model.lend(self.tape, place);
         }
         let parameter = &self.model.parameters()[place];

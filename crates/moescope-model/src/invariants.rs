@@ -11,43 +11,11 @@ use moescope_base::{
 use moescope_engine::{Mode, Tape};
 
 use crate::ModelError;
-use crate::description::{Description, FeedForward, Order, Router, RouterKind, Score};
-use crate::forward::{End, Weights};
+use crate::description::{Description, Router};
+use crate::forward::{Course, End, Weights};
 use crate::pass::{Heard, Listener, Pass};
-use crate::testing::{self, bits, logits, run, subject, tokens};
-
-/// One model of each kind of feed-forward layer and router.
-fn zoo() -> Vec<(&'static str, Description)> {
-    let routed = |kind, score, order, renormalise| {
-        testing::routed_description(Router { kind, score, order, ..Router::learned(renormalise) })
-    };
-    use Order::{ScoreThenSelect, SelectThenScore};
-    use RouterKind::{Committee, Frozen, Hash, Learned, Random};
-    use Score::{Sigmoid, Softmax};
-    let sparse = FeedForward::TopKDense { width: 24, active: 5 };
-    let mut all = vec![
-        ("dense", testing::dense_description()),
-        ("top-k", Description { feed_forward: vec![sparse; 2], ..testing::dense_description() }),
-        ("raw", routed(Learned, Softmax, ScoreThenSelect, false)),
-        ("renormalised", routed(Learned, Softmax, ScoreThenSelect, true)),
-        ("sigmoid", routed(Learned, Sigmoid, ScoreThenSelect, true)),
-        ("select first", routed(Learned, Softmax, SelectThenScore, false)),
-        ("frozen", routed(Frozen, Softmax, ScoreThenSelect, false)),
-        ("hash", routed(Hash { seed: 3 }, Softmax, ScoreThenSelect, false)),
-        ("random", routed(Random { seed: 3 }, Softmax, ScoreThenSelect, false)),
-        ("committee", routed(Committee { members: 2 }, Softmax, ScoreThenSelect, false)),
-    ];
-    all.extend(testing::varied());
-    all
-}
-
-fn all_points(description: &Description) -> Vec<HookPoint> {
-    description.subject_shape().hook_points()
-}
-
-fn value_edit(at: HookPoint, change: ValueEdit) -> Edit {
-    Edit::Value { at, tokens: TokenSelection::All, change }
-}
+use crate::streams::Start;
+use crate::testing::{self, all_points, bits, logits, run, subject, tokens, value_edit, zoo};
 
 #[test]
 fn listening_and_threads_change_no_bit() {
@@ -282,8 +250,8 @@ fn a_pass_that_may_end_early_records_the_same_and_no_more() {
         let mut pass = Pass { listener: Some(&mut heard), ..Pass::plain() };
         let model = testing::model(description.clone());
         let mut tape = Tape::new(Mode::Inference);
-        let ended =
-            model.forward_until(&mut tape, &tokens, &mut pass, Weights::Constant, End::Block(0)).unwrap();
+        let course = Course { weights: Weights::Constant, start: &mut Start::default(), end: End::Block(0) };
+        let ended = model.forward_along(&mut tape, &tokens, &mut pass, course).unwrap();
         assert!(ended.is_none() && heard.0.iter().all(|point| point.layer().is_none_or(|layer| layer == 0)));
     }
 }

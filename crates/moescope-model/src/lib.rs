@@ -65,7 +65,10 @@ mod router;
 #[cfg(test)]
 mod routing_invariants;
 mod scaling;
+#[cfg(test)]
+mod stream_invariants;
 mod streamed;
+mod streams;
 mod subject;
 mod swap;
 #[cfg(test)]

@@ -12,11 +12,12 @@ use moescope_base::{
 use moescope_engine::{Gradients, IGNORE, Mode, Tape, Tensor, Var};
 
 use crate::ModelError;
-use crate::forward::{End, Weights};
+use crate::forward::{Course, End, Weights};
 use crate::model::Model;
 use crate::pass::{Heard, Listener, Pass};
 use crate::points;
 use crate::replaced_weights::Part;
+use crate::streams::{Stage, Start, Streams};
 use crate::swap;
 
 /// A model that answers the questions of [`Subject`].
@@ -24,6 +25,9 @@ use crate::swap;
 /// Values are those after the edits at their point, and gradients are taken there. A router that does not score (hash, random)
 /// has not-a-number as its logits, scores and selection scores. Gradients flow through the chosen experts and their weights, never
 /// through the choice: that of what the top-k choice sees is zero.
+///
+/// Where the same tokens are run again and again, what lies before the first edit and the first point that is asked for is not
+/// computed anew; no bit depends on it. For that up to 256 MiB of residual streams are kept.
 ///
 /// ```
 /// use moescope_base::{Edit, HookPoint, LogitTerm, Objective, Request, RouteEdit, Seed, Site, Subject, TokenSelection, Tokens, ValueEdit};
@@ -63,6 +67,8 @@ pub struct ModelSubject {
     stop: Option<Arc<AtomicBool>>,
     /// The model's own weights where others stand in their place.
     pub(crate) replaced: BTreeMap<Part, Vec<f32>>,
+    /// What passes over the same tokens have in common.
+    streams: Streams,
 }
 
 impl ModelSubject {
@@ -70,12 +76,19 @@ impl ModelSubject {
     pub fn new(model: impl Into<Arc<Model>>) -> ModelSubject {
         let model = model.into();
         let shape = model.description().subject_shape();
-        ModelSubject { model, shape, salt: 0, stop: None, replaced: BTreeMap::new() }
+        ModelSubject {
+            model,
+            shape,
+            salt: 0,
+            stop: None,
+            replaced: BTreeMap::new(),
+            streams: Streams::default(),
+        }
     }
 
     /// The same subject with another salt for random routers; it starts at 0.
     pub fn with_salt(self, salt: u64) -> ModelSubject {
-        ModelSubject { salt, ..self }
+        ModelSubject { salt, streams: Streams::default(), ..self }
     }
 
     /// The same subject, which answers with an error once the flag is set: at the next block of the pass that is on its way.
@@ -92,6 +105,7 @@ impl ModelSubject {
 
     /// The model, to be changed; a model that is shared is copied first.
     pub(crate) fn model_mut(&mut self) -> &mut Model {
+        self.streams.clear();
         Arc::make_mut(&mut self.model)
     }
 
@@ -99,19 +113,32 @@ impl ModelSubject {
     ///
     /// Gradients are of the sum, not the mean, of the losses of all tokens, so one token's gradient does not shrink
     /// with the batch.
-    fn observe(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
+    fn observe(&mut self, request: &Request<'_>) -> Result<Observation, ModelError> {
         self.check(request)?;
+        let model = Arc::clone(&self.model);
         let mut chosen = |edits: &[Edit], points: [HookPoint; 2]| {
             let first = Request { edits, ..Request::recording(request.tokens, &points) };
             let mut seen = self.pass(&first)?.values;
             Ok(points.map(|point| seen.remove(&point).expect("the pass records what it is asked for")))
         };
-        let edits = swap::resolved(self.model.description(), request.tokens, request.edits, &mut chosen)?;
+        let edits = swap::resolved(model.description(), request.tokens, request.edits, &mut chosen)?;
         self.pass(&Request { edits: &edits, ..*request })
     }
 
-    /// One pass over a request that has been checked.
-    fn pass(&self, request: &Request<'_>) -> Result<Observation, ModelError> {
+    /// One pass over a request that has been checked, from where it differs from the unedited one.
+    fn pass(&mut self, request: &Request<'_>) -> Result<Observation, ModelError> {
+        let description = self.model.description();
+        let (layers, parts) = (self.shape.layers(), !description.variation.parallel);
+        let asked = Stage::before(request.record.iter().chain(request.gradients), request.edits, layers);
+        let edited = Stage::before([].iter(), request.edits, layers);
+        let mut start = self.streams.start(request.tokens, [asked, edited], parts, description.d_model)?;
+        let seen = self.pass_from(&mut start, request);
+        self.streams.keep(request.tokens, start);
+        seen
+    }
+
+    /// The rest of a pass, and all of it where nothing is known yet.
+    fn pass_from(&self, start: &mut Start, request: &Request<'_>) -> Result<Observation, ModelError> {
         let mode = if request.gradients.is_empty() { Mode::Inference } else { Mode::Gradient };
         let mut tape = Tape::new(mode);
         let mut recorder = Recorder::new(request);
@@ -121,8 +148,8 @@ impl ModelSubject {
             (PassEnd::Recorded, Mode::Inference) => End::after(request.record, request.edits),
             _ => End::Logits,
         };
-        let forward =
-            self.model.forward_until(&mut tape, request.tokens, &mut pass, Weights::Constant, end)?;
+        let course = Course { weights: Weights::Constant, start, end };
+        let forward = self.model.forward_along(&mut tape, request.tokens, &mut pass, course)?;
         let mut observation = Observation { values: recorder.values, ..Observation::default() };
         let Some(forward) = forward.filter(|_| request.end == PassEnd::Losses || mode == Mode::Gradient)
         else {

@@ -1,8 +1,12 @@
 //! Small models for the tests of this crate, and how they are asked.
 
-use moescope_base::{Edit, HookPoint, Observation, Request, Seed, Site, Subject, Tokens};
+use moescope_base::{
+    Edit, HookPoint, Observation, Request, Seed, Site, Subject, TokenSelection, Tokens, ValueEdit,
+};
 
-use crate::description::{Description, FeedForward, Groups, Order, Routed, Router, Shared};
+use crate::description::{
+    Description, FeedForward, Groups, Order, Routed, Router, RouterKind, Score, Shared,
+};
 use crate::model::Model;
 use crate::subject::ModelSubject;
 use crate::variation::{
@@ -44,6 +48,39 @@ pub(crate) fn model(description: Description) -> Model {
 pub(crate) fn tokens() -> Tokens {
     let ids = (0..18).map(|i| (i * 7 + i * i * 3) % 32).collect();
     Tokens::new(ids, 2, 9).unwrap()
+}
+
+/// One model of each kind of feed-forward layer and router, and of each [varied] option.
+pub(crate) fn zoo() -> Vec<(&'static str, Description)> {
+    let of = |kind, score, order, renormalise| {
+        routed_description(Router { kind, score, order, ..Router::learned(renormalise) })
+    };
+    use Order::{ScoreThenSelect, SelectThenScore};
+    use RouterKind::{Committee, Frozen, Hash, Learned, Random};
+    use Score::{Sigmoid, Softmax};
+    let sparse = FeedForward::TopKDense { width: 24, active: 5 };
+    let mut all = vec![
+        ("dense", dense_description()),
+        ("top-k", Description { feed_forward: vec![sparse; 2], ..dense_description() }),
+        ("raw", of(Learned, Softmax, ScoreThenSelect, false)),
+        ("renormalised", of(Learned, Softmax, ScoreThenSelect, true)),
+        ("sigmoid", of(Learned, Sigmoid, ScoreThenSelect, true)),
+        ("select first", of(Learned, Softmax, SelectThenScore, false)),
+        ("frozen", of(Frozen, Softmax, ScoreThenSelect, false)),
+        ("hash", of(Hash { seed: 3 }, Softmax, ScoreThenSelect, false)),
+        ("random", of(Random { seed: 3 }, Softmax, ScoreThenSelect, false)),
+        ("committee", of(Committee { members: 2 }, Softmax, ScoreThenSelect, false)),
+    ];
+    all.extend(varied());
+    all
+}
+
+pub(crate) fn all_points(description: &Description) -> Vec<HookPoint> {
+    description.subject_shape().hook_points()
+}
+
+pub(crate) fn value_edit(at: HookPoint, change: ValueEdit) -> Edit {
+    Edit::Value { at, tokens: TokenSelection::All, change }
 }
 
 /// One model for each option that the plain block lacks, by the name of the option.
