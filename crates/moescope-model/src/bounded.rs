@@ -172,4 +172,37 @@ fn the_bound_decides_the_way_and_one_that_is_too_small_is_refused() {
     assert!(error.contains("gradients"), "{error}");
     let (model, taken) = Model::open_within(folder.path(), &work, 1 << 40).unwrap();
     assert!(!model.is_streamed() && taken == ample);
+    assert_eq!((ample.streams, model.room_for_streams()), (256 << 20, 256 << 20));
+}
+
+/// Streams that passes have in common take what is left beside all else, whichever way the weights come.
+#[test]
+fn streams_in_common_stay_within_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    large(folder.path());
+    let work =
+        Work { batch: 2, positions: 350, record: &[], edits: &[], gradients: false, kept: 0, threads: 2 };
+    let mut left = Vec::new();
+    let fits = |bound: &u64| MemoryPlan::new(folder.path(), &work, *bound).is_ok();
+    let first = (0..400).map(|step| (100 + step) << 20).find(fits).unwrap();
+    // In steps of 64 KiB, as little lies between the two ways for a model as small as this.
+    for bound in (0..64).map(|step| first - (2 << 20) + (step << 16)) {
+        let Ok((model, plan)) = Model::open_within(folder.path(), &work, bound) else { continue };
+        assert_eq!(model.room_for_streams(), plan.streams);
+        match plan.way {
+            Way::InMemory => assert_eq!(plan.streams, (bound - plan.in_memory).min(256 << 20)),
+            Way::Streamed => {
+                let all = (bound - plan.streamed) as f64 * 0.75; // what the smallest step leaves, of what is used
+                assert!(plan.streams <= all as u64 / 4 + 1, "{plan:?}");
+                let step = plan.room + plan.streams - all as u64;
+                assert!(plan.room + 1 >= step, "the smallest step still fits: {plan:?}");
+            }
+        }
+        left.push((plan.way == Way::InMemory, plan.streams));
+    }
+    for way in [false, true] {
+        let of_way: Vec<u64> =
+            left.iter().filter(|(memory, _)| *memory == way).map(|(_, bytes)| *bytes).collect();
+        assert!(of_way.len() > 3 && of_way.last() > of_way.first(), "{of_way:?}");
+    }
 }

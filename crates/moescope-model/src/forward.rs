@@ -82,6 +82,15 @@ impl End {
         ends.max_by_key(|end| end.depth()).unwrap_or(End::Embedding)
     }
 
+    /// The last stage that the pass comes to.
+    pub(crate) fn reaches(self, layers: usize) -> Option<Stage> {
+        match self {
+            End::Embedding => None,
+            End::Router(layer) | End::Block(layer) => Some(Stage::between(layer)),
+            End::Logits => Some(Stage::block(layers)),
+        }
+    }
+
     /// Which of two ends is later.
     fn depth(self) -> (usize, bool) {
         match self {
@@ -210,10 +219,10 @@ impl Run<'_, '_, '_> {
         };
         let mut routes = Vec::new();
         for layer in from.layer()..layers {
-            self.stop_if_asked()?;
             if !self.course.end.enters(layer) {
                 return Ok(None);
             }
+            self.stop_if_asked()?;
             let (before, mark) = (residual, self.tape.mark());
             residual = match from == Stage::between(layer) {
                 true => self.second_half(layer, [before; 2], &mut routes)?,
@@ -226,11 +235,12 @@ impl Run<'_, '_, '_> {
                 routes.clear();
             }
         }
-        self.meet(Stage::block(layers), residual);
-        self.stop_if_asked()?;
+        // What comes out of a block that was left behind its router is no stream.
         if self.course.end != End::Logits {
             return Ok(None);
         }
+        self.stop_if_asked()?;
+        self.meet(Stage::block(layers), residual);
         let last = self.model.description().norm_epsilon as f32;
         self.tell_scale(HookPoint::global(Site::FinalScale), residual, layout.final_norm, last);
         let normalised = self.norm(residual, layout.final_norm, last)?;

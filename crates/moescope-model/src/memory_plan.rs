@@ -16,6 +16,7 @@ use crate::families::Reading;
 use crate::folder::{Source, Tensors, read_checkpoint, scratch_bytes, sources};
 use crate::parameters::{Layout, Specification};
 use crate::streamed::{ExpertCost, OUTPUTS};
+use crate::streams::ROOM;
 
 /// Memory of a program that does nothing yet: code, tokenizer, tables, and what decoding of weights is in the middle of.
 const BASE: u64 = 128 << 20;
@@ -76,6 +77,8 @@ pub struct MemoryPlan {
     pub streamed: u64,
     /// Of the streamed way: memory for the weights that are in memory at a time, and for what experts make of them.
     pub room: u64,
+    /// Memory for streams that passes over the same tokens have in common, of what is left beside all else: 256 MiB at most.
+    pub streams: u64,
     /// Spare buffers that each thread of the engine may keep.
     pub spare: u64,
     /// What is recorded of one pass.
@@ -131,14 +134,23 @@ impl MemoryPlan {
             + at_once(description, work).saturating_mul(blocks);
         let step = smallest_step(description, layout, tensors, sources, work);
         let others = held + values(description, work) + beside(description, work);
+        let way = if in_memory <= bound { Way::InMemory } else { Way::Streamed };
+        let room = (bound.saturating_sub(others) as f64 * USED) as u64;
+        // Weights that are read at once make a pass shorter, too: most of the room stays theirs.
+        let streams = match way {
+            Way::InMemory => bound - in_memory,
+            Way::Streamed => room.saturating_sub(step) / 4,
+        };
+        let streams = streams.min(ROOM);
         MemoryPlan {
-            way: if in_memory <= bound { Way::InMemory } else { Way::Streamed },
+            way,
             bound,
             weights,
             stored: tensors.bytes(),
             in_memory,
             streamed: others + (step as f64 / USED) as u64,
-            room: (bound.saturating_sub(others) as f64 * USED) as u64,
+            room: if way == Way::Streamed { room - streams } else { room },
+            streams,
             spare,
             recorded,
             flops_per_token: counts.flops_per_token,
@@ -208,8 +220,8 @@ fn values(description: &Description, work: &Work<'_>) -> u64 {
         + u64::from(description.variation.biases.unembedding);
     let end = copies * tokens * description.vocab as u64;
     let largest = attention.max(feed_forward.max().unwrap_or(0)).max(end);
-    // The stream itself: before, between and after the halves, normalised, and what each half writes.
-    4 * (8 * tokens * d).saturating_add(largest)
+    // The stream itself: with which a pass begins, before, between and after the halves, normalised, and what each half writes.
+    4 * (9 * tokens * d).saturating_add(largest)
 }
 
 /// Bytes of what is worked out beside the pass for whoever looks at it.

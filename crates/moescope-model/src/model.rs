@@ -11,6 +11,7 @@ use crate::folder::Stock;
 use crate::initialise;
 use crate::parameters::{Layout, Parameter, Role};
 use crate::scaling::Scaling;
+use crate::streams;
 use crate::variation::Turning;
 
 /// Longest sequence for which rotary tables are kept with the model; longer ones are made for the pass.
@@ -31,6 +32,8 @@ pub struct Model {
     rotary: Option<Rotary>,
     /// Where the weights are read from when they are not in memory.
     stock: Option<Arc<Stock>>,
+    /// Bytes that a subject may take for what passes have in common.
+    room_for_streams: u64,
 }
 
 impl Model {
@@ -75,7 +78,25 @@ impl Model {
         let positions = description.max_positions.min(KEPT_POSITIONS);
         let rotary = kept.map(|turning| tables(&description, turning, positions));
         let selection_bias = vec![None; description.layers()];
-        Ok(Model { description, layout, parameters, selection_bias, rotary, stock: None })
+        Ok(Model {
+            description,
+            layout,
+            parameters,
+            selection_bias,
+            rotary,
+            stock: None,
+            room_for_streams: streams::ROOM,
+        })
+    }
+
+    /// Says how many bytes subjects may take for what passes have in common.
+    pub(crate) fn leave_for_streams(&mut self, bytes: u64) {
+        self.room_for_streams = bytes;
+    }
+
+    /// Bytes that a subject may take for what passes have in common.
+    pub(crate) fn room_for_streams(&self) -> u64 {
+        self.room_for_streams
     }
 
     /// Sizes and options.

@@ -146,3 +146,38 @@ fn models_whose_weights_stay_in_files_begin_late_as_well() {
         }
     }
 }
+
+/// Passes that end at each point in turn leave nothing that is no stream: what a block gives out that was left behind its router, say.
+#[test]
+fn passes_that_end_early_leave_whole_streams() {
+    for (name, description) in zoo() {
+        let (tokens, all) = (tokens(), all_points(&description));
+        let wanted = subject(&description).run(&Request { record: &all, ..Request::of(&tokens) }).unwrap();
+        let last = [HookPoint::global(Site::Logits)];
+        for point in &all {
+            let mut known = subject(&description);
+            for _ in 0..2 {
+                known.run(&Request::recording(&tokens, std::slice::from_ref(point))).unwrap();
+            }
+            let found = known.run(&Request { record: &last, ..Request::of(&tokens) }).unwrap();
+            assert_eq!(bits(&found.loss), bits(&wanted.loss), "{name}, after {point}");
+            let [found, wanted] =
+                [&found, &wanted].map(|seen| seen.values[&last[0]].real().unwrap().to_vec());
+            assert_eq!(bits(&found), bits(&wanted), "{name}, after {point}");
+        }
+    }
+}
+
+/// A batch that is known is no reason to take an edit that the model cannot make.
+#[test]
+fn edits_of_layers_that_do_not_exist_are_refused_as_before() {
+    let (description, tokens) = (deep(), tokens());
+    let mut known = acquainted(&description);
+    for layer in [4, u32::MAX] {
+        let ban = [Edit::Route { layer, change: RouteEdit::Ban { experts: vec![0] } }];
+        assert!(known.run(&Request { edits: &ban, ..Request::of(&tokens) }).is_err());
+        let point = HookPoint::block(Site::ResidPre, layer as usize);
+        let scale = [value_edit(point, ValueEdit::Scale { factor: 2.0 })];
+        assert!(known.run(&Request { edits: &scale, ..Request::of(&tokens) }).is_err());
+    }
+}

@@ -9,10 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use moescope_base::{Edit, HookPoint, Site, Tokens};
 use moescope_engine::Tensor;
 
-use crate::ModelError;
-
 /// Bytes of streams that one subject keeps at most.
-const MOST_BYTES: usize = 256 << 20;
+pub(crate) const ROOM: u64 = 256 << 20;
 /// Batches whose last pass is remembered.
 const MOST_SEEN: usize = 1 << 16;
 
@@ -44,12 +42,12 @@ impl Stage {
     ) -> Option<Stage> {
         let edited = edits.iter().map(|edit| match edit {
             Edit::Value { at, .. } => Stage::of(at, layers),
-            Edit::Route { layer, .. } => Some(Stage::between(*layer as usize)),
+            Edit::Route { layer, .. } => Some(Stage::between(*layer as usize).min(Stage::block(layers))),
         });
         points.map(|point| Stage::of(point, layers)).chain(edited).min().unwrap_or(Some(Stage::block(layers)))
     }
 
-    /// The last stage before a point.
+    /// The last stage before a point; of one that no block has, the last of all: the pass will refuse it.
     fn of(point: &HookPoint, layers: usize) -> Option<Stage> {
         use Site::{
             AttnIn, AttnK, AttnOut, AttnPattern, AttnQ, AttnResult, AttnRouterIndices, AttnRouterLogits,
@@ -65,6 +63,7 @@ impl Stage {
             ) => Some(Stage::block(layer)),
             (Some(layer), _) => Some(Stage::between(layer)),
         }
+        .map(|stage: Stage| stage.min(Stage::block(layers)))
     }
 }
 
@@ -76,14 +75,16 @@ pub(crate) struct Start {
     /// Stages whose streams are wanted, ascending; no edit lies before any of them.
     wanted: Vec<Stage>,
     /// Streams that were met.
-    kept: Vec<(Stage, Vec<f32>)>,
+    kept: Vec<(Stage, Tensor)>,
 }
 
 impl Start {
     /// Copies a stream, if it is wanted.
     pub(crate) fn meet(&mut self, stage: Stage, stream: &Tensor) {
         if self.wanted.binary_search(&stage).is_ok() {
-            self.kept.push((stage, stream.data().to_vec()));
+            // The length is that of the shape, as in any tensor; a buffer of its own does not come from the spare ones.
+            let copy = Tensor::new(stream.shape().to_vec(), stream.data().to_vec());
+            self.kept.extend(copy.map(|copy| (stage, copy)));
         }
     }
 }
@@ -104,68 +105,63 @@ pub(crate) struct Streams {
     room: usize,
 }
 
-impl Default for Streams {
-    fn default() -> Streams {
-        Streams { known: HashMap::new(), seen: HashMap::new(), passes: 0, bytes: 0, room: MOST_BYTES }
-    }
-}
-
 /// What is known of one batch.
 #[derive(Clone, Debug)]
 struct Known {
     tokens: Tokens,
-    streams: BTreeMap<Stage, Vec<f32>>,
+    streams: BTreeMap<Stage, Tensor>,
 }
 
 impl Known {
     fn bytes(&self) -> usize {
-        self.streams.values().map(|stream| size_of_val(stream.as_slice())).sum()
+        self.streams.values().map(|stream| size_of_val(stream.data())).sum()
     }
 }
 
 impl Streams {
-    /// Where a pass over these tokens can begin that is asked for nothing before `asked` and edited nowhere before `edited`.
+    /// Nothing yet, in so many bytes at most.
+    pub(crate) fn within(room: u64) -> Streams {
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        Streams { known: HashMap::new(), seen: HashMap::new(), passes: 0, bytes: 0, room }
+    }
+
+    /// Where a pass over these tokens can begin that is asked for nothing before `asked`, and whose streams up to `last` are those of the unedited model.
     ///
     /// `parts` says whether a pass may begin between the halves of a block as well, and `width` is that of the stream.
-    ///
-    /// # Errors
-    /// None that can occur: a kept stream has the shape that it had.
     pub(crate) fn start(
         &mut self,
         tokens: &Tokens,
-        [asked, edited]: [Option<Stage>; 2],
+        [asked, last]: [Option<Stage>; 2],
         parts: bool,
         width: usize,
-    ) -> Result<Start, ModelError> {
+    ) -> Start {
         let name = name_of(tokens);
         self.passes += 1;
         if self.seen.len() >= MOST_SEEN {
             self.seen.clear();
         }
-        let Some(last) = self.seen.insert(name, self.passes) else { return Ok(Start::default()) };
+        let Some(before) = self.seen.insert(name, self.passes) else { return Start::default() };
         let known = self.known.get(&name).filter(|known| known.tokens == *tokens);
         let found = asked.zip(known).and_then(|(asked, known)| known.streams.range(..=asked).next_back());
-        let from = match found {
-            Some((stage, stream)) => Some((*stage, Tensor::new([tokens.len(), width], stream.clone())?)),
-            None => None,
-        };
-        let has = |stage: &Stage| known.is_some_and(|known| known.streams.contains_key(stage));
-        let last_stage = edited.map_or(0, |edited| edited.0 + 1);
-        let mut wanted: Vec<Stage> = (0..last_stage).step_by(if parts { 1 } else { 2 }).map(Stage).collect();
-        wanted.retain(|stage| !has(stage) && from.as_ref().is_none_or(|(from, _)| stage > from));
-        let each = tokens.len() * width * size_of::<f32>();
-        self.make_room(wanted.len() * each, name, last);
-        wanted.truncate((self.room - self.bytes) / each.max(1));
-        Ok(Start { from, wanted, kept: Vec::new() })
+        let from = found.map(|(stage, stream)| (*stage, stream.clone()));
+        // What enters the first block is hardly more than the embedding, and costs as much room as any other.
+        let (first, step) = if parts { (1, 1) } else { (2, 2) };
+        let mut wanted: Vec<Stage> =
+            (first..last.map_or(0, |last| last.0 + 1)).step_by(step).map(Stage).collect();
+        wanted.retain(|stage| known.is_none_or(|known| !known.streams.contains_key(stage)));
+        wanted.retain(|stage| from.as_ref().is_none_or(|(from, _)| stage > from));
+        let each = (tokens.len() * width * size_of::<f32>()).max(1);
+        self.make_room(wanted.len() * each, name, before);
+        Start { from, wanted: spread(wanted, (self.room - self.bytes) / each), kept: Vec::new() }
     }
 
-    /// Forgets batches whose last pass is longer ago than `last`, the longest ago first, until there is room or none is left.
-    fn make_room(&mut self, bytes: usize, name: u64, last: u64) {
-        while self.bytes + bytes > self.room {
+    /// Forgets batches whose last pass came before that of this one, `before`, the longest ago first, until there is room or none is left.
+    fn make_room(&mut self, bytes: usize, name: u64, before: u64) {
+        while self.bytes + bytes.min(self.room) > self.room {
             let pass_of = |name: &u64| self.seen.get(name).copied().unwrap_or(0);
             let others = self.known.keys().filter(|other| **other != name);
             let Some(oldest) = others.min_by_key(|other| (pass_of(other), **other)).copied() else { return };
-            if pass_of(&oldest) >= last {
+            if pass_of(&oldest) >= before {
                 return;
             }
             self.bytes -= self.known.remove(&oldest).map_or(0, |known| known.bytes());
@@ -188,8 +184,23 @@ impl Streams {
 
     /// Forgets everything: the model is another one now.
     pub(crate) fn clear(&mut self) {
-        *self = Streams { room: self.room, ..Streams::default() };
+        *self = Streams::within(self.room as u64);
     }
+}
+
+/// So many of the stages at most, as far from each other as they can be, the last among them.
+fn spread(mut stages: Vec<Stage>, most: usize) -> Vec<Stage> {
+    let count = stages.len();
+    if most == 0 {
+        return Vec::new();
+    }
+    let step = count.div_ceil(most).max(1);
+    let mut place = 0;
+    stages.retain(|_| {
+        place += 1;
+        (count - place).is_multiple_of(step)
+    });
+    stages
 }
 
 /// A number for a batch; two batches may share it.
@@ -213,7 +224,7 @@ mod tests {
 
     /// One pass that is edited behind a stage and meets all streams before it; where it began.
     fn pass(streams: &mut Streams, tokens: &Tokens, edited: Stage) -> Option<Stage> {
-        let mut start = streams.start(tokens, [Some(edited); 2], true, WIDTH).unwrap();
+        let mut start = streams.start(tokens, [Some(edited); 2], true, WIDTH);
         let began = start.from.as_ref().map(|(stage, _)| *stage);
         for stage in (0..=2 * LAYERS).map(Stage) {
             let number = (tokens.ids()[0] * 10 + stage.0 as u32) as f32;
@@ -237,13 +248,16 @@ mod tests {
         let (tokens, change) = (TokenSelection::All, ValueEdit::Scale { factor: 0.0 });
         let embed = Edit::Value { at: HookPoint::global(Site::Embed), tokens, change };
         assert_eq!(before(&[last], &[ban, embed]), None);
+        let far = Edit::Route { layer: u32::MAX, change: RouteEdit::Ban { experts: vec![0] } };
+        assert_eq!(before(&[], std::slice::from_ref(&far)), Some(Stage::block(LAYERS)));
+        assert_eq!(before(&[HookPoint::block(Site::AttnZ, 1 << 31)], &[]), Some(Stage::block(LAYERS)));
         let order = [Stage::block(0), Stage::between(0), Stage::block(1), Stage::between(1)];
         assert!(order.is_sorted());
     }
 
     #[test]
     fn the_third_pass_begins_where_it_is_edited() {
-        let mut streams = Streams::default();
+        let mut streams = Streams::within(ROOM);
         let tokens = batch(4);
         assert_eq!(pass(&mut streams, &tokens, Stage::between(1)), None);
         assert_eq!(streams.bytes, 0, "what is met once leaves nothing");
@@ -260,10 +274,10 @@ mod tests {
             "and now this one is"
         );
         assert_eq!(pass(&mut streams, &batch(5), Stage::block(2)), None, "other tokens");
-        let start = streams.start(&tokens, [Some(Stage::block(1)); 2], true, WIDTH).unwrap();
+        let start = streams.start(&tokens, [Some(Stage::block(1)); 2], true, WIDTH);
         assert_eq!(start.from.unwrap().1.data(), [42.0; 4]);
         let begins = |streams: &mut Streams, asked| {
-            streams.start(&tokens, [asked, Some(Stage::block(3))], true, WIDTH).unwrap()
+            streams.start(&tokens, [asked, Some(Stage::block(3))], true, WIDTH)
         };
         assert!(begins(&mut streams, None).from.is_none(), "the embedding is asked for");
         streams.clear();
@@ -272,19 +286,18 @@ mod tests {
 
     #[test]
     fn a_block_of_parallel_halves_is_one_piece() {
-        let mut streams = Streams::default();
-        let wanted = |streams: &mut Streams| {
-            streams.start(&batch(1), [Some(Stage::block(3)); 2], false, WIDTH).unwrap().wanted
-        };
+        let mut streams = Streams::within(ROOM);
+        let wanted =
+            |streams: &mut Streams| streams.start(&batch(1), [Some(Stage::block(3)); 2], false, WIDTH).wanted;
         assert_eq!(wanted(&mut streams), []);
-        assert_eq!(wanted(&mut streams), (0..=LAYERS).map(Stage::block).collect::<Vec<_>>());
+        assert_eq!(wanted(&mut streams), (1..=LAYERS).map(Stage::block).collect::<Vec<_>>());
     }
 
     /// Room for two of three batches that are read in a circle: two stay, and serve; a batch that is read again and again takes their place.
     #[test]
     fn what_comes_back_soonest_stays() {
-        let stages = 2 * LAYERS + 1;
-        let mut streams = Streams { room: 2 * stages * 4 * WIDTH * 2 + 8, ..Streams::default() };
+        let stages = 2 * LAYERS;
+        let mut streams = Streams::within((2 * stages * 4 * WIDTH * 2 + 8) as u64);
         let end = Stage::block(LAYERS);
         let circle =
             |streams: &mut Streams| (0..3).filter(|id| pass(streams, &batch(*id), end) == Some(end)).count();
@@ -298,8 +311,16 @@ mod tests {
     }
 
     #[test]
+    fn where_few_stages_fit_they_are_spread_over_the_depth() {
+        let of =
+            |most| spread((1..=8).map(Stage).collect(), most).iter().map(|stage| stage.0).collect::<Vec<_>>();
+        assert_eq!([of(0), of(1), of(3)], [vec![], vec![8], vec![2, 5, 8]]);
+        [of(8), of(99)].iter().for_each(|found| assert_eq!(*found, [1, 2, 3, 4, 5, 6, 7, 8]));
+    }
+
+    #[test]
     fn what_is_too_large_is_not_kept() {
-        let mut streams = Streams { room: 10, ..Streams::default() };
+        let mut streams = Streams::within(10);
         (0..3).for_each(|_| assert_eq!(pass(&mut streams, &batch(1), Stage::block(3)), None));
         assert_eq!((streams.bytes, streams.known.len()), (0, 0));
     }

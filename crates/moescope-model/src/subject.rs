@@ -27,7 +27,8 @@ use crate::swap;
 /// through the choice: that of what the top-k choice sees is zero.
 ///
 /// Where the same tokens are run again and again, what lies before the first edit and the first point that is asked for is not
-/// computed anew; no bit depends on it. For that up to 256 MiB of residual streams are kept.
+/// computed anew; no bit depends on it. For that up to 256 MiB of residual streams are kept, or what a
+/// [plan](crate::MemoryPlan) leaves for them.
 ///
 /// ```
 /// use moescope_base::{Edit, HookPoint, LogitTerm, Objective, Request, RouteEdit, Seed, Site, Subject, TokenSelection, Tokens, ValueEdit};
@@ -76,19 +77,14 @@ impl ModelSubject {
     pub fn new(model: impl Into<Arc<Model>>) -> ModelSubject {
         let model = model.into();
         let shape = model.description().subject_shape();
-        ModelSubject {
-            model,
-            shape,
-            salt: 0,
-            stop: None,
-            replaced: BTreeMap::new(),
-            streams: Streams::default(),
-        }
+        let streams = Streams::within(model.room_for_streams());
+        ModelSubject { model, shape, salt: 0, stop: None, replaced: BTreeMap::new(), streams }
     }
 
     /// The same subject with another salt for random routers; it starts at 0.
     pub fn with_salt(self, salt: u64) -> ModelSubject {
-        ModelSubject { salt, streams: Streams::default(), ..self }
+        let streams = Streams::within(self.model.room_for_streams());
+        ModelSubject { salt, streams, ..self }
     }
 
     /// The same subject, which answers with an error once the flag is set: at the next block of the pass that is on its way.
@@ -96,6 +92,11 @@ impl ModelSubject {
     /// Gradients are not interrupted: the way back of a pass goes to its end. A flag that stays down changes no bit.
     pub fn stopped_by(self, flag: Arc<AtomicBool>) -> ModelSubject {
         ModelSubject { stop: Some(flag), ..self }
+    }
+
+    /// The same subject, which keeps at most so many bytes of what passes have in common: see [`MemoryPlan::streams`](crate::MemoryPlan).
+    pub fn keeping_streams(self, bytes: u64) -> ModelSubject {
+        ModelSubject { streams: Streams::within(bytes), ..self }
     }
 
     /// The model.
@@ -127,27 +128,34 @@ impl ModelSubject {
 
     /// One pass over a request that has been checked, from where it differs from the unedited one.
     fn pass(&mut self, request: &Request<'_>) -> Result<Observation, ModelError> {
+        let end = match (request.end, request.gradients.is_empty()) {
+            (PassEnd::Recorded, true) => End::after(request.record, request.edits),
+            _ => End::Logits,
+        };
         let description = self.model.description();
         let (layers, parts) = (self.shape.layers(), !description.variation.parallel);
         let asked = Stage::before(request.record.iter().chain(request.gradients), request.edits, layers);
         let edited = Stage::before([].iter(), request.edits, layers);
-        let mut start = self.streams.start(request.tokens, [asked, edited], parts, description.d_model)?;
-        let seen = self.pass_from(&mut start, request);
+        // Streams before the first edit are those of the unedited model.
+        let last = edited.zip(end.reaches(layers)).map(|(edited, reached)| edited.min(reached));
+        let mut start = self.streams.start(request.tokens, [asked, last], parts, description.d_model);
+        let seen = self.pass_from(&mut start, request, end);
         self.streams.keep(request.tokens, start);
         seen
     }
 
     /// The rest of a pass, and all of it where nothing is known yet.
-    fn pass_from(&self, start: &mut Start, request: &Request<'_>) -> Result<Observation, ModelError> {
+    fn pass_from(
+        &self,
+        start: &mut Start,
+        request: &Request<'_>,
+        end: End,
+    ) -> Result<Observation, ModelError> {
         let mode = if request.gradients.is_empty() { Mode::Inference } else { Mode::Gradient };
         let mut tape = Tape::new(mode);
         let mut recorder = Recorder::new(request);
         let stop = self.stop.as_deref();
         let mut pass = Pass { salt: self.salt, edits: request.edits, listener: Some(&mut recorder), stop };
-        let end = match (request.end, mode) {
-            (PassEnd::Recorded, Mode::Inference) => End::after(request.record, request.edits),
-            _ => End::Logits,
-        };
         let course = Course { weights: Weights::Constant, start, end };
         let forward = self.model.forward_along(&mut tape, request.tokens, &mut pass, course)?;
         let mut observation = Observation { values: recorder.values, ..Observation::default() };

@@ -136,7 +136,7 @@ impl MemoryArgs {
         if context.json() {
             context.print_json(&serde_json::json!({
                 "plan": plan,
-                "peak": peak(&plan),
+                "peak": peak(&plan, intent.passes),
                 "passes": intent.passes,
                 "sequences": intent.work.batch,
                 "tokens": tokens,
@@ -154,7 +154,7 @@ impl MemoryArgs {
         say!("way     {way}");
         say!(
             "memory  at most {} of {} ({} of weights as f32)",
-            words(peak(&plan)),
+            words(peak(&plan, intent.passes)),
             words(plan.bound),
             words(plan.weights)
         );
@@ -174,9 +174,11 @@ impl MemoryArgs {
     }
 }
 
-/// The estimated peak of the way that was chosen: a streamed pass uses the room that it has, but no more than all weights take.
-fn peak(plan: &MemoryPlan) -> u64 {
+/// The estimated peak of the way that was chosen: a streamed pass uses the room that it has, but no more than all weights take. Several passes
+/// may have streams in common.
+fn peak(plan: &MemoryPlan, passes: usize) -> u64 {
     match plan.way {
+        Way::InMemory if passes > 1 => plan.in_memory + plan.streams,
         Way::InMemory => plan.in_memory,
         Way::Streamed => plan.bound.min(plan.in_memory),
     }

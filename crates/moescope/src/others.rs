@@ -126,7 +126,8 @@ impl OtherModel {
         let shape = moescope_model::describe(self.checkpoint.path())?.subject_shape();
         let record = record(&shape);
         let (model, _) = Model::open_within(self.checkpoint.path(), &running.work(&record), running.bound)?;
-        Ok(ModelSubject::new(model).stopped_by(Arc::clone(&running.stop)))
+        // What is left of memory may be the first model's already.
+        Ok(ModelSubject::new(model).keeping_streams(0).stopped_by(Arc::clone(&running.stop)))
     }
 }
 

@@ -27,7 +27,7 @@ pub fn log_total(logits: &[f32]) -> f64 {
 ///
 /// - **Range:** 0 or more, infinite where the second row rules out what the first does not; not-a-number if a logit is. What is more than 87
 ///   nats below the largest logit of its row counts as ruled out.
-/// - **Error:** about 1e-7 nats; of what is below 1e-3 nats about 1e-5 of it.
+/// - **Error:** about 1e-7 nats; of what is below 1e-3 nats about 1e-5 of it, where logits of both rows are of like size.
 /// - **Panics:** never; of rows of unlike length the longer one is cut.
 ///
 /// ```

@@ -56,10 +56,12 @@ impl Model {
     /// As [`open`](Model::open), and [`ModelError::Bound`] where not even one step fits.
     pub fn open_within(path: &Path, work: &Work<'_>, bound: u64) -> Result<(Model, MemoryPlan), ModelError> {
         let plan = MemoryPlan::new(path, work, bound)?;
-        if plan.way == Way::InMemory {
-            return Ok((Model::open(path)?, plan));
-        }
-        Ok((Model::open_streamed(path, plan.room)?, plan))
+        let mut model = match plan.way {
+            Way::InMemory => Model::open(path)?,
+            Way::Streamed => Model::open_streamed(path, plan.room)?,
+        };
+        model.leave_for_streams(plan.streams);
+        Ok((model, plan))
     }
 
     /// Leaves the weights in their files; of those in memory at a time, and what experts make of them, no more than `room` bytes
