@@ -82,9 +82,10 @@ impl ModelSubject {
     }
 
     /// The same subject with another salt for random routers; it starts at 0.
-    pub fn with_salt(self, salt: u64) -> ModelSubject {
-        let streams = Streams::within(self.model.room_for_streams());
-        ModelSubject { salt, streams, ..self }
+    pub fn with_salt(mut self, salt: u64) -> ModelSubject {
+        // Streams are those of the routes that were.
+        self.streams.clear();
+        ModelSubject { salt, ..self }
     }
 
     /// The same subject, which answers with an error once the flag is set: at the next block of the pass that is on its way.
