@@ -181,7 +181,7 @@ fn the_list_tells_question_null_limit_and_results_of_each() {
         let all = told["instruments"].as_array().unwrap();
         all.iter().find(|instrument| instrument["name"] == name).unwrap()["reads_tokens"].clone()
     };
-    assert_eq!((reads("routing"), reads("calibration")), (Value::Null, 65_536.into()));
+    assert_eq!((reads("routing"), reads("calibration")), (Value::Null, 32_768.into()));
     let plain = call(&["analyze", "--list"]);
     let plain = String::from_utf8_lossy(&plain.stdout);
     assert!(

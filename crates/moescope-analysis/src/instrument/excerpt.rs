@@ -12,47 +12,51 @@ use super::Material;
 use super::material::Known;
 use crate::AnalysisError;
 
-/// Tokens of the excerpt that most instruments read.
-pub(super) const EXCERPT: usize = 65_536;
-/// Tokens of the excerpt for instruments that run the model anew for each of many changes.
-pub(crate) const SHORT_EXCERPT: usize = 8_192;
+/// Tokens of an excerpt, unless others are asked for.
+pub const EXCERPT: usize = 32_768;
+/// The share of these that a short excerpt has.
+const SHORT: usize = 4;
 /// Sequences that an excerpt has in any case, however long they are.
 const SEQUENCES: usize = 64;
 
 /// How much of a text an instrument reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// An excerpt of a text that is longer, and has more than 64 sequences, is a sample: whole sequences drawn at random, each with the same chance, in the
+/// order of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reads {
     /// All of it.
     Whole,
-    /// Of a text with more than so many tokens, and more than 64 sequences, a sample: whole sequences drawn at random, each with the same chance, in
-    /// the order of the text.
-    Excerpt(usize),
-}
-
-impl std::fmt::Display for Reads {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Reads::Whole => write!(formatter, "all of the text"),
-            Reads::Excerpt(most) => {
-                write!(formatter, "at most {} tokens, and 64 windows in any case, drawn at random", most)
-            }
-        }
-    }
-}
-
-impl Default for Reads {
-    fn default() -> Reads {
-        Reads::Excerpt(EXCERPT)
-    }
+    /// An excerpt.
+    #[default]
+    Excerpt,
+    /// A quarter of an excerpt, for instruments that run the model anew for each of many changes.
+    ShortExcerpt,
 }
 
 impl Reads {
-    /// Tokens that are read, at most, of a text of so many in windows of one length.
-    pub fn at_most(self, tokens: usize, positions: usize) -> usize {
+    /// Tokens that are read, at most, where excerpts have so many; none where all are read.
+    pub fn tokens(self, excerpt: usize) -> Option<usize> {
         match self {
-            Reads::Whole => tokens,
-            Reads::Excerpt(most) => tokens.min(most.max(SEQUENCES * positions)),
+            Reads::Whole => None,
+            Reads::Excerpt => Some(excerpt),
+            Reads::ShortExcerpt => Some(excerpt.div_ceil(SHORT)),
         }
+    }
+
+    /// The same in words.
+    pub fn in_words(self, excerpt: usize) -> String {
+        match self.tokens(excerpt) {
+            None => "all of the text".into(),
+            Some(most) => {
+                format!("at most {most} tokens, and {SEQUENCES} windows in any case, drawn at random")
+            }
+        }
+    }
+
+    /// Tokens that are read, at most, of a text of so many in windows of one length.
+    pub fn at_most(self, excerpt: usize, tokens: usize, positions: usize) -> usize {
+        self.tokens(excerpt).map_or(tokens, |most| tokens.min(most.max(SEQUENCES * positions)))
     }
 }
 
@@ -76,20 +80,20 @@ impl Material<'_> {
         reads: Reads,
         look: impl FnOnce(&mut Self) -> Result<T, AnalysisError>,
     ) -> Result<T, AnalysisError> {
-        let Reads::Excerpt(most) = reads else { return look(self) };
+        let Some(most) = reads.tokens(self.excerpt_tokens) else { return look(self) };
         let sequences = of_text(&self.batches);
         let tokens: usize = sequences.iter().map(|(batch, _)| self.batches[*batch].0.positions()).sum();
         if tokens <= most || sequences.len() <= SEQUENCES {
             return look(self);
         }
-        let mut excerpt = match self.excerpt.take() {
-            Some(drawn) if drawn.most == most => drawn,
-            _ => Excerpt::drawn(&self.batches, sequences, most, self.seed)?,
+        let mut excerpt = match self.excerpts.iter().position(|drawn| drawn.most == most) {
+            Some(place) => self.excerpts.swap_remove(place),
+            None => Excerpt::drawn(&self.batches, sequences, most, self.seed)?,
         };
         self.exchange(&mut excerpt);
         let found = look(self);
         self.exchange(&mut excerpt);
-        self.excerpt = Some(excerpt);
+        self.excerpts.push(excerpt);
         found
     }
 
@@ -185,7 +189,8 @@ mod tests {
 
     fn excerpt(batches: usize, seed: u64, most: usize) -> Vec<u32> {
         let look = |material: &mut Material<'_>| {
-            material.reading(Reads::Excerpt(most), |material| Ok(documents(material))).unwrap()
+            material.excerpt_tokens = most;
+            material.reading(Reads::Excerpt, |material| Ok(documents(material))).unwrap()
         };
         with_material(batches, seed, look)
     }
@@ -197,9 +202,13 @@ mod tests {
         assert_eq!(excerpt(16, 1, LENGTH), all[..64], "never fewer than 64 sequences");
         assert_eq!(
             excerpt(30, 1, LENGTH).len() * LENGTH,
-            Reads::Excerpt(LENGTH).at_most(120 * LENGTH, LENGTH)
+            Reads::Excerpt.at_most(LENGTH, 120 * LENGTH, LENGTH)
         );
-        assert_eq!((Reads::Whole.at_most(99, 3), Reads::Excerpt(640).at_most(99, 3)), (99, 99));
+        assert_eq!((Reads::Whole.at_most(9, 99, 3), Reads::Excerpt.at_most(640, 99, 3)), (99, 99));
+        assert_eq!(
+            (Reads::ShortExcerpt.at_most(2_001, 999, 3), Reads::ShortExcerpt.tokens(1)),
+            (501, Some(1))
+        );
         let some = excerpt(30, 1, 80 * LENGTH + 3);
         assert_eq!(some.len(), 80);
         assert!(some.is_sorted() && some.iter().all(|document| *document < 120));
@@ -221,7 +230,8 @@ mod tests {
     fn batches_of_an_excerpt_are_as_large_and_its_tables_belong_to_them() {
         with_material(30, 1, |material| {
             let whole = material.routes().unwrap().clone();
-            let reads = Reads::Excerpt(80 * LENGTH);
+            material.excerpt_tokens = 80 * LENGTH;
+            let reads = Reads::Excerpt;
             let routes = material
                 .reading(reads, |material| {
                     assert!(material.batches.iter().all(|(tokens, table)| tokens.ids() == table.ids));
@@ -238,15 +248,22 @@ mod tests {
             let chosen: Vec<u32> =
                 kept.iter().flat_map(|token| whole.layers()[0].chosen(*token)).copied().collect();
             assert_eq!(routes.layers()[0].choices, chosen);
-            let again = material.reading(reads, |material| material.routes().cloned()).unwrap();
-            assert_eq!(again, routes);
+            let short = material.reading(Reads::ShortExcerpt, |material| material.routes().cloned()).unwrap();
+            assert_eq!(short.tokens().len(), 64 * LENGTH);
+            // What was recorded of the longer excerpt is not forgotten for the shorter.
+            let again = material.reading(reads, |material| {
+                assert!(material.known.routes.is_some());
+                material.routes().cloned()
+            });
+            assert_eq!(again.unwrap(), routes);
         });
     }
 
     #[test]
     fn what_an_instrument_does_wrong_leaves_the_text_whole() {
         with_material(30, 1, |material| {
-            let failed = material.reading(Reads::Excerpt(1), |_| -> Result<(), AnalysisError> {
+            material.excerpt_tokens = 1;
+            let failed = material.reading(Reads::Excerpt, |_| -> Result<(), AnalysisError> {
                 Err(crate::check::at_least("a test", "tokens", 0, 1).unwrap_err())
             });
             assert!(failed.is_err());
@@ -258,7 +275,7 @@ mod tests {
     fn those_that_count_routes_read_everything() {
         let reads = |name: &str| named(name).unwrap().reads();
         assert!(["routing", "paths", "saturation"].iter().all(|name| reads(name) == Reads::Whole));
-        assert_eq!(reads("expert-importance"), Reads::Excerpt(SHORT_EXCERPT));
+        assert_eq!(reads("expert-importance"), Reads::ShortExcerpt);
         let whole = CASE.iter().filter(|instrument| instrument.reads() == Reads::Whole);
         assert!(whole.clone().count() > 5 && whole.clone().all(|instrument| instrument.about().routed));
     }

@@ -3,7 +3,7 @@ use moescope_trace::{RoutingTrace, TokenTable, record_routing};
 use rand::seq::SliceRandom;
 
 use super::Other;
-use super::excerpt::Excerpt;
+use super::excerpt::{EXCERPT, Excerpt};
 use crate::matrix::Features;
 use crate::predictions::Predictions;
 use crate::routing::Permutations;
@@ -45,10 +45,12 @@ pub struct Material<'a> {
     pub others: Vec<Other<'a>>,
     /// Whether the model's matrices may stand in memory a second time, for instruments that run it with other weights.
     pub room_for_weights: bool,
+    /// Tokens of the excerpt of a longer text that is given to instruments which do not read all of it, see [`Reads`](super::Reads).
+    pub excerpt_tokens: usize,
     /// What the model made of the text.
     pub(super) known: Known,
-    /// The part of the text that was last read instead of all of it.
-    pub(super) excerpt: Option<Excerpt>,
+    /// Parts of the text that were read instead of all of it.
+    pub(super) excerpts: Vec<Excerpt>,
 }
 
 /// What the model made of a text, once an instrument has asked for it, so that those that ask later need no pass.
@@ -57,13 +59,13 @@ pub struct Material<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Routes of all tokens.
-    routes: Option<RoutingTrace>,
+    pub(super) routes: Option<RoutingTrace>,
     /// What is predicted after each.
     predictions: Option<Predictions>,
 }
 
 impl<'a> Material<'a> {
-    /// Material with 99 permutations and 1,000 replicates.
+    /// Material with 99 permutations, 1,000 replicates, and excerpts of [`EXCERPT`] tokens.
     ///
     /// # Errors
     /// If there is no batch, or a batch and its table disagree in length.
@@ -85,8 +87,9 @@ impl<'a> Material<'a> {
             words: Vec::new(),
             others: Vec::new(),
             room_for_weights: true,
+            excerpt_tokens: EXCERPT,
             known: Known::default(),
-            excerpt: None,
+            excerpts: Vec::new(),
         })
     }
 

@@ -19,8 +19,7 @@ use serde::Serialize;
 use crate::AnalysisError;
 
 pub use case::{CASE, named};
-pub use excerpt::Reads;
-pub(crate) use excerpt::SHORT_EXCERPT;
+pub use excerpt::{EXCERPT, Reads};
 pub use gives::{Gives, Number, Range};
 pub use material::{Material, ResidualStream, stream_of};
 pub use other::{Open, Other};

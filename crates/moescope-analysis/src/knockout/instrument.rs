@@ -5,7 +5,7 @@ use moescope_base::{Column, Figure, FigureKind, Table};
 use super::{ExpertId, Importance, importance};
 use crate::AnalysisError;
 use crate::instrument::{
-    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule, SHORT_EXCERPT,
+    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
 };
 use crate::statistics::Bootstrap;
 use crate::tabulate::bootstrap_columns;
@@ -60,7 +60,7 @@ impl Instrument for ExpertImportances {
     }
 
     fn reads(&self) -> Reads {
-        Reads::Excerpt(SHORT_EXCERPT)
+        Reads::ShortExcerpt
     }
 
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {

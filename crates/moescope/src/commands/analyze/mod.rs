@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::Args;
 use moescope_analysis::instrument::{
-    About, CASE, Finding, Gives, Instrument, Material, Number, Reads, named,
+    About, CASE, EXCERPT, Finding, Gives, Instrument, Material, Number, named,
 };
 use moescope_analysis::wording::counted;
 use moescope_base::Seed;
@@ -64,6 +64,10 @@ pub struct AnalyzeArgs {
     /// Tokens of each domain, at most.
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     tokens: usize,
+    /// Of a longer text, tokens that instruments read, at most, which look at vectors, train, or change the model; a quarter where they run the
+    /// model anew for each of many changes. Those that count routes read everything: `--list` tells.
+    #[arg(long, value_name = "N", default_value_t = EXCERPT)]
+    excerpt: usize,
     /// Draws behind each permutation null.
     #[arg(long, value_name = "N", default_value_t = 99)]
     permutations: usize,
@@ -111,7 +115,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         windows: windows.windows.len(),
         positions,
         record: &record,
-        kept: kept(&instruments, &shape, (tokens, positions)),
+        kept: kept(&instruments, &shape, (tokens, positions), args.excerpt),
         threads: context.threads(),
     };
     let running = |sequences: usize| Running {
@@ -136,6 +140,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let mut subject = watch.over(ModelSubject::new(opened).stopped_by(context.interrupt().shared_flag()));
     let mut material = Material::new(&mut subject, windows.batches(sequences, &tokenizer)?, Seed(args.seed))?;
     material.permutations = args.permutations;
+    material.excerpt_tokens = args.excerpt;
     material.others =
         others.iter().map(|other| watch.over_other(other.to_open(&running(sequences)))).collect();
     material.words = texts(&tokenizer);
@@ -270,8 +275,8 @@ fn lacking(outcomes: &[Outcome]) -> Option<String> {
 
 /// Refuses numbers with which nothing can be read or tested.
 fn require_numbers(args: &AnalyzeArgs) -> Result<(), Failure> {
-    match args.positions < 2 || args.permutations == 0 {
-        true => Err(Failure::input("--positions must be 2 or more, --permutations 1 or more")),
+    match args.positions < 2 || args.permutations == 0 || args.excerpt == 0 {
+        true => Err(Failure::input("--positions must be 2 or more, --permutations and --excerpt 1 or more")),
         false => Ok(()),
     }
 }
@@ -306,7 +311,7 @@ fn list(context: &Context) -> Result<(), Failure> {
         say!("    does not show: {}", about.does_not_show);
         say!("    source: {}", about.source);
         say!("    forward passes: {}", about.passes);
-        say!("    reads: {}", instrument.reads());
+        say!("    reads: {}", instrument.reads().in_words(EXCERPT));
         for gives in about.gives {
             say!("    gives {}", in_one_line(gives));
         }
@@ -318,10 +323,7 @@ fn list(context: &Context) -> Result<(), Failure> {
 /// What is said of an instrument, with the tokens of a text that it reads at most; null where it reads all.
 fn listed(instrument: &dyn Instrument) -> serde_json::Value {
     let mut about = serde_json::to_value(instrument.about()).expect("texts, lists of them and a flag");
-    about["reads_tokens"] = match instrument.reads() {
-        Reads::Whole => serde_json::Value::Null,
-        Reads::Excerpt(most) => most.into(),
-    };
+    about["reads_tokens"] = instrument.reads().tokens(EXCERPT).into();
     about
 }
 

@@ -134,14 +134,16 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
 /// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
 /// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens.
 ///
-/// Of a long text the routes of the excerpt stand beside those of all of it, and neurons are those of the excerpt alone: see
-/// [`Reads`].
+/// Of a long text the routes of the excerpts, of which the longer has `excerpt` tokens, stand beside those of all of it, and neurons are those of the
+/// excerpt alone: see [`Reads`].
 pub(super) fn kept(
     instruments: &[&'static dyn Instrument],
     shape: &SubjectShape,
     (tokens, positions): (usize, usize),
+    excerpt: usize,
 ) -> u64 {
-    let excerpt = Reads::default().at_most(tokens, positions);
+    let [excerpt, short] =
+        [Reads::Excerpt, Reads::ShortExcerpt].map(|reads| reads.at_most(excerpt, tokens, positions));
     let stream = 16 * (shape.layers() * shape.d_model * tokens.min(STREAM_TOKENS)) as u64;
     let asked = |name: &str| instruments.iter().any(|instrument| instrument.about().name == name);
     let neurons = if asked("neuron-profile") { moescope_analysis::neuron_profile::kept(excerpt) } else { 0 };
@@ -151,6 +153,6 @@ pub(super) fn kept(
     let aligned =
         if asked("expert-alignment") { moescope_analysis::model_comparison::kept(shape) } else { 0 };
     let routes = |tokens| super::super::routing::kept(shape, tokens);
-    let routes = routes(tokens) + if excerpt < tokens { routes(excerpt) } else { 0 };
+    let routes = routes(tokens) + if excerpt < tokens { routes(excerpt) + routes(short) } else { 0 };
     routes + stream + neurons + unembedding + promoted + learned + aligned
 }

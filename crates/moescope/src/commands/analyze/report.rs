@@ -28,7 +28,7 @@ pub(super) fn document(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) 
         .iter()
         .map(|outcome| {
             let mut entry = serde_json::json!({ "about": outcome.about });
-            if let Some(Reads::Excerpt(most)) = named(outcome.about.name).map(Instrument::reads) {
+            if let Some(most) = reads(&outcome.about).tokens(args.excerpt) {
                 entry["reads_tokens"] = most.into();
             }
             match &outcome.found {
@@ -80,7 +80,7 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
             prose: vec![about.question.to_owned()],
             figures: found.figures.clone(),
             tables: found.tables.clone(),
-            method: method(&about, tokens),
+            method: method(&about, tokens, args.excerpt),
             limits: vec![format!("Does not show {}.", about.does_not_show)],
         })
     };
@@ -109,15 +109,18 @@ fn report(args: &AnalyzeArgs, tokens: usize, outcomes: &[Outcome]) -> Report {
 ///
 /// Tables say how many observations stand behind each number; why these are fewer than the tokens of the
 /// text is said here.
-fn method(about: &About, tokens: usize) -> Vec<String> {
+fn method(about: &About, tokens: usize, excerpt: usize) -> Vec<String> {
     let mut method = vec![format!("Null: {}.", about.null), format!("Source: {}.", about.source)];
-    let reads = named(about.name).map(Instrument::reads);
-    if let Some(reads @ Reads::Excerpt(most)) = reads
-        && most < tokens
-    {
-        method.push(format!("Reads, of this text: {reads}."));
+    let reads = reads(about);
+    if reads.tokens(excerpt).is_some_and(|most| most < tokens) {
+        method.push(format!("Reads, of this text: {}.", reads.in_words(excerpt)));
     }
     method
+}
+
+/// How much of a text an instrument of this name reads.
+fn reads(about: &About) -> Reads {
+    named(about.name).map(Instrument::reads).unwrap_or_default()
 }
 
 /// The findings in one sentence each.
@@ -143,13 +146,14 @@ fn reproduce(args: &AnalyzeArgs) -> Vec<(String, String)> {
     };
     let against: String = args.against.iter().map(|model| format!(" --against {}", word(model))).collect();
     let command = format!(
-        "moescope analyze {} {} --text {} --out {} --positions {} --tokens {} --permutations {} --seed {}{against}",
+        "moescope analyze {} {} --text {} --out {} --positions {} --tokens {} --excerpt {} --permutations {} --seed {}{against}",
         args.names.as_deref().map_or_else(String::new, word),
         args.model.as_deref().map_or_else(String::new, word),
         path(&args.text),
         path(&args.out),
         args.positions,
         args.tokens,
+        args.excerpt,
         args.permutations,
         args.seed
     );
@@ -162,10 +166,10 @@ mod tests {
 
     #[test]
     fn a_long_text_is_said_to_be_read_in_part_by_those_that_do_not_count_routes() {
-        let lines = |name: &str, tokens| method(&named(name).unwrap().about(), tokens);
-        assert_eq!(lines("calibration", 65_536).len(), 2);
-        let said = lines("calibration", 65_537);
-        assert!(said[2].starts_with("Reads, of this text: at most 65536 tokens"), "{said:?}");
-        assert_eq!(lines("routing", 65_537).len(), 2);
+        let lines = |name: &str, tokens| method(&named(name).unwrap().about(), tokens, 640);
+        assert_eq!(lines("calibration", 640).len(), 2);
+        let said = lines("calibration", 641);
+        assert!(said[2].starts_with("Reads, of this text: at most 640 tokens"), "{said:?}");
+        assert_eq!(lines("routing", 641).len(), 2);
     }
 }
