@@ -1,17 +1,12 @@
 //! Kernels that only sparse dictionaries need.
 
-use crate::cpu::dictionary::{column_factors, jump_relu, top_of_batch};
+use crate::cpu::dictionary::{jump_relu, top_of_batch};
 
 /// Kernels beyond those of models: activations that choose over a batch or jump at a learned threshold.
 ///
 /// As in [`Device`](crate::Device), slices are contiguous, their lengths have been checked, and every entry of an output is
 /// written. Each kernel is given here as the CPU computes it, so that a device without one of its own still trains dictionaries.
 pub trait DictionaryKernels {
-    /// Each column times its own factor; `factors[column]`.
-    fn scale_columns(&self, x: &[f32], factors: &[f32], out: &mut [f32]) {
-        column_factors::scale(x, factors, out);
-    }
-
     /// Keeps the `count` entries of largest magnitude of all rows together, zeros never; of equals, those that come first.
     fn top_of_batch(&self, x: &[f32], count: usize, out: &mut [f32]) {
         top_of_batch::forward(x, count, out);

@@ -58,6 +58,7 @@ pub use activation::{Activation, Gate};
 pub use attention_rule::{AttentionRule, RotaryPairs, RotaryPart};
 pub use cpu::Cpu;
 pub use cpu::distribution::{divergence, log_total, to_probabilities};
+pub use cpu::sparse_rows::{ByColumn, SparseRows};
 pub use device::{AdamWStep, AttentionLayout, AttentionShape, Device, HeadShape, LinearShape, MixReach};
 pub use dictionary_kernels::DictionaryKernels;
 pub use double::{Doubles, double_product};

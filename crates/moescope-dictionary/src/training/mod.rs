@@ -1,6 +1,6 @@
 //! Dictionaries learned from activations as they stream.
 
-mod columns;
+mod directions;
 mod mixing;
 mod normalise;
 mod parameter;

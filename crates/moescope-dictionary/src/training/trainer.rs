@@ -1,16 +1,16 @@
 //! The state of a training between its steps.
 
-use moescope_engine::Tensor;
 use moescope_engine::optimizer::{AdamW, global_norm};
+use moescope_engine::{SparseRows, Tensor};
 use rand_chacha::ChaCha8Rng;
 
 use super::parameter::Parameter;
 use super::resample::{SHARE, badly_explained, direction, squares};
 use super::settings::{Kind, Settings};
-use super::step::{self, Pass, Weights};
-use super::{StepReport, columns, schedule};
+use super::step::{self, Pass, Slopes, Weights};
+use super::{StepReport, directions, schedule};
 use crate::dictionary::transposed;
-use crate::draws::directions;
+use crate::draws;
 use crate::{DictionaryError, Parts, Rule};
 
 /// Norm to which gradients are clipped.
@@ -30,6 +30,7 @@ pub(crate) struct Trainer {
     transcodes: bool,
     encoder: Parameter,
     encoder_bias: Parameter,
+    /// What each feature writes, at length 1: `[feature, target]`.
     decoder: Parameter,
     bias: Parameter,
     thresholds: Parameter,
@@ -53,11 +54,11 @@ impl Trainer {
         transcodes: bool,
     ) -> Result<Trainer, DictionaryError> {
         let features = settings.features;
-        let written = directions(features, target, settings.seed.child("decoder")); // [feature, target]
+        let written = draws::directions(features, target, settings.seed.child("decoder"));
         // An autoencoder begins by reading what it writes; a transcoder cannot.
         let encoder = match transcodes {
             false => written.clone(),
-            true => directions(features, input, settings.seed.child("encoder")),
+            true => draws::directions(features, input, settings.seed.child("encoder")),
         };
         let size = (target as f32 / settings.k as f32).sqrt();
         Ok(Trainer {
@@ -65,7 +66,7 @@ impl Trainer {
             transcodes,
             encoder: Parameter::new(encoder),
             encoder_bias: Parameter::new(Tensor::zeros([features])),
-            decoder: Parameter::new(transposed(&written)),
+            decoder: Parameter::new(written),
             bias: Parameter::new(Tensor::zeros([target])),
             thresholds: Parameter::new(Tensor::full([features], FIRST_THRESHOLD * size)),
             size,
@@ -91,9 +92,9 @@ impl Trainer {
         if !outcome.unexplained.is_finite() {
             return Err(DictionaryError::NotFinite { what: "the loss", step });
         }
-        let active = self.count(&outcome.features);
-        self.learn(outcome.gradients)?;
-        self.remember_least(&outcome.features);
+        let active = self.count(&outcome.active);
+        self.learn(outcome.slopes)?;
+        self.remember_least(&outcome.active);
         let due = RESAMPLED_AT.iter().any(|share| step == (share * self.settings.steps() as f64) as u64);
         if due && !self.settings.kind.has_auxiliary_loss() {
             self.resample(&x, &outcome.rest);
@@ -125,16 +126,11 @@ impl Trainer {
             Kind::TopK | Kind::BatchTopK => schedule::kept(settings, self.done),
             Kind::Relu | Kind::JumpRelu => settings.k,
         };
-        let dead: Vec<usize> = self.dead().collect();
-        let mask = (!dead.is_empty()).then(|| {
-            let mut mask = Tensor::zeros([settings.features]);
-            dead.iter().for_each(|feature| mask.data_mut()[*feature] = 1.0);
-            mask
-        });
+        let dead: Vec<u32> = self.dead().map(|feature| feature as u32).collect();
         // As many as Gao et al. 2024 take, half of the width, but no more than are dead.
         let revived = (y.unwrap_or(x).columns() / 2).clamp(1, dead.len().max(1));
         let (penalty, bandwidth) = (warm * settings.penalty, BANDWIDTH * self.size);
-        Pass { kind: settings.kind, kept, penalty, bandwidth, dead: mask, revived, x, y }
+        Pass { kind: settings.kind, kept, penalty, bandwidth, dead, revived, x, y }
     }
 
     /// Features that were silent for too long.
@@ -144,30 +140,19 @@ impl Trainer {
     }
 
     /// Active features of a row on average; remembers which were.
-    fn count(&mut self, features: &Tensor) -> f64 {
-        let mut active = 0u64;
-        let rows = features.rows() as u64;
+    fn count(&mut self, active: &SparseRows) -> f64 {
+        let rows = active.rows() as u64;
         self.silent.iter_mut().for_each(|silent| *silent += rows);
-        for row in features.data().chunks_exact(features.columns()) {
-            for (feature, silent) in row.iter().zip(&mut self.silent) {
-                if *feature > 0.0 {
-                    active += 1;
-                    *silent = 0;
-                }
-            }
-        }
-        active as f64 / rows as f64
+        active.columns().iter().for_each(|feature| self.silent[*feature as usize] = 0);
+        active.columns().len() as f64 / rows as f64
     }
 
     /// One step of Adam for every tensor, then directions at length 1 and thresholds at zero or above.
-    fn learn(&mut self, mut gradients: moescope_engine::Gradients) -> Result<(), DictionaryError> {
-        let mut decoder = gradients.take_parameter(step::DECODER);
-        if let Some(gradient) = &mut decoder {
-            columns::project(gradient, &self.decoder.value);
-        }
-        let taken = [step::ENCODER, step::ENCODER_BIAS, step::BIAS, step::THRESHOLDS]
-            .map(|id| gradients.take_parameter(id));
-        let norm = global_norm(taken.iter().flatten().chain(&decoder).map(Tensor::data));
+    fn learn(&mut self, mut slopes: Slopes) -> Result<(), DictionaryError> {
+        directions::project(&mut slopes.decoder, &self.decoder.value);
+        let Slopes { encoder, encoder_bias, decoder, bias, thresholds } = slopes;
+        let slopes = [Some(encoder), Some(encoder_bias), Some(bias), thresholds, Some(decoder)];
+        let norm = global_norm(slopes.iter().flatten().map(Tensor::data));
         if !norm.is_finite() {
             return Err(DictionaryError::NotFinite { what: "a gradient", step: self.done });
         }
@@ -189,26 +174,23 @@ impl Trainer {
             &mut self.decoder,
         ];
         let adams = [&adam, &adam, &adam, &wide, &adam];
-        for ((parameter, gradient), adam) in
-            parameters.into_iter().zip(taken.iter().chain([&decoder])).zip(adams)
-        {
-            if let Some(gradient) = gradient {
-                parameter.step(adam, self.done, gradient, clip);
+        for ((parameter, slope), adam) in parameters.into_iter().zip(&slopes).zip(adams) {
+            if let Some(slope) = slope {
+                parameter.step(adam, self.done, slope, clip);
             }
         }
-        columns::normalise(&mut self.decoder.value);
+        directions::normalise(&mut self.decoder.value);
         self.thresholds.value.data_mut().iter_mut().for_each(|threshold| *threshold = threshold.max(0.0));
         Ok(())
     }
 
     /// Moves the running threshold towards the least that was kept of this batch.
-    fn remember_least(&mut self, features: &Tensor) {
+    fn remember_least(&mut self, active: &SparseRows) {
         let warm = schedule::sparsity(&self.settings, self.done) >= 1.0;
         if self.settings.kind != Kind::BatchTopK || !warm {
             return;
         }
-        let positive = features.data().iter().copied().filter(|feature| *feature > 0.0);
-        let least = f64::from(positive.fold(f32::INFINITY, f32::min));
+        let least = f64::from(active.values().iter().copied().fold(f32::INFINITY, f32::min));
         if least.is_finite() {
             self.least = Some(self.least.map_or(least, |mean| mean + RUNNING * (least - mean)));
         }
@@ -217,7 +199,7 @@ impl Trainer {
     /// Sets every dead feature to write what a badly explained row lacks.
     fn resample(&mut self, x: &Tensor, rest: &Tensor) {
         let dead: Vec<usize> = self.dead().collect();
-        let (features, width, target) = (self.settings.features, x.columns(), rest.columns());
+        let (width, target) = (x.columns(), rest.columns());
         let lengths = squares(&self.encoder.value);
         let live = lengths.iter().enumerate().filter(|(feature, _)| !dead.contains(feature));
         let (sum, count) =
@@ -232,14 +214,14 @@ impl Trainer {
             };
             let places = (0..width).map(|column| feature * width + column);
             self.encoder.reset(places, read.into_iter().map(|x| SHARE * length * x));
-            self.decoder.reset((0..target).map(|row| row * features + feature), written.into_iter());
+            self.decoder.reset((0..target).map(|column| feature * target + column), written.into_iter());
             self.encoder_bias.reset(std::iter::once(feature), std::iter::once(0.0));
             let threshold = FIRST_THRESHOLD * SHARE * self.size;
             self.thresholds.reset(std::iter::once(feature), std::iter::once(threshold));
             self.silent[feature] = 0;
             self.resampled += 1;
         }
-        columns::normalise(&mut self.decoder.value);
+        directions::normalise(&mut self.decoder.value);
     }
 
     /// The tensors in normalised units, and how many features were set anew.
@@ -258,7 +240,7 @@ impl Trainer {
             rule,
             encoder: self.encoder.value,
             encoder_bias: self.encoder_bias.value,
-            decoder: self.decoder.value,
+            decoder: transposed(&self.decoder.value),
             bias: self.bias.value,
             centred: !self.transcodes,
         };

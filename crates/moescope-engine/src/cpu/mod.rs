@@ -19,6 +19,7 @@ mod normalise;
 mod product;
 mod rows;
 mod selection;
+pub(crate) mod sparse_rows;
 mod vector;
 
 use self::expert_products::Way;

@@ -31,7 +31,6 @@ mod reshape;
 mod rms_norm;
 mod rotary_part;
 mod scale;
-mod scale_columns;
 mod scale_rows;
 mod sigmoid;
 mod sink_softmax;
