@@ -15,16 +15,17 @@ use crate::routing::planted;
 
 const WIDTH: usize = 16;
 const EXPERTS: usize = 4;
-/// Tokens of a document.
-const LENGTH: usize = 12;
-/// Documents of each of two batches.
-const DOCUMENTS: usize = 8;
+/// Documents of each of two batches, and tokens of a document.
+const USUAL: [usize; 2] = [8, 12];
+/// The same for instruments that learn from more.
+const LONG: [usize; 2] = [32, 24];
+/// Instruments that do.
+const NEEDS_MORE: &[&str] = &["dictionary", "superposition"];
 
 /// Instruments that the basis may change, and why.
 const SEES_AXES: &[(&str, &str)] = &[
     ("domain-probe", "coordinates are brought to one scale, each by itself"),
-    ("dictionary", "trainings begin with directions that do not turn along; this text is short for them"),
-    ("superposition", "this text is short for its features"),
+    ("dictionary", "trainings begin with directions that do not turn along"),
     ("tuned-lens", "steps of Adam are taken along the axes"),
     ("causal-trace", "noise is drawn along the axes"),
     ("quantised-experts", "numbers are rounded along the axes"),
@@ -38,8 +39,6 @@ const MEASURES_THAT_SEE_AXES: &[&str] = &["RSA", "PWCCA"];
 /// Instruments that names of experts may change, and why.
 const SEES_NAMES: &[(&str, &str)] = &[
     ("predictability", "of equal counts the lower number is predicted"),
-    ("dictionary", "this text is short for it"),
-    ("superposition", "this text is short for its features"),
     ("tuned-lens", "the number of an expert seeds the beginning of its correction"),
     ("routing-regret", "a few other sets are drawn of all that there are"),
 ];
@@ -52,12 +51,17 @@ const COLUMNS_THAT_SEE_NAMES: &[&str] = &[
     "neuron_pruning saved",
     "quantised_parts beyond",
     "prefill_decode gained",
+    // A training carries on what sums in another order round: features at the brink of being active come and go.
+    "dictionaries dead",
+    "dictionaries found_again",
+    "dictionaries loss_added",
+    "dictionaries recovered",
+    "dictionary_densities count",
 ];
 
 /// Instruments that the order of documents may change, and why.
 const SEES_ORDER: &[(&str, &str)] = &[
-    ("dictionary", "this text is short for it"),
-    ("superposition", "this text is short for its features"),
+    ("dictionary", "its training meets tokens in the order of the text"),
     ("tuned-lens", "its training meets tokens in the order of the text"),
     ("attribution-patching", "its edits are drawn by the place of a sequence in its batch"),
 ];
@@ -119,32 +123,38 @@ fn renamed() -> Model {
     })
 }
 
-/// The text in two batches; documents belong to two domains in turn.
-fn batches() -> Vec<(Tokens, TokenTable)> {
+/// The text that an instrument is given, in two batches; documents belong to two domains in turn.
+fn batches(instrument: &dyn Instrument) -> Vec<(Tokens, TokenTable)> {
+    let [documents, length] = size(instrument);
     let batch = |number: usize| {
-        let mut table = planted::text(DOCUMENTS, LENGTH, 60, &mut Seed(number as u64).rng());
-        table.documents.iter_mut().for_each(|document| *document += (number * DOCUMENTS) as u32);
-        (Tokens::new(table.ids.clone(), DOCUMENTS, LENGTH).unwrap(), table)
+        let mut table = planted::text(documents, length, 60, &mut Seed(number as u64).rng());
+        table.documents.iter_mut().for_each(|document| *document += (number * documents) as u32);
+        (Tokens::new(table.ids.clone(), documents, length).unwrap(), table)
     };
     (0..2).map(batch).collect()
 }
 
+fn size(instrument: &dyn Instrument) -> [usize; 2] {
+    if NEEDS_MORE.contains(&instrument.about().name) { LONG } else { USUAL }
+}
+
 /// The same batches with their sequences in another order; every document keeps its number, its domain and its tokens.
-fn reordered() -> Vec<(Tokens, TokenTable)> {
+fn reordered(instrument: &dyn Instrument) -> Vec<(Tokens, TokenTable)> {
+    let [documents, length] = size(instrument);
     let batch = |(number, (_, table)): (usize, (Tokens, TokenTable))| {
-        let mut order: Vec<usize> = (0..DOCUMENTS).collect();
+        let mut order: Vec<usize> = (0..documents).collect();
         order.shuffle(&mut Seed(number as u64).child("order").rng());
         let rows: Vec<usize> =
-            order.iter().flat_map(|document| document * LENGTH..(document + 1) * LENGTH).collect();
+            order.iter().flat_map(|document| document * length..(document + 1) * length).collect();
         let table = table.select(&rows);
-        (Tokens::new(table.ids.clone(), DOCUMENTS, LENGTH).unwrap(), table)
+        (Tokens::new(table.ids.clone(), documents, length).unwrap(), table)
     };
-    batches().into_iter().enumerate().map(batch).collect()
+    batches(instrument).into_iter().enumerate().map(batch).collect()
 }
 
 /// Estimates of an instrument: name of table and column, and the numbers in the order of rows, but for rows with one of these names.
 fn estimates(instrument: &dyn Instrument, model: Model, without: &[&str]) -> Vec<(String, Vec<f64>)> {
-    estimates_of(instrument, (model, batches()), without)
+    estimates_of(instrument, (model, batches(instrument)), without)
 }
 
 /// The same on a text of its own.
@@ -220,18 +230,21 @@ fn same_in_a_turned_basis(group: Group) {
 }
 
 fn same_under_other_names(group: Group) {
-    let mut looked = 0;
+    let (mut looked, mut apart_there) = (0, Vec::new());
     for instrument in of(group, SEES_NAMES) {
         let (own, other) = (estimates(instrument, plain(), &[]), estimates(instrument, renamed(), &[]));
         assert_eq!(names(&own), names(&other), "{}", instrument.about().name);
         for ((name, own), (_, other)) in own.iter().zip(&other) {
             if !COLUMNS_THAT_SEE_NAMES.contains(&name.as_str()) && !name.ends_with("_excess") {
                 let (own, other) = (sorted(own), sorted(other));
-                assert!(apart(&own, &other) < 1.0, "{name}: {own:?} {other:?}");
                 looked += own.len();
+                if apart(&own, &other) >= 1.0 {
+                    apart_there.push(format!("{name}: {own:?} {other:?}"));
+                }
             }
         }
     }
+    assert!(apart_there.is_empty(), "{}", apart_there.join("\n"));
     assert!(looked > 0, "an instrument of the group tells a number");
 }
 
@@ -239,7 +252,7 @@ fn same_in_another_order(group: Group) {
     let (mut looked, mut apart_there) = (0, Vec::new());
     for instrument in of(group, SEES_ORDER) {
         let own = estimates(instrument, plain(), ROWS_THAT_SEE_ORDER);
-        let other = estimates_of(instrument, (plain(), reordered()), ROWS_THAT_SEE_ORDER);
+        let other = estimates_of(instrument, (plain(), reordered(instrument)), ROWS_THAT_SEE_ORDER);
         assert_eq!(names(&own), names(&other), "{}", instrument.about().name);
         for ((name, own), (_, other)) in own.iter().zip(&other) {
             if !COLUMNS_THAT_SEE_ORDER.contains(&name.as_str()) && !name.ends_with("_excess") {
@@ -346,8 +359,9 @@ fn what_may_see_axes_names_or_order_does() {
     assert!(differs("quantised-experts", "quantised_parts error", turned()));
     assert!(differs("domain-shift", "shift_loss loss", turned()));
     assert!(differs("routing", "routing_load_by_expert load", renamed()), "rows stand in another order");
-    let drawn = |text| estimates_of(named("attribution-patching").unwrap(), (plain(), text), &[]);
-    let (own, other) = (drawn(batches()), drawn(reordered()));
+    let patching = named("attribution-patching").unwrap();
+    let drawn = |text| estimates_of(patching, (plain(), text), &[]);
+    let (own, other) = (drawn(batches(patching)), drawn(reordered(patching)));
     assert!(
         own.iter().zip(&other).any(|(own, other)| apart(&own.1, &other.1) > 1.0),
         "other edits are drawn"
