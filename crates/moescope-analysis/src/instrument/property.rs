@@ -56,6 +56,10 @@ pub enum Property {
     LateAnswer,
     /// A prediction that token and expert make together, and neither alone.
     ForkedAnswer,
+    /// The same in a model of three layers, where the expert of the last follows from that of the first.
+    AnswerByPath,
+    /// The same where the expert of the second follows from that of the first, and the third writes nothing.
+    AnswerByExpert,
     /// A head that continues what the text has said before.
     CopyingHead,
     /// Heads that write nothing.
@@ -78,7 +82,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reading.
-    pub const ALL: [Property; 35] = [
+    pub const ALL: [Property; 37] = [
         Property::TokenRoutes,
         Property::DomainRoutes,
         Property::PositionRoutes,
@@ -105,6 +109,8 @@ impl Property {
         Property::EarlyAnswer,
         Property::LateAnswer,
         Property::ForkedAnswer,
+        Property::AnswerByPath,
+        Property::AnswerByExpert,
         Property::CopyingHead,
         Property::SilentHeads,
         Property::TruePredictions,
@@ -214,6 +220,14 @@ const SAID: [(&str, &str); Property::ALL.len()] = [
     (
         "forked answer",
         "as dependent layers, and experts of the second layer predict one of two tokens: which, the half of the vocabulary and the expert's number decide together, odd against even",
+    ),
+    (
+        "answer by path",
+        "three layers: the first routes at random, the second sends all tokens to the same two experts, the third routes by the mark that the expert of the first has left, and predicts as in forked answer",
+    ),
+    (
+        "answer by expert",
+        "three layers: the second routes by the mark that the expert of the first has left, and predicts as in forked answer; the third routes at random and writes nothing",
     ),
     (
         "copying head",

@@ -35,10 +35,19 @@ const BY_EXPERT: Reading = Reading {
     rule: Rule::Significant,
 };
 
+const BY_PATH: Reading = Reading {
+    says: "averages by path carry changes after block 0 better than those by expert",
+    table: "jacobian_lens_by_path",
+    rows: &[("layer", "0")],
+    value: "gain",
+    rule: Rule::Significant,
+};
+
 const PROMISES: &[Promise] = &[
     Promise::is_silent(Property::EarlyAnswer, CARRIES),
     Promise::finds(Property::LateAnswer, BY_EXPERT),
     Promise::is_silent(Property::EarlyAnswer, BY_EXPERT),
+    Promise::is_silent(Property::AnswerByExpert, BY_PATH),
 ];
 
 impl Instrument for JacobianLens {

@@ -39,12 +39,22 @@ const BY_EXPERT: Reading = Reading {
     rule: Rule::MoreThan(0.01),
 };
 
+const BY_PATH: Reading = Reading {
+    says: "the path to block 1 tells what its expert does not tell an affine lens",
+    table: "tuned_lens_by_path",
+    rows: &[("layer", "1")],
+    value: "gain",
+    rule: Rule::MoreThan(0.01),
+};
+
 const PROMISES: &[Promise] = &[
     Promise::finds(Property::LateAnswer, NEARER),
     Promise::finds(Property::LateAnswer, TELLS),
     Promise::is_silent(Property::EarlyAnswer, NEARER),
     Promise::finds(Property::ForkedAnswer, BY_EXPERT),
     Promise::is_silent(Property::RandomRoutes, BY_EXPERT),
+    Promise::finds(Property::AnswerByPath, BY_PATH),
+    Promise::is_silent(Property::AnswerByExpert, BY_PATH),
 ];
 
 impl Instrument for TunedLens {

@@ -10,7 +10,7 @@ use rand::RngExt;
 
 /// Token ids.
 pub(super) const VOCABULARY: usize = 48;
-/// Routed layers, one in each block.
+/// Routed layers of most models, one in each block.
 pub(super) const LAYERS: usize = 2;
 /// Experts of a layer, of which a token chooses [`PER_TOKEN`].
 pub(super) const EXPERTS: usize = 8;
@@ -46,28 +46,30 @@ pub(super) const WIDTH: usize = MARK + EXPERTS + 3;
 const HEAD: usize = VOCABULARY;
 const HEADS: usize = 2;
 
-/// A model of two routed blocks in which nothing writes and nothing is predicted until it is set.
+/// A model of routed blocks in which nothing writes and nothing is predicted until it is set.
 ///
 /// Experts read at random but write nothing, heads attend evenly and write nothing, routers have random rows in all directions.
 #[derive(Clone)]
 pub(super) struct Hand {
     model: Model,
+    layers: usize,
 }
 
 impl Hand {
     /// A model whose layers are routed by these kinds of router.
-    pub(super) fn new(kinds: [RouterKind; LAYERS], seed: Seed) -> Result<Hand, ModelError> {
+    pub(super) fn new(kinds: impl AsRef<[RouterKind]>, seed: Seed) -> Result<Hand, ModelError> {
         let mut hand = Hand::random(kinds, seed)?;
-        for layer in 0..LAYERS {
+        for layer in 0..hand.layers {
             hand.of_block(layer, "mlp.experts.down_proj").fill(0.0);
         }
         Ok(hand)
     }
 
     /// The same with experts that write at random.
-    pub(super) fn random(kinds: [RouterKind; LAYERS], seed: Seed) -> Result<Hand, ModelError> {
-        let layer = |kind| {
-            let router = Router { kind, ..Router::learned(true) };
+    pub(super) fn random(kinds: impl AsRef<[RouterKind]>, seed: Seed) -> Result<Hand, ModelError> {
+        let (kinds, layers) = (kinds.as_ref(), kinds.as_ref().len());
+        let layer = |kind: &RouterKind| {
+            let router = Router { kind: kind.clone(), ..Router::learned(true) };
             let (experts, expert_width) = (EXPERTS, NEURONS);
             FeedForward::Routed(Routed { experts, expert_width, per_token: PER_TOKEN, router, shared: None })
         };
@@ -82,14 +84,14 @@ impl Hand {
             max_positions: POSITIONS,
             tied_embeddings: false,
             qk_norm: false,
-            feed_forward: kinds.map(layer).to_vec(),
+            feed_forward: kinds.iter().map(layer).collect(),
             variation: Variation { positions: Positions::Learned, ..Variation::default() },
         };
-        let mut hand = Hand { model: Model::initialise(description, seed)? };
+        let mut hand = Hand { model: Model::initialise(description, seed)?, layers };
         for name in ["model.embed_tokens.weight", "model.position_embeddings.weight", "lm_head.weight"] {
             hand.named(name).fill(0.0);
         }
-        for layer in 0..LAYERS {
+        for layer in 0..layers {
             for leaf in ["q_proj", "k_proj", "v_proj", "o_proj"] {
                 hand.of_block(layer, &format!("self_attn.{leaf}")).fill(0.0);
             }
@@ -133,7 +135,7 @@ impl Hand {
 
     /// Gives the experts of every layer other names: expert `order[e]` becomes expert `e`, in weights and router alike.
     pub(super) fn rename(&mut self, order: &[usize]) {
-        for layer in 0..LAYERS {
+        for layer in 0..self.layers {
             for leaf in ["mlp.gate", "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj"]
             {
                 let matrix = self.of_block(layer, leaf);

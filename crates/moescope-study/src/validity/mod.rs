@@ -4,14 +4,18 @@
 //! the planted worlds, runs the instruments on them over many seeds, and holds them to their word.
 
 mod hand;
+mod marks;
 mod report;
 mod sized;
 mod text;
 mod worlds;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use moescope_analysis::instrument::{About, CASE, Instrument, LEVEL, Material, Other, Promise, Property};
+use moescope_analysis::instrument::{
+    About, CASE, Finding, Instrument, LEVEL, Material, Other, Promise, Property,
+};
 use moescope_analysis::statistics::{Proportion, at_least, holm, proportion};
 use moescope_base::{Seed, Subject};
 use moescope_model::ModelSubject;
@@ -90,6 +94,10 @@ pub struct Validity {
     pub options: ValidityOptions,
     /// Every promise of every instrument, in the order of the case.
     pub judgements: Vec<Judgement>,
+    /// Where a table is not what its instrument says of it (rows, results, units, ranges), each with the instrument and the reason.
+    pub unlike: BTreeSet<String>,
+    /// Tables that the instruments say they give, and that none of them gave in any world.
+    pub unseen: Vec<&'static str>,
 }
 
 impl Validity {
@@ -127,12 +135,16 @@ pub fn validity(
         tell(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
         said
     };
-    let said: Vec<Vec<(usize, usize, bool)>> = jobs.par_iter().map(of_job).collect::<Result<_, _>>()?;
+    let said: Vec<Said> = jobs.par_iter().map(of_job).collect::<Result<_, _>>()?;
     let mut judgements = Vec::new();
     for (place, instrument) in case.iter().enumerate() {
         let about = instrument.about();
         for (number, promise) in about.promises.iter().enumerate() {
-            let yes = said.iter().flatten().filter(|said| **said == (place, number, true)).count();
+            let yes = said
+                .iter()
+                .flat_map(|said| &said.answers)
+                .filter(|said| **said == (place, number, true))
+                .count();
             let worlds = options.worlds_of(promise);
             let rate = proportion(yes, worlds)?;
             let by_chance = if promise.finds { f64::NAN } else { at_least(yes, worlds, LEVEL)? };
@@ -149,16 +161,41 @@ pub fn validity(
     let own = judgements.iter().map(|judgement| judgement.by_chance);
     let corrected = holm(&own.chain(std::iter::repeat_n(1.0, others)).collect::<Vec<f64>>());
     judgements.iter_mut().zip(corrected).for_each(|(judgement, p)| judgement.by_chance = p);
-    Ok(Validity { options, judgements })
+    let seen: BTreeSet<&str> = said.iter().flat_map(|said| said.tables.iter().copied()).collect();
+    let tables = case.iter().flat_map(|instrument| instrument.about().gives).map(|gives| gives.table);
+    let unseen = tables.filter(|table| !seen.contains(table)).collect();
+    let unlike = said.into_iter().flat_map(|said| said.unlike).collect();
+    Ok(Validity { options, judgements, unlike, unseen })
 }
 
-/// What the readings say on one world of a property: place of the instrument, number of its promise, yes or no.
+/// What instruments say on one world.
+#[derive(Default)]
+struct Said {
+    /// Place of the instrument, number of its promise, and whether the reading holds.
+    answers: Vec<(usize, usize, bool)>,
+    /// Tables that they gave.
+    tables: BTreeSet<&'static str>,
+    /// Where these are not what is said of them.
+    unlike: Vec<String>,
+}
+
+impl Said {
+    /// Holds the tables of an instrument against what it says of them.
+    fn hold(&mut self, about: &About, finding: &Finding) {
+        let given = about.gives.iter().map(|gives| gives.table);
+        self.tables.extend(given.filter(|said| finding.tables.iter().any(|table| table.name() == *said)));
+        let unlike = about.unlike(finding);
+        self.unlike.extend(unlike.into_iter().map(|why| format!("{}: {why}", about.name)));
+    }
+}
+
+/// What instruments say on one world of a property.
 fn said(
     case: &[&'static dyn Instrument],
     (property, index): (Property, usize),
     seed: Seed,
     options: &ValidityOptions,
-) -> Result<Vec<(usize, usize, bool)>, StudyError> {
+) -> Result<Said, StudyError> {
     let read = |promise: &Promise| promise.planted == property && index < options.worlds_of(promise);
     let concerned = |about: &About| about.promises.iter().any(read);
     let instruments = case.iter().enumerate().filter(|(_, instrument)| concerned(&instrument.about()));
@@ -170,7 +207,7 @@ fn said(
         let open = move || Ok(Box::new(ModelSubject::new(other.clone())) as Box<dyn Subject + Send>);
         material.others = vec![Other::named("other", Box::new(open))];
     }
-    let mut said = Vec::new();
+    let mut said = Said::default();
     for (place, instrument) in instruments {
         let about = instrument.about();
         let failed = |source| {
@@ -178,9 +215,10 @@ fn said(
             StudyError::Bench { instrument, planted, source }
         };
         let finding = instrument.ask(&mut material).map_err(failed)?;
+        said.hold(&about, &finding);
         for (number, promise) in about.promises.iter().enumerate() {
             if read(promise) {
-                said.push((place, number, promise.reading.holds(&finding).map_err(failed)?));
+                said.answers.push((place, number, promise.reading.holds(&finding).map_err(failed)?));
             }
         }
     }

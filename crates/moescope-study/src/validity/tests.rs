@@ -2,7 +2,6 @@ use super::*;
 use moescope_analysis::AnalysisError;
 use moescope_analysis::instrument::{Finding, named};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, OnceLock};
 
 fn options(seeds: usize) -> ValidityOptions {
     ValidityOptions { seeds, silent_seeds: seeds, seed: Seed(1), permutations: 99, replicates: 100 }
@@ -33,43 +32,47 @@ fn run(case: &[&'static dyn Instrument], threads: usize) -> Validity {
     pool.install(|| validity(case, options(1), &|_, _| {})).unwrap()
 }
 
-/// The whole bench with one seed, run once for all tests; tables are held against what is said of them on the way.
-fn one_seed() -> &'static Validity {
-    static FOUND: OnceLock<Validity> = OnceLock::new();
-    let held = || -> Vec<&'static dyn Instrument> {
-        CASE.iter().map(|instrument| Box::leak(Box::new(Held(*instrument))) as &dyn Instrument).collect()
-    };
-    FOUND.get_or_init(|| run(&held(), 2))
-}
-
+/// All instruments on one world of each property is the test of the command; here some of each kind are asked, twice.
 #[test]
 fn few_seeds_keep_what_is_promised_to_be_found_whatever_the_threads() {
-    let found = one_seed();
+    let some: Vec<&'static dyn Instrument> = CASE.iter().copied().step_by(4).collect();
+    let found = run(&some, 2);
     let missed: Vec<String> =
         found.judgements.iter().filter(|j| j.promise.finds && !j.kept()).map(|j| format!("{j:?}")).collect();
     assert!(missed.is_empty(), "{missed:#?}");
-    let promises: usize = CASE.iter().map(|instrument| instrument.about().promises.len()).sum();
+    let promises: usize = some.iter().map(|instrument| instrument.about().promises.len()).sum();
     assert_eq!(found.table().unwrap().rows(), promises);
-    // One thread takes its time, so that it judges some instruments of each kind alone.
-    let some: Vec<&'static dyn Instrument> = CASE.iter().copied().step_by(4).collect();
-    let names: BTreeSet<&str> = some.iter().map(|instrument| instrument.about().name).collect();
-    let rates = |judgements: &[Judgement]| -> Vec<f64> {
-        judgements.iter().filter(|j| names.contains(j.about.name)).map(|j| j.rate.share).collect()
-    };
-    assert_eq!(rates(&found.judgements), rates(&run(&some, 1).judgements));
+    assert!(found.unlike.is_empty(), "{:#?}", found.unlike);
+    let alone = run(&some, 1);
+    let rates = |found: &Validity| found.judgements.iter().map(|j| j.rate).collect::<Vec<_>>();
+    assert_eq!((rates(&found), &found.unseen), (rates(&alone), &alone.unseen));
+}
+
+/// `calibration`, which says that its tables are other ones.
+struct Mistaken;
+
+impl Instrument for Mistaken {
+    fn about(&self) -> About {
+        let of = |name: &str| named(name).unwrap().about();
+        About { gives: of("logit-lens").gives, ..of("calibration") }
+    }
+
+    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        named("calibration").unwrap().run(material)
+    }
 }
 
 #[test]
-fn every_table_has_the_rows_results_units_and_ranges_that_its_instrument_says() {
-    one_seed();
-    run_with_two_others("model-similarity");
-    let unlike = UNLIKE.lock().unwrap();
-    assert!(unlike.is_empty(), "tables are not what `gives` of their instruments says: {unlike:#?}");
-    let tables = CASE.iter().flat_map(|instrument| instrument.about().gives).map(|gives| gives.table);
-    let (said, seen): (BTreeSet<&str>, _) = (tables.collect(), SEEN.lock().unwrap());
-    // The planted models have too few blocks for a path between a block and the end; tests of these lenses have more.
-    let unseen: Vec<&&str> = said.difference(&seen).collect();
-    assert_eq!(unseen, [&"jacobian_lens_by_path", &"tuned_lens_by_path"], "never seen");
+fn tables_that_are_not_what_their_instrument_says_are_named_and_so_are_those_that_none_gave() {
+    let right = run(&[named("calibration").unwrap()], 1);
+    assert!(right.unlike.is_empty() && right.unseen.is_empty());
+    let wrong = run(&[&Mistaken], 1);
+    assert!(
+        wrong.unlike.contains("calibration: calibration: the table is not said to be given"),
+        "{wrong:?}"
+    );
+    let gives: Vec<&str> = Mistaken.about().gives.iter().map(|gives| gives.table).collect();
+    assert_eq!(wrong.unseen, gives);
 }
 
 /// Neuron `t` of expert 3 of block 1 alone knows what follows token `t`, for the first quarter of the tokens.
@@ -93,8 +96,9 @@ fn neurons_that_know_a_token_are_told_by_their_number_and_their_token() {
     assert!(told >= 8, "{told} of twelve are among those that write most");
 }
 
-/// Runs an instrument on a model with two others to compare it with, which the bench never has.
-fn run_with_two_others(name: &str) {
+/// The bench never has two others.
+#[test]
+fn similarity_to_two_other_models_gives_the_tables_that_are_said_of_it() {
     let world = worlds::world(Property::PermutedTwin, Seed(5)).unwrap();
     let twin = world.other.unwrap();
     let mut subject = ModelSubject::new(world.model);
@@ -106,34 +110,10 @@ fn run_with_two_others(name: &str) {
         Other::named(name, Box::new(open))
     };
     material.others = vec![other("first"), other("second")];
-    Held(moescope_analysis::instrument::named(name).unwrap()).run(&mut material).unwrap();
-}
-
-/// Where tables are not what their instruments say of them.
-static UNLIKE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-/// Tables that instruments speak of and that were seen.
-static SEEN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-
-/// An instrument whose tables are held against what it says of them.
-struct Held(&'static dyn Instrument);
-
-impl Instrument for Held {
-    fn about(&self) -> About {
-        self.0.about()
-    }
-
-    fn against(&self) -> bool {
-        self.0.against()
-    }
-
-    fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let (finding, about) = (self.0.run(material)?, self.about());
-        UNLIKE.lock().unwrap().extend(about.unlike(&finding));
-        let said = about.gives.iter().map(|gives| gives.table);
-        let seen = said.filter(|said| finding.tables.iter().any(|table| table.name() == *said));
-        SEEN.lock().unwrap().extend(seen);
-        Ok(finding)
-    }
+    let similarity = named("model-similarity").unwrap();
+    let (about, finding) = (similarity.about(), similarity.run(&mut material).unwrap());
+    assert_eq!(about.unlike(&finding), Vec::<String>::new());
+    assert_eq!(finding.tables.len(), about.gives.len());
 }
 
 #[test]

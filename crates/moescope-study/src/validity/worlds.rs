@@ -13,8 +13,8 @@ use super::hand::{
     ANSWER, BEFORE, CONSTANT, DOMAIN, DOMAINS, EXPERTS, Hand, LAYERS, MARK, PLACE, PLACES, POSITIONS, TOKEN,
     VOCABULARY, WIDTH, normal,
 };
-use super::sized;
 use super::text::{self, Batch, Size, USUAL};
+use super::{marks, sized};
 use crate::StudyError;
 
 /// A model and text for it.
@@ -40,10 +40,10 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         }
         Property::RandomRoutes => with(random_model(seed)?, text::random(USUAL, text_seed)?),
         Property::UnevenLoad => with(uneven(seed)?, text::random(USUAL, text_seed)?),
-        Property::DependentLayers => with(dependent(seed)?, text::random(USUAL, text_seed)?),
-        Property::FragileRoutes => with(fragile(seed)?, text::random(USUAL, text_seed)?),
-        Property::RashExpert => with(rash(seed)?, text::random(USUAL, text_seed)?),
-        Property::ReadMark => with(read_mark(seed)?, text::random(USUAL, text_seed)?),
+        Property::DependentLayers => with(marks::dependent(seed)?, text::random(USUAL, text_seed)?),
+        Property::FragileRoutes => with(marks::fragile(seed)?, text::random(USUAL, text_seed)?),
+        Property::RashExpert => with(marks::rash(seed)?, text::random(USUAL, text_seed)?),
+        Property::ReadMark => with(marks::read_mark(seed)?, text::random(USUAL, text_seed)?),
         Property::FactExpert => fact_expert(seed),
         Property::TwinExperts => {
             let mut hand = useful_experts(seed)?;
@@ -94,7 +94,9 @@ pub(super) fn world(property: Property, seed: Seed) -> Result<World, StudyError>
         Property::Overwriting => with(overwriting(seed)?, text::random(USUAL, text_seed)?),
         Property::EarlyAnswer => with(answering(0, seed)?, text::random(USUAL, text_seed)?),
         Property::LateAnswer => with(answering(1, seed)?, text::random(USUAL, text_seed)?),
-        Property::ForkedAnswer => with(forked(seed)?, text::random(USUAL, text_seed)?),
+        Property::ForkedAnswer => with(marks::forked(seed)?, text::random(USUAL, text_seed)?),
+        Property::AnswerByPath => with(marks::answer_by_path(seed)?, text::random(USUAL, text_seed)?),
+        Property::AnswerByExpert => with(marks::answer_by_expert(seed)?, text::random(USUAL, text_seed)?),
         Property::CopyingHead => with(copying(seed)?, text::random(USUAL, text_seed)?),
         Property::SilentHeads => with(Hand::new(LEARNED, seed)?, text::random(USUAL, text_seed)?),
         Property::TruePredictions => predicting(1.0, seed),
@@ -110,8 +112,9 @@ const LONG: Size = Size { documents: 4, positions: POSITIONS };
 /// Documents enough, and long enough for means over many tokens.
 const MANY: Size = Size { documents: 48, positions: 128 };
 
-fn random(seed: Seed) -> [RouterKind; LAYERS] {
-    [0, 1].map(|layer| RouterKind::Random { seed: seed.child("routes").index(layer).0 })
+/// Layers that route at random.
+pub(super) fn random<const N: usize>(seed: Seed) -> [RouterKind; N] {
+    std::array::from_fn(|layer| RouterKind::Random { seed: seed.child("routes").index(layer as u64).0 })
 }
 
 /// Routers with random rows over these coordinates, and nothing elsewhere.
@@ -169,80 +172,19 @@ fn uneven(seed: Seed) -> Result<Hand, StudyError> {
     Ok(hand)
 }
 
-fn dependent(seed: Seed) -> Result<Hand, StudyError> {
-    let [first, _] = random(seed);
-    let mut hand = Hand::new([first, RouterKind::Learned], seed)?;
-    for expert in 0..EXPERTS {
-        hand.neuron((0, expert, 0), CONSTANT, MARK + expert, 0.05);
-    }
-    for (expert, row) in hand.router(1).chunks_exact_mut(WIDTH).enumerate() {
-        row.fill(0.0);
-        row[MARK + expert] = 1.0;
-    }
-    Ok(hand)
-}
-
 /// Random routes between experts, heads that write nothing, and random predictions.
 fn random_model(seed: Seed) -> Result<Hand, StudyError> {
-    let mut hand = Hand::random(random(seed), seed)?;
+    let mut hand = Hand::random(random::<LAYERS>(seed), seed)?;
     let mut rng = seed.child("unembedding").rng();
     hand.unembedding().iter_mut().for_each(|weight| *weight = 0.05 * normal(&mut rng));
     Ok(hand)
 }
 
 fn overwriting(seed: Seed) -> Result<Hand, StudyError> {
-    let mut hand = Hand::new(random(seed), seed)?;
+    let mut hand = Hand::new(random::<LAYERS>(seed), seed)?;
     for expert in 0..EXPERTS {
         hand.neuron((1, expert, 0), CONSTANT, MARK + expert, 10.0);
     }
-    Ok(hand)
-}
-
-fn fragile(seed: Seed) -> Result<Hand, StudyError> {
-    let mut hand = dependent(seed)?;
-    for expert in 0..EXPERTS {
-        hand.neuron((1, expert, 0), CONSTANT, ANSWER + expert, 1.0);
-    }
-    read_answers(&mut hand, 0.5);
-    Ok(hand)
-}
-
-fn rash(seed: Seed) -> Result<Hand, StudyError> {
-    let mut hand = dependent(seed)?;
-    hand.neuron((1, 6, 0), CONSTANT, ANSWER, 1.0);
-    read_answers(&mut hand, 1.0);
-    Ok(hand)
-}
-
-/// Experts of the second layer read which half of the vocabulary a token is in, and predict by it, odd experts the other way round.
-fn forked(seed: Seed) -> Result<Hand, StudyError> {
-    let mut hand = dependent(seed)?;
-    hand.every_token(|token| [(BEFORE + token % 2, 1.0)]);
-    for expert in 0..EXPERTS {
-        for half in 0..2 {
-            hand.neuron((1, expert, half), BEFORE + half, ANSWER + (half + expert) % 2, 1.0);
-        }
-    }
-    read_answers(&mut hand, 0.5);
-    Ok(hand)
-}
-
-/// Marks of the first layer, of which one is read in the second. A constant that is large beside them keeps the norm as it is, so that
-/// a mark is seen by those alone who read it.
-fn read_mark(seed: Seed) -> Result<Hand, StudyError> {
-    let [first, _] = random(seed);
-    let mut hand = Hand::new([first, RouterKind::Learned], seed)?;
-    hand.every_token(|_| [(MARK + EXPERTS, 10.0)]);
-    for expert in 0..EXPERTS {
-        hand.neuron((0, expert, 0), CONSTANT, MARK + expert, 2.0);
-    }
-    hand.neuron((1, 5, 0), MARK + 2, ANSWER + 7, 4.0);
-    let mut rng = seed.child("router").rng();
-    for row in hand.router(1).chunks_exact_mut(WIDTH) {
-        row.fill(0.0);
-        row[TOKEN..TOKEN + VOCABULARY].iter_mut().for_each(|weight| *weight = normal(&mut rng));
-    }
-    read_answers(&mut hand, 1.0);
     Ok(hand)
 }
 
@@ -381,7 +323,7 @@ fn answering(layer: usize, seed: Seed) -> Result<Hand, StudyError> {
 }
 
 /// The unembedding reads which token comes next.
-fn read_answers(hand: &mut Hand, strength: f32) {
+pub(super) fn read_answers(hand: &mut Hand, strength: f32) {
     for (token, row) in hand.unembedding().chunks_exact_mut(WIDTH).enumerate() {
         row[ANSWER + token] = strength;
     }

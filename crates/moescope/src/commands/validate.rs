@@ -29,7 +29,8 @@ const REPLICATES: usize = 200;
 ///
 /// Each property (routes by token, by domain, at random, twin experts, a copying head, …) is planted in models and texts of as many
 /// seeds as are asked for. Each instrument says itself what it finds where, and what it does not. The exit code is 1 if a promise is
-/// broken: something is missed in more than a tenth of the worlds, or found more often than chance allows where there is nothing.
+/// broken: something is missed in more than a tenth of the worlds, or found more often than chance allows where there is nothing; or if a
+/// table has other rows, results, units or ranges than its instrument says.
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
     /// Worlds of each property.
@@ -93,13 +94,24 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<(), Failure> {
         true => context.print_json(&document),
         false => tell_person(args, &found),
     }
-    match found.broken().count() {
-        0 => Ok(()),
-        broken => Err(Failure {
-            message: format!("{broken} of {} promises are broken", found.judgements.len()),
-            exit: Exit::ThresholdNotMet,
-        }),
+    match broken(&found) {
+        None => Ok(()),
+        Some(message) => Err(Failure { message, exit: Exit::ThresholdNotMet }),
     }
+}
+
+/// What instruments said and did not keep; nothing if they kept everything.
+fn broken(found: &Validity) -> Option<String> {
+    let promises = found.broken().count();
+    let mut broken = Vec::new();
+    if promises > 0 {
+        broken.push(format!("{promises} of {} promises are broken", found.judgements.len()));
+    }
+    if !found.unlike.is_empty() {
+        let unlike: Vec<&str> = found.unlike.iter().map(String::as_str).collect();
+        broken.push(format!("tables are not what their instruments say of them: {}", unlike.join("; ")));
+    }
+    (!broken.is_empty()).then(|| broken.join("; "))
 }
 
 /// The result for people.
@@ -159,6 +171,8 @@ fn document(args: &ValidateArgs, found: &Validity) -> serde_json::Value {
         "required": REQUIRED,
         "level": LEVEL,
         "broken": found.broken().count(),
+        "unlike": found.unlike,
+        "unseen": found.unseen,
         "judgements": found.judgements.iter().map(judgement).collect::<Vec<_>>(),
     })
 }
