@@ -20,7 +20,7 @@ const USUAL: [usize; 2] = [8, 12];
 /// The same for instruments that learn from more.
 const LONG: [usize; 2] = [32, 24];
 /// Instruments that do.
-const NEEDS_MORE: &[&str] = &["dictionary", "superposition"];
+const NEEDS_MORE: &[&str] = &["superposition"];
 
 /// Instruments that the basis may change, and why.
 const SEES_AXES: &[(&str, &str)] = &[
@@ -39,6 +39,10 @@ const MEASURES_THAT_SEE_AXES: &[&str] = &["RSA", "PWCCA"];
 /// Instruments that names of experts may change, and why.
 const SEES_NAMES: &[(&str, &str)] = &[
     ("predictability", "of equal counts the lower number is predicted"),
+    (
+        "dictionary",
+        "a training carries on what sums in another order round: features at the brink of being active come and go",
+    ),
     ("tuned-lens", "the number of an expert seeds the beginning of its correction"),
     ("routing-regret", "a few other sets are drawn of all that there are"),
 ];
@@ -51,12 +55,6 @@ const COLUMNS_THAT_SEE_NAMES: &[&str] = &[
     "neuron_pruning saved",
     "quantised_parts beyond",
     "prefill_decode gained",
-    // A training carries on what sums in another order round: features at the brink of being active come and go.
-    "dictionaries dead",
-    "dictionaries found_again",
-    "dictionaries loss_added",
-    "dictionaries recovered",
-    "dictionary_densities count",
 ];
 
 /// Instruments that the order of documents may change, and why.

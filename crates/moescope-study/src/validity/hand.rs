@@ -69,7 +69,7 @@ impl Hand {
     pub(super) fn random(kinds: impl AsRef<[RouterKind]>, seed: Seed) -> Result<Hand, ModelError> {
         let (kinds, layers) = (kinds.as_ref(), kinds.as_ref().len());
         let layer = |kind: &RouterKind| {
-            let router = Router { kind: kind.clone(), ..Router::learned(true) };
+            let router = Router { kind: *kind, ..Router::learned(true) };
             let (experts, expert_width) = (EXPERTS, NEURONS);
             FeedForward::Routed(Routed { experts, expert_width, per_token: PER_TOKEN, router, shared: None })
         };
