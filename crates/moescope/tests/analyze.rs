@@ -144,6 +144,26 @@ fn what_the_others_found_is_kept_where_one_cannot_run() {
 }
 
 #[test]
+fn an_excerpt_is_as_long_as_is_asked_for() {
+    // Windows so short that there are more than the 64 that are read in any case.
+    let calibrated = |out: &str, more: &[&str]| {
+        let [model, text, out] = ["moe", "text", out].map(|name| setting().join(name));
+        let paths =
+            ["analyze", "calibration", text_of(&model), "--text", text_of(&text), "--out", text_of(&out)];
+        let output = call(&[&["--json"], &paths[..], &["--positions", "4"], more].concat());
+        let told = document(&output)["instruments"][0]["reads_tokens"].clone();
+        (told, fs::read(out.join("tables/calibration.parquet")).unwrap())
+    };
+    let usual = calibrated("usual", &[]);
+    let short = calibrated("excerpt", &["--excerpt", "10"]);
+    let longer = calibrated("longer", &["--excerpt", "1000000"]);
+    assert_eq!((&short.0, &longer.0), (&10.into(), &1_000_000.into()));
+    assert!(usual.1 == longer.1 && usual.1 != short.1, "less is read where less is asked for");
+    let (refused, _) = analyze("calibration", "moe", "none", &["--excerpt", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn mistakes_are_named_with_the_next_step() {
     let (unknown, _) = analyze("calibratoin", "moe", "unknown", &[]);
     assert_eq!(unknown.status.code(), Some(2));

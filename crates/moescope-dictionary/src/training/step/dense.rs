@@ -50,14 +50,13 @@ pub(super) fn run(weights: &Weights<'_>, pass: &Pass<'_>) -> Result<Outcome, Dic
 
 /// Gradients by name; of a tensor that none reached, zeros.
 pub(super) fn slopes(mut gradients: Gradients, weights: &Weights<'_>) -> Slopes {
-    let mut take =
-        |id, like: &Tensor| gradients.take_parameter(id).unwrap_or_else(|| Tensor::zeros(like.shape()));
-    let decoder = take(DECODER, &transposed(weights.decoder));
+    let mut take = |id, shape: &[usize]| gradients.take_parameter(id).unwrap_or_else(|| Tensor::zeros(shape));
+    let decoder = take(DECODER, &[weights.decoder.columns(), weights.decoder.rows()]);
     Slopes {
-        encoder: take(ENCODER, weights.encoder),
-        encoder_bias: take(ENCODER_BIAS, weights.encoder_bias),
+        encoder: take(ENCODER, weights.encoder.shape()),
+        encoder_bias: take(ENCODER_BIAS, weights.encoder_bias.shape()),
         decoder: transposed(&decoder),
-        bias: take(BIAS, weights.bias),
+        bias: take(BIAS, weights.bias.shape()),
         thresholds: gradients.take_parameter(THRESHOLDS),
     }
 }

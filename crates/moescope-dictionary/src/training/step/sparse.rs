@@ -30,7 +30,8 @@ pub(super) fn run(weights: &Weights<'_>, pass: &Pass<'_>) -> Result<Outcome, Dic
             .for_each(|((rest, y), bias)| *rest = y - *rest - bias);
     }
     let squares = squares(&rest);
-    let unexplained = squares / rest.len() as f64;
+    // What is not a number is never kept, and would pass unseen where the target is finite.
+    let unexplained = if finite(&before) { squares / rest.len() as f64 } else { f64::NAN };
     let mut slopes = Slopes {
         encoder: Tensor::zeros(weights.encoder.shape()),
         encoder_bias: Tensor::zeros(weights.encoder_bias.shape()),
@@ -132,6 +133,11 @@ fn scaled(x: &Tensor, factor: f32) -> Tensor {
     let mut out = x.clone();
     out.data_mut().iter_mut().for_each(|x| *x *= factor);
     out
+}
+
+/// Whether all entries are finite.
+fn finite(x: &Tensor) -> bool {
+    x.data().chunks(1024).all(|some| some.iter().fold(true, |all, x| all & x.is_finite()))
 }
 
 /// Sum of all squares.
@@ -248,6 +254,26 @@ mod tests {
                 let off = found.data().iter().zip(wanted.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 prop_assert!(off <= 1e-6 + 1e-4 * largest, "{name}: {off} of {largest}");
             }
+        }
+    }
+
+    #[test]
+    fn an_input_that_is_not_a_number_is_seen_where_the_target_is_one() {
+        let (encoder, decoder, y) = (numbers(&[6, 4], 1), numbers(&[6, 3], 2), numbers(&[8, 3], 3));
+        let zeros = [6, 3].map(|count| Tensor::zeros([count]));
+        let [encoder_bias, bias] = &zeros;
+        let weights =
+            Weights { encoder: &encoder, encoder_bias, decoder: &decoder, bias, thresholds: encoder_bias };
+        for kind in [Kind::TopK, Kind::BatchTopK] {
+            let unexplained = |x: &Tensor| {
+                let (kept, revived, dead) = (2, 1, vec![]);
+                let pass = Pass { kind, kept, penalty: 1.0, bandwidth: 0.5, dead, revived, x, y: Some(&y) };
+                run(&weights, &pass).unwrap().unexplained
+            };
+            let mut x = numbers(&[8, 4], 4);
+            assert!(unexplained(&x).is_finite(), "{kind:?}");
+            x.data_mut()[13] = f32::NAN;
+            assert!(unexplained(&x).is_nan(), "{kind:?}");
         }
     }
 

@@ -90,7 +90,7 @@ pub struct AnalyzeArgs {
 pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
     let (Some(names), Some(model), Some(text), Some(out)) = (&args.names, &args.model, &args.text, &args.out)
     else {
-        return list(context);
+        return list(args.excerpt, context);
     };
     require_numbers(args)?;
     let mut instruments = chosen(names, !args.against.is_empty())?;
@@ -296,9 +296,10 @@ struct Outcome {
 }
 
 /// Prints what there is.
-fn list(context: &Context) -> Result<(), Failure> {
+fn list(excerpt: usize, context: &Context) -> Result<(), Failure> {
     if context.json() {
-        let abouts: Vec<serde_json::Value> = CASE.iter().map(|instrument| listed(*instrument)).collect();
+        let abouts: Vec<serde_json::Value> =
+            CASE.iter().map(|instrument| listed(*instrument, excerpt)).collect();
         context.print_json(&serde_json::json!({ "instruments": abouts }));
         return Ok(());
     }
@@ -311,7 +312,7 @@ fn list(context: &Context) -> Result<(), Failure> {
         say!("    does not show: {}", about.does_not_show);
         say!("    source: {}", about.source);
         say!("    forward passes: {}", about.passes);
-        say!("    reads: {}", instrument.reads().in_words(EXCERPT));
+        say!("    reads: {}", instrument.reads().in_words(excerpt));
         for gives in about.gives {
             say!("    gives {}", in_one_line(gives));
         }
@@ -321,9 +322,9 @@ fn list(context: &Context) -> Result<(), Failure> {
 }
 
 /// What is said of an instrument, with the tokens of a text that it reads at most; null where it reads all.
-fn listed(instrument: &dyn Instrument) -> serde_json::Value {
+fn listed(instrument: &dyn Instrument, excerpt: usize) -> serde_json::Value {
     let mut about = serde_json::to_value(instrument.about()).expect("texts, lists of them and a flag");
-    about["reads_tokens"] = instrument.reads().tokens(EXCERPT).into();
+    about["reads_tokens"] = instrument.reads().tokens(excerpt).into();
     about
 }
 

@@ -153,6 +153,7 @@ pub(super) fn kept(
     let aligned =
         if asked("expert-alignment") { moescope_analysis::model_comparison::kept(shape) } else { 0 };
     let routes = |tokens| super::super::routing::kept(shape, tokens);
-    let routes = routes(tokens) + if excerpt < tokens { routes(excerpt) + routes(short) } else { 0 };
+    let routes =
+        routes(tokens) + [excerpt, short].into_iter().filter(|read| *read < tokens).map(routes).sum::<u64>();
     routes + stream + neurons + unembedding + promoted + learned + aligned
 }

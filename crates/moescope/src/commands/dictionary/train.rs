@@ -210,7 +210,12 @@ fn tell_plan(
     let rate =
         moescope_engine::measure::gemm_rate(512, 1024, 1024, 8).median * 1e9 * context.threads() as f64;
     let rows = (settings.steps() * settings.batch as u64) as f64;
-    let seconds = 6.0 * rows * (settings.features * (input + target)) as f64 / (0.5 * rate);
+    // Kinds that keep a number of features multiply once, and then look through all features, which takes about as long as so many operations on each.
+    let per_feature = match settings.kind {
+        Kind::TopK | Kind::BatchTopK => 2 * input + 500,
+        Kind::Relu | Kind::JumpRelu => 6 * (input + target),
+    };
+    let seconds = rows * (settings.features * per_feature) as f64 / (0.5 * rate);
     let told = super::super::study::in_words(Duration::from_secs_f64(seconds.min(1e9)));
     context.progress().note(&format!("learning itself takes about {told} beside the passes of the model"));
     let disk = 4 * (settings.features * (input + target)) as u64;
