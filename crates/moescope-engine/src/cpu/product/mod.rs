@@ -1,4 +1,4 @@
-//! Dense products: the dispatch between our own kernels, where the machine has AVX-512, and the `gemm` crate.
+//! Dense products: by our own kernels where the machine has AVX2 or AVX-512, and by the `gemm` crate elsewhere.
 //!
 //! What ours do beyond a plain product: rows may be *named* on either side or in the result, so that experts read the rows of
 //! their tokens and add to them where they are. In every product the bits of a number depend on its row of `left`, its column of
@@ -6,18 +6,11 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
-mod ahead;
+mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod kernel;
-#[cfg(target_arch = "x86_64")]
-mod pack;
-#[cfg(target_arch = "x86_64")]
-mod panels;
+mod avx512;
+mod machine;
 mod portable;
-#[cfg(target_arch = "x86_64")]
-mod visits;
-#[cfg(target_arch = "x86_64")]
-mod wide;
 
 use std::marker::PhantomData;
 
@@ -185,21 +178,16 @@ impl<'a> RowProduct<'a> {
 /// The right side of a product that is needed for many rows, laid out once.
 pub(super) struct Prepared<'a> {
     matrix: Matrix<'a>,
-    #[cfg(target_arch = "x86_64")]
-    panels: Option<panels::Panels>,
+    panels: Option<machine::Panels>,
 }
 
 impl<'a> Prepared<'a> {
     /// In tasks of its own, for products of this shape by this machine's kernels.
     pub(super) fn new(matrix: Matrix<'a>) -> Self {
-        Self {
-            matrix,
-            #[cfg(target_arch = "x86_64")]
-            panels: (own_kernels() && matrix.rows * matrix.columns > 0).then(|| {
-                // SAFETY: the machine can, and a view lies inside its slice.
-                unsafe { panels::Panels::new(RightSide::new(matrix), matrix.rows, matrix.columns) }
-            }),
-        }
+        let something = matrix.rows * matrix.columns > 0;
+        // SAFETY: a view lies inside its slice.
+        let lay_out = || unsafe { machine::Panels::new(RightSide::new(matrix), matrix.rows, matrix.columns) };
+        Self { matrix, panels: something.then(lay_out).flatten() }
     }
 
     /// `out = left · right`, added to what is there when `accumulate`, with the bits of [`product`].
@@ -238,13 +226,12 @@ impl<'a> Prepared<'a> {
         let sizes = Sizes { rows: out.rows, columns: out.columns, inner: left.columns };
         let right = RightSide::new(self.matrix.window(0..self.matrix.rows, 0..out.columns));
         let (out, left) = (Out::all(out, factor, accumulate), LeftSide::new(left));
-        #[cfg(target_arch = "x86_64")]
         if let Some(panels) = &self.panels
             && sizes.rows > 0
             && sizes.columns > 0
         {
-            // SAFETY: the machine can, sizes were held against views above, and the panels are those of this side.
-            return unsafe { wide::multiply(&out, left, (right, Some(panels)), sizes, next) };
+            // SAFETY: sizes were held against views above, and the panels are those of this side.
+            return unsafe { panels.multiply(&out, left, right, sizes, next) };
         }
         multiply(&out, left, right, sizes, next);
     }
@@ -380,37 +367,14 @@ fn multiply(
         }
         return;
     }
-    #[cfg(target_arch = "x86_64")]
-    if own_kernels() {
-        // SAFETY: the machine can, as was just asked; the callers above hold the sizes against views that lie inside their slices
-        // and names against the number of rows, and a target has its entries to itself.
-        return unsafe { wide::multiply(out, left, (right, None), sizes, next) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = next;
-    portable::multiply(out, left, right, sizes);
+    // SAFETY: the callers above hold the sizes against views that lie inside their slices and names against the number of rows, and a
+    // target has its entries to itself.
+    unsafe { machine::multiply(out, left, right, sizes, next) }
 }
 
 /// Whether this machine can run ours.
 pub(super) fn own_kernels() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return wide::available() && !told_portable();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Whether a test asks for gemm on any machine.
-#[cfg(target_arch = "x86_64")]
-fn told_portable() -> bool {
-    #[cfg(test)]
-    return PORTABLE.get();
-    #[cfg(not(test))]
-    false
-}
-
-#[cfg(test)]
-thread_local! {
-    static PORTABLE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    machine::Machine::here() != machine::Machine::Other
 }
 
 /// A sum over nothing.

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::machine::{Machine, TOLD};
 use super::*;
 
 fn numbers(length: usize, seed: usize) -> Vec<f32> {
@@ -19,14 +20,28 @@ fn slow(left: impl Fn(usize, usize) -> f32, right: impl Fn(usize, usize) -> f32,
     (0..sizes.rows * sizes.columns).map(|i| entry(i / sizes.columns, i % sizes.columns)).collect()
 }
 
-/// The result with our kernels, if there are any for this machine, and with gemm.
-fn both(work: impl Fn() -> Vec<f32>) -> [Vec<f32>; 2] {
-    [false, true].map(|portable| {
-        PORTABLE.set(portable);
-        let result = work();
-        PORTABLE.set(false);
-        result
-    })
+/// The result with the kernels of every machine that this one can be, gemm last.
+fn each(work: impl Fn() -> Vec<f32>) -> Vec<Vec<f32>> {
+    machines().into_iter().map(|machine| told(machine, &work)).collect()
+}
+
+/// The machines that this one can be.
+fn machines() -> Vec<Machine> {
+    let mut here = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (can, machine) in [(avx512::available(), Machine::Avx512), (avx2::available(), Machine::Avx2)] {
+        here.extend(can.then_some(machine));
+    }
+    here.push(Machine::Other);
+    here
+}
+
+/// The result with the kernels of one machine.
+fn told<T>(machine: Machine, work: impl FnOnce() -> T) -> T {
+    TOLD.set(Some(machine));
+    let result = work();
+    TOLD.set(None);
+    result
 }
 
 fn close(found: &[f32], wanted: &[f64], inner: usize) -> Result<(), TestCaseError> {
@@ -70,7 +85,7 @@ proptest! {
         };
         let mut wanted = slow(left_at, right_at, Sizes { rows, columns, inner });
         wanted.iter_mut().for_each(|x| *x = 2.0 * *x + if add { 1.0 } else { 0.0 });
-        for found in both(|| {
+        for found in each(|| {
             let mut out = vec![if add { 1.0 } else { f32::NAN }; rows * columns];
             let (left, right) = (view(&left, rows, inner, turn_left), view(&right, inner, columns, turn_right));
             product(MatrixMut::new(&mut out, rows, columns), left, right, 2.0, add);
@@ -96,13 +111,14 @@ proptest! {
             product(all.window(0..rows, first..columns), left, right.window(0..inner, first..columns), 0.5, add);
             out
         };
-        for [all, some] in both(|| [results(90, 0)[..rows * columns].to_vec(), results(rows, 0)].concat())
+        for [all, some] in each(|| [results(90, 0)[..rows * columns].to_vec(), results(rows, 0)].concat())
+            .into_iter()
             .map(|pair| [pair[..rows * columns].to_vec(), pair[rows * columns..].to_vec()])
         {
             prop_assert_eq!(bits(&all), bits(&some));
         }
-        if first < columns && cfg!(target_arch = "x86_64") && wide::available() {
-            let (all, some) = (results(rows, 0), results(rows, first));
+        for machine in machines().into_iter().filter(|machine| first < columns && *machine != Machine::Other) {
+            let (all, some) = told(machine, || (results(rows, 0), results(rows, first)));
             for row in 0..rows {
                 let place = row * columns + first..(row + 1) * columns;
                 prop_assert_eq!(bits(&all[place.clone()]), bits(&some[place]));
@@ -120,7 +136,7 @@ proptest! {
         };
         let (left, right) = (view(&left, rows, inner, turn_left), view(&right, inner, columns, turn));
         let some = some.min(columns);
-        for pair in both(|| {
+        for pair in each(|| {
             let prepared = Prepared::new(right);
             let mut outs = [(); 4].map(|()| numbers(rows * columns, 3));
             let [whole, plain, first, plain_first] = outs.each_mut().map(|out| MatrixMut::new(out, rows, columns));
@@ -153,7 +169,7 @@ proptest! {
             right_at,
             Sizes { rows: count, columns, inner },
         );
-        for found in both(|| {
+        for found in each(|| {
             let mut out = vec![f32::NAN; count * columns];
             let right = match turn {
                 false => Matrix::new(&right, inner, columns),
@@ -186,7 +202,7 @@ proptest! {
             wanted[names[row] as usize * columns + column] += factor * entry;
         }
         let shifted: Vec<u32> = names.iter().map(|name| name + first as u32).collect();
-        for found in both(|| {
+        for found in each(|| {
             let mut out = vec![1.0; stored * columns];
             let names = Names { first, names: &shifted, factors: scaled.then_some(&factors[..]) };
             let right = Matrix::new(&right, columns, inner).transposed();
@@ -214,7 +230,7 @@ proptest! {
             Sizes { rows, columns, inner },
         );
         wanted.iter_mut().for_each(|x| *x += if add { 1.0 } else { 0.0 });
-        for found in both(|| {
+        for found in each(|| {
             let mut out = vec![if add { 1.0 } else { f32::NAN }; rows * columns];
             fn side<'a>(data: &'a [f32], width: usize, inner: usize, names: Option<&'a [u32]>) -> SummedRows<'a> {
                 let all = Matrix::new(data, data.len() / width, width);
@@ -289,22 +305,27 @@ fn many_named_rows_are_added_with_the_bits_of_each_alone() {
     let (left, right) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
     let (left, right) = (Matrix::new(&left, rows, inner), Matrix::new(&right, inner, columns));
     let backwards: Vec<u32> = (0..rows as u32).rev().collect();
-    let [own, gemm] = both(|| {
+    let by_names = |names: &[u32], left: Matrix<'_>, rows: usize| {
         let mut out = vec![0.5; rows * columns];
-        let names = Names { first: 0, names: &backwards, factors: None };
+        let names = Names { first: 0, names, factors: None };
         let sides = RowProduct { left, names: None, right };
         add_product_to_rows(&mut MatrixMut::new(&mut out, rows, columns), names, sides, None);
         out
-    });
-    for row in [0, 383, 399, 400, 799] {
-        let mut alone = vec![0.5; columns];
-        let names = Names { first: 0, names: &[0], factors: None };
-        let sides = RowProduct { left: left.window(row..row + 1, 0..inner), names: None, right };
-        add_product_to_rows(&mut MatrixMut::new(&mut alone, 1, columns), names, sides, None);
-        let place = (rows - 1 - row) * columns;
-        assert_eq!(bits(&own[place..place + columns]), bits(&alone), "row {row}");
+    };
+    let mut found = each(|| by_names(&backwards, left, rows));
+    let gemm = found.pop().unwrap();
+    for (machine, own) in machines().into_iter().zip(&found) {
+        for row in [0, 383, 399, 400, 799] {
+            let alone = told(machine, || by_names(&[0], left.window(row..row + 1, 0..inner), 1));
+            let place = (rows - 1 - row) * columns;
+            assert_eq!(bits(&own[place..place + columns]), bits(&alone), "row {row}");
+        }
+        for (own, gemm) in own.iter().zip(&gemm) {
+            assert!((own - gemm).abs() < 1e-3 * (1.0 + gemm.abs()));
+        }
     }
-    for (own, gemm) in own.iter().zip(gemm) {
-        assert!((own - gemm).abs() < 1e-3 * (1.0 + gemm.abs()));
-    }
+    assert!(
+        found.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])),
+        "wide and narrow vectors give the same"
+    );
 }

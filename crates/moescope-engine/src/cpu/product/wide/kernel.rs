@@ -1,23 +1,19 @@
 //! The innermost loops: a few rows of a result in registers while the inner axis runs by.
 //!
-//! A tile has up to [`ROWS`] rows and [`COLUMNS`] columns. Each of its numbers is one chain of fused products in the order of
+//! A tile has up to [`ROWS`](super::ROWS) rows and [`COLUMNS`] columns. Each of its numbers is one chain of fused products in the order of
 //! the inner axis, whatever else is in the tile.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{
-    __m512, __mmask16, _MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-};
+use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
 
 use super::ahead::{Ahead, CALL_STEPS};
-use super::pack::turn_square;
+use super::{
+    LANES, Mask, TOGETHER, Vector, fused, lanes, load, load_masked, splat, store, store_masked, turn_square,
+    zero,
+};
 
-/// Rows of the tallest tile: with two vectors a row its sums fill 24 of 32 registers.
-pub(super) const ROWS: usize = 12;
 /// Columns of the widest tile.
-pub(super) const COLUMNS: usize = 32;
-/// Numbers of a vector.
-const LANES: usize = 16;
+pub(super) const COLUMNS: usize = 2 * LANES;
 
 /// Repeats a block for each row of a tile, written out: an array whose places are all constants lies in registers, which a loop that
 /// the compiler may or may not unroll does not promise.
@@ -184,57 +180,51 @@ pub(super) struct Span {
     pub(super) count: usize,
 }
 
-/// Lanes of vector `vector` that `columns` columns use.
-#[inline(always)]
-fn mask(columns: usize, vector: usize) -> __mmask16 {
-    let lanes = columns.saturating_sub(vector * LANES).min(LANES);
-    ((1u32 << lanes) - 1) as __mmask16
-}
-
-/// One tile over `inner` steps, with `V` vectors a row, which are full, or filled up with zeros, if `F`.
-///
-/// A masked load costs the ports of the products some time.
-///
-/// # Safety
-/// The machine has AVX-512F; `R` rows and `columns <= V * 16` columns of `inner` steps lie inside the left and the right side, and
-/// the target's rows have `columns` numbers that nobody else uses.
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile<const R: usize, const V: usize, const F: bool, L: Left<R>, W: Walk>(
-    left: L,
-    right: W,
-    inner: usize,
-    (target, span): (&Target<R>, Span),
-    ahead: [&Ahead<'_>; 2],
-) {
-    let mut masks = [0; V];
-    for (vector, mask_of) in masks.iter_mut().enumerate() {
-        *mask_of = mask(span.count, vector);
-    }
-    // The sums take a while; until then the lines that they go to have come, and belong to this core.
-    for row in target.rows {
-        for vector in 0..V {
-            _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(span.first + vector * LANES).cast());
+on_machine! {
+    /// One tile over `inner` steps, with `V` vectors a row, which are full, or filled up with zeros, if `F`.
+    ///
+    /// A masked load costs the ports of the products some time.
+    ///
+    /// # Safety
+    /// The machine can; `R` rows and `columns <= V * LANES` columns of `inner` steps lie inside the left and the right side, and
+    /// the target's rows have `columns` numbers that nobody else uses.
+    pub(super) unsafe fn tile<const R: usize, const V: usize, const F: bool, L: Left<R>, W: Walk>(
+        left: L,
+        right: W,
+        inner: usize,
+        (target, span): (&Target<R>, Span),
+        ahead: [&Ahead<'_>; 2],
+    ) {
+        let mut masks = [lanes(0); V];
+        for (vector, mask_of) in masks.iter_mut().enumerate() {
+            *mask_of = lanes(span.count.saturating_sub(vector * LANES));
         }
-    }
-    let mut sums = [[_mm512_setzero_ps(); V]; R];
-    let mut step = 0;
-    while step < inner {
-        ahead.iter().for_each(|ahead| ahead.call());
-        let end = inner.min(step + CALL_STEPS);
-        while step + 2 <= end {
-            // SAFETY: both steps lie inside.
-            unsafe { add_steps::<R, V, 2, F, L, W>(&mut sums, left, right, step, masks) };
-            step += 2;
+        // The sums take a while; until then the lines that they go to have come, and belong to this core.
+        for row in target.rows {
+            for vector in 0..V {
+                _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(span.first + vector * LANES).cast());
+            }
         }
-        if step == end {
-            continue;
+        let mut sums = [[zero(); V]; R];
+        let mut step = 0;
+        while step < inner {
+            ahead.iter().for_each(|ahead| ahead.call());
+            let end = inner.min(step + CALL_STEPS);
+            while step + TOGETHER <= end {
+                // SAFETY: all of these steps lie inside.
+                unsafe { add_steps::<R, V, TOGETHER, F, L, W>(&mut sums, left, right, step, masks) };
+                step += TOGETHER;
+            }
+            if step == end {
+                continue;
+            }
+            // SAFETY: the last step lies inside.
+            unsafe { add_steps::<R, V, 1, F, L, W>(&mut sums, left, right, step, masks) };
+            step += 1;
         }
-        // SAFETY: the last step lies inside.
-        unsafe { add_steps::<R, V, 1, F, L, W>(&mut sums, left, right, step, masks) };
-        step += 1;
+        // SAFETY: the rows are the target's.
+        unsafe { put(&sums, target, span, masks) };
     }
-    // SAFETY: the rows are the target's.
-    unsafe { put(&sums, target, span.first, masks) };
 }
 
 /// Adds the products of `S` steps.
@@ -243,14 +233,14 @@ pub(super) unsafe fn tile<const R: usize, const V: usize, const F: bool, L: Left
 /// As for [`tile`], for the steps from `step` on.
 #[inline(always)]
 unsafe fn add_steps<const R: usize, const V: usize, const S: usize, const F: bool, L: Left<R>, W: Walk>(
-    sums: &mut [[__m512; V]; R],
+    sums: &mut [[Vector; V]; R],
     left: L,
     right: W,
     step: usize,
-    masks: [__mmask16; V],
+    masks: [Mask; V],
 ) {
     // SAFETY: the machine can.
-    let mut columns = [[unsafe { _mm512_setzero_ps() }; V]; S];
+    let mut columns = [[unsafe { zero() }; V]; S];
     for (s, columns) in columns.iter_mut().enumerate() {
         for (v, column) in columns.iter_mut().enumerate() {
             // SAFETY: the row lies inside the right side, and lanes past its end are masked.
@@ -259,17 +249,17 @@ unsafe fn add_steps<const R: usize, const V: usize, const S: usize, const F: boo
                 if W::GOES_ON {
                     _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(V * LANES).cast());
                 }
-                if F { _mm512_loadu_ps(place) } else { _mm512_maskz_loadu_ps(masks[v], place) }
+                if F { load(place) } else { load_masked(masks[v], place) }
             };
         }
     }
     each_row!(r < R: {
         for (s, columns) in columns.iter().enumerate() {
             // SAFETY: the entry lies inside the left side.
-            let entry = unsafe { _mm512_set1_ps(left.entry(r, step + s)) };
+            let entry = unsafe { splat(left.entry(r, step + s)) };
             for (sum, column) in sums[r].iter_mut().zip(columns) {
                 // SAFETY: the machine can.
-                *sum = unsafe { _mm512_fmadd_ps(entry, *column, *sum) };
+                *sum = unsafe { fused(entry, *column, *sum) };
             }
         }
     });
@@ -281,12 +271,12 @@ unsafe fn add_steps<const R: usize, const V: usize, const S: usize, const F: boo
 /// As for [`tile`].
 #[inline(always)]
 unsafe fn put<const R: usize, const V: usize>(
-    sums: &[[__m512; V]; R],
+    sums: &[[Vector; V]; R],
     target: &Target<R>,
-    first: usize,
-    masks: [__mmask16; V],
+    Span { first, count }: Span,
+    masks: [Mask; V],
 ) {
-    let whole = target.used == R && masks == [u16::MAX; V];
+    let whole = target.used == R && count == V * LANES;
     // SAFETY: as the caller promises; a whole tile has all rows and lanes.
     unsafe {
         match (whole, target.add) {
@@ -305,72 +295,74 @@ unsafe fn put<const R: usize, const V: usize>(
 /// As for [`tile`], with all rows used and all lanes inside.
 #[inline(always)]
 unsafe fn put_whole<const R: usize, const V: usize, const ADD: bool>(
-    sums: &[[__m512; V]; R],
+    sums: &[[Vector; V]; R],
     target: &Target<R>,
     first: usize,
 ) {
     each_row!(r < R: {
         // SAFETY: the machine can.
-        let factor = unsafe { _mm512_set1_ps(target.factors[r]) };
+        let factor = unsafe { splat(target.factors[r]) };
         for (v, sum) in sums[r].iter().enumerate() {
             let place = target.rows[r].wrapping_add(first + v * LANES);
             // SAFETY: the row is the target's.
             unsafe {
-                let before = if ADD { _mm512_loadu_ps(place) } else { _mm512_setzero_ps() };
-                _mm512_storeu_ps(place, _mm512_fmadd_ps(factor, *sum, before));
+                let before = if ADD { load(place) } else { zero() };
+                store(place, fused(factor, *sum, before));
             }
         }
     });
 }
 
-/// # Safety
-/// As for [`tile`].
-#[inline(never)]
-#[target_feature(enable = "avx512f")]
-unsafe fn put_masked<const R: usize, const V: usize>(
-    sums: &[[__m512; V]; R],
-    target: &Target<R>,
-    first: usize,
-    masks: [__mmask16; V],
-) {
-    for (r, sums) in sums.iter().enumerate().take(target.used) {
-        let factor = _mm512_set1_ps(target.factors[r]);
-        for (v, sum) in sums.iter().enumerate() {
-            let place = target.rows[r].wrapping_add(first + v * LANES);
-            // SAFETY: the row is the target's, and lanes past its columns are masked.
-            unsafe {
-                let before = _mm512_maskz_loadu_ps(if target.add { masks[v] } else { 0 }, place);
-                _mm512_mask_storeu_ps(place, masks[v], _mm512_fmadd_ps(factor, *sum, before));
+on_machine! {
+    /// # Safety
+    /// As for [`tile`].
+    #[inline(never)]
+    unsafe fn put_masked<const R: usize, const V: usize>(
+        sums: &[[Vector; V]; R],
+        target: &Target<R>,
+        first: usize,
+        masks: [Mask; V],
+    ) {
+        for (r, sums) in sums.iter().enumerate().take(target.used) {
+            let factor = splat(target.factors[r]);
+            for (v, sum) in sums.iter().enumerate() {
+                let place = target.rows[r].wrapping_add(first + v * LANES);
+                // SAFETY: the row is the target's, and lanes past its columns are masked.
+                unsafe {
+                    let before = load_masked(if target.add { masks[v] } else { lanes(0) }, place);
+                    store_masked(place, masks[v], fused(factor, *sum, before));
+                }
             }
         }
     }
 }
 
-/// `target += factor * sums`, or written; `sums` has [`COLUMNS`] numbers a row, and its columns are rows of the target, `stride` apart.
-///
-/// # Safety
-/// As for [`tile`], for a target that has its rows and columns exchanged.
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn put_turned<const R: usize>(
-    sums: &[[f32; COLUMNS]; R],
-    target: &Target<R>,
-    span: Span,
-    stride: usize,
-) {
-    let (factor, mask) = (_mm512_set1_ps(target.factors[0]), mask(target.used, 0));
-    for first in (0..span.count).step_by(LANES) {
-        let mut square = [_mm512_setzero_ps(); LANES];
-        for (row, vector) in sums.iter().zip(&mut square) {
-            // SAFETY: each half of a row has sixteen numbers.
-            *vector = unsafe { _mm512_loadu_ps(row.as_ptr().add(first)) };
-        }
-        turn_square(&mut square);
-        for (column, sum) in (first..span.count).zip(square) {
-            let place = target.rows[0].wrapping_add((span.first + column) * stride);
-            // SAFETY: the column is a row of the target, and lanes past its rows are masked.
-            unsafe {
-                let before = _mm512_maskz_loadu_ps(if target.add { mask } else { 0 }, place);
-                _mm512_mask_storeu_ps(place, mask, _mm512_fmadd_ps(factor, sum, before));
+on_machine! {
+    /// `target += factor * sums`, or written; `sums` has [`COLUMNS`] numbers a row, and its columns are rows of the target, `stride` apart.
+    ///
+    /// # Safety
+    /// As for [`tile`], for a target that has its rows and columns exchanged.
+    pub(super) unsafe fn put_turned<const R: usize>(
+        sums: &[[f32; COLUMNS]; R],
+        target: &Target<R>,
+        span: Span,
+        stride: usize,
+    ) {
+        let (factor, mask) = (splat(target.factors[0]), lanes(target.used));
+        for first in (0..span.count).step_by(LANES) {
+            let mut square = [zero(); LANES];
+            for (row, vector) in sums.iter().zip(&mut square) {
+                // SAFETY: each half of a row has as many numbers as a vector.
+                *vector = unsafe { load(row.as_ptr().add(first)) };
+            }
+            turn_square(&mut square);
+            for (column, sum) in (first..span.count).zip(square) {
+                let place = target.rows[0].wrapping_add((span.first + column) * stride);
+                // SAFETY: the column is a row of the target, and lanes past its rows are masked.
+                unsafe {
+                    let before = load_masked(if target.add { mask } else { lanes(0) }, place);
+                    store_masked(place, mask, fused(factor, sum, before));
+                }
             }
         }
     }

@@ -47,7 +47,7 @@ impl Room {
 }
 
 /// All panels of a right side: cut after cut of [`STEPS`] steps, panel after panel in each.
-pub(super) struct Panels {
+pub(in super::super) struct Panels {
     room: Room,
     start: *const f32,
     inner: usize,
@@ -62,8 +62,8 @@ impl Panels {
     /// Packs a right side of `inner` steps and `columns` columns.
     ///
     /// # Safety
-    /// The machine has AVX-512F; the side has these sizes, and names name rows that there are.
-    pub(super) unsafe fn new(right: RightSide<'_>, inner: usize, columns: usize) -> Self {
+    /// The machine can; the side has these sizes, and names name rows that there are.
+    pub(in super::super) unsafe fn new(right: RightSide<'_>, inner: usize, columns: usize) -> Self {
         let padded = columns.next_multiple_of(COLUMNS);
         let mut room = Room::default();
         let panels = room.slice(inner * padded);

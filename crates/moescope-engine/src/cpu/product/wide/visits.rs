@@ -1,9 +1,9 @@
 //! How a product is cut, and what each part of it reads first, so that it can be called for while the one before is computed.
 
 use super::ahead::Region;
-use super::kernel::{COLUMNS, ROWS};
+use super::kernel::COLUMNS;
 use super::panels::{LINE, STEPS};
-use super::{LeftSide, Operands, RightSide, Sizes, Steps};
+use super::{LeftSide, Operands, ROWS, RightSide, Sizes, Steps};
 
 /// Numbers of packed panels at a time, a quarter of an L2 cache: as much again is on its way for the next. Four times as many where the left side is
 /// packed, too.
@@ -96,19 +96,19 @@ impl Visits {
     }
 }
 
-impl<'a> Operands<'a> {
-    /// The visit that begins it.
-    fn first(&self) -> Option<Visit> {
-        Visits::new(self.left, false, self.sizes, false).get(0)
-    }
+/// The visit that begins a product.
+fn first_visit(of: &Operands<'_>) -> Option<Visit> {
+    Visits::new(of.left, false, of.sizes, false).get(0)
+}
 
-    pub(super) fn right_region(&self) -> Option<Region<'a>> {
-        self.first()?.right_region(self.right?, self.sizes.rows)
-    }
+/// What a product packs first of its right side.
+pub(super) fn first_right<'a>(of: &Operands<'a>) -> Option<Region<'a>> {
+    first_visit(of)?.right_region(of.right?, of.sizes.rows)
+}
 
-    pub(super) fn left_region(&self) -> Option<Region<'a>> {
-        self.first()?.left_region(self.left, self.sizes.rows)
-    }
+/// What a product reads first of its left side.
+pub(super) fn first_left<'a>(of: &Operands<'a>) -> Option<Region<'a>> {
+    first_visit(of)?.left_region(of.left, of.sizes.rows)
 }
 
 /// Whether a right side is read where it lies.

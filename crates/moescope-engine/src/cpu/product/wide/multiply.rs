@@ -1,36 +1,29 @@
-//! Products on machines with AVX-512: which tile comes when, and where its two sides lie.
+//! Products by our own kernels: which tile comes when, and where its two sides lie.
 //!
 //! The inner axis is cut at multiples of [`STEPS`], the columns into blocks whose panels stay in the L2 cache. A number of the
 //! result is the sum of its cuts in order, so its bits depend on its row and its column alone.
 #![allow(unsafe_code)]
 
 use super::ahead::{Ahead, Region};
-use super::kernel::{
-    COLUMNS, Columns, Even, Left, Named, Panel, ROWS, Rows, Span, Target, Walk, put_turned, tile,
-};
+use super::kernel::{COLUMNS, Columns, Even, Left, Named, Panel, Rows, Span, Target, Walk, put_turned, tile};
 use super::pack::{STRIP, StepRows};
 use super::panels::{Panels, Room, STEPS};
 use super::portable::add_rows;
-use super::visits::{GROUP, Visit, Visits, stays};
-use super::{LeftSide, Operands, Out, RightSide, Sizes, Steps, pack};
+use super::visits::{GROUP, Visit, Visits, first_left, first_right, stays};
+use super::{LeftSide, Operands, Out, ROWS, RightSide, Sizes, Steps, pack};
 use crate::cpu::matrix::Matrix;
 use crate::memory;
 
 /// Rows of a product that are kept aside at a time, about.
 const ASIDE: usize = 384;
 
-/// Whether this machine can.
-pub(super) fn available() -> bool {
-    std::arch::is_x86_feature_detected!("avx512f")
-}
-
 /// `out = left · right`, or added; the right side may have been packed before. Meanwhile the sides of the product that comes next
 /// are called for.
 ///
 /// # Safety
-/// The machine has AVX-512F; the sides and the target have the sizes that `sizes` says, names name rows that there are, and panels
+/// The machine can; the sides and the target have the sizes that `sizes` says, names name rows that there are, and panels
 /// hold this right side.
-pub(super) unsafe fn multiply(
+pub(in super::super) unsafe fn multiply(
     out: &Out<'_>,
     left: LeftSide<'_>,
     (right, panels): (RightSide<'_>, Option<&Panels>),
@@ -60,11 +53,11 @@ pub(super) unsafe fn multiply(
         let ahead = match (coming, panels) {
             (Some(coming), None) => coming.right_region(right, sizes.rows),
             (Some(_), Some(_)) => None,
-            (None, _) => next.and_then(Operands::right_region),
+            (None, _) => next.and_then(first_right),
         };
         let next_left = match coming {
             Some(coming) => coming.left_region(left, sizes.rows),
-            None => next.and_then(Operands::left_region),
+            None => next.and_then(first_left),
         };
         let add = out.add || start > 0;
         let tiles = sizes.rows.div_ceil(ROWS) * columns.div_ceil(COLUMNS);
@@ -194,27 +187,10 @@ impl Part<'_> {
             let all = (0, self.visit.columns);
             // SAFETY: rows and columns lie inside.
             unsafe {
-                match rows - row {
-                    9.. => self.strip(
-                        Rows::<ROWS>(std::array::from_fn(|at| row_at(row + at))),
-                        (row, rows),
-                        all,
-                        next,
-                    ),
-                    5..=8 => self.strip(
-                        Rows::<8>(std::array::from_fn(|at| row_at(row + at))),
-                        (row, rows),
-                        all,
-                        next,
-                    ),
-                    2..=4 => self.strip(
-                        Rows::<4>(std::array::from_fn(|at| row_at(row + at))),
-                        (row, rows),
-                        all,
-                        next,
-                    ),
-                    _ => self.strip(Rows::<1>([row_at(row)]), (row, rows), all, next),
-                }
+                by_height!(rows - row, R => {
+                    let left = Rows::<R>(std::array::from_fn(|at| row_at(row + at)));
+                    self.strip(left, (row, rows), all, next)
+                });
             }
         }
     }
@@ -242,12 +218,7 @@ impl Part<'_> {
                     let rows = (row, end);
                     // SAFETY: rows and columns lie inside, and the strip was packed.
                     unsafe {
-                        match end - row {
-                            9.. => self.strip::<ROWS, _>(left, rows, columns, next),
-                            5..=8 => self.strip::<8, _>(left, rows, columns, next),
-                            2..=4 => self.strip::<4, _>(left, rows, columns, next),
-                            _ => self.strip::<1, _>(left, rows, columns, next),
-                        }
+                        by_height!(end - row, R => self.strip::<R, _>(left, rows, columns, next));
                     }
                 }
             }
