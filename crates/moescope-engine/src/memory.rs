@@ -17,10 +17,31 @@ static LARGEST_TOTAL: AtomicUsize = AtomicUsize::new(128 << 20);
 /// Spare blocks of one thread.
 #[derive(Default)]
 struct Pool {
-    /// Spare blocks by length.
-    spare: BTreeMap<usize, Vec<Vec<f32>>>,
-    /// Sum of the lengths.
+    /// By size.
+    spare: BTreeMap<usize, Shelf>,
+    /// Sum of the sizes.
     held: usize,
+    /// Blocks that were taken so far.
+    taken: u64,
+}
+
+/// Spare blocks of one size.
+#[derive(Default)]
+struct Shelf {
+    blocks: Vec<Vec<f32>>,
+    /// When one of them was taken last, or when the first came.
+    used: u64,
+}
+
+/// Size of the block for so many numbers: eight sizes from one power of two to the next, so that lengths which vary a little, as rows of a routed
+/// batch do, find each other's blocks again.
+fn size_for(length: usize) -> usize {
+    length.next_multiple_of(step_at(length))
+}
+
+/// Distance of sizes about this length.
+fn step_at(length: usize) -> usize {
+    (length.max(SMALLEST).next_power_of_two() / 16).max(1)
 }
 
 thread_local! {
@@ -35,7 +56,11 @@ pub(crate) fn take(length: usize) -> Vec<f32> {
     } else {
         POOL.try_with(|pool| pool.borrow_mut().take(length)).ok().flatten()
     };
-    let block = recycled.unwrap_or_else(|| vec![0.0; length]);
+    let block = recycled.unwrap_or_else(|| {
+        let mut block = vec![0.0; if length < SMALLEST { length } else { size_for(length) }];
+        block.truncate(length);
+        block
+    });
     // Under test, an entry that a kernel forgets to write must show.
     #[cfg(test)]
     let block = {
@@ -70,22 +95,42 @@ pub fn limit_spare_buffers(bytes: usize) {
 
 impl Pool {
     fn take(&mut self, length: usize) -> Option<Vec<f32>> {
-        // An eighth of slack lets sizes that vary a little (rows of a routed batch) share blocks.
-        let (&found, blocks) = self.spare.range_mut(length..=length + length / 8).next()?;
-        let mut block = blocks.pop()?;
-        if blocks.is_empty() {
-            self.spare.remove(&found);
+        // An eighth of slack: the next size does where the own one has no block.
+        let (&size, shelf) = self.spare.range_mut(length..=length + length / 8).next()?;
+        let mut block = shelf.blocks.pop()?;
+        self.taken += 1;
+        shelf.used = self.taken;
+        if shelf.blocks.is_empty() {
+            self.spare.remove(&size);
         }
-        self.held -= found;
-        block.truncate(length);
+        self.held -= size;
+        // There is room for as many; what it held last time was as long, or nearly so.
+        block.resize(length, 0.0);
         Some(block)
     }
 
     fn give_back(&mut self, block: Vec<f32>) {
-        if self.held + block.len() <= LARGEST_TOTAL.load(Ordering::Relaxed) {
-            self.held += block.len();
-            self.spare.entry(block.len()).or_default().push(block);
+        // A block that was made elsewhere may have room for little more than it holds.
+        let room = block.capacity();
+        let size = (room - room % step_at(room)).max(block.len());
+        if self.make_room(size) {
+            self.held += size;
+            let new = Shelf { used: self.taken, ..Shelf::default() };
+            self.spare.entry(size).or_insert(new).blocks.push(block);
         }
+    }
+
+    /// Frees blocks of sizes that were not asked for the longest, until there is room for so many numbers; false if there never is.
+    ///
+    /// Without it a pool would fill up with blocks that are given back and never asked for, and have no room for those that are.
+    fn make_room(&mut self, size: usize) -> bool {
+        let largest = LARGEST_TOTAL.load(Ordering::Relaxed);
+        while size <= largest && self.held + size > largest {
+            let longest = self.spare.iter().min_by_key(|(_, shelf)| shelf.used).map(|(&size, _)| size);
+            let Some((size, shelf)) = longest.and_then(|size| self.spare.remove_entry(&size)) else { break };
+            self.held -= size * shelf.blocks.len();
+        }
+        self.held + size <= largest
     }
 }
 
@@ -113,5 +158,39 @@ mod tests {
         assert_eq!(pool.held, 6000);
         assert_eq!(pool.take(3000).map(|block| block.len()), Some(3000));
         assert_eq!((pool.held, pool.take(1500)), (3000, None));
+    }
+
+    #[test]
+    fn lengths_that_vary_a_little_find_each_others_blocks() {
+        let mut pool = Pool::default();
+        for length in [4097, 4500, 4608, 5000, 5120, 8191, 8192] {
+            let size = size_for(length);
+            assert!(size >= length && size - length <= length / 8, "{size} for {length}");
+            let mut block = vec![0.0; size];
+            block.truncate(length);
+            pool.give_back(block);
+            assert_eq!(pool.take(size).map(|block| block.len()), Some(size));
+        }
+        assert_eq!([4097, 4500, 4608].map(size_for), [4608; 3]);
+        assert_eq!(pool.held, 0);
+    }
+
+    #[test]
+    fn a_full_pool_lets_go_of_what_nobody_asks_for() {
+        let mut pool = Pool::default();
+        let largest = LARGEST_TOTAL.load(Ordering::Relaxed);
+        let half = vec![0.0; largest / 2];
+        pool.give_back(vec![0.0; 3000]);
+        let wanted = pool.take(3000).unwrap();
+        pool.give_back(half);
+        pool.give_back(wanted);
+        // Never taken, though it came later; a second block of this length has no room beside it.
+        pool.take(3000).map(|block| pool.give_back(block)).unwrap();
+        pool.give_back(vec![0.0; largest / 2 + 1]);
+        assert_eq!(pool.held, 3000 + largest / 2 + 1);
+        assert!(pool.take(largest / 2).is_some_and(|block| block.len() == largest / 2));
+        assert!(pool.take(3000).is_some());
+        pool.give_back(vec![0.0; largest + 1]);
+        assert_eq!(pool.held, 0, "more than a pool may hold");
     }
 }
