@@ -99,14 +99,40 @@ impl Selection {
                 if banned.contains(&true) || !forced.is_empty() {
                     ranks.retain(|&rank| !banned[expert(rank) as usize] && !forced.contains(&expert(rank)));
                 }
-                if (1..ranks.len()).contains(&free.len()) {
-                    ranks.select_nth_unstable(free.len() - 1);
-                }
+                smallest_first(ranks, free.len());
                 free.iter_mut().zip(ranks).for_each(|(slot, rank)| *slot = expert(*rank));
             }
             Selection::Sets { sets, .. } => chosen.copy_from_slice(best_set(sets, select)),
             Selection::Given { choices, .. } => {
                 chosen.copy_from_slice(&choices[token * chosen.len()..][..chosen.len()]);
+            }
+        }
+    }
+}
+
+/// Choices up to which one list of the best so far is kept.
+const FEW: usize = 16;
+
+/// Brings the `count` smallest ranks to the front, in any order; what is behind them may be lost.
+fn smallest_first(ranks: &mut [u64], count: usize) {
+    match count {
+        0 => {}
+        _ if count >= ranks.len() => {}
+        FEW.. => {
+            ranks.select_nth_unstable(count - 1);
+        }
+        _ => {
+            ranks[..count].sort_unstable();
+            for next in count..ranks.len() {
+                // Few of many get in, and a look at the last tells which.
+                let (rank, mut place) = (ranks[next], count);
+                while place > 0 && ranks[place - 1] > rank {
+                    place -= 1;
+                }
+                if place < count {
+                    ranks.copy_within(place..count - 1, place + 1);
+                    ranks[place] = rank;
+                }
             }
         }
     }
