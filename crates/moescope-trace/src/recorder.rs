@@ -6,6 +6,7 @@ use moescope_base::{
     Edit, FeedForwardShape, HookPoint, LogitTerm, Objective, Observation, Request, Site, Subject,
     SubjectShape, Tokens, Value,
 };
+use rayon::prelude::*;
 
 use crate::near_tie::{margins, relative_margins};
 use crate::{LayerRouting, RoutingTrace, TokenTable, TraceError};
@@ -59,9 +60,7 @@ pub fn record_routing(
     for (tokens, table) in batches {
         check_batch(&tokens, &table)?;
         let seen = subject.run(&Request::recording(&tokens, &record))?;
-        for layer in &mut layers {
-            append(layer, &seen)?;
-        }
+        layers.par_iter_mut().try_for_each(|layer| append(layer, &seen))?;
         match &mut all {
             None => all = Some(table),
             Some(all) => all.extend(table)?,
