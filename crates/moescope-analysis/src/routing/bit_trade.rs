@@ -6,7 +6,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::trade::{BLOCK, Block, TURNS, blocks};
+use super::trade::{BLOCK, Block, Lying, Turn, Way, blocks};
 use crate::shuffled::shuffle;
 
 /// A set of experts as bits.
@@ -74,6 +74,8 @@ macro_rules! bits {
     };
 }
 
+bits!(u16);
+bits!(u32);
 bits!(u64);
 bits!(u128);
 
@@ -84,9 +86,10 @@ const MOST_PER_TOKEN: usize = 8;
 ///
 /// - **Null:** any sets with these numbers of experts of tokens and these loads of experts, all with the same chance.
 /// - **Does not show:** what a router with these loads would do that reads anything at all.
-/// - **Source:** swap randomisation as fast as trades allow, Strona et al. 2014.
+/// - **Source:** swap randomisation as fast as trades allow, Strona et al. 2014; draws from a hub, Besag and Clifford 1989.
+#[derive(Clone)]
 pub(super) struct BitTrade<B> {
-    /// The set of each token, as it was chosen.
+    /// The set of each token, as it was chosen, or at the hub.
     sets: Vec<B>,
     /// Experts that each token chooses.
     per_token: usize,
@@ -128,28 +131,47 @@ impl<B: Bits> BitTrade<B> {
         Room { sets: self.sets.clone(), block: Vec::with_capacity(BLOCK) }
     }
 
+    /// Goes from the data back to the hub, where all draws begin.
+    pub(super) fn go_back(&mut self, rng: &mut ChaCha8Rng) {
+        let mut block = Vec::with_capacity(BLOCK);
+        let mut sets = std::mem::take(&mut self.sets);
+        // Which token has which set does not matter, and trades of neighbours shall be trades of any two.
+        for place in blocks(sets.len(), Lying::Apart) {
+            visit(&mut sets, place, &mut block, |block| shuffle(block, rng));
+        }
+        for Turn { lying, rounds } in Way::Back.turns() {
+            for place in blocks(sets.len(), lying) {
+                visit(&mut sets, place, &mut block, |block| {
+                    (0..rounds).rev().for_each(|round| self.trade_round(round, block, rng));
+                    shuffle(block, rng);
+                });
+            }
+        }
+        self.sets = sets;
+    }
+
     /// A draw of the null: sets of as many tokens, in no order.
     fn draw<'a>(&self, room: &'a mut Room<B>, rng: &mut ChaCha8Rng) -> &'a [B] {
         let Room { sets, block } = room;
         sets.copy_from_slice(&self.sets);
-        for turn in 0..TURNS {
-            for place in blocks(sets.len(), turn) {
-                let Block { start, distance, tokens } = place;
-                let places = || (0..tokens as usize).map(|token| start + token * distance);
-                block.clear();
-                block.extend(places().map(|place| sets[place]));
-                shuffle(block, rng);
-                self.trade_twice(block, rng);
-                places().zip(&*block).for_each(|(place, set)| sets[place] = *set);
+        for Turn { lying, rounds } in Way::There.turns() {
+            for place in blocks(sets.len(), lying) {
+                visit(sets, place, block, |block| {
+                    shuffle(block, rng);
+                    (0..rounds).for_each(|round| self.trade_round(round, block, rng));
+                });
             }
         }
         sets
     }
 
-    /// Every set trades with its neighbour, and then with one that is half of the block away. Of an odd number one waits.
-    fn trade_twice(&self, block: &mut [B], rng: &mut ChaCha8Rng) {
-        for pair in block.chunks_exact_mut(2) {
-            [pair[0], pair[1]] = self.trade(pair[0], pair[1], rng);
+    /// Every set trades with its neighbour, or in the other round with one that is half of the block away. Of an odd number one waits.
+    fn trade_round(&self, round: usize, block: &mut [B], rng: &mut ChaCha8Rng) {
+        if round == 0 {
+            for pair in block.chunks_exact_mut(2) {
+                [pair[0], pair[1]] = self.trade(pair[0], pair[1], rng);
+            }
+            return;
         }
         let (low, high) = block.split_at_mut(block.len() / 2);
         for (first, second) in low.iter_mut().zip(high) {
@@ -199,6 +221,16 @@ impl<B: Bits> BitTrade<B> {
         }
         counts
     }
+}
+
+/// Takes the sets of a block out, side by side, and puts them back after a change.
+fn visit<B: Copy>(sets: &mut [B], place: Block, block: &mut Vec<B>, change: impl FnOnce(&mut [B])) {
+    let Block { start, distance, tokens } = place;
+    let places = || (0..tokens as usize).map(|token| start + token * distance);
+    block.clear();
+    block.extend(places().map(|place| sets[place]));
+    change(block);
+    places().zip(&*block).for_each(|(place, set)| sets[place] = *set);
 }
 
 #[cfg(test)]
@@ -276,6 +308,8 @@ mod tests {
         let (mut room, mut rng) = (trade.room(), Seed(9).rng());
         let mut seen = BTreeMap::<Vec<u64>, f64>::new();
         for _ in 0..18_000 {
+            let mut trade = trade.clone();
+            trade.go_back(&mut rng);
             *seen.entry(trade.draw(&mut room, &mut rng).to_vec()).or_default() += 1.0;
         }
         assert_eq!(seen.len(), 90);
@@ -289,9 +323,11 @@ mod tests {
         let tokens = 3 * BLOCK + 7;
         let mut rng = Seed(5).rng();
         let sets = planted::committees(tokens, &mut rng);
-        let trade = BitTrade::<u64>::new(&sets, 2, 8).unwrap();
+        let mut trade = BitTrade::<u64>::new(&sets, 2, 8).unwrap();
+        trade.go_back(&mut rng);
         let mut other = sets.clone();
-        Trade::new(8).randomise(&mut other, 2, &mut rng);
+        Trade::new(8).randomise(&mut other, 2, Way::Back, &mut rng);
+        Trade::new(8).randomise(&mut other, 2, Way::There, &mut rng);
         let mut pairs = Pairs::new(8);
         pairs.add(&other, 2);
         let (found, other) = (trade.pairs(&mut trade.room(), &mut rng), pairs.counts());

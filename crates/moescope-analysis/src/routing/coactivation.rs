@@ -2,7 +2,7 @@ use moescope_base::{Column, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 
 use super::bit_trade::{BitTrade, Bits, Room};
-use super::trade::Trade;
+use super::trade::{Trade, Way};
 use super::{NullComparison, Permutations, comparison_columns};
 use crate::counting::Pairs;
 use crate::statistics::Tail;
@@ -100,8 +100,9 @@ fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactiva
     let (experts, per_token) = (routing.experts, routing.per_token);
     let pairs = count_pairs(&routing.choices, per_token, experts);
     let observed = strongest_partner(&pairs, experts);
-    let narrow = || drawn_as_bits::<u64>(routing, permutations);
-    let draws = narrow().or_else(|| drawn_as_bits::<u128>(routing, permutations));
+    // All give the same; narrow sets take less of the cache.
+    let ways = [drawn_as_bits::<u16>, drawn_as_bits::<u32>, drawn_as_bits::<u64>, drawn_as_bits::<u128>];
+    let draws = ways.iter().find_map(|drawn| drawn(routing, permutations));
     let draws = draws.unwrap_or_else(|| drawn_as_lists(routing, permutations));
     LayerCoactivation {
         layer: routing.layer,
@@ -113,9 +114,13 @@ fn of_layer(routing: &LayerRouting, permutations: Permutations) -> LayerCoactiva
     }
 }
 
+/// Of the random numbers with which draws go from the data to where they begin.
+const HUB: &str = "hub";
+
 /// The statistic under the null, where sets fit into so many bits.
 fn drawn_as_bits<B: Bits>(routing: &LayerRouting, permutations: Permutations) -> Option<Vec<f64>> {
-    let trade = BitTrade::<B>::new(&routing.choices, routing.per_token, routing.experts)?;
+    let mut trade = BitTrade::<B>::new(&routing.choices, routing.per_token, routing.experts)?;
+    trade.go_back(&mut permutations.child(HUB).seed.rng());
     let one = |room: &mut Room<B>, rng: &mut _| strongest_partner(&trade.pairs(room, rng), routing.experts);
     Some(permutations.draw(|| trade.room(), one))
 }
@@ -123,11 +128,13 @@ fn drawn_as_bits<B: Bits>(routing: &LayerRouting, permutations: Permutations) ->
 /// The same for any number of experts.
 fn drawn_as_lists(routing: &LayerRouting, permutations: Permutations) -> Vec<f64> {
     let (experts, per_token) = (routing.experts, routing.per_token);
+    let mut hub = routing.choices.clone();
+    Trade::new(experts).randomise(&mut hub, per_token, Way::Back, &mut permutations.child(HUB).seed.rng());
     permutations.draw(
         || (Vec::new(), Trade::new(experts)),
         |(choices, trade): &mut (Vec<u32>, Trade), rng| {
-            choices.clone_from(&routing.choices);
-            trade.randomise(choices, per_token, rng);
+            choices.clone_from(&hub);
+            trade.randomise(choices, per_token, Way::There, rng);
             strongest_partner(&count_pairs(choices, per_token, experts), experts)
         },
     )
@@ -325,7 +332,7 @@ mod tests {
         fn trades_keep_sets_and_loads(seed in 0u64..1_000, tokens in 2usize..40) {
             let before = planted::random_sets(tokens, 7, 3, |e| f64::from(e + 1), &mut Seed(seed).rng());
             let mut after = before.clone();
-            Trade::new(7).randomise(&mut after, 3, &mut Seed(seed).child("trade").rng());
+            Trade::new(7).randomise(&mut after, 3, Way::There, &mut Seed(seed).child("trade").rng());
             let loads = |sets: &[u32]| (0..7).map(|e| sets.iter().filter(|x| **x == e).count()).collect::<Vec<_>>();
             prop_assert_eq!(loads(&before), loads(&after));
             let repeats = |set: &[u32]| set.iter().enumerate().any(|(i, e)| set[..i].contains(e));

@@ -50,7 +50,9 @@ pub fn locality(trace: &RoutingTrace, permutations: Permutations) -> Result<Loca
     }
     let documents = tokens_by_document(&trace.tokens().documents);
     let permutations = permutations.child("locality");
-    let layers = trace.layers().iter().map(|l| of_layer(l, &firsts, &documents, permutations)).collect();
+    let together = if trace.layers().iter().all(|layer| layer.experts <= FEW_EXPERTS) { TOGETHER } else { 1 };
+    let layers = trace.layers().chunks(together);
+    let layers = layers.flat_map(|layers| of_layers(layers, &firsts, &documents, permutations)).collect();
     Ok(LocalityReport { layers, pairs: firsts.len() })
 }
 
@@ -72,62 +74,85 @@ struct Overlap {
     firsts: f64,
 }
 
-fn of_layer(
-    routing: &LayerRouting,
+/// Layers that are shuffled together: all layers have the same draws.
+const TOGETHER: usize = 4;
+/// Experts up to which routes are so short that several together lie in a cache.
+const FEW_EXPERTS: usize = 32;
+
+/// Layers side by side, [`TOGETHER`] at most where all have few experts, else one.
+fn of_layers(
+    layers: &[LayerRouting],
     firsts: &[u32],
     documents: &[Vec<u32>],
     permutations: Permutations,
-) -> LayerLocality {
-    let identity: Vec<u32> = (0..(routing.choices.len() / routing.per_token) as u32).collect();
-    let observed = overlap(routing, firsts, &identity);
-    let narrow = || drawn_as_bits::<u64>(routing, firsts, documents, permutations);
-    let drawn = narrow().or_else(|| drawn_as_bits::<u128>(routing, firsts, documents, permutations));
-    let (by_layer, by_document) =
-        drawn.unwrap_or_else(|| drawn_as_lists(routing, firsts, documents, permutations));
-    let (sets, first): (Vec<f64>, Vec<f64>) = by_layer.iter().map(|o| (o.sets, o.firsts)).unzip();
-    LayerLocality {
-        layer: routing.layer,
-        overlap: NullComparison::new(observed.sets, &sets, Tail::Greater),
-        order_overlap: NullComparison::new(observed.sets, &by_document, Tail::Greater),
-        first_choice: NullComparison::new(observed.firsts, &first, Tail::Greater),
-    }
+) -> Vec<LayerLocality> {
+    // All give the same; narrow sets take less of the cache.
+    let ways = [
+        drawn_as_bits::<u16, TOGETHER>,
+        drawn_as_bits::<u32, TOGETHER>,
+        drawn_as_bits::<u64, 1>,
+        drawn_as_bits::<u128, 1>,
+    ];
+    let drawn = ways.iter().find_map(|drawn| drawn(layers, firsts, documents, permutations));
+    let as_lists =
+        || layers.iter().map(|layer| drawn_as_lists(layer, firsts, documents, permutations)).collect();
+    let drawn = drawn.unwrap_or_else(as_lists);
+    let identity: Vec<u32> = (0..documents.iter().map(Vec::len).sum::<usize>() as u32).collect();
+    let of_layer = |(routing, (by_layer, by_document)): (&LayerRouting, Drawn)| {
+        let observed = overlap(routing, firsts, &identity);
+        let (sets, first): (Vec<f64>, Vec<f64>) = by_layer.iter().map(|o| (o.sets, o.firsts)).unzip();
+        LayerLocality {
+            layer: routing.layer,
+            overlap: NullComparison::new(observed.sets, &sets, Tail::Greater),
+            order_overlap: NullComparison::new(observed.sets, &by_document, Tail::Greater),
+            first_choice: NullComparison::new(observed.firsts, &first, Tail::Greater),
+        }
+    };
+    layers.iter().zip(drawn).map(of_layer).collect()
 }
 
 /// Overlaps with routes shuffled over the layer, and of sets with routes shuffled within each document.
 type Drawn = (Vec<Overlap>, Vec<f64>);
 
-/// Overlaps under both nulls, where sets fit into so many bits. Routes themselves are shuffled, so that neighbours lie side by side in memory.
-fn drawn_as_bits<B: Bits>(
-    routing: &LayerRouting,
+/// Overlaps of at most `L` layers under both nulls, where sets fit into so many bits. Routes themselves are shuffled, so that neighbours lie side by
+/// side in memory.
+fn drawn_as_bits<B: Bits, const L: usize>(
+    layers: &[LayerRouting],
     firsts: &[u32],
     documents: &[Vec<u32>],
     permutations: Permutations,
-) -> Option<Drawn> {
-    if routing.experts > B::EXPERTS {
+) -> Option<Vec<Drawn>> {
+    if layers.len() > L || layers.iter().any(|layer| layer.experts > B::EXPERTS) {
         return None;
     }
     let route = |chosen: &[u32]| {
         let set = chosen.iter().fold(B::EMPTY, |set, expert| set.with(*expert));
-        Route { set, first: chosen[0] }
+        Route { set, first: chosen[0] as u8 }
     };
-    let routes: Vec<Route<B>> = routing.choices.chunks_exact(routing.per_token).map(route).collect();
+    let none = Route { set: B::EMPTY, first: 0 };
+    let at = |token| std::array::from_fn(|l| layers.get(l).map_or(none, |layer| route(layer.chosen(token))));
+    let routes: Vec<[Route<B>; L]> = (0..documents.iter().map(Vec::len).sum()).map(at).collect();
     let by_layer = permutations.child("layer").draw(Shuffled::default, |shuffled, rng| {
         shuffled.fill(&routes, rng);
-        overlap_of_routes(shuffled.items(), firsts, routing.per_token)
+        overlap_of_routes(shuffled.items(), firsts, layers)
     });
     let by_document = permutations.child("document").draw(
         || (routes.clone(), Vec::new()),
-        |(lying, document): &mut (_, Vec<Route<B>>), rng| {
+        |(lying, document): &mut (_, Vec<[Route<B>; L]>), rng| {
             for places in documents {
                 document.clear();
                 document.extend(places.iter().map(|place| routes[*place as usize]));
                 shuffle(document, rng);
                 places.iter().zip(&*document).for_each(|(place, route)| lying[*place as usize] = *route);
             }
-            overlap_of_routes(lying, firsts, routing.per_token).sets
+            overlap_of_routes(lying, firsts, layers)
         },
     );
-    Some((by_layer, by_document))
+    let of_layer = |l: usize| {
+        let of = |drawn: &[Vec<Overlap>]| drawn.iter().map(|draw| draw[l]).collect::<Vec<Overlap>>();
+        (of(&by_layer), of(&by_document).iter().map(|overlap| overlap.sets).collect())
+    };
+    Some((0..layers.len()).map(of_layer).collect())
 }
 
 /// The same for any number of experts.
@@ -161,20 +186,30 @@ fn drawn_as_lists(
 struct Route<B> {
     /// All of them.
     set: B,
-    /// The one with the largest weight.
-    first: u32,
+    /// The one with the largest weight, one of [`Bits::EXPERTS`] at most.
+    first: u8,
 }
 
-/// Overlap of neighbours whose routes lie at their places.
-fn overlap_of_routes<B: Bits>(routes: &[Route<B>], firsts: &[u32], per_token: usize) -> Overlap {
-    let (mut shared, mut same_first) = (0, 0);
+/// Overlap of neighbours in each layer, whose routes lie at their places.
+fn overlap_of_routes<B: Bits, const L: usize>(
+    routes: &[[Route<B>; L]],
+    firsts: &[u32],
+    layers: &[LayerRouting],
+) -> Vec<Overlap> {
+    let (mut shared, mut same_first) = ([0; L], [0; L]);
     for place in firsts {
-        let (here, next) = (routes[*place as usize], routes[*place as usize + 1]);
-        shared += here.set.both(next.set).count();
-        same_first += usize::from(here.first == next.first);
+        let (here, next) = (&routes[*place as usize], &routes[*place as usize + 1]);
+        for layer in 0..L {
+            shared[layer] += here[layer].set.both(next[layer].set).count();
+            same_first[layer] += usize::from(here[layer].first == next[layer].first);
+        }
     }
     let pairs = firsts.len() as f64;
-    Overlap { sets: shared as f64 / (pairs * per_token as f64), firsts: same_first as f64 / pairs }
+    let of_layer = |(l, layer): (usize, &LayerRouting)| Overlap {
+        sets: shared[l] as f64 / (pairs * layer.per_token as f64),
+        firsts: same_first[l] as f64 / pairs,
+    };
+    layers.iter().enumerate().map(of_layer).collect()
 }
 
 /// Overlap of neighbours when the token at a place takes the routes of `order[place]`.
@@ -278,16 +313,22 @@ mod tests {
 
     #[test]
     fn routes_as_bits_and_as_lists_are_drawn_alike() {
-        let sets = planted::random_sets(120, 9, 3, |e| f64::from(1 + e), &mut Seed(8).rng());
+        let sets = |seed| planted::random_sets(120, 9, 3, |e| f64::from(1 + e), &mut Seed(seed).rng());
         let text = planted::text(6, 20, 10, &mut Seed(8).rng());
-        let trace = planted::trace(text, 9, 3, vec![sets]);
+        let trace = planted::trace(text, 9, 3, vec![sets(8), sets(9)]);
         let (firsts, documents) = (neighbours(trace.tokens()), tokens_by_document(&trace.tokens().documents));
-        let (layer, draws) = (&trace.layers()[0], Permutations::new(9, Seed(4)));
-        let lists = drawn_as_lists(layer, &firsts, &documents, draws);
-        assert_eq!(drawn_as_bits::<u64>(layer, &firsts, &documents, draws), Some(lists.clone()));
-        assert_eq!(drawn_as_bits::<u128>(layer, &firsts, &documents, draws), Some(lists));
-        let many = LayerRouting { experts: 65, ..layer.clone() };
-        assert_eq!(drawn_as_bits::<u64>(&many, &firsts, &documents, draws), None);
+        let (layers, draws) = (trace.layers(), Permutations::new(9, Seed(4)));
+        let of_list = |layer| drawn_as_lists(layer, &firsts, &documents, draws);
+        let lists: Vec<Drawn> = layers.iter().map(of_list).collect();
+        assert_eq!(drawn_as_bits::<u16, 4>(layers, &firsts, &documents, draws), Some(lists.clone()));
+        assert_eq!(drawn_as_bits::<u128, 2>(layers, &firsts, &documents, draws), Some(lists.clone()));
+        assert_eq!(drawn_as_bits::<u64, 1>(layers, &firsts, &documents, draws), None, "two layers");
+        assert_eq!(
+            drawn_as_bits::<u64, 1>(&layers[1..], &firsts, &documents, draws),
+            Some(lists[1..].to_vec())
+        );
+        let many = [LayerRouting { experts: 65, ..layers[0].clone() }];
+        assert_eq!(drawn_as_bits::<u64, 1>(&many, &firsts, &documents, draws), None);
     }
 
     #[test]

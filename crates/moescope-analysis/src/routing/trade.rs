@@ -14,16 +14,54 @@ pub(super) struct Trade {
     order: Vec<u32>,
 }
 
-/// Rounds in each of which every token trades once: partners of two experts stay together in a third of the trades, so that after this many
+/// Which of the two ways a draw of the null is gone.
+///
+/// Draws do not begin at the data but at a hub: once from the data back to the hub, then for every draw from the hub there. Both have the same steps in the
+/// opposite order, so that under the null the data are one more draw, however short the way is (Besag and Clifford 1989). From the data to a draw
+/// every token trades in six rounds: partners of two experts stay together in a third of the trades, so that after these
 /// the margins alone shape the sets (Strona et al. use five trades for each token). Pairs drawn one by one would leave some tokens
 /// without a trade, and what goes together a little too often in the null.
-const ROUNDS: usize = 6;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the data to the hub.
+    Back,
+    /// From the hub to a draw.
+    There,
+}
+
+/// Where the tokens of a block lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lying {
+    /// Side by side.
+    Together,
+    /// At even distances, which mixes all parts of the text.
+    Apart,
+}
+
+/// A walk through all blocks, with rounds in each of which every token of a block trades once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) lying: Lying,
+    pub(super) rounds: usize,
+}
+
+/// From the hub to a draw.
+const TURNS: [Turn; 2] =
+    [Turn { lying: Lying::Together, rounds: 1 }, Turn { lying: Lying::Apart, rounds: 2 }];
 
 /// Tokens that trade among one another at a time.
 pub(super) const BLOCK: usize = 4096;
 
-/// How often all blocks are gone through; odd, so that tokens at even distances are the first and the last.
-pub(super) const TURNS: usize = 3;
+impl Way {
+    /// The turns, in order.
+    pub(super) fn turns(self) -> [Turn; 2] {
+        let [first, second] = TURNS;
+        match self {
+            Way::There => [first, second],
+            Way::Back => [second, first],
+        }
+    }
+}
 
 /// Tokens at even distances.
 #[derive(Clone, Copy)]
@@ -33,12 +71,14 @@ pub(super) struct Block {
     pub(super) tokens: u32,
 }
 
-/// The blocks of a turn: by turns tokens at even distances, which mixes all parts of the text, and tokens side by side.
-pub(super) fn blocks(tokens: usize, turn: usize) -> impl Iterator<Item = Block> {
+/// The blocks of a turn.
+pub(super) fn blocks(tokens: usize, lying: Lying) -> impl Iterator<Item = Block> {
     let blocks = tokens.div_ceil(BLOCK);
-    (0..blocks).map(move |block| match turn % 2 {
-        0 => Block { start: block, distance: blocks, tokens: (tokens - block).div_ceil(blocks) as u32 },
-        _ => {
+    (0..blocks).map(move |block| match lying {
+        Lying::Apart => {
+            Block { start: block, distance: blocks, tokens: (tokens - block).div_ceil(blocks) as u32 }
+        }
+        Lying::Together => {
             let (start, end) = (block * tokens / blocks, (block + 1) * tokens / blocks);
             Block { start, distance: 1, tokens: (end - start) as u32 }
         }
@@ -51,19 +91,20 @@ impl Trade {
         Trade { in_first: marks.clone(), in_second: marks, pool: Vec::new(), order: Vec::new() }
     }
 
-    /// Turns the sets `[token, slot]` into a draw of the null.
+    /// Trades the sets `[token, slot]` from the data to the hub, or from there to a draw of the null.
     ///
     /// Large layers are traded block by block, so that what is traded is in the cache. Which tokens trade never depends on their sets, so all draws
     /// stay equally likely.
-    pub(super) fn randomise(&mut self, choices: &mut [u32], per_token: usize, rng: &mut ChaCha8Rng) {
-        let tokens = choices.len() / per_token;
-        if tokens <= BLOCK {
-            let all = Block { start: 0, distance: 1, tokens: tokens as u32 };
-            return self.trade_within(all, ROUNDS, choices, per_token, rng);
-        }
-        for turn in 0..TURNS {
-            for block in blocks(tokens, turn) {
-                self.trade_within(block, ROUNDS / TURNS, choices, per_token, rng);
+    pub(super) fn randomise(
+        &mut self,
+        choices: &mut [u32],
+        per_token: usize,
+        way: Way,
+        rng: &mut ChaCha8Rng,
+    ) {
+        for Turn { lying, rounds } in way.turns() {
+            for block in blocks(choices.len() / per_token, lying) {
+                self.trade_within(block, rounds, choices, per_token, rng);
             }
         }
     }
@@ -139,7 +180,8 @@ mod tests {
             let mut rng = Seed(tokens as u64).rng();
             let sets = planted::random_sets(tokens, 12, 3, |e| f64::from(1 + e), &mut rng);
             let mut traded = sets.clone();
-            Trade::new(12).randomise(&mut traded, 3, &mut rng);
+            Trade::new(12).randomise(&mut traded, 3, Way::Back, &mut rng);
+            Trade::new(12).randomise(&mut traded, 3, Way::There, &mut rng);
             assert_eq!(counts(&traded, 12), counts(&sets, 12));
             assert!(traded.chunks(3).all(|s| s[0] != s[1] && s[1] != s[2] && s[0] != s[2]));
             assert_eq!(traded == sets, tokens == 1);
@@ -155,10 +197,11 @@ mod tests {
             sets.chunks(2).filter(|set| set.contains(&a) && set.contains(&b)).count() as f64 / tokens as f64
         };
         let mut blocks = sets.clone();
-        Trade::new(8).randomise(&mut blocks, 2, &mut rng);
+        Trade::new(8).randomise(&mut blocks, 2, Way::Back, &mut rng);
+        Trade::new(8).randomise(&mut blocks, 2, Way::There, &mut rng);
         let mut free = sets.clone();
         let all = Block { start: 0, distance: 1, tokens: tokens as u32 };
-        Trade::new(8).trade_within(all, ROUNDS, &mut free, 2, &mut rng);
+        Trade::new(8).trade_within(all, 6, &mut free, 2, &mut rng);
         // A quarter of the tokens had experts 0 and 1, and none 0 and 4; of eight experts of even load any two meet in one of 28, with a
         // standard error of 0.0017.
         for (a, b) in [(0, 1), (0, 2), (0, 4), (3, 7), (6, 7)] {
