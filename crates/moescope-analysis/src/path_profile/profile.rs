@@ -85,7 +85,7 @@ pub(super) fn profiles(
     let told =
         |(name, labels): &(&'static str, &[u32])| (*name, purities(&walks, Labelled { labels, documents }));
     let purities: Vec<(&str, Purities)> =
-        labels.iter().filter(|(name, of)| *name == "token" || several(of)).map(told).collect();
+        labels.par_iter().filter(|(name, of)| *name == "token" || several(of)).map(told).collect();
     let losses = Losses::new(ids, documents, &predictions.losses);
     let entropy = entropies(trace, &walks.layers);
     let draws = setting.permutations.enough_for(walks.paths.len()).count;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use super::walks::Walks;
 use crate::statistics::{Bootstrap, jackknife, student};
 
@@ -125,7 +127,7 @@ pub(super) struct Purities {
 /// Which expert is the purest is read off the same tokens, which favours the experts, and so hides a little of what a path has beyond them.
 /// Intervals leave out each document in turn; tests of a path have as many degrees of freedom as documents have tokens on it.
 pub(super) fn purities(walks: &Walks, of: Labelled<'_>) -> Purities {
-    let experts: Vec<Vec<Purity>> = walks.first.iter().map(|first| by_expert(first, of)).collect();
+    let experts: Vec<Vec<Purity>> = walks.first.par_iter().map(|first| by_expert(first, of)).collect();
     let one = |path: &super::walks::Path| {
         let own = Purity::of(path.tokens.iter().copied(), of);
         let passed = path.experts.iter().zip(&experts).map(|(expert, of)| &of[*expert as usize]);
@@ -135,7 +137,7 @@ pub(super) fn purities(walks: &Walks, of: Labelled<'_>) -> Purities {
             .expect("a path has layers");
         (own, layer, purest)
     };
-    let pairs: Vec<Beside<'_>> = walks.paths.iter().map(one).collect();
+    let pairs: Vec<Beside<'_>> = walks.paths.par_iter().map(one).collect();
     let weights: Vec<f64> = walks.paths.iter().map(|path| path.tokens.len() as f64).collect();
     let mean = |value: &dyn Fn(&Beside<'_>) -> f64| {
         let sum: f64 = pairs.iter().zip(&weights).map(|(pair, weight)| weight * value(pair)).sum();
@@ -162,7 +164,7 @@ pub(super) fn purities(walks: &Walks, of: Labelled<'_>) -> Purities {
 fn by_expert(first: &[u32], of: Labelled<'_>) -> Vec<Purity> {
     let mut tokens = vec![Vec::new(); first.iter().max().map_or(0, |last| *last as usize + 1)];
     first.iter().enumerate().for_each(|(token, expert)| tokens[*expert as usize].push(token));
-    tokens.into_iter().map(|tokens| Purity::of(tokens.into_iter(), of)).collect()
+    tokens.into_par_iter().map(|tokens| Purity::of(tokens.into_iter(), of)).collect()
 }
 
 fn purer(own: &Purity, layer: usize, purest: &Purity) -> Purer {

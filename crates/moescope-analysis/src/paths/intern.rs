@@ -1,4 +1,5 @@
 use moescope_trace::LayerRouting;
+use rayon::prelude::*;
 
 use crate::grouped::grouped;
 
@@ -14,10 +15,30 @@ pub struct Interned {
 impl Interned {
     /// Numbers keys by first appearance.
     ///
-    /// Sorts instead of hashing: the result then depends on the keys' order of appearance alone.
+    /// Small keys are looked up in a table; others are sorted and not hashed, so that the result depends on the keys' order of appearance alone.
     pub(crate) fn of_keys(keys: &[u64]) -> Interned {
+        let most = keys.iter().max().map_or(0, |most| *most);
+        if most < 4 * keys.len() as u64 { Interned::tabled(keys, most) } else { Interned::sorted(keys) }
+    }
+
+    fn tabled(keys: &[u64], most: u64) -> Interned {
+        let mut number = vec![u32::MAX; most as usize + 1]; // [key]
+        let mut distinct = 0;
+        let id = |key: &u64| {
+            let own = &mut number[*key as usize];
+            if *own == u32::MAX {
+                *own = distinct;
+                distinct += 1;
+            }
+            *own
+        };
+        let ids = keys.iter().map(id).collect();
+        Interned { ids, distinct: distinct as usize }
+    }
+
+    fn sorted(keys: &[u64]) -> Interned {
         let mut order: Vec<(u64, u32)> = keys.iter().copied().zip(0..).collect();
-        order.sort_unstable();
+        order.par_sort_unstable();
         let mut first = vec![0u32; keys.len()]; // [token]: first token with the same key
         for run in order.chunk_by(|a, b| a.0 == b.0) {
             run.iter().for_each(|(_, token)| first[*token as usize] = run[0].1);
@@ -141,6 +162,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_table_numbers_as_sorting_does(keys in prop::collection::vec(0u64..9, 0..40)) {
+            prop_assert_eq!(Interned::tabled(&keys, 8), Interned::sorted(&keys));
+        }
+
         #[test]
         fn tuples_occur_as_often_as_their_numbers(
             tokens in prop::collection::vec(prop::collection::vec(0u32..3, 9), 0..60), wide in any::<bool>(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use moescope_base::{Column, Seed, Table};
 use moescope_trace::{LayerRouting, RoutingTrace};
 use rand::RngExt;
+use rayon::prelude::*;
 
 use crate::AnalysisError;
 use crate::check;
@@ -60,7 +61,7 @@ pub fn context_agreement(
     if documents < LEAST_UNITS {
         return Ok(Vec::new());
     }
-    trace.layers().iter().map(|layer| of_layer(layer, &met, documents, resampling)).collect()
+    trace.layers().par_iter().map(|layer| of_layer(layer, &met, documents, resampling)).collect()
 }
 
 fn of_layer(

@@ -3,6 +3,7 @@ use rand_chacha::ChaCha8Rng;
 use super::Labels;
 use crate::AnalysisError;
 use crate::along::Along;
+use crate::grouped::grouped;
 use crate::shuffled::shuffle;
 
 /// What may be exchanged when there is nothing to find.
@@ -146,13 +147,18 @@ impl Regrouping {
 impl Segments {
     /// Tokens by condition and, within it, by label where there is one, and in order.
     fn new(conditions: &Cells, labels: Option<&[u32]>) -> Segments {
-        let condition = |token: u32| conditions.of[token as usize];
-        let mut order: Vec<u32> = (0..conditions.of.len() as u32).collect();
-        match labels {
-            Some(labels) => order.sort_unstable_by_key(|t| (condition(*t), labels[*t as usize], *t)),
-            None => order.sort_by_key(|t| condition(*t)),
-        }
-        let ends = ends(&order, condition);
+        let tokens = 0..conditions.of.len() as u32;
+        let condition = |token: u32| (conditions.of[token as usize] as usize, token);
+        let (order, mut ends) = match labels {
+            Some(labels) => {
+                let values = labels.iter().max().map_or(0, |most| *most as usize + 1);
+                let label = |token: u32| (labels[token as usize] as usize, token);
+                let (by_label, _) = grouped(values, || tokens.clone().map(label));
+                grouped(conditions.count, || by_label.iter().map(|token| condition(*token)))
+            }
+            None => grouped(conditions.count, || tokens.clone().map(condition)),
+        };
+        ends.dedup();
         Segments { order, ends }
     }
 
@@ -241,12 +247,6 @@ fn for_each_part(ends: &[u32], mut visit: impl FnMut(std::ops::Range<usize>)) {
         visit(start..*end as usize);
         start = *end as usize;
     }
-}
-
-/// Ends of the runs of equal keys.
-fn ends(order: &[u32], key: impl Fn(u32) -> u32) -> Vec<u32> {
-    let is_end = |i: &usize| *i == order.len() || key(order[*i - 1]) != key(order[*i]);
-    (1..=order.len()).filter(is_end).map(|i| i as u32).collect()
 }
 
 #[cfg(test)]

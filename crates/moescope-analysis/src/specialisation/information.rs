@@ -74,9 +74,17 @@ pub fn information_each(
 ) -> Result<Vec<InformationTest>, AnalysisError> {
     permutations.check(METHOD)?;
     check_lengths(choices, labels, given)?;
+    // What is exchanged and counted together shall lie in one place of memory. Draws and sums are those of any other order, to the bit.
+    let order = match (exchange, given) {
+        (Exchange::Tokens, Some(given)) => Some(labels.order_within(given)),
+        _ => None,
+    };
+    let lying = order.as_ref().map(|order| (labels.reordered(order), given.map(|g| g.reordered(order))));
+    let (labels, given) = lying.as_ref().map_or((labels, given), |(labels, given)| (labels, given.as_ref()));
     let regrouping = Regrouping::new(labels, given, exchange)?;
     let slots = choices.iter().map(|c| c.tokens() * c.per_token()).max().unwrap_or(0);
-    let (logs, counts) = (CountLogs::up_to(slots), JointCounts::new(choices, regrouping.most_cells));
+    let counts = JointCounts::new(choices, regrouping.most_cells, order.as_deref());
+    let logs = CountLogs::up_to(slots);
     // Exchanges stay within conditions, so that what is uncertain within these is the same in every draw.
     let given_condition = counts.uncertainties(&regrouping.conditions, &mut counts.room(), &logs);
     let told = |given_cell: Vec<i64>| -> Vec<f64> {

@@ -55,8 +55,8 @@ pub(super) struct Room {
 }
 
 impl JointCounts {
-    /// Choices whose tokens will lie in so many cells at most.
-    pub(super) fn new(choices: &[Choices<'_>], most_cells: usize) -> JointCounts {
+    /// Choices whose tokens will lie in so many cells at most, and are numbered in this order where one is given.
+    pub(super) fn new(choices: &[Choices<'_>], most_cells: usize, order: Option<&[u32]>) -> JointCounts {
         let mut few: Vec<usize> = (0..choices.len()).collect();
         few.sort_by_key(|choice| choices[*choice].values());
         let mut values = 0;
@@ -69,8 +69,8 @@ impl JointCounts {
         few.sort_unstable();
         let listed = (0..choices.len()).filter(|choice| few.binary_search(choice).is_err());
         JointCounts {
-            listed: listed.map(|choice| Listed::new(choice, choices[choice])).collect(),
-            walked: Walked::new(&few, choices),
+            listed: listed.map(|choice| Listed::new(choice, choices[choice], order)).collect(),
+            walked: Walked::new(&few, choices, order),
             per_token: choices.iter().map(Choices::per_token).collect(),
         }
     }
@@ -96,7 +96,7 @@ impl JointCounts {
 }
 
 impl Walked {
-    fn new(few: &[usize], choices: &[Choices<'_>]) -> Walked {
+    fn new(few: &[usize], choices: &[Choices<'_>], order: Option<&[u32]>) -> Walked {
         let mut values = 0;
         let mut firsts = Vec::new();
         for choice in few {
@@ -107,7 +107,7 @@ impl Walked {
         let codes = (0..tokens).flat_map(|token| {
             let of_choice = move |(choice, first): (&usize, &u32)| {
                 let first = *first;
-                choices[*choice].of(token).iter().map(move |code| (code + first) as u16)
+                choices[*choice].of(token_at(order, token)).iter().map(move |code| (code + first) as u16)
             };
             few.iter().zip(&firsts).flat_map(of_choice)
         });
@@ -142,10 +142,10 @@ impl Walked {
 }
 
 impl Listed {
-    fn new(choice: usize, choices: Choices<'_>) -> Listed {
+    fn new(choice: usize, choices: Choices<'_>, order: Option<&[u32]>) -> Listed {
         let mut counts = vec![0u32; choices.values()];
-        let all =
-            || (0..choices.tokens()).flat_map(|token| choices.of(token).iter().map(move |c| (token, *c)));
+        let of = |token| choices.of(token_at(order, token)).iter().map(move |code| (token, *code));
+        let all = || (0..choices.tokens()).flat_map(of);
         all().for_each(|(_, code)| counts[code as usize] += 1);
         let several = || all().filter(|(_, code)| counts[*code as usize] > 1);
         let (tokens, ends) =
@@ -172,6 +172,11 @@ impl Listed {
         }
         sum
     }
+}
+
+/// The token at a place of an order; the places are those of the text where there is none.
+fn token_at(order: Option<&[u32]>, place: usize) -> usize {
+    order.map_or(place, |order| order[place] as usize)
 }
 
 /// `count * log2(count)` as whole numbers of a small unit, tabulated for the counts that are frequent.
@@ -249,13 +254,17 @@ mod tests {
                 Choices::new(&one, 2, 3).unwrap(),
                 Choices::new(&two, 1, 40).unwrap(),
             ];
-            let counts = JointCounts::new(&choices, most_cells);
+            let counts = JointCounts::new(&choices, most_cells, None);
+            let backwards: Vec<u32> = (0..tokens as u32).rev().collect();
+            let turned = JointCounts::new(&choices, most_cells, Some(&backwards));
             prop_assert_eq!(counts.listed.len(), match most_cells { 5 => 0, 100_000 => 2, _ => 3 });
             let (logs, mut room) = (CountLogs::up_to(200), counts.room());
             for count in [5, 1, 3] {
                 let cells = Cells { of: draw(tokens, count), count: count as usize };
                 let wanted: Vec<i64> = choices.iter().map(|choice| slow(*choice, &cells, &logs)).collect();
-                prop_assert_eq!(counts.uncertainties(&cells, &mut room, &logs), wanted);
+                prop_assert_eq!(&counts.uncertainties(&cells, &mut room, &logs), &wanted);
+                let cells = Cells { of: cells.of.iter().rev().copied().collect(), ..cells };
+                prop_assert_eq!(turned.uncertainties(&cells, &mut room, &logs), wanted);
             }
         }
     }
