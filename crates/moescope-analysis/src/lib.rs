@@ -35,6 +35,7 @@ mod lens_passage;
 #[cfg(test)]
 mod lens_reference;
 mod next_token;
+mod overhearing;
 #[cfg(test)]
 mod planted_model;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What the model predicts after each token, and how well.
 
-use moescope_base::{Request, Subject};
+use moescope_base::{HookPoint, Observation, Request, Subject, SubjectError};
 use moescope_engine::log_total;
 use rayon::prelude::*;
 
 use crate::next_token::{first_of_largest, last_stream, predicted};
+use crate::overhearing::Ear;
 use crate::{AnalysisError, Sample};
 
 /// The most probable next token and the loss after every token of a text, batch after batch.
@@ -25,27 +26,71 @@ impl Predictions {
     /// # Errors
     /// If the subject cannot answer or leaves the stream out.
     pub(crate) fn of(subject: &mut dyn Subject, samples: &[Sample]) -> Result<Predictions, AnalysisError> {
-        let (point, width, vocabulary) =
-            (last_stream(subject), subject.shape().d_model, subject.shape().vocab);
+        let point = last_stream(subject);
         let mut found = Predictions::default();
         for sample in samples {
             let seen = subject.run(&Request::recording(sample.tokens(), &[point]))?;
             let stream = seen.values.get(&point).and_then(|value| value.real());
-            let stream = stream.ok_or(AnalysisError::NotRecorded { point })?;
-            let coming = coming(sample);
-            for (stream, coming) in stream.chunks(ROWS_AT_ONCE * width).zip(coming.chunks(ROWS_AT_ONCE)) {
-                let logits = subject.unembed(stream)?;
-                let loss = |(logits, coming): (&[f32], &Option<u32>)| {
-                    let loss = |id: u32| log_total(logits) - f64::from(logits[id as usize]);
-                    (first_of_largest(logits), coming.map(loss))
-                };
-                let rows = logits.par_chunks_exact(vocabulary).zip(coming).map(loss);
-                let (ids, losses): (Vec<u32>, Vec<Option<f64>>) = rows.unzip();
-                found.ids.extend(ids);
-                found.losses.extend(losses);
-            }
+            found.add(subject, sample, stream.ok_or(AnalysisError::NotRecorded { point })?)?;
         }
         Ok(found)
+    }
+
+    /// Adds those of a batch, from the stream after its last block.
+    fn add(
+        &mut self,
+        subject: &mut dyn Subject,
+        sample: &Sample,
+        stream: &[f32],
+    ) -> Result<(), SubjectError> {
+        let (width, vocabulary) = (subject.shape().d_model, subject.shape().vocab);
+        let coming = coming(sample);
+        for (stream, coming) in stream.chunks(ROWS_AT_ONCE * width).zip(coming.chunks(ROWS_AT_ONCE)) {
+            let logits = subject.unembed(stream)?;
+            let loss = |(logits, coming): (&[f32], &Option<u32>)| {
+                let loss = |id: u32| log_total(logits) - f64::from(logits[id as usize]);
+                (first_of_largest(logits), coming.map(loss))
+            };
+            let rows = logits.par_chunks_exact(vocabulary).zip(coming).map(loss);
+            let (ids, losses): (Vec<u32>, Vec<Option<f64>>) = rows.unzip();
+            self.ids.extend(ids);
+            self.losses.extend(losses);
+        }
+        Ok(())
+    }
+}
+
+/// Notes what is predicted while a text passes for something else.
+pub(crate) struct Foretelling<'s> {
+    samples: &'s [Sample],
+    /// Of the stream after the last block.
+    point: [HookPoint; 1],
+    /// What was predicted so far.
+    pub(crate) found: Predictions,
+}
+
+impl<'s> Foretelling<'s> {
+    /// For a subject that will be run on each of these samples in turn.
+    pub(crate) fn new(subject: &dyn Subject, samples: &'s [Sample]) -> Foretelling<'s> {
+        Foretelling { samples, point: [last_stream(subject)], found: Predictions::default() }
+    }
+}
+
+impl Ear for Foretelling<'_> {
+    fn points(&self) -> &[HookPoint] {
+        &self.point
+    }
+
+    fn hear(
+        &mut self,
+        subject: &mut dyn Subject,
+        batch: usize,
+        seen: &Observation,
+    ) -> Result<(), AnalysisError> {
+        let [point] = self.point;
+        let stream = seen.values.get(&point).and_then(|value| value.real());
+        let stream = stream.ok_or(AnalysisError::NotRecorded { point })?;
+        Ok(self.found.add(subject, &self.samples[batch], stream)?)
     }
 }
 
@@ -61,6 +106,7 @@ fn coming(sample: &Sample) -> Vec<Option<u32>> {
 mod tests {
     use super::*;
     use crate::next_token::{logits_point, loss_at, most_probable};
+    use crate::overhearing::Overheard;
     use crate::planted_model::{VOCAB, model, own_text};
     use moescope_model::ModelSubject;
 
@@ -88,5 +134,24 @@ mod tests {
         }
         assert!(losses.iter().flatten().count() > 300 && losses.contains(&None));
         assert_eq!(Predictions::of(&mut subject, &[]).unwrap(), Predictions::default());
+    }
+
+    #[test]
+    fn predictions_come_along_with_whatever_else_is_asked_for() {
+        let planted = model(2, 3, |_, _| {});
+        let samples = [own_text(&planted, 4, 1), own_text(&planted, 3, 2)];
+        let mut subject = ModelSubject::new(planted);
+        let wanted = Predictions::of(&mut subject, &samples).unwrap();
+        let last = last_stream(&subject);
+        for record in [vec![], vec![last], vec![logits_point()]] {
+            let mut foretelling = Foretelling::new(&subject, &samples);
+            let mut overheard = Overheard::new(&mut subject, vec![&mut foretelling]);
+            for sample in &samples {
+                let seen = overheard.run(&Request::recording(sample.tokens(), &record)).unwrap();
+                assert_eq!(seen.values.keys().copied().collect::<Vec<_>>(), record);
+            }
+            assert_eq!(overheard.heard(2), [true]);
+            assert_eq!(foretelling.found, wanted);
+        }
     }
 }

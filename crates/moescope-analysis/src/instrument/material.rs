@@ -5,7 +5,9 @@ use rand::seq::SliceRandom;
 use super::Other;
 use super::excerpt::{EXCERPT, Excerpt};
 use crate::matrix::Features;
-use crate::predictions::Predictions;
+use crate::overhearing::{Ear, Overheard};
+use crate::predictability::{InputClusters, Sorting, input_clusters};
+use crate::predictions::{Foretelling, Predictions};
 use crate::routing::Permutations;
 use crate::statistics::{BootstrapMethod, Resampling};
 use crate::{AnalysisError, Sample, check};
@@ -62,6 +64,19 @@ pub(super) struct Known {
     pub(super) routes: Option<RoutingTrace>,
     /// What is predicted after each.
     predictions: Option<Predictions>,
+    /// Cluster of what the routers read at each.
+    input_clusters: Option<InputClusters>,
+    /// What will be asked for after the routes.
+    expected: Vec<Overhears>,
+}
+
+/// What the pass that records the routes can find beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overhears {
+    /// What is predicted after each token.
+    Predictions,
+    /// The cluster of what the routers read at each token, see [`input_clusters`](crate::predictability::input_clusters).
+    InputClusters,
 }
 
 impl<'a> Material<'a> {
@@ -101,9 +116,70 @@ impl<'a> Material<'a> {
         let layers = self.subject.shape().routed_layers().len();
         check::at_least("routing", "routed layers", layers, 1)?;
         if self.known.routes.is_none() {
-            self.known.routes = Some(record_routing(self.subject, self.batches.iter().cloned())?);
+            let routes = self.overheard_routes()?;
+            self.known.routes = Some(routes);
         }
         Ok(self.known.routes.as_ref().expect("recorded just now or before"))
+    }
+
+    /// Records the routes, and notes what else is expected and not known.
+    fn overheard_routes(&mut self) -> Result<RoutingTrace, AnalysisError> {
+        let known = &self.known;
+        let expected = |what| known.expected.contains(&what);
+        let foretells = expected(Overhears::Predictions) && known.predictions.is_none();
+        let sorts = expected(Overhears::InputClusters) && known.input_clusters.is_none();
+        // What cannot be found here is asked for again by whoever needs it, who then hears why.
+        let samples = if foretells { self.samples()? } else { Vec::new() };
+        let mut foretelling = foretells.then(|| Foretelling::new(self.subject, &samples));
+        let mut sorting = if sorts { self.sorting().ok() } else { None };
+        let ears = foretelling.iter_mut().map(|ear| ear as &mut dyn Ear);
+        let ears = ears.chain(sorting.iter_mut().map(|ear| ear as &mut dyn Ear)).collect();
+        let mut overheard = Overheard::new(self.subject, ears);
+        let routes = record_routing(&mut overheard, self.batches.iter().cloned())?;
+        let mut heard = overheard.heard(self.batches.len()).into_iter();
+        if let Some(ear) = foretelling {
+            self.known.predictions = heard.next().unwrap_or(false).then_some(ear.found);
+        }
+        if let Some(ear) = sorting {
+            self.known.input_clusters = heard.next().unwrap_or(false).then_some(ear.found);
+        }
+        Ok(routes)
+    }
+
+    /// Clusters of what the routers read, learned from a sample of the text.
+    fn sorting(&mut self) -> Result<Sorting, AnalysisError> {
+        let mut tokens = TokenTable::default();
+        for (place, (_, table)) in self.batches.iter().enumerate() {
+            match place {
+                0 => tokens = table.clone(),
+                _ => tokens.extend(table.clone())?,
+            }
+        }
+        let seed = self.halves();
+        Sorting::new(self.subject, &self.batches, &tokens, seed)
+    }
+
+    /// Which documents teach what is said of others, see [`predictability`](crate::predictability::predictability).
+    pub(crate) fn halves(&self) -> Seed {
+        self.seed.child("halves")
+    }
+
+    /// The cluster of what the routers read at each token, found in one pass over the text when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`input_clusters`](crate::predictability::input_clusters).
+    pub(crate) fn input_clusters(&mut self) -> Result<&InputClusters, AnalysisError> {
+        if self.known.input_clusters.is_none() {
+            let (trace, seed) = (self.routes()?.clone(), self.halves());
+            let found = input_clusters(self.subject, &self.batches, &trace, seed)?;
+            self.known.input_clusters = Some(found);
+        }
+        Ok(self.known.input_clusters.as_ref().expect("found just now or before"))
+    }
+
+    /// Says what will be asked for, so that it comes from the pass that records the routes.
+    pub fn expect(&mut self, what: Overhears) {
+        self.known.expected.push(what);
     }
 
     /// What is predicted after every token, found in one pass over the text when it is first asked for.

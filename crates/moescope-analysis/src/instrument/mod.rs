@@ -21,7 +21,7 @@ use crate::AnalysisError;
 pub use case::{CASE, named};
 pub use excerpt::{EXCERPT, Reads};
 pub use gives::{Gives, Number, Range};
-pub use material::{Material, ResidualStream, stream_of};
+pub use material::{Material, Overhears, ResidualStream, stream_of};
 pub use other::{Open, Other};
 pub use picture::layer_figure;
 pub use promise::{LEVEL, Promise, Reading, Rule};
@@ -41,6 +41,11 @@ pub trait Instrument: Sync {
     /// How much of the text it reads.
     fn reads(&self) -> Reads {
         Reads::default()
+    }
+
+    /// What it asks of every token of the text beside the routes.
+    fn overhears(&self) -> &'static [Overhears] {
+        &[]
     }
 
     /// Runs it on as much of the text as it reads.

@@ -7,7 +7,9 @@ use moescope_base::{Figure, FigureKind};
 
 pub(super) use domain_probe::DomainProbe;
 
-use super::{About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule};
+use super::{
+    About, Finding, Group, Instrument, Material, Overhears, Promise, Property, Reading, Reads, Rule,
+};
 use crate::AnalysisError;
 use crate::lens_passage::Passage;
 use crate::logit_lens::{LensLayer, logit_lens};
@@ -166,7 +168,7 @@ impl Instrument for Specialisation {
             null: "routes moved along documents, domains exchanged between documents, loads kept; as many slots drawn from the layer, and documents exchanged",
             does_not_show: "what experts compute, nor that they decide the predicted token, which is a function of the routes among all else; topic and vocabulary are told apart by the information given the token alone",
             source: "mutual information with permutation nulls; domain shares of Muennighoff et al. 2024 (OLMoE); divergence over clusters, arXiv 2604.02178",
-            passes: "three for each batch; one, and one more for each layer, for at most 64 sequences",
+            passes: "two for each batch; one, and one more for each layer, for at most 64 sequences",
             routed: true,
             gives: gives::SPECIALISATION,
             promises: SPECIALISATION_PROMISES,
@@ -177,7 +179,12 @@ impl Instrument for Specialisation {
         Reads::Whole
     }
 
+    fn overhears(&self) -> &'static [Overhears] {
+        &[Overhears::Predictions]
+    }
+
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        material.expect(Overhears::Predictions);
         let permutations = material.permutations("specialisation");
         let trace = material.routes()?.clone();
         let predicted = Labels::predicted_token(&material.predictions()?.ids);

@@ -7,7 +7,7 @@ use super::profile::{Profile, Profiles, Setting, profiles};
 use super::tables::{layers, passages, profile, purities, texts};
 use crate::AnalysisError;
 use crate::instrument::{
-    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+    About, Finding, Group, Instrument, Material, Overhears, Promise, Property, Reading, Reads, Rule,
 };
 use crate::neuron_profile::Text;
 use crate::statistics::holm;
@@ -61,7 +61,7 @@ impl Instrument for PathProfile {
             null: "paths moved along each document; the purest of a path's experts; the same tokens on other paths",
             does_not_show: "that experts are composed: two that read different things of a token have a purer path than either",
             source: "single paths of one meaning among experts of many, Yuan et al. 2026 (arXiv 2604.17837), here with a test; purity after Simpson 1949",
-            passes: "two for each batch",
+            passes: "one for each batch",
             routed: true,
             gives: super::gives::GIVES,
             promises: PROMISES,
@@ -72,7 +72,12 @@ impl Instrument for PathProfile {
         Reads::Whole
     }
 
+    fn overhears(&self) -> &'static [Overhears] {
+        &[Overhears::Predictions]
+    }
+
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
+        material.expect(Overhears::Predictions);
         let trace = material.routes()?.clone();
         let text = Text::new(&material.batches);
         let predictions = material.predictions()?.clone();

@@ -3,10 +3,10 @@
 use moescope_base::{Figure, FigureKind};
 
 use super::contexts::{self, ContextAgreement, context_agreement};
-use super::{LayerPredictability, Predictor, input_clusters, predictability, table};
+use super::{LayerPredictability, Predictor, predictability, table};
 use crate::AnalysisError;
 use crate::instrument::{
-    About, Finding, Group, Instrument, Material, Promise, Property, Reading, Reads, Rule,
+    About, Finding, Group, Instrument, Material, Overhears, Promise, Property, Reading, Reads, Rule,
 };
 use crate::wording::counted;
 
@@ -68,7 +68,7 @@ impl Instrument for Predictability {
             null: "the layer's most used experts, whatever the token; between contexts, any other token of the second document",
             does_not_show: "that the router looks at the token and not at what goes with it; clusters are of the router's own input",
             source: "the baseline behind context-independent specialisation, Xue et al. 2024 (OpenMoE); geometry of the stream, arXiv 2604.09780",
-            passes: "two for each batch, and a third of its sequences with any of 2,000 drawn tokens",
+            passes: "one for each batch, and another of its sequences with any of 2,000 drawn tokens",
             routed: true,
             gives: super::gives::GIVES,
             promises: PROMISES,
@@ -79,10 +79,15 @@ impl Instrument for Predictability {
         Reads::Whole
     }
 
+    fn overhears(&self) -> &'static [Overhears] {
+        &[Overhears::InputClusters]
+    }
+
     fn run(&self, material: &mut Material<'_>) -> Result<Finding, AnalysisError> {
-        let (seed, resampling) = (material.seed.child("halves"), material.resampling("predictability"));
+        let (seed, resampling) = (material.halves(), material.resampling("predictability"));
+        material.expect(Overhears::InputClusters);
         let trace = material.routes()?.clone();
-        let clusters = input_clusters(material.subject, &material.batches, &trace, seed)?;
+        let clusters = material.input_clusters()?.clone();
         let found = predictability(&trace, Some(&clusters), seed, resampling)?;
         let figure = Figure {
             id: "predictability".into(),

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 pub use contexts::{ContextAgreement, context_agreement};
 pub use instrument::Predictability;
+pub(crate) use router_inputs::Sorting;
 pub use router_inputs::{InputClusters, input_clusters};
 
 use self::cases::{Cases, Guesses};

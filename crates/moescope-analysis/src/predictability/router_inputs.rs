@@ -1,8 +1,8 @@
 //! Clusters of the vectors that routers read.
 
-use std::collections::BTreeMap;
-
-use moescope_base::{HookPoint, Request, Seed, Site, Subject, Tokens};
+use moescope_base::{
+    FeedForwardShape, HookPoint, Observation, Request, Seed, Site, Subject, SubjectShape, Tokens,
+};
 use moescope_trace::{RoutingTrace, TokenTable};
 use rand::seq::SliceRandom;
 
@@ -10,6 +10,7 @@ use super::Halves;
 use crate::AnalysisError;
 use crate::clustering::{Clusters, k_means};
 use crate::matrix::Features;
+use crate::overhearing::Ear;
 
 /// Vectors that the clusters of a layer are learned from, at most.
 const SAMPLE: usize = 2_000;
@@ -38,32 +39,87 @@ pub fn input_clusters(
     trace: &RoutingTrace,
     seed: Seed,
 ) -> Result<InputClusters, AnalysisError> {
-    let halves = Halves::new(trace.tokens(), seed)?;
-    let teaching: Vec<usize> = (0..trace.tokens().len()).filter(|token| halves.teaches(*token)).collect();
-    let sample = sample(&teaching, SAMPLE, seed.child("vectors"));
-    let mut vectors: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for (tokens, rows) in windows(batches, &sample)? {
-        each_layer(subject, &tokens, trace, |layer, features| {
-            let kept = vectors.entry(layer).or_default();
-            rows.iter().for_each(|row| kept.extend_from_slice(features.row(*row)));
-        })?;
+    let mut sorting = Sorting::new(subject, batches, trace.tokens(), seed)?;
+    for (batch, (tokens, _)) in batches.iter().enumerate() {
+        let seen = subject.run(&Request::recording(tokens, &sorting.points))?;
+        sorting.hear(subject, batch, &seen)?;
     }
-    let mut clusters: BTreeMap<usize, Clusters> = BTreeMap::new();
-    for (layer, vectors) in vectors {
-        let features = Features::new(vectors.len() / sample.len(), &vectors)?;
-        let wanted = FOR_EACH_EXPERT * trace.layers()[layer].experts;
-        clusters.insert(layer, k_means(&features, wanted, seed.child("clusters").index(layer as u64))?);
-    }
-    let mut of: Vec<Option<Vec<u32>>> =
-        (0..trace.layers().len()).map(|layer| clusters.contains_key(&layer).then(Vec::new)).collect();
-    for (tokens, _) in batches {
-        each_layer(subject, tokens, trace, |layer, features| {
-            if let (Some(clusters), Some(of)) = (clusters.get(&layer), of[layer].as_mut()) {
-                of.extend(clusters.nearest(features));
+    Ok(sorting.found)
+}
+
+/// Sorts what the routers read into clusters while a text passes for something else.
+pub(crate) struct Sorting {
+    /// Of each routed layer what its router reads.
+    points: Vec<HookPoint>,
+    /// Of each routed layer; none where its router shows no input.
+    clusters: Vec<Option<Clusters>>,
+    /// What was sorted so far.
+    pub(crate) found: InputClusters,
+}
+
+impl Sorting {
+    /// Learns the centres from a sample of the text, of which `tokens` is the table.
+    ///
+    /// # Errors
+    /// As [`input_clusters`].
+    pub(crate) fn new(
+        subject: &mut dyn Subject,
+        batches: &[(Tokens, TokenTable)],
+        tokens: &TokenTable,
+        seed: Seed,
+    ) -> Result<Sorting, AnalysisError> {
+        let halves = Halves::new(tokens, seed)?;
+        let teaching: Vec<usize> = (0..tokens.len()).filter(|token| halves.teaches(*token)).collect();
+        let sample = sample(&teaching, SAMPLE, seed.child("vectors"));
+        let layers = routed(subject.shape());
+        let points: Vec<HookPoint> =
+            layers.iter().map(|(layer, _)| HookPoint::block(Site::RouterIn, *layer)).collect();
+        let mut vectors: Vec<Vec<f64>> = vec![Vec::new(); layers.len()];
+        for (tokens, rows) in windows(batches, &sample)? {
+            let seen = subject.run(&Request::recording(&tokens, &points))?;
+            for (kept, point) in vectors.iter_mut().zip(&points) {
+                let Some(value) = seen.values.get(point) else { continue };
+                let features = Features::of_value(value)?;
+                rows.iter().for_each(|row| kept.extend_from_slice(features.row(*row)));
             }
-        })?;
+        }
+        let learn = |(place, (vectors, (_, experts))): (usize, (&Vec<f64>, &(usize, usize)))| {
+            if vectors.is_empty() {
+                return Ok(None);
+            }
+            let features = Features::new(vectors.len() / sample.len(), vectors)?;
+            k_means(&features, FOR_EACH_EXPERT * experts, seed.child("clusters").index(place as u64))
+                .map(Some)
+        };
+        let clusters: Vec<Option<Clusters>> =
+            vectors.iter().zip(&layers).enumerate().map(learn).collect::<Result<_, AnalysisError>>()?;
+        let of = clusters.iter().map(|clusters| clusters.as_ref().map(|_| Vec::new())).collect();
+        Ok(Sorting { points, clusters, found: InputClusters { of } })
     }
-    Ok(InputClusters { of })
+}
+
+impl Ear for Sorting {
+    fn points(&self) -> &[HookPoint] {
+        &self.points
+    }
+
+    fn hear(&mut self, _: &mut dyn Subject, _: usize, seen: &Observation) -> Result<(), AnalysisError> {
+        for ((point, clusters), of) in self.points.iter().zip(&self.clusters).zip(&mut self.found.of) {
+            if let (Some(value), Some(clusters), Some(of)) = (seen.values.get(point), clusters, of) {
+                of.extend(clusters.nearest(&Features::of_value(value)?));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The routed layers, as a trace has them: block and experts.
+fn routed(shape: &SubjectShape) -> Vec<(usize, usize)> {
+    let routed = shape.feed_forward.iter().enumerate().filter_map(|(layer, shape)| match shape {
+        FeedForwardShape::Routed { experts, .. } => Some((layer, *experts)),
+        FeedForwardShape::Dense { .. } => None,
+    });
+    routed.collect()
 }
 
 /// Some of these tokens, drawn at random, in their order.
@@ -99,24 +155,6 @@ fn windows(
         }
     }
     Ok(found)
-}
-
-/// Shows what the router of each layer reads: the place of the layer, and the vectors.
-fn each_layer(
-    subject: &mut dyn Subject,
-    tokens: &Tokens,
-    trace: &RoutingTrace,
-    mut show: impl FnMut(usize, &Features),
-) -> Result<(), AnalysisError> {
-    let points: Vec<HookPoint> =
-        trace.layers().iter().map(|layer| HookPoint::block(Site::RouterIn, layer.layer)).collect();
-    let seen = subject.run(&Request::recording(tokens, &points))?;
-    for (layer, point) in points.iter().enumerate() {
-        if let Some(value) = seen.values.get(point) {
-            show(layer, &Features::of_value(value)?);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -145,6 +145,7 @@ pub fn run(args: &AnalyzeArgs, context: &Context) -> Result<(), Failure> {
         others.iter().map(|other| watch.over_other(other.to_open(&running(sequences)))).collect();
     material.words = texts(&tokenizer);
     material.room_for_weights = for_weights;
+    instruments.iter().flat_map(|instrument| instrument.overhears()).for_each(|what| material.expect(*what));
     let found = SoFar::new(left_out);
     let keep = {
         let (args, found, asked) = (args.clone(), found.clone(), instruments.clone());
