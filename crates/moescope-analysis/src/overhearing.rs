@@ -49,19 +49,19 @@ impl Subject for Overheard<'_> {
     }
 
     fn run(&mut self, request: &Request<'_>) -> Result<Observation, SubjectError> {
-        let mut record = request.record.to_vec();
-        self.ears
-            .iter()
-            .filter(|(_, hears)| *hears)
-            .for_each(|(ear, _)| record.extend_from_slice(ear.points()));
+        let listening = self.ears.iter().filter(|(_, hears)| *hears);
+        let extra: Vec<HookPoint> = listening.flat_map(|(ear, _)| ear.points()).copied().collect();
+        let mut record = [request.record, &extra].concat();
         record.sort_unstable();
         record.dedup();
         let mut seen = match self.subject.run(&Request { record: &record, ..*request }) {
             Ok(seen) => seen,
-            Err(_) => {
+            // What was asked for may be possible all the same.
+            Err(_) if !extra.is_empty() => {
                 self.ears.iter_mut().for_each(|(_, hears)| *hears = false);
                 return self.subject.run(request);
             }
+            Err(error) => return Err(error),
         };
         for (ear, hears) in self.ears.iter_mut().filter(|(_, hears)| *hears) {
             *hears = ear.hear(self.subject, self.run, &seen).is_ok();

@@ -126,9 +126,14 @@ impl Pool {
     fn make_room(&mut self, size: usize) -> bool {
         let largest = LARGEST_TOTAL.load(Ordering::Relaxed);
         while size <= largest && self.held + size > largest {
-            let longest = self.spare.iter().min_by_key(|(_, shelf)| shelf.used).map(|(&size, _)| size);
-            let Some((size, shelf)) = longest.and_then(|size| self.spare.remove_entry(&size)) else { break };
-            self.held -= size * shelf.blocks.len();
+            let longest = self.spare.iter_mut().min_by_key(|(_, shelf)| shelf.used);
+            let Some((&size, shelf)) = longest else { break };
+            // One block at a time: a size that is asked for again and again may be the only one.
+            shelf.blocks.pop();
+            if shelf.blocks.is_empty() {
+                self.spare.remove(&size);
+            }
+            self.held -= size;
         }
         self.held + size <= largest
     }
@@ -192,5 +197,8 @@ mod tests {
         assert!(pool.take(3000).is_some());
         pool.give_back(vec![0.0; largest + 1]);
         assert_eq!(pool.held, 0, "more than a pool may hold");
+        // Of a size that fills the pool, as many stay as there is room for.
+        (0..5).for_each(|_| pool.give_back(vec![0.0; largest / 4]));
+        assert_eq!(pool.held, largest / 4 * 4);
     }
 }

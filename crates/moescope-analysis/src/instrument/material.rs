@@ -108,7 +108,8 @@ impl<'a> Material<'a> {
         })
     }
 
-    /// The routes of all tokens, recorded in one pass over the text when they are first asked for.
+    /// The routes of all tokens, recorded in one pass over the text when they are first asked for. What is [expected](Self::expect) beside them comes from
+    /// the same pass.
     ///
     /// # Errors
     /// If the subject has no routed layer or cannot answer.
@@ -157,6 +158,12 @@ impl<'a> Material<'a> {
         }
         let seed = self.halves();
         Sorting::new(self.subject, &self.batches, &tokens, seed)
+    }
+
+    /// Whether predictions and clusters of router inputs are known.
+    #[cfg(test)]
+    pub(crate) fn known_beside_routes(&self) -> [bool; 2] {
+        [self.known.predictions.is_some(), self.known.input_clusters.is_some()]
     }
 
     /// Which documents teach what is said of others, see [`predictability`](crate::predictability::predictability).

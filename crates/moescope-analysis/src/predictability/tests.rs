@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::instrument::{Material, Overhears};
 use crate::planted_model::{batch, model, own_text};
 use crate::routing::planted;
 use crate::statistics::BootstrapMethod;
@@ -150,6 +151,28 @@ fn clusters_of_a_models_router_inputs_tell_its_routes() {
     assert!(known.overlap.estimate > 0.95 && known.gain.low > 0.2, "{known:?}");
     let again = input_clusters(&mut subject, &batches, &trace, Seed(1)).unwrap();
     assert_eq!(found, again);
+}
+
+#[test]
+fn what_comes_with_the_routes_is_what_passes_of_their_own_find() {
+    let model = model(2, 3, |_, _| {});
+    let samples = [own_text(&model, 8, 3), own_text(&model, 8, 4)];
+    let batches: Vec<(Tokens, TokenTable)> = samples.iter().map(batch).collect();
+    let mut subject = ModelSubject::new(model);
+    let mut alone = Material::new(&mut subject, batches.clone(), Seed(5)).unwrap();
+    let routes = alone.routes().unwrap().clone();
+    let (predictions, clusters) =
+        (alone.predictions().unwrap().clone(), alone.input_clusters().unwrap().clone());
+    drop(alone);
+    let both = [Overhears::Predictions, Overhears::InputClusters];
+    for expected in [&both[..], &both[..1], &both[1..], &[]] {
+        let mut material = Material::new(&mut subject, batches.clone(), Seed(5)).unwrap();
+        expected.iter().for_each(|what| material.expect(*what));
+        assert_eq!(material.routes().unwrap(), &routes);
+        assert_eq!(material.known_beside_routes(), both.map(|what| expected.contains(&what)));
+        assert_eq!(material.predictions().unwrap(), &predictions);
+        assert_eq!(material.input_clusters().unwrap(), &clusters);
+    }
 }
 
 #[test]

@@ -87,13 +87,11 @@ fn of_layers(
     permutations: Permutations,
 ) -> Vec<LayerLocality> {
     // All give the same; narrow sets take less of the cache.
-    let ways = [
-        drawn_as_bits::<u16, TOGETHER>,
-        drawn_as_bits::<u32, TOGETHER>,
-        drawn_as_bits::<u64, 1>,
-        drawn_as_bits::<u128, 1>,
-    ];
-    let drawn = ways.iter().find_map(|drawn| drawn(layers, firsts, documents, permutations));
+    let alone =
+        [drawn_as_bits::<u16, 1>, drawn_as_bits::<u32, 1>, drawn_as_bits::<u64, 1>, drawn_as_bits::<u128, 1>];
+    let several = [drawn_as_bits::<u16, TOGETHER>, drawn_as_bits::<u32, TOGETHER>];
+    let mut ways = alone.into_iter().chain(several);
+    let drawn = ways.find_map(|drawn| drawn(layers, firsts, documents, permutations));
     let as_lists =
         || layers.iter().map(|layer| drawn_as_lists(layer, firsts, documents, permutations)).collect();
     let drawn = drawn.unwrap_or_else(as_lists);

@@ -18,8 +18,9 @@ pub(super) struct Trade {
 ///
 /// Draws do not begin at the data but at a hub: once from the data back to the hub, then for every draw from the hub there. Both have the same steps in the
 /// opposite order, so that under the null the data are one more draw, however short the way is (Besag and Clifford 1989). From the data to a draw
-/// every token trades in six rounds: partners of two experts stay together in a third of the trades, so that after these
-/// the margins alone shape the sets (Strona et al. use five trades for each token). Pairs drawn one by one would leave some tokens
+/// every token trades in six rounds (Strona et al. use five trades for each token). Where two tokens differ in `m` experts each, partners stay
+/// together in `(m − 1) / (2m − 1)` of the trades: of what goes together in the data a thousandth is left in the draws where tokens choose
+/// two experts, a hundredth where they choose eight, by which the excess is too small. Pairs drawn one by one would leave some tokens
 /// without a trade, and what goes together a little too often in the null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {

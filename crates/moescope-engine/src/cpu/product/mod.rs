@@ -60,6 +60,7 @@ struct Out<'a> {
     factor: f32,
     add: bool,
     /// Rows and columns exchanged: then there are neither names nor factors. Not for gemm.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     turned: bool,
     lifetime: PhantomData<&'a mut [f32]>,
 }

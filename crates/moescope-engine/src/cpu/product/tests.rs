@@ -20,9 +20,12 @@ fn slow(left: impl Fn(usize, usize) -> f32, right: impl Fn(usize, usize) -> f32,
     (0..sizes.rows * sizes.columns).map(|i| entry(i / sizes.columns, i % sizes.columns)).collect()
 }
 
-/// The result with the kernels of every machine that this one can be, gemm last.
+/// The result with the kernels of every machine that this one can be, gemm last. Those of ours are the same to the bit.
 fn each(work: impl Fn() -> Vec<f32>) -> Vec<Vec<f32>> {
-    machines().into_iter().map(|machine| told(machine, &work)).collect()
+    let found: Vec<Vec<f32>> = machines().into_iter().map(|machine| told(machine, &work)).collect();
+    let own = &found[..found.len() - 1];
+    assert!(own.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])), "wide and narrow vectors differ");
+    found
 }
 
 /// The machines that this one can be.
@@ -324,8 +327,4 @@ fn many_named_rows_are_added_with_the_bits_of_each_alone() {
             assert!((own - gemm).abs() < 1e-3 * (1.0 + gemm.abs()));
         }
     }
-    assert!(
-        found.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])),
-        "wide and narrow vectors give the same"
-    );
 }

@@ -223,7 +223,7 @@ fn plan(
     args.memory.tell(checkpoint, intent, context)?;
     if !context.json() {
         say!(
-            "        one pass of the text for each instrument is counted: a lower limit. `moescope analyze --list` tells the passes of each"
+            "        one pass of the text for each instrument is counted: most make more, and those that count routes share theirs. `moescope analyze --list` tells the passes of each"
         );
     }
     Ok(())

@@ -132,7 +132,8 @@ fn widest_neurons(shape: &SubjectShape) -> Vec<HookPoint> {
 }
 
 /// Bytes that instruments keep of so many tokens: the routes, the residual stream of a sample in `f64`, twice, the neurons of a layer
-/// that are profiled, the unembedding for lenses that are trained, and the directions of promoted tokens.
+/// that are profiled, the unembedding for lenses that are trained, the directions of promoted tokens, and, twice, what is predicted after every token and the
+/// clusters of what the routers read.
 ///
 /// Of a long text the routes of the excerpts, of which the longer has `excerpt` tokens, stand beside those of all of it, and neurons are those of the
 /// excerpt alone: see [`Reads`].
@@ -149,11 +150,13 @@ pub(super) fn kept(
     let neurons = if asked("neuron-profile") { moescope_analysis::neuron_profile::kept(excerpt) } else { 0 };
     let unembedding = if asked("tuned-lens") { 4 * (shape.vocab * shape.d_model) as u64 } else { 0 };
     let promoted = if asked("specialisation") { specialisation::kept(shape.vocab) } else { 0 };
+    let sorted = if asked("predictability") { 8 * (tokens * shape.routed_layers().len()) as u64 } else { 0 };
+    let predicted = if asked("specialisation") || asked("path-profile") { 40 * tokens as u64 } else { 0 };
     let learned = if asked("dictionary") { sparse_dictionary::kept(shape.d_model, tokens) } else { 0 };
     let aligned =
         if asked("expert-alignment") { moescope_analysis::model_comparison::kept(shape) } else { 0 };
     let routes = |tokens| super::super::routing::kept(shape, tokens);
     let routes =
         routes(tokens) + [excerpt, short].into_iter().filter(|read| *read < tokens).map(routes).sum::<u64>();
-    routes + stream + neurons + unembedding + promoted + learned + aligned
+    routes + stream + neurons + unembedding + promoted + sorted + predicted + learned + aligned
 }
