@@ -38,6 +38,7 @@ mod error;
 mod family_kernels;
 mod few;
 mod gradients;
+mod instructions;
 pub mod measure;
 mod memory;
 #[cfg(test)]
@@ -66,6 +67,7 @@ pub use error::EngineError;
 pub use family_kernels::FamilyKernels;
 pub use few::{Lined, few_products, few_sums};
 pub use gradients::Gradients;
+pub use instructions::{Deposit, WithDeposit, deposit_slowly, with_deposit, with_vectors};
 pub use memory::{limit_spare_buffers, release_spare_buffers};
 pub use operations::IGNORE;
 pub use profiler::{KernelProfile, Profiler};

@@ -3,6 +3,7 @@
 //! The same null as [`Trade`](super::trade::Trade), several times as fast. Which token has which set does not matter to what experts go together, so
 //! that sets themselves are shuffled, and two sets trade without a branch that depends on them.
 
+use moescope_engine::{Deposit, WithDeposit, with_deposit};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -27,14 +28,17 @@ pub(super) trait Bits: Copy + Send + Sync + PartialEq + std::fmt::Debug {
     fn count(self) -> usize;
     /// The set of its lowest expert; empty if it is.
     fn lowest(self) -> Self;
-    /// Itself if the flag is 1, empty if it is 0.
-    fn if_set(self, flag: u16) -> Self;
+    /// Those of its experts, the lowest first, whose bits are set in `half`; `deposit` does the same to words.
+    fn chosen(self, half: u64, deposit: impl Deposit) -> Self;
     /// Its lowest expert; of an empty set no expert at all.
     fn first(self) -> usize;
 }
 
 macro_rules! bits {
     ($word:ty) => {
+        bits!($word, |set, half, deposit| deposit(half, u64::from(set)) as $word);
+    };
+    ($word:ty, |$set:ident, $half:ident, $deposit:ident| $chosen:expr) => {
         impl Bits for $word {
             const EXPERTS: usize = <$word>::BITS as usize;
             const EMPTY: $word = 0;
@@ -43,30 +47,38 @@ macro_rules! bits {
                 self | 1 << expert
             }
 
+            #[inline(always)]
             fn both(self, other: $word) -> $word {
                 self & other
             }
 
+            #[inline(always)]
             fn either(self, other: $word) -> $word {
                 self | other
             }
 
+            #[inline(always)]
             fn differing(self, other: $word) -> $word {
                 self ^ other
             }
 
+            #[inline(always)]
             fn count(self) -> usize {
                 self.count_ones() as usize
             }
 
+            #[inline(always)]
             fn lowest(self) -> $word {
                 self & self.wrapping_neg()
             }
 
-            fn if_set(self, flag: u16) -> $word {
-                self & <$word>::from(flag).wrapping_neg()
+            #[inline(always)]
+            fn chosen(self, $half: u64, $deposit: impl Deposit) -> $word {
+                let $set = self;
+                $chosen
             }
 
+            #[inline(always)]
             fn first(self) -> usize {
                 self.trailing_zeros() as usize
             }
@@ -77,7 +89,12 @@ macro_rules! bits {
 bits!(u16);
 bits!(u32);
 bits!(u64);
-bits!(u128);
+bits!(u128, |set, half, deposit| {
+    let (low, high) = (set as u64, (set >> 64) as u64);
+    // Shifted by 64 nothing is left.
+    let rest = half.checked_shr(low.count_ones()).unwrap_or(0);
+    u128::from(deposit(half, low)) | u128::from(deposit(rest, high)) << 64
+});
 
 /// Experts of a token for which every way to divide what two tokens do not share is tabulated.
 const MOST_PER_TOKEN: usize = 8;
@@ -133,6 +150,20 @@ impl<B: Bits> BitTrade<B> {
 
     /// Goes from the data back to the hub, where all draws begin.
     pub(super) fn go_back(&mut self, rng: &mut ChaCha8Rng) {
+        struct Back<'a, B>(&'a mut BitTrade<B>, &'a mut ChaCha8Rng);
+        impl<B: Bits> WithDeposit for Back<'_, B> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run(self, deposit: impl Deposit) {
+                self.0.go_back_with(self.1, deposit);
+            }
+        }
+        with_deposit(Back(self, rng));
+    }
+
+    #[inline(always)]
+    fn go_back_with(&mut self, rng: &mut ChaCha8Rng, deposit: impl Deposit) {
         let mut block = Vec::with_capacity(BLOCK);
         let mut sets = std::mem::take(&mut self.sets);
         // Which token has which set does not matter, and trades of neighbours shall be trades of any two.
@@ -142,7 +173,7 @@ impl<B: Bits> BitTrade<B> {
         for Turn { lying, rounds } in Way::Back.turns() {
             for place in blocks(sets.len(), lying) {
                 visit(&mut sets, place, &mut block, |block| {
-                    (0..rounds).rev().for_each(|round| self.trade_round(round, block, rng));
+                    (0..rounds).rev().for_each(|round| self.trade_round(round, block, rng, deposit));
                     shuffle(block, rng);
                 });
             }
@@ -151,14 +182,15 @@ impl<B: Bits> BitTrade<B> {
     }
 
     /// A draw of the null: sets of as many tokens, in no order.
-    fn draw<'a>(&self, room: &'a mut Room<B>, rng: &mut ChaCha8Rng) -> &'a [B] {
+    #[inline(always)]
+    fn draw<'a>(&self, room: &'a mut Room<B>, rng: &mut ChaCha8Rng, deposit: impl Deposit) -> &'a [B] {
         let Room { sets, block } = room;
         sets.copy_from_slice(&self.sets);
         for Turn { lying, rounds } in Way::There.turns() {
             for place in blocks(sets.len(), lying) {
                 visit(sets, place, block, |block| {
                     shuffle(block, rng);
-                    (0..rounds).for_each(|round| self.trade_round(round, block, rng));
+                    (0..rounds).for_each(|round| self.trade_round(round, block, rng, deposit));
                 });
             }
         }
@@ -166,42 +198,51 @@ impl<B: Bits> BitTrade<B> {
     }
 
     /// Every set trades with its neighbour, or in the other round with one that is half of the block away. Of an odd number one waits.
-    fn trade_round(&self, round: usize, block: &mut [B], rng: &mut ChaCha8Rng) {
+    #[inline(always)]
+    fn trade_round(&self, round: usize, block: &mut [B], rng: &mut ChaCha8Rng, deposit: impl Deposit) {
         if round == 0 {
             for pair in block.chunks_exact_mut(2) {
-                [pair[0], pair[1]] = self.trade(pair[0], pair[1], rng);
+                [pair[0], pair[1]] = self.trade(pair[0], pair[1], rng, deposit);
             }
             return;
         }
         let (low, high) = block.split_at_mut(block.len() / 2);
         for (first, second) in low.iter_mut().zip(high) {
-            [*first, *second] = self.trade(*first, *second, rng);
+            [*first, *second] = self.trade(*first, *second, rng, deposit);
         }
     }
 
     /// What only one of the two has is divided anew between them, each way with the same chance (to one part in 300,000).
-    fn trade(&self, first: B, second: B, rng: &mut ChaCha8Rng) -> [B; 2] {
-        let (shared, mut left) = (first.both(second), first.differing(second));
-        let m = left.count() / 2;
+    #[inline(always)]
+    fn trade(&self, first: B, second: B, rng: &mut ChaCha8Rng, deposit: impl Deposit) -> [B; 2] {
+        let (shared, all) = (first.both(second), first.differing(second));
+        let m = all.count() / 2;
         let (begin, end) = (self.begins[m], self.begins[m + 1]);
         let pick = (u64::from(rng.next_u32()) * u64::from(end - begin)) >> 32;
-        let mut half = self.halves[begin as usize + pick as usize];
-        let (mut mine, all) = (shared, left);
-        // Always as many steps, so that no branch depends on the sets.
-        for _ in 0..2 * self.per_token {
-            let lowest = left.lowest();
-            mine = mine.either(lowest.if_set(half & 1));
-            left = left.differing(lowest);
-            half >>= 1;
-        }
-        [mine, shared.either(all.differing(mine.both(all)))]
+        let half = self.halves[begin as usize + pick as usize];
+        let mine = all.chosen(u64::from(half), deposit);
+        [shared.either(mine), shared.either(all.differing(mine))]
     }
 
     /// Tokens of a draw that have both of two experts, `[expert, partner]`; on the diagonal the load, which no draw changes.
     pub(super) fn pairs(&self, room: &mut Room<B>, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        struct Draw<'a, B>(&'a BitTrade<B>, &'a mut Room<B>, &'a mut ChaCha8Rng);
+        impl<B: Bits> WithDeposit for Draw<'_, B> {
+            type Output = Vec<u32>;
+
+            #[inline(always)]
+            fn run(self, deposit: impl Deposit) -> Vec<u32> {
+                self.0.pairs_with(self.1, self.2, deposit)
+            }
+        }
+        with_deposit(Draw(self, room, rng))
+    }
+
+    #[inline(always)]
+    fn pairs_with(&self, room: &mut Room<B>, rng: &mut ChaCha8Rng, deposit: impl Deposit) -> Vec<u32> {
         let n = self.experts;
         let mut counts = vec![0; n * n];
-        for set in self.draw(room, rng) {
+        for set in self.draw(room, rng, deposit) {
             let mut rest = *set;
             for _ in 0..self.per_token {
                 let lowest = rest.lowest();
@@ -224,6 +265,7 @@ impl<B: Bits> BitTrade<B> {
 }
 
 /// Takes the sets of a block out, side by side, and puts them back after a change.
+#[inline(always)]
 fn visit<B: Copy>(sets: &mut [B], place: Block, block: &mut Vec<B>, change: impl FnOnce(&mut [B])) {
     let Block { start, distance, tokens } = place;
     let places = || (0..tokens as usize).map(|token| start + token * distance);
@@ -242,6 +284,7 @@ mod tests {
     use crate::routing::planted;
     use crate::routing::trade::Trade;
     use moescope_base::Seed;
+    use moescope_engine::deposit_slowly;
     use proptest::prelude::*;
 
     fn loads<B: Bits>(sets: &[B], experts: u32) -> Vec<usize> {
@@ -257,12 +300,26 @@ mod tests {
             let narrow = BitTrade::<u64>::new(&before, per_token, 12).unwrap();
             let wide = BitTrade::<u128>::new(&before, per_token, 12).unwrap();
             let mut room = narrow.room();
-            let after = narrow.draw(&mut room, &mut Seed(seed).rng());
+            let after = narrow.draw(&mut room, &mut Seed(seed).rng(), deposit_slowly);
             prop_assert_eq!(loads(after, 12), loads(&narrow.sets, 12));
             prop_assert!(after.iter().all(|set| set.count() == per_token));
             let mut room = wide.room();
-            let again = wide.draw(&mut room, &mut Seed(seed).rng());
+            let again = wide.draw(&mut room, &mut Seed(seed).rng(), deposit_slowly);
             prop_assert!(again.iter().zip(after).all(|(wide, narrow)| *wide == u128::from(*narrow)));
+        }
+
+        #[test]
+        fn the_chosen_of_a_set_are_those_whose_bits_are_set(half: u64, set: u128) {
+            let chosen = set.chosen(half, deposit_slowly);
+            prop_assert_eq!(chosen & !set, 0);
+            let mut rest = set;
+            for bit in 0..set.count_ones() {
+                let place = rest.lowest();
+                prop_assert_eq!(chosen & place != 0, bit < 64 && half >> bit & 1 == 1);
+                rest ^= place;
+            }
+            let narrow = set as u64;
+            prop_assert_eq!(u128::from(narrow.chosen(half, deposit_slowly)), u128::from(narrow).chosen(half, deposit_slowly));
         }
 
         #[test]
@@ -271,7 +328,7 @@ mod tests {
             let trade = BitTrade::<u64>::new(&sets, per_token, 9).unwrap();
             let found = trade.pairs(&mut trade.room(), &mut Seed(seed).rng());
             let mut room = trade.room();
-            let drawn = trade.draw(&mut room, &mut Seed(seed).rng());
+            let drawn = trade.draw(&mut room, &mut Seed(seed).rng(), deposit_slowly);
             let listed = |set: &u64| (0..9).filter(|e| set >> e & 1 == 1).collect::<Vec<u32>>();
             let mut wanted = Pairs::new(9);
             wanted.add(&drawn.iter().flat_map(listed).collect::<Vec<u32>>(), per_token);
@@ -293,7 +350,7 @@ mod tests {
         let mut rng = Seed(4).rng();
         let mut seen = BTreeMap::<[u64; 2], u32>::new();
         for _ in 0..6_000 {
-            *seen.entry(trade.trade(0b000111, 0b011010, &mut rng)).or_default() += 1;
+            *seen.entry(trade.trade(0b000111, 0b011010, &mut rng, deposit_slowly)).or_default() += 1;
         }
         // Expert 1 is shared; of 0, 2, 3 and 4 the first has two: six ways, 1,000 each with a standard deviation of 29.
         assert_eq!(seen.len(), 6);
@@ -310,7 +367,7 @@ mod tests {
         for _ in 0..18_000 {
             let mut trade = trade.clone();
             trade.go_back(&mut rng);
-            *seen.entry(trade.draw(&mut room, &mut rng).to_vec()).or_default() += 1.0;
+            *seen.entry(trade.draw(&mut room, &mut rng, deposit_slowly).to_vec()).or_default() += 1.0;
         }
         assert_eq!(seen.len(), 90);
         let chi: f64 = seen.values().map(|times| (times - 200.0).powi(2) / 200.0).sum();
