@@ -13,18 +13,55 @@ use crate::{AnalysisError, Sample, check};
 /// Sites whose vectors are edited.
 const SITES: [Site; 2] = [Site::AttnOut, Site::MlpOut];
 
-/// Makes `rounds` edits of every sequence of one sample.
+/// What vectors at each editable place are replaced by.
+pub(super) type Replacements = BTreeMap<HookPoint, Vec<f32>>;
+
+/// Replacements for all samples, so that it does not matter how sequences are divided among them.
+pub(super) fn replacements(
+    subject: &mut dyn Subject,
+    samples: &[Sample],
+    kind: Replacement,
+) -> Result<Replacements, AnalysisError> {
+    let points = editable(subject);
+    let mut sums: BTreeMap<HookPoint, Vec<f64>> = points.iter().map(|point| (*point, Vec::new())).collect();
+    let mut tokens = 0;
+    // Zeros are as wide as what is seen once.
+    let seen_samples = if kind == Replacement::Mean { samples.len() } else { 1 };
+    for sample in samples.iter().take(seen_samples) {
+        let seen = run(subject, sample.tokens(), &points, &[])?;
+        for (point, sum) in &mut sums {
+            let (values, width) = vectors(&seen.values, *point)?;
+            sum.resize(width, 0.0);
+            for row in values.chunks_exact(width).filter(|_| kind == Replacement::Mean) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+            }
+        }
+        tokens += sample.tokens().len();
+    }
+    let mean = |sum: Vec<f64>| sum.into_iter().map(|sum| (sum / tokens as f64) as f32).collect();
+    Ok(sums.into_iter().map(|(point, sum)| (point, mean(sum))).collect())
+}
+
+/// Where vectors may be edited.
+fn editable(subject: &dyn Subject) -> Vec<HookPoint> {
+    let points = |layer| SITES.map(|site| HookPoint::block(site, layer));
+    (0..subject.shape().layers()).flat_map(points).collect()
+}
+
+/// Makes `rounds` edits of every sequence of one sample, whose first sequence has this number: those of the first sequence, then of the next.
 pub(super) fn edit_effects(
     subject: &mut dyn Subject,
-    sample: &Sample,
+    (sample, first): (&Sample, usize),
+    replacements: &Replacements,
     options: &AttributionOptions,
-    seed: Seed,
 ) -> Result<Vec<EditEffect>, AnalysisError> {
     check::at_least("attribution", "positions", sample.tokens().positions(), 2)?;
-    let clean = Clean::observe(subject, sample.tokens(), options.replacement)?;
-    let mut effects = Vec::new();
+    let clean = Clean::observe(subject, sample.tokens(), replacements)?;
+    let mut effects = vec![Vec::new(); sample.tokens().batch()];
     for round in 0..options.rounds {
-        let places = draw_places(subject, sample.tokens(), seed.index(round as u64));
+        let places = draw_places(subject, sample.tokens(), |sequence| {
+            options.seed.index((first + sequence) as u64).index(round as u64)
+        });
         let edits: Vec<Edit> = places.iter().map(|place| clean.edit(place)).collect();
         let edited = run(subject, sample.tokens(), &clean.routers, &edits)?;
         let flipped = clean.flipped(&edited)?;
@@ -48,7 +85,7 @@ pub(super) fn edit_effects(
             }
         };
         for (sequence, place) in places.iter().enumerate() {
-            effects.push(EditEffect {
+            effects[sequence].push(EditEffect {
                 document: sample.documents()[place.row],
                 layer: place.layer,
                 site: place.site,
@@ -62,7 +99,7 @@ pub(super) fn edit_effects(
             });
         }
     }
-    Ok(effects)
+    Ok(effects.concat())
 }
 
 /// Where one sequence is edited.
@@ -80,16 +117,18 @@ impl Place {
     }
 }
 
-/// One place for each sequence.
-fn draw_places(subject: &dyn Subject, tokens: &Tokens, seed: Seed) -> Vec<Place> {
+/// One place for each sequence, from a stream of its own.
+fn draw_places(subject: &dyn Subject, tokens: &Tokens, seed: impl Fn(usize) -> Seed) -> Vec<Place> {
     let layers = subject.shape().layers();
-    let mut rng = seed.rng();
-    let mut draw = |sequence: usize| Place {
-        row: sequence * tokens.positions() + rng.random_range(0..tokens.positions() - 1),
-        layer: rng.random_range(0..layers),
-        site: SITES[rng.random_range(0..SITES.len())],
+    let draw = |sequence: usize| {
+        let mut rng = seed(sequence).rng();
+        Place {
+            row: sequence * tokens.positions() + rng.random_range(0..tokens.positions() - 1),
+            layer: rng.random_range(0..layers),
+            site: SITES[rng.random_range(0..SITES.len())],
+        }
     };
-    (0..tokens.batch()).map(&mut draw).collect()
+    (0..tokens.batch()).map(draw).collect()
 }
 
 fn run(
@@ -102,35 +141,30 @@ fn run(
 }
 
 /// The unedited pass, and what edits replace vectors by.
-pub(super) struct Clean {
+pub(super) struct Clean<'a> {
     observation: Observation,
     /// Where the chosen experts of the routed layers are.
     routers: Vec<HookPoint>,
-    /// Replacement at each editable place.
-    replacements: BTreeMap<HookPoint, Vec<f32>>,
+    replacements: &'a Replacements,
     sequences: usize,
 }
 
-impl Clean {
-    fn observe(
+impl Clean<'_> {
+    fn observe<'a>(
         subject: &mut dyn Subject,
         tokens: &Tokens,
-        kind: Replacement,
-    ) -> Result<Clean, AnalysisError> {
-        let points: Vec<HookPoint> = (0..subject.shape().layers())
-            .flat_map(|layer| SITES.map(|site| HookPoint::block(site, layer)))
-            .collect();
+        replacements: &'a Replacements,
+    ) -> Result<Clean<'a>, AnalysisError> {
+        let points = editable(subject);
         let routed = subject.shape().routed_layers();
         let routers: Vec<HookPoint> =
             routed.into_iter().map(|layer| HookPoint::block(Site::RouterIndices, layer)).collect();
         let record = [points.clone(), routers.clone()].concat();
         let request = Request { record: &record, gradients: &points, ..Request::of(tokens) };
         let observation = subject.run(&request)?;
-        let mut replacements = BTreeMap::new();
         for point in points {
             vectors(&observation.gradients, point)?;
-            let (values, width) = vectors(&observation.values, point)?;
-            replacements.insert(point, replacement(kind, values, width));
+            vectors(&observation.values, point)?;
         }
         Ok(Clean { observation, routers, replacements, sequences: tokens.batch() })
     }
@@ -218,26 +252,4 @@ fn choices(observation: &Observation, point: HookPoint) -> Result<(&[i64], usize
     let value = observation.values.get(&point).ok_or(AnalysisError::NotRecorded { point })?;
     let chosen = value.integer().ok_or(AnalysisError::NotRecorded { point })?;
     Ok((chosen, value.columns()))
-}
-
-fn replacement(kind: Replacement, values: &[f32], width: usize) -> Vec<f32> {
-    let mut sum = vec![0.0_f64; width];
-    if kind == Replacement::Mean {
-        for row in values.chunks(width) {
-            sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
-        }
-    }
-    let rows = (values.len() / width) as f64;
-    sum.into_iter().map(|s| (s / rows) as f32).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mean_runs_over_all_tokens() {
-        assert_eq!(replacement(Replacement::Mean, &[1.0, 2.0, 3.0, 6.0], 2), [2.0, 4.0]);
-        assert_eq!(replacement(Replacement::Zero, &[1.0, 2.0, 3.0, 6.0], 2), [0.0, 0.0]);
-    }
 }

@@ -10,7 +10,7 @@ use crate::AnalysisError;
 pub(super) fn integrate(
     subject: &mut dyn Subject,
     tokens: &Tokens,
-    clean: &Clean,
+    clean: &Clean<'_>,
     places: &[Place],
     steps: usize,
     held: &[Edit],

@@ -20,7 +20,7 @@ use crate::{AnalysisError, Sample, check};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Replacement {
-    /// The mean vector over all tokens of the batch at the same place.
+    /// The mean vector over all tokens of all samples at the same place.
     Mean,
     /// Zero.
     Zero,
@@ -146,9 +146,11 @@ pub fn attribution(
     options: AttributionOptions,
 ) -> Result<Attribution, AnalysisError> {
     check::at_least("attribution", "rounds", options.rounds, 1)?;
-    let mut edits = Vec::new();
-    for (index, sample) in samples.iter().enumerate() {
-        edits.extend(experiment::edit_effects(subject, sample, &options, options.seed.index(index as u64))?);
+    let replacements = experiment::replacements(subject, samples, options.replacement)?;
+    let (mut edits, mut first) = (Vec::new(), 0);
+    for sample in samples {
+        edits.extend(experiment::edit_effects(subject, (sample, first), &replacements, &options)?);
+        first += sample.tokens().batch();
     }
     evaluation::evaluate(edits, options.steps, options.resampling)
 }
@@ -171,7 +173,7 @@ mod tests {
             freeze_routes: true,
             steps: 4,
             resampling,
-            seed: Seed(2),
+            seed: Seed(3),
         }
     }
 
@@ -197,15 +199,16 @@ mod tests {
         }
     }
 
-    /// Id of an edited token, and the mean vector that attention writes over its batch.
+    /// Id of an edited token, and the mean vector that attention writes over all samples.
     fn edited(edit: &EditEffect) -> ([f64; WIDTH], [f64; WIDTH]) {
         let samples = samples();
         let (sample, row) =
             (&samples[edit.document as usize / 8], edit.document as usize % 8 * 6 + edit.position);
+        let written = |id: &u32| embed(*id).map(f64::from);
         let all: Vec<[f64; WIDTH]> =
-            sample.tokens().ids().iter().map(|id| embed(*id).map(f64::from)).collect();
+            samples.iter().flat_map(|sample| sample.tokens().ids()).map(written).collect();
         let mean = std::array::from_fn(|c| all.iter().map(|x| x[c]).sum::<f64>() / all.len() as f64);
-        (all[row], mean)
+        (written(&sample.tokens().ids()[row]), mean)
     }
 
     fn read(vector: [f64; WIDTH]) -> f64 {

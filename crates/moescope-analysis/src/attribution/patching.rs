@@ -63,7 +63,7 @@ impl Instrument for AttributionPatching {
             null: "a prediction of no effect, with error 1; the same edits with the routes held",
             does_not_show: "that flips cause the larger error of edits that flip, which are larger edits, too: compare with the routes held",
             source: "attribution patching, Nanda 2023 and Syed et al. 2023, and integrated gradients, Sundararajan et al. 2017, against ablation by the mean",
-            passes: "33 with gradients and 4 for each batch of an excerpt, 65 and 8 with routed layers",
+            passes: "33 with gradients and 5 for each batch of an excerpt, 65 and 9 with routed layers",
             routed: false,
             gives: super::gives::GIVES,
             promises: PROMISES,

@@ -1,4 +1,5 @@
-//! What instruments must not see: in which basis the stream stands, what experts are called, and in which order the documents of a text are read.
+//! What instruments must not see: in which basis the stream stands, what experts are called, in which order the documents of a text are read, and
+//! how many sequences go into one pass.
 //!
 //! Norms of unit gain know no axes, so that a model whose stream is turned, with all that reads it and all that writes it, computes the same. Experts
 //! of other names stand in other rows of tables, so that the numbers of a column are compared in their order of size.
@@ -20,7 +21,7 @@ const USUAL: [usize; 2] = [8, 12];
 /// The same for instruments that learn from more.
 const LONG: [usize; 2] = [32, 24];
 /// Instruments that do.
-const NEEDS_MORE: &[&str] = &["superposition"];
+const NEEDS_MORE: &[&str] = &["dictionary", "superposition"];
 
 /// Instruments that the basis may change, and why.
 const SEES_AXES: &[(&str, &str)] = &[
@@ -61,7 +62,7 @@ const COLUMNS_THAT_SEE_NAMES: &[&str] = &[
 const SEES_ORDER: &[(&str, &str)] = &[
     ("dictionary", "its training meets tokens in the order of the text"),
     ("tuned-lens", "its training meets tokens in the order of the text"),
-    ("attribution-patching", "its edits are drawn by the place of a sequence in its batch"),
+    ("attribution-patching", "its edits are drawn by the place of a sequence"),
 ];
 /// Columns of other instruments that it may change: the other occurrence of a token is drawn by place among all that there are, and so are the texts in
 /// which a path is shown; of texts in which a neuron is equally strong the earlier one is shown.
@@ -72,6 +73,16 @@ const COLUMNS_THAT_SEE_ORDER: &[&str] = &[
     "path_passages loss",
     "neuron_texts document",
     "neuron_passages value",
+];
+/// Instruments that draw within a pass of drawn sequences, of which there are sixteen, or fewer where the passes of the text are smaller.
+const SEES_SMALL_PASSES: &[&str] = &[
+    "activation-patch",
+    "causal-trace",
+    "domain-shift",
+    "jacobian-lens",
+    "path-patch",
+    "route-patch",
+    "routing-regret",
 ];
 /// Rows that it may change: clusters begin with vectors that are drawn by place.
 const ROWS_THAT_SEE_ORDER: &[&str] = &["cluster of the router's input"];
@@ -121,9 +132,13 @@ fn renamed() -> Model {
     })
 }
 
-/// The text that an instrument is given, in two batches; documents belong to two domains in turn.
+/// The text that an instrument is given, in two batches.
 fn batches(instrument: &dyn Instrument) -> Vec<(Tokens, TokenTable)> {
-    let [documents, length] = size(instrument);
+    batches_of(size(instrument))
+}
+
+/// Two batches of so many documents of so many tokens; documents belong to two domains in turn.
+fn batches_of([documents, length]: [usize; 2]) -> Vec<(Tokens, TokenTable)> {
     let batch = |number: usize| {
         let mut table = planted::text(documents, length, 60, &mut Seed(number as u64).rng());
         table.documents.iter_mut().for_each(|document| *document += (number * documents) as u32);
@@ -148,6 +163,20 @@ fn reordered(instrument: &dyn Instrument) -> Vec<(Tokens, TokenTable)> {
         (Tokens::new(table.ids.clone(), documents, length).unwrap(), table)
     };
     batches(instrument).into_iter().enumerate().map(batch).collect()
+}
+
+/// The same sequences in passes of another size, as they are with less memory.
+fn divided([documents, length]: [usize; 2]) -> Vec<(Tokens, TokenTable)> {
+    let mut tables = batches_of([documents, length]).into_iter().map(|(_, table)| table);
+    let mut all = tables.next().unwrap();
+    tables.for_each(|table| all.extend(table).unwrap());
+    let each = documents * 3 / 4;
+    let part = |first: usize| {
+        let last = (first + each).min(2 * documents);
+        let table = all.select(&(first * length..last * length).collect::<Vec<usize>>());
+        (Tokens::new(table.ids.clone(), last - first, length).unwrap(), table)
+    };
+    (0..2 * documents).step_by(each).map(part).collect()
 }
 
 /// Estimates of an instrument: name of table and column, and the numbers in the order of rows, but for rows with one of these names.
@@ -265,6 +294,25 @@ fn same_in_another_order(group: Group) {
     assert!(looked > 0, "an instrument of the group tells a number");
 }
 
+fn same_in_other_passes(group: Group) {
+    let (mut looked, mut apart_there) = (0, Vec::new());
+    for instrument in of(group, &[]) {
+        let small = SEES_SMALL_PASSES.contains(&instrument.about().name);
+        let size = if small { LONG } else { size(instrument) };
+        let own = estimates_of(instrument, (plain(), batches_of(size)), &[]);
+        let other = estimates_of(instrument, (plain(), divided(size)), &[]);
+        assert_eq!(names(&own), names(&other), "{}", instrument.about().name);
+        for ((name, own), (_, other)) in own.iter().zip(&other) {
+            looked += own.len();
+            if apart(own, other) >= 1.0 {
+                apart_there.push(format!("{name}: {own:?} {other:?}"));
+            }
+        }
+    }
+    assert!(apart_there.is_empty(), "{}", apart_there.join("\n"));
+    assert!(looked > 0, "an instrument of the group tells a number");
+}
+
 #[test]
 fn a_turned_basis_changes_no_number_of_routes_and_paths() {
     same_in_a_turned_basis(Group::Routing);
@@ -367,4 +415,31 @@ fn what_may_see_axes_names_or_order_does() {
     for (name, why) in SEES_AXES.iter().chain(SEES_NAMES).chain(SEES_ORDER) {
         assert!(named(name).is_some(), "{name}: {why}");
     }
+}
+
+#[test]
+fn passes_of_another_size_change_no_number_of_routes_and_paths() {
+    same_in_other_passes(Group::Routing);
+    same_in_other_passes(Group::Paths);
+}
+
+#[test]
+fn passes_of_another_size_change_no_number_of_representations() {
+    same_in_other_passes(Group::Representation);
+}
+
+#[test]
+fn passes_of_another_size_change_no_number_of_weights_and_lenses() {
+    same_in_other_passes(Group::Weights);
+    same_in_other_passes(Group::Lenses);
+}
+
+#[test]
+fn passes_of_another_size_change_no_number_of_interventions() {
+    same_in_other_passes(Group::Causal);
+}
+
+#[test]
+fn passes_of_another_size_change_no_number_of_practice() {
+    same_in_other_passes(Group::Practice);
 }
