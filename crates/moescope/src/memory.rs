@@ -24,6 +24,18 @@ const UNKNOWN: u64 = 4 << 30;
 /// Share of the rate of plain products that a forward pass usually reaches.
 const EFFICIENCY: f64 = 0.7;
 
+/// Sequences in one pass where all weights are in memory, at least.
+const FEWEST: usize = 16;
+/// Tokens in one pass where sequences are short. Each pass packs the weights anew and wakes all threads for each operation: too much for
+/// a few hundred tokens, of which each expert gets a few dozen.
+const TOKENS: usize = 4096;
+
+/// Sequences of so many positions in one pass where all weights are in memory.
+pub const fn usual_sequences(positions: usize) -> usize {
+    let positions = if positions == 0 { 1 } else { positions };
+    if TOKENS / positions > FEWEST { TOKENS / positions } else { FEWEST }
+}
+
 /// Options of the commands that run a model of any size.
 #[derive(Clone, Debug, Args)]
 pub struct MemoryArgs {
@@ -83,8 +95,9 @@ impl MemoryArgs {
         Ok(model)
     }
 
-    /// Sequences in one pass: `usual` where all weights fit into memory with so many, else as many as memory allows, up to all,
-    /// because each pass reads all weights. The number decides no result.
+    /// Sequences in one pass: `usual`, or a few, where all weights fit into memory with so many, else as many as memory allows, up to all,
+    /// because each pass reads all weights. From 16 on the number decides no result; with fewer, a few instruments of `analyze` draw otherwise what
+    /// they draw within a pass.
     ///
     /// Where not all weights fit, the number is doubled as long as a plan fits, and passes are then made
     /// about equally large: 100 sequences of which 64 fit go as two passes of 50.
@@ -100,8 +113,10 @@ impl MemoryArgs {
     ) -> Result<usize, Failure> {
         let bound = self.bound();
         let plan = |sequences: usize| MemoryPlan::new(path, &work(sequences), bound);
-        if plan(usual.min(all)).is_ok_and(|plan| plan.way == Way::InMemory) {
-            return Ok(usual.min(all));
+        for sequences in [usual, FEWEST.min(usual)] {
+            if plan(sequences.min(all)).is_ok_and(|plan| plan.way == Way::InMemory) {
+                return Ok(sequences.min(all));
+            }
         }
         plan(1).map_err(advised)?;
         let mut fitting = 1;
@@ -224,6 +239,11 @@ mod tests {
     fn sizes_are_read_or_refused_with_an_example() {
         assert_eq!(size("2GiB"), Ok(2 << 30));
         assert!(size("much").unwrap_err().contains("2GiB"));
+    }
+
+    #[test]
+    fn short_sequences_go_together() {
+        assert_eq!([1, 64, 256, 1024, 4096].map(usual_sequences), [4096, 64, 16, 16, 16]);
     }
 
     #[test]

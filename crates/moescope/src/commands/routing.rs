@@ -23,15 +23,12 @@ use crate::checkpoint::Checkpoint;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::fingerprint;
-use crate::memory::{Intent, MemoryArgs};
+use crate::memory::{Intent, MemoryArgs, usual_sequences};
 use crate::near_ties;
 use crate::out_folder::{finish, require_own, write_tables};
 use crate::say;
 use crate::shell::word;
 use crate::text_windows::{Batch, Windows, positions, texts};
-
-/// Sequences in one forward pass where all weights are in memory. Results do not depend on it.
-const BATCH: usize = 16;
 
 /// Record where the tokens of a corpus go, and analyse it.
 ///
@@ -128,7 +125,8 @@ pub fn run(args: &RoutingArgs, context: &Context) -> Result<(), Failure> {
         kept,
         threads,
     };
-    let sequences = args.memory.sequences(checkpoint.path(), text.windows.len(), BATCH, work)?;
+    let usual = usual_sequences(positions);
+    let sequences = args.memory.sequences(checkpoint.path(), text.windows.len(), usual, work)?;
     if args.memory.dry_run() {
         let passes = text.windows.len().div_ceil(sequences);
         let intent = Intent { work: work(sequences), passes, disk: kept };

@@ -9,10 +9,7 @@ use moescope_model::{Way, Work};
 use super::Outcome;
 use super::needs::{replaced, scrambled, without_room};
 use crate::failure::Failure;
-use crate::memory::MemoryArgs;
-
-/// Sequences in one forward pass where all weights are in memory.
-const BATCH: usize = 16;
+use crate::memory::{MemoryArgs, usual_sequences};
 
 /// What the passes of all instruments have in common.
 pub(super) struct Passes<'a> {
@@ -57,7 +54,8 @@ impl<'a> Passes<'a> {
     }
 
     fn fitting(&self, beside: u64) -> Result<usize, Failure> {
-        self.memory.sequences(self.path, self.windows, BATCH, |batch| self.work(batch, beside))
+        let usual = usual_sequences(self.positions);
+        self.memory.sequences(self.path, self.windows, usual, |batch| self.work(batch, beside))
     }
 
     fn way(&self, beside: u64) -> Option<Way> {
