@@ -1,4 +1,4 @@
-//! Work outside the kernels that instructions of some machines make faster: bits put where a word has bits, and vectors.
+//! Work outside the kernels that an instruction of some machines makes faster: bits put where a word has bits.
 #![allow(unsafe_code)]
 
 /// Puts the low bits of the first word, the lowest first, where the second has bits: `deposit(0b01, 0b1010)` is `0b0010`.
@@ -47,14 +47,6 @@ pub fn deposit_slowly(mut low: u64, mut places: u64) -> u64 {
         low >>= 1;
     }
     deposited
-}
-
-/// Does some work compiled for the vectors of this machine. What is not inlined into it is not.
-///
-/// The compiler neither fuses nor reorders sums by itself, so the result does not depend on the machine.
-#[inline(always)]
-pub fn with_vectors<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
 }
 
 #[cfg(test)]

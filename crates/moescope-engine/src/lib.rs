@@ -67,7 +67,7 @@ pub use error::EngineError;
 pub use family_kernels::FamilyKernels;
 pub use few::{Lined, few_products, few_sums};
 pub use gradients::Gradients;
-pub use instructions::{Deposit, WithDeposit, deposit_slowly, with_deposit, with_vectors};
+pub use instructions::{Deposit, WithDeposit, deposit_slowly, with_deposit};
 pub use memory::{limit_spare_buffers, release_spare_buffers};
 pub use operations::IGNORE;
 pub use profiler::{KernelProfile, Profiler};

@@ -31,9 +31,8 @@ const FEWEST: usize = 16;
 const TOKENS: usize = 4096;
 
 /// Sequences of so many positions in one pass where all weights are in memory.
-pub const fn usual_sequences(positions: usize) -> usize {
-    let positions = if positions == 0 { 1 } else { positions };
-    if TOKENS / positions > FEWEST { TOKENS / positions } else { FEWEST }
+pub fn usual_sequences(positions: usize) -> usize {
+    (TOKENS / positions.max(1)).max(FEWEST)
 }
 
 /// Options of the commands that run a model of any size.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use moescope_base::Seed;
-use moescope_engine::with_vectors;
 use rand::RngExt;
 use rayon::prelude::*;
 
@@ -177,10 +176,18 @@ impl Trial {
         let draw = |sums: &mut Vec<[f64; TOGETHER]>, moves: &Vec<f64>| {
             sums.clear();
             sums.resize(none + 1, [0.0; TOGETHER]);
-            with_vectors(
-                #[inline(always)]
-                || self.largest(sums, (&lanes, &kinds), moves),
-            )
+            for (part, by) in self.parts().zip(moves) {
+                let by = (by * part.len() as f64) as usize % part.len();
+                let (end, beginning) = lanes[part.clone()].split_at(by);
+                let (first, last) = kinds[part].split_at(beginning.len());
+                add(sums, first, beginning);
+                add(sums, last, end);
+            }
+            let mut largest = [0.0f64; TOGETHER];
+            for (sums, precision) in sums[..none].iter().zip(&self.precision) {
+                largest.iter_mut().zip(sums).for_each(|(most, sum)| *most = most.max(sum * precision));
+            }
+            largest
         };
         let largest: Vec<[f64; TOGETHER]> = self.moves.par_iter().map_init(Vec::new, draw).collect();
         let ascending = |neuron: usize| {
@@ -189,31 +196,6 @@ impl Trial {
             null
         };
         (0..scores.len()).map(ascending).collect()
-    }
-
-    /// The largest deviance of each of some neurons when their scores, `[row][neuron]`, are moved along documents; `sums` are zeros for each type
-    /// of `kinds`.
-    #[inline(always)]
-    fn largest(
-        &self,
-        sums: &mut [[f64; TOGETHER]],
-        (lanes, kinds): (&[[f64; TOGETHER]], &[usize]),
-        moves: &[f64],
-    ) -> [f64; TOGETHER] {
-        for (part, by) in self.parts().zip(moves) {
-            let by = (by * part.len() as f64) as usize % part.len();
-            let (end, beginning) = lanes[part.clone()].split_at(by);
-            let (first, last) = kinds[part].split_at(beginning.len());
-            add(sums, first, beginning);
-            add(sums, last, end);
-        }
-        let mut largest = [0.0f64; TOGETHER];
-        for (sums, precision) in sums.iter().zip(&self.precision) {
-            for (most, sum) in largest.iter_mut().zip(sums) {
-                *most = most.max(sum * precision);
-            }
-        }
-        largest
     }
 
     /// Mean size at the tokens of a type, in units of the mean over all tokens of the documents in which these stand.
@@ -231,12 +213,9 @@ impl Trial {
 }
 
 /// Adds scores to the sums of their types, for several neurons at once.
-#[inline(always)]
 fn add(sums: &mut [[f64; TOGETHER]], kinds: &[usize], scores: &[[f64; TOGETHER]]) {
     for (kind, scores) in kinds.iter().zip(scores) {
-        for (sum, score) in sums[*kind].iter_mut().zip(scores) {
-            *sum += score;
-        }
+        sums[*kind].iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
     }
 }
 
